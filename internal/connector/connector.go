@@ -1,0 +1,209 @@
+// Package connector is the contract between the engine and the things it moves events
+// between: sources, transforms and targets, their optional abilities, and the Spec that
+// defines one.
+//
+// # Rules every connector keeps (conntest asserts each)
+//
+//  1. New touches neither network nor disk beyond reading files its config names; Open does.
+//  2. Close is safe twice and without Open, and returns when the connector's goroutines have ended.
+//  3. Every blocking call returns soon after its context is cancelled.
+//  4. A connector never settles, retries, throttles, batches or counts: the engine does.
+//  5. Write returns nil only when every message of the batch is durable at the other side.
+//  6. Errors say what they mean with package fault; an error without a kind is transient.
+//  7. Read, Apply and Write never modify the bytes of a message's payload in place.
+package connector
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/weirdata/weir/internal/event"
+)
+
+// Source reads batches of messages.
+type Source interface {
+	Open(ctx context.Context) error
+	// Read blocks until there is something to read. io.EOF means there will never be
+	// more and ends the pipeline cleanly. Another error is retried by its fault kind;
+	// Setup and Fatal end the pipeline. Read is called by one goroutine at a time.
+	Read(ctx context.Context) (event.Batch, Ack, error)
+	// Close is called when every Ack has run, or the drain deadline has passed.
+	Close(ctx context.Context) error
+}
+
+// Ack tells the source what became of the messages of one Read. The engine calls it
+// exactly once for each Read, from any goroutine and in any order between Reads. An
+// outcome that is not nil asks the source to deliver that message again.
+type Ack func(ctx context.Context, o event.Outcomes) error
+
+// Transform turns one message into none, one or many.
+type Transform interface {
+	// Apply appends to out what m becomes: nothing (filtered), m itself, or the messages
+	// of m.Split. An error means m is invalid and goes to the failure target. Apply is
+	// called by one goroutine at a time; the engine makes one instance for each worker.
+	Apply(ctx context.Context, out event.Batch, m *event.Message) (event.Batch, error)
+}
+
+// Target writes batches of messages.
+type Target interface {
+	Open(ctx context.Context) error
+	// Write returns nil when all of b is durable, a *[Partial] when some of it is, and
+	// another error when none of it is. Several goroutines may call it at once, as many
+	// as Limits allow.
+	Write(ctx context.Context, b event.Batch) error
+	Close(ctx context.Context) error
+}
+
+// Write is a target's Write, as middleware sees it.
+type Write func(context.Context, event.Batch) error
+
+// Middleware wraps policy around Write: retry, throttle, metrics, tracing.
+type Middleware func(Write) Write
+
+// Partial is the error of a Write that succeeded for some messages: Failed holds the
+// error of each that did not, by its index in the batch.
+type Partial struct{ Failed map[int]error }
+
+func (p *Partial) Error() string {
+	idx := make([]int, 0, len(p.Failed))
+	for i := range p.Failed {
+		idx = append(idx, i)
+	}
+	sort.Ints(idx)
+	seen := map[string]int{}
+	var order []string
+	for _, i := range idx {
+		s := p.Failed[i].Error()
+		if seen[s] == 0 {
+			order = append(order, s)
+		}
+		seen[s]++
+	}
+	for i, s := range order {
+		order[i] = fmt.Sprintf("%s (count: %d)", s, seen[s])
+	}
+	return strings.Join(order, "; ")
+}
+
+// Unwrap lets errors.As see every message's error.
+func (p *Partial) Unwrap() []error {
+	errs := make([]error, 0, len(p.Failed))
+	for _, err := range p.Failed {
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+// The optional abilities, found by type assertion on the connector itself.
+type (
+	// Checker can say whether the other side can be reached and used, without writing.
+	Checker interface {
+		Check(ctx context.Context) error
+	}
+	// Limiter says how a target wants its messages grouped.
+	Limiter interface{ Limits() Limits }
+	// Closer is a transform that holds resources.
+	Closer interface{ Close() error }
+	// Holder is a source that keeps somebody waiting (an HTTP client) until its
+	// messages are settled; the engine then flushes batches early.
+	Holder interface{ Holds() bool }
+)
+
+// Limits is how a target wants its messages grouped, and how many writes may run at once.
+type Limits struct {
+	MaxBatchMessages     int
+	MaxBatchBytes        int
+	MaxMessageBytes      int
+	MaxConcurrentBatches int
+	FlushPeriod          time.Duration
+	// Eager sends a partial batch as soon as nothing more is waiting to join it: right
+	// for targets where a small write costs little.
+	Eager bool
+	// Alone reports whether a message must be sent in a batch of its own; nil means never.
+	Alone func(*event.Message) bool
+}
+
+// Batching is the block every target accepts; its names and meaning are Snowbridge's.
+type Batching struct {
+	// Most messages in one write.
+	MaxBatchMessages int `hcl:"max_batch_messages,optional"`
+	// Most payload bytes in one write.
+	MaxBatchBytes int `hcl:"max_batch_bytes,optional"`
+	// Largest payload, in bytes, the target accepts; a larger one is a size violation
+	// and goes to the failure target.
+	MaxMessageBytes int `hcl:"max_message_bytes,optional"`
+	// Most writes in progress at once.
+	MaxConcurrentBatches int `hcl:"max_concurrent_batches,optional"`
+	// Longest time, in milliseconds, a message waits for its batch to fill.
+	FlushPeriodMillis int `hcl:"flush_period_millis,optional"`
+}
+
+// Limits is b as the engine uses it.
+func (b Batching) Limits() Limits {
+	return Limits{
+		MaxBatchMessages:     b.MaxBatchMessages,
+		MaxBatchBytes:        b.MaxBatchBytes,
+		MaxMessageBytes:      b.MaxMessageBytes,
+		MaxConcurrentBatches: b.MaxConcurrentBatches,
+		FlushPeriod:          time.Duration(b.FlushPeriodMillis) * time.Millisecond,
+	}
+}
+
+// Validate names each setting that could never work.
+func (b Batching) Validate() []Problem {
+	var ps []Problem
+	positive := func(field string, v int) {
+		if v <= 0 {
+			ps = append(ps, Problem{Field: field, What: fmt.Sprintf("%s must be at least 1, not %d", field, v), Fix: "leave it out to use the default"})
+		}
+	}
+	positive("max_batch_messages", b.MaxBatchMessages)
+	positive("max_batch_bytes", b.MaxBatchBytes)
+	positive("max_message_bytes", b.MaxMessageBytes)
+	positive("max_concurrent_batches", b.MaxConcurrentBatches)
+	positive("flush_period_millis", b.FlushPeriodMillis)
+	if b.MaxMessageBytes > b.MaxBatchBytes {
+		ps = append(ps, Problem{Field: "max_message_bytes",
+			What: fmt.Sprintf("max_message_bytes (%d) must not be greater than max_batch_bytes (%d)", b.MaxMessageBytes, b.MaxBatchBytes),
+			Fix:  "lower max_message_bytes or raise max_batch_bytes"})
+	}
+	return ps
+}
+
+// Problem is one thing wrong with a decoded config, found without the network.
+type Problem struct {
+	Field string // HCL path of the attribute within the block: "batching.max_batch_bytes"; empty for the block itself
+	What  string
+	Fix   string
+}
+
+// Under moves problems of a nested block to its place in the outer one.
+func Under(block string, ps []Problem) []Problem {
+	out := make([]Problem, len(ps))
+	for i, p := range ps {
+		p.Field = block + "." + p.Field
+		out[i] = p
+	}
+	return out
+}
+
+// Validator is a config struct that can name what is wrong with it. Package config
+// calls it after decoding and turns each Problem into a diagnostic with file and line.
+type Validator interface{ Validate() []Problem }
+
+// Deps is what a connector is given to live with.
+type Deps struct {
+	// Pipeline and Component name the place of the connector in the config.
+	Pipeline, Component string
+	// Log has pipeline and component set.
+	Log *slog.Logger
+	// Dir is the directory of the config file: relative paths in a config mean from there
+	// unless they exist from the working directory.
+	Dir string
+	// Version is the product's version, for headers and failure payloads.
+	Version string
+}

@@ -1,0 +1,118 @@
+// Package fault says what an error means for delivery. Connectors wrap what they get
+// from the other side in one of five kinds; the engine decides by the kind alone,
+// through errors.As, so wrapping an error again never changes what happens to a message.
+//
+//	Transient  expected to pass: retry soon, with back-off (the default)
+//	Throttled  the other side asks for less: retry later, quietly
+//	Setup      somebody must change something: retry slowly, raise an alert
+//	Invalid    this message will never be accepted: to the failure target, no retry
+//	Fatal      stop the pipeline with a non-zero exit
+package fault
+
+import (
+	"errors"
+	"time"
+)
+
+// Kind is what an error means for delivery.
+type Kind uint8
+
+// The kinds, from harmless to final.
+const (
+	Transient Kind = iota
+	Throttled
+	Setup
+	Invalid
+	Fatal
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Transient:
+		return "transient"
+	case Throttled:
+		return "throttled"
+	case Setup:
+		return "setup"
+	case Invalid:
+		return "invalid"
+	case Fatal:
+		return "fatal"
+	}
+	return "unknown"
+}
+
+// Error is an error with its meaning for delivery.
+type Error struct {
+	Kind Kind
+	Err  error
+	// After is how long the other side asked us to wait; zero when it did not say.
+	After time.Duration
+	// Detail is what failure payloads and reports may show of the error.
+	Detail Detail
+}
+
+// Detail is the part of an error that is safe to show outside the process.
+type Detail struct {
+	// Type is where the failure arose: "transformation", "template" or "api".
+	Type string
+	// Code is the other side's own code: "400 Bad Request", "TypeError".
+	Code string
+	// Safe is a message without payload, secrets or response bodies.
+	Safe string
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Of is the kind of err: that of the outermost Error in its chain, Transient when there
+// is none, or when its kind is not one of the five.
+func Of(err error) Kind {
+	var e *Error
+	if errors.As(err, &e) && e.Kind <= Fatal {
+		return e.Kind
+	}
+	return Transient
+}
+
+// After is how long the other side asked to wait before the next try; zero if it did not say.
+func After(err error) time.Duration {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.After
+	}
+	return 0
+}
+
+// DetailOf is what may be shown of err outside the process; zero when err carries none.
+func DetailOf(err error) Detail {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Detail
+	}
+	return Detail{}
+}
+
+// New gives err a kind. A nil err stays nil.
+func New(k Kind, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Kind: k, Err: err}
+}
+
+// Describe gives err a kind and the detail that may be shown of it. A nil err stays nil.
+func Describe(k Kind, err error, d Detail) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Kind: k, Err: err, Detail: d}
+}
+
+// Throttle is a Throttled error; after is how long the other side asked to wait, or zero.
+func Throttle(err error, after time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Kind: Throttled, Err: err, After: after}
+}
