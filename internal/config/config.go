@@ -1,0 +1,358 @@
+// Package config reads the HCL files that say what Weir runs.
+//
+// # Format
+//
+// A config is one or more files of HCL native syntax, read as one. Top-level blocks
+// source, transform, target, failure_target, filter_target, failure_parser and retry
+// are the pipeline "default", which is Snowbridge's file format; a block
+// pipeline "name" { ... } holds the same blocks for one more pipeline. The other
+// top-level names are settings of the whole process. A component is chosen by
+// use "name" { ... }; the body of a use stays undecoded until its connector asks for
+// it with [Use.Decode], because only the connector knows its struct.
+//
+// Expressions may read the environment: env.NAME (a missing name is an error) and
+// env("NAME") (a missing name is the empty string). Nothing else is in scope.
+//
+// # Stages
+//
+// parse each file -> merge -> rewrite older dialects, each with one warning -> check
+// against the Go structs -> decode with gohcl -> validate. Every stage works on the
+// syntax tree, so every finding has a place. The checking stage finds all mistakes that
+// gohcl would find, in source order and in words for users; gohcl only sets values.
+//
+// # Invariants
+//
+//   - Parse never panics: it returns a Config or at least one error diagnostic.
+//   - Diagnostics are sorted by place, and the same input gives the same text.
+//   - No diagnostic shows a value that came from the environment, or that belongs to
+//     an attribute whose name speaks of a secret (see sensitive).
+//   - A partial block keeps the defaults of what it leaves out.
+//
+// A new top-level block (store, queue, machine, ...) is one more field of [Process]
+// with its struct, defaults and Validate; nothing else needs to know of it.
+package config
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// DefaultPipeline is the name of the pipeline made of the top-level blocks.
+const DefaultPipeline = "default"
+
+// Config is what one or more config files say, with defaults filled in.
+type Config struct {
+	// Pipelines holds the pipeline "default" first, where there is one, and then the
+	// named pipelines in the order of the files.
+	Pipelines []*Pipeline
+	Process
+
+	// Files are the names of the files read, in reading order; empty for the built-in
+	// default config.
+	Files []string
+	// Dir is the directory of the first file; "" when there is none.
+	Dir string
+}
+
+// Pipeline returns the pipeline with the given name.
+func (c *Config) Pipeline(name string) (*Pipeline, bool) {
+	for _, p := range c.Pipelines {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return nil, false
+}
+
+// Pipeline is one source, a chain of transforms and one target, with what happens to
+// messages that fail or are filtered out.
+type Pipeline struct {
+	// Name of the pipeline, for logs, metrics and commands. Letters, digits, "_", "-"
+	// and "."; at most 64 characters. The top-level blocks are the pipeline "default".
+	Name string `hcl:"name,label"`
+	// Where messages come from. Default: the source "stdin".
+	Source *Source `hcl:"source,block"`
+	// What is done to each message, in the order of the use blocks. Default: nothing.
+	Transform *Transform `hcl:"transform,block"`
+	// Where messages go. Default: the target "stdout".
+	Target *Target `hcl:"target,block"`
+	// Where messages go that are invalid or too large, wrapped by failure_parser. Any
+	// target will do. Default: the target "stdout".
+	FailureTarget *Target `hcl:"failure_target,block"`
+	// Where messages go that a filter took out. Any target will do. Default: the
+	// target "silent", which drops them.
+	FilterTarget *Target `hcl:"filter_target,block"`
+	// How a failed message is wrapped for the failure target.
+	FailureParser *FailureParser `hcl:"failure_parser,block"`
+	// How often, and how long apart, a failed write is tried again.
+	Retry *Retry `hcl:"retry,block"`
+	// Longest time, in milliseconds, to finish work in progress after a stop signal.
+	// What is not finished by then is delivered again after the next start. At least 1.
+	DrainTimeoutMillis int `hcl:"drain_timeout_ms,optional"`
+	// Whether messages with the same key must reach the target in the order they were
+	// read. Costs concurrency: each key is written by one writer at a time.
+	Ordered bool `hcl:"ordered,optional"`
+	// Bounds of what the pipeline holds between its source and its target.
+	InFlight *InFlight `hcl:"in_flight,block"`
+
+	dir string
+}
+
+// DrainTimeout is DrainTimeoutMillis as a duration.
+func (p *Pipeline) DrainTimeout() time.Duration { return millis(p.DrainTimeoutMillis) }
+
+// Dir is the directory of the file the pipeline is in; "" for the built-in default.
+func (p *Pipeline) Dir() string { return p.dir }
+
+// Uses lists the components of p that a connector decodes, in the order they are built:
+// source, transforms, target, filter target, failure target.
+func (p *Pipeline) Uses() []*Use {
+	us := []*Use{p.Source.Use}
+	us = append(us, p.Transform.Use...)
+	return append(us, p.Target.Use, p.FilterTarget.Use, p.FailureTarget.Use)
+}
+
+// Source is where a pipeline's messages come from.
+type Source struct {
+	// The source and its options.
+	Use *Use `hcl:"use,block"`
+}
+
+// Transform is what a pipeline does to each message.
+type Transform struct {
+	// A transform and its options. Repeat it to chain transforms: they run in the order
+	// they are written, and the same one may appear more than once.
+	Use []*Use `hcl:"use,block"`
+	// Number of workers that transform messages in parallel; 0 means one more than the
+	// number of CPUs the process may use.
+	WorkerPool int `hcl:"worker_pool,optional"`
+}
+
+// Target is where messages go.
+type Target struct {
+	// The target and its options.
+	Use *Use `hcl:"use,block"`
+}
+
+// FailureParser says how a failed message is wrapped for the failure target.
+type FailureParser struct {
+	// The form of a failed message: "snowplow" writes Snowplow bad rows,
+	// "event_forwarding" writes event forwarding errors.
+	Format string `hcl:"format,optional"`
+}
+
+// Retry says how often, and how long apart, a failed write is tried again, by what the
+// failure means.
+type Retry struct {
+	// Failures that are expected to pass soon: a timeout, a refused connection.
+	Transient *RetryPolicy `hcl:"transient,block"`
+	// Failures that need somebody to change something: bad credentials, a missing topic.
+	Setup *RetryPolicy `hcl:"setup,block"`
+	// The target asks for fewer requests.
+	Throttle *RetryPolicy `hcl:"throttle,block"`
+}
+
+// RetryPolicy is how one kind of failure is retried. The wait doubles with each attempt.
+type RetryPolicy struct {
+	// Wait, in milliseconds, before the second attempt; doubled for each one after it.
+	DelayMillis int `hcl:"delay_ms,optional"`
+	// Number of attempts before giving up; 0 means no limit.
+	MaxAttempts int `hcl:"max_attempts,optional"`
+	// What happens when attempts are used up: true sends the messages to the failure
+	// target, false stops the pipeline and leaves them to the source.
+	InvalidAfterMax bool `hcl:"invalid_after_max,optional"`
+	// Longest wait, in milliseconds, between two attempts. When left out and delay_ms is
+	// greater than the default, it is delay_ms.
+	MaxDelayMillis int `hcl:"max_delay_ms,optional"`
+}
+
+// Delay is DelayMillis as a duration.
+func (r *RetryPolicy) Delay() time.Duration { return millis(r.DelayMillis) }
+
+// MaxDelay is MaxDelayMillis as a duration.
+func (r *RetryPolicy) MaxDelay() time.Duration { return millis(r.MaxDelayMillis) }
+
+// InFlight bounds what a pipeline holds between its source and its target.
+type InFlight struct {
+	// Most messages read and not settled yet. At least 1.
+	Messages int `hcl:"messages,optional"`
+	// Most payload bytes read and not settled yet. At least 1.
+	Bytes int `hcl:"bytes,optional"`
+}
+
+// Process holds the settings of the whole process.
+type Process struct {
+	// Least severe level that is logged: "debug", "info", "warning", "error", "fatal" or
+	// "panic".
+	LogLevel string `hcl:"log_level,optional"`
+	// Form of log lines: "text", "json", or "auto" for text on a terminal and JSON
+	// otherwise.
+	LogFormat string `hcl:"log_format,optional"`
+	// The HTTP server for health, readiness, metrics and profiles. Off when left out.
+	Admin *Admin `hcl:"admin,block"`
+	// Reports errors to Sentry. Off when left out.
+	Sentry *Sentry `hcl:"sentry,block"`
+	// Sends metrics to a statsd server, and sets how often statistics are logged.
+	StatsReceiver *StatsReceiver `hcl:"stats_receiver,block"`
+	// Metrics that cost something and are off by default.
+	Metrics *Metrics `hcl:"metrics,block"`
+	// Tells other systems by HTTP how the process is doing. Off when left out.
+	Monitoring *Monitoring `hcl:"monitoring,block"`
+	// Acceptance of a licence, which Snowbridge asks for. Read and not needed.
+	License *License `hcl:"license,block"`
+	// A name of yours for this installation, sent with telemetry where that is on.
+	UserProvidedID string `hcl:"user_provided_id,optional"`
+	// Turns telemetry off.
+	DisableTelemetry bool `hcl:"disable_telemetry,optional"`
+}
+
+// Admin is the HTTP server for operators.
+type Admin struct {
+	// Address to listen on, as "host:port"; port 0 takes a free one. It has no
+	// authentication: keep it on 127.0.0.1 or a private network.
+	Address string `hcl:"address"`
+}
+
+// Sentry reports errors to Sentry.
+type Sentry struct {
+	// The project's client key URL, as Sentry shows it.
+	DSN string `hcl:"dsn"`
+	// Tags sent with each event, as a JSON object of strings in a string:
+	// "{\"team\":\"data\"}".
+	Tags string `hcl:"tags,optional"`
+	// Logs what the Sentry client does.
+	Debug bool `hcl:"debug,optional"`
+}
+
+// TagMap is Tags parsed; a Config that loaded without errors has tags that parse.
+func (s *Sentry) TagMap() map[string]string { m, _ := parseTags(s.Tags); return m }
+
+// SetDefaults sets what a sentry block need not say.
+func (s *Sentry) SetDefaults() { s.Tags = "{}" }
+
+// StatsReceiver is where metrics are sent.
+type StatsReceiver struct {
+	// The receiver and its options; "statsd" is the only one. No metrics are sent when
+	// left out.
+	Use *Use `hcl:"use,block"`
+	// Seconds between two sends of metrics, and between two statistics log lines. At
+	// least 1.
+	BufferSec int `hcl:"buffer_sec,optional"`
+	// Read and ignored, as in Snowbridge since 5.1.1: statsd is sent by UDP, which has
+	// nothing to wait for.
+	TimeoutSec int `hcl:"timeout_sec,optional"`
+
+	// Statsd is the decoded use "statsd" block; nil when there is none.
+	Statsd *Statsd
+}
+
+// Buffer is BufferSec as a duration.
+func (s *StatsReceiver) Buffer() time.Duration { return time.Duration(s.BufferSec) * time.Second }
+
+// Statsd sends metrics to a statsd server by UDP.
+type Statsd struct {
+	// Address of the server, as "host:port".
+	Address string `hcl:"address"`
+	// What every metric's name starts with.
+	Prefix string `hcl:"prefix,optional"`
+	// Tags sent with each metric, as a JSON object of strings in a string:
+	// "{\"env\":\"prod\"}".
+	Tags string `hcl:"tags,optional"`
+}
+
+// SetDefaults sets what a use "statsd" block need not say.
+func (s *Statsd) SetDefaults() { s.Prefix, s.Tags = "snowplow.snowbridge", "{}" }
+
+// TagMap is Tags parsed; a Config that loaded without errors has tags that parse.
+func (s *Statsd) TagMap() map[string]string { m, _ := parseTags(s.Tags); return m }
+
+// Metrics turns on metrics that cost something.
+type Metrics struct {
+	// Measures the time from the collector's timestamp to delivery, which needs each
+	// Snowplow event to be parsed.
+	E2ELatency bool `hcl:"enable_e2e_latency,optional"`
+	// Reports how many records, and bytes, the Kinesis source holds in memory.
+	KinsumerMemory bool `hcl:"enable_kinsumer_memory_metrics,optional"`
+}
+
+// Monitoring tells other systems by HTTP how the process is doing.
+type Monitoring struct {
+	// Sends a heartbeat while all is well, and an alert when somebody must change
+	// something.
+	Webhook *Webhook `hcl:"webhook,block"`
+	// Sends counts of delivered, filtered and failed messages, and their errors.
+	MetadataReporter *MetadataReporter `hcl:"metadata_reporter,block"`
+}
+
+// Webhook sends heartbeats and alerts.
+type Webhook struct {
+	// URL that is sent a POST request for each heartbeat and alert.
+	Endpoint string `hcl:"endpoint"`
+	// Tags sent with each request.
+	Tags map[string]string `hcl:"tags,optional"`
+	// Seconds between two heartbeats, and between two alerts for the same error. At
+	// least 1.
+	HeartbeatIntervalSeconds int `hcl:"heartbeat_interval_seconds,optional"`
+}
+
+// SetDefaults sets what a webhook block need not say.
+func (w *Webhook) SetDefaults() { w.HeartbeatIntervalSeconds = 300 }
+
+// Heartbeat is HeartbeatIntervalSeconds as a duration.
+func (w *Webhook) Heartbeat() time.Duration {
+	return time.Duration(w.HeartbeatIntervalSeconds) * time.Second
+}
+
+// MetadataReporter sends counts of messages.
+type MetadataReporter struct {
+	// URL that is sent a POST request each stats_receiver.buffer_sec seconds.
+	Endpoint string `hcl:"endpoint"`
+	// Tags sent with each request.
+	Tags map[string]string `hcl:"tags,optional"`
+}
+
+// License is Snowbridge's licence gate.
+type License struct {
+	// Whether the Snowplow Limited Use License is accepted. Weir does not ask for it.
+	Accept bool `hcl:"accept,optional"`
+}
+
+// SetDefaults sets what a pipeline need not say; they are Snowbridge's, and ours where
+// Snowbridge has no such setting.
+func (p *Pipeline) SetDefaults() {
+	p.Source = &Source{Use: &Use{Name: "stdin"}}
+	p.Transform = &Transform{}
+	p.Target = &Target{Use: &Use{Name: "stdout"}}
+	p.FailureTarget = &Target{Use: &Use{Name: "stdout"}}
+	p.FilterTarget = &Target{Use: &Use{Name: "silent"}}
+	p.FailureParser = &FailureParser{Format: "snowplow"}
+	p.Retry = &Retry{
+		Transient: retryAfter(1000),
+		Setup:     retryAfter(20000),
+		Throttle:  retryAfter(10000),
+	}
+	p.DrainTimeoutMillis = 30000
+	p.InFlight = &InFlight{Messages: 50000, Bytes: 128 << 20}
+}
+
+// SetDefaults sets what a config need not say about the process.
+func (p *Process) SetDefaults() {
+	p.LogLevel, p.LogFormat = "info", "auto"
+	p.StatsReceiver = &StatsReceiver{BufferSec: 60}
+	p.Metrics = &Metrics{}
+	p.License = &License{}
+}
+
+const defaultMaxDelayMillis = 300_000
+
+func retryAfter(delayMillis int) *RetryPolicy {
+	return &RetryPolicy{DelayMillis: delayMillis, MaxAttempts: 5, MaxDelayMillis: defaultMaxDelayMillis}
+}
+
+func millis(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+
+func parseTags(s string) (map[string]string, error) {
+	var m map[string]string
+	err := json.Unmarshal([]byte(s), &m)
+	return m, err
+}

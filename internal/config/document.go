@@ -1,0 +1,327 @@
+package config
+
+import (
+	"bytes"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// document is what was read: the files, and the environment their expressions see.
+type document struct {
+	files []*file
+	env   func(string) (string, bool)
+	eval  *hcl.EvalContext
+	known Known
+}
+
+// file is one config file.
+type file struct {
+	name   string
+	src    []byte
+	body   *hclsyntax.Body
+	hidden []span // parts of src that no diagnostic may show, in order
+	// templates are the parts of src between ${ or %{ and the matching }.
+	templates []template
+}
+
+// span is a range of bytes: from is in it, to is not.
+type span struct{ from, to int }
+
+func (d *document) file(name string) *file {
+	for _, f := range d.files {
+		if f.name == name {
+			return f
+		}
+	}
+	return nil
+}
+
+func (d *document) names() []string {
+	names := make([]string, len(d.files))
+	for i, f := range d.files {
+		names[i] = f.name
+	}
+	return names
+}
+
+// at is a diagnostic about the code at r.
+func (d *document) at(s Severity, r hcl.Range, what, fix string) Diagnostic {
+	g := Diagnostic{Severity: s, File: r.Filename, What: hideUserInfo(what), Fix: hideUserInfo(fix)}
+	f := d.file(r.Filename)
+	if f == nil || r.Start.Line == 0 {
+		return g
+	}
+	g.Line, g.Column = r.Start.Line, r.Start.Column
+	g.EndLine, g.EndColumn = r.End.Line, r.End.Column
+	g.Source, g.mark = f.excerpt(r)
+	return g
+}
+
+func (d *document) errorAt(r hcl.Range, what, fix string) Diagnostic {
+	return d.at(Error, r, what, fix)
+}
+
+const (
+	maxExcerpt = 120 // characters of a source line that a diagnostic shows
+	hiddenText = "(hidden)"
+	cutText    = "..."
+)
+
+// excerpt is the line r starts in as users may see it, and the part of it, in
+// characters, that r covers.
+func (f *file) excerpt(r hcl.Range) (line string, mark [2]int) {
+	start := min(max(r.Start.Byte, 0), len(f.src))
+	from := bytes.LastIndexByte(f.src[:start], '\n') + 1
+	to := len(f.src)
+	if i := bytes.IndexByte(f.src[start:], '\n'); i >= 0 {
+		to = start + i
+	}
+	end := min(max(r.End.Byte, start), to)
+
+	var out []rune
+	mark = [2]int{-1, -1}
+	for i := from; i < to; {
+		if i >= start && mark[0] < 0 {
+			mark[0] = len(out)
+		}
+		if i >= end && mark[1] < 0 && i > start {
+			mark[1] = len(out)
+		}
+		if h, ok := f.hiddenAt(i); ok {
+			out = append(out, []rune(hiddenText)...)
+			if next := min(h.to, to); next > start && mark[0] < 0 {
+				mark[0] = len(out) - len(hiddenText)
+			}
+			i = min(h.to, to)
+			continue
+		}
+		c, n := utf8.DecodeRune(f.src[i:to])
+		i += n
+		if c == '\r' && i == to {
+			break
+		}
+		if c < ' ' && c != '\t' || c == utf8.RuneError || c == 0x7f {
+			c = '?'
+		}
+		out = append(out, c)
+	}
+	if mark[0] < 0 {
+		mark[0] = len(out)
+	}
+	mark[1] = max(mark[1], mark[0]+1)
+	if end == to {
+		mark[1] = max(len(out), mark[0]+1)
+	}
+	return cut(out, mark)
+}
+
+// cut shortens a long line to the part around mark.
+func cut(line []rune, mark [2]int) (string, [2]int) {
+	if len(line) <= maxExcerpt {
+		return string(line), mark
+	}
+	from := max(0, min(mark[0]-maxExcerpt/3, len(line)-maxExcerpt))
+	to := min(len(line), from+maxExcerpt)
+	text, shift := string(line[from:to]), -from
+	if from > 0 {
+		text, shift = cutText+text, shift+len(cutText)
+	}
+	end := min(mark[1], to) + shift
+	if to < len(line) {
+		text += cutText
+	}
+	return text, [2]int{mark[0] + shift, max(end, mark[0]+shift+1)}
+}
+
+func (f *file) hiddenAt(i int) (span, bool) {
+	for _, h := range f.hidden {
+		if h.from <= i && i < h.to {
+			return h, true
+		}
+	}
+	return span{}, false
+}
+
+const sensitiveWords = `passw|passphrase|secret|token|key|credential|authorization|dsn|connection_string`
+
+var sensitiveName = regexp.MustCompile(`(?i)` + sensitiveWords)
+
+// sensitive reports whether the value of an attribute or map entry with this name is
+// kept out of every diagnostic.
+func sensitive(name string) bool { return sensitiveName.MatchString(name) }
+
+var userInfo = regexp.MustCompile(`://[^\s"'/@:]*:([^\s"'/@]+)@`)
+
+// hideUserInfo takes the password out of URLs in s.
+func hideUserInfo(s string) string {
+	for _, m := range slices.Backward(userInfo.FindAllStringSubmatchIndex(s, -1)) {
+		s = s[:m[2]] + hiddenText + s[m[3]:]
+	}
+	return s
+}
+
+// hide finds the parts of src that no diagnostic may show: what is written after a
+// sensitive name, except references to the environment, and passwords in URLs. It works
+// on tokens, so that it also holds for files that do not parse.
+func hide(src []byte, tokens hclsyntax.Tokens) []span {
+	var hidden []span
+	for i := 0; i < len(tokens); i++ {
+		name, next, ok := nameAt(tokens, i)
+		if ok && sensitive(name) && startsValue(tokens, next) {
+			hidden, next = hideValue(hidden, tokens, next)
+			i = next - 1 // names inside the value are hidden with it
+		}
+	}
+	for _, m := range userInfo.FindAllSubmatchIndex(src, -1) {
+		hidden = append(hidden, span{m[2], m[3]})
+	}
+	return merged(sortedSpans(hidden))
+}
+
+func sortedSpans(spans []span) []span {
+	slices.SortFunc(spans, func(a, b span) int { return a.from - b.from })
+	return spans
+}
+
+var (
+	sensitiveLine = regexp.MustCompile(`(?mi)[\w-]*(?:` + sensitiveWords + `)[\w-]*["']?[ \t]*(?:=>|[=:])?[ \t]*["']?`)
+	itemLine      = regexp.MustCompile(`(?m)^[ \t]*(?:[\w"'-]+[ \t]*[=:]|[\w-]+[ \t]*(?:"[^"]*"[ \t]*)?\{|\}|#|//)`)
+)
+
+// hideLines finds what is written after sensitive names in a file that does not parse,
+// where tokens may be wrong: a quote too many makes text of names, and names of text. It
+// hides everything up to the next line that looks like an option, a block or its end.
+func hideLines(src []byte) []span {
+	var hidden []span
+	end := 0
+	for _, m := range sensitiveLine.FindAllIndex(src, -1) {
+		if m[1] < end {
+			continue
+		}
+		end = len(src)
+		if eol := bytes.IndexByte(src[m[1]:], '\n'); eol >= 0 {
+			if next := itemLine.FindIndex(src[m[1]+eol+1:]); next != nil {
+				end = m[1] + eol + 1 + next[0]
+			}
+		}
+		hidden = append(hidden, span{m[1], end})
+	}
+	return hidden
+}
+
+// nameAt is the name of an attribute or map entry written at token i, and the index of
+// the token after it.
+func nameAt(tokens hclsyntax.Tokens, i int) (name string, next int, ok bool) {
+	switch t := tokens[i]; t.Type {
+	case hclsyntax.TokenIdent:
+		if i > 0 && tokens[i-1].Type == hclsyntax.TokenDot {
+			return "", 0, false
+		}
+		return string(t.Bytes), i + 1, true
+	case hclsyntax.TokenOQuote:
+		if i+2 < len(tokens) && tokens[i+1].Type == hclsyntax.TokenQuotedLit && tokens[i+2].Type == hclsyntax.TokenCQuote {
+			return string(tokens[i+1].Bytes), i + 3, true
+		}
+	}
+	return "", 0, false
+}
+
+// startsValue reports whether a value follows a name: also when the "=" was forgotten.
+func startsValue(tokens hclsyntax.Tokens, i int) bool {
+	if i >= len(tokens) {
+		return false
+	}
+	switch tokens[i].Type {
+	case hclsyntax.TokenOBrace, hclsyntax.TokenNewline, hclsyntax.TokenEOF, hclsyntax.TokenCParen,
+		hclsyntax.TokenCBrack, hclsyntax.TokenCBrace, hclsyntax.TokenComma, hclsyntax.TokenTemplateSeqEnd:
+		return false
+	}
+	return true
+}
+
+// hideValue appends the parts of the value that starts at token i; the index is that of
+// the token after the value.
+func hideValue(hidden []span, tokens hclsyntax.Tokens, i int) ([]span, int) {
+	depth := 0
+	for i < len(tokens) {
+		if n := envReference(tokens[i:]); n > 0 {
+			i += n
+			continue
+		}
+		t := tokens[i]
+		i++
+		switch t.Type {
+		case hclsyntax.TokenNewline, hclsyntax.TokenComma:
+			if depth == 0 {
+				return hidden, i
+			}
+		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen, hclsyntax.TokenTemplateInterp, hclsyntax.TokenTemplateControl:
+			depth++
+		case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack, hclsyntax.TokenCParen, hclsyntax.TokenTemplateSeqEnd:
+			if depth--; depth < 0 {
+				return hidden, i
+			}
+		case hclsyntax.TokenEqual, hclsyntax.TokenColon, hclsyntax.TokenOQuote, hclsyntax.TokenCQuote,
+			hclsyntax.TokenOHeredoc, hclsyntax.TokenCHeredoc:
+		case hclsyntax.TokenEOF:
+			return hidden, i
+		default:
+			hidden = append(hidden, span{t.Range.Start.Byte, t.Range.End.Byte})
+		}
+	}
+	return hidden, i
+}
+
+// envReference is the number of tokens of env.NAME or env("NAME") at the start of tokens.
+func envReference(tokens hclsyntax.Tokens) int {
+	is := func(types ...hclsyntax.TokenType) bool {
+		if len(tokens) < len(types) {
+			return false
+		}
+		for i, t := range types {
+			if tokens[i].Type != t {
+				return false
+			}
+		}
+		return string(tokens[0].Bytes) == "env"
+	}
+	switch {
+	case is(hclsyntax.TokenIdent, hclsyntax.TokenDot, hclsyntax.TokenIdent):
+		return 3
+	case is(hclsyntax.TokenIdent, hclsyntax.TokenOParen, hclsyntax.TokenOQuote, hclsyntax.TokenQuotedLit,
+		hclsyntax.TokenCQuote, hclsyntax.TokenCParen):
+		return 6
+	}
+	return 0
+}
+
+// merged joins spans that touch; what lies between two parts of one value goes with them.
+func merged(spans []span) []span {
+	var out []span
+	for _, s := range spans {
+		if n := len(out); n > 0 && s.from <= out[n-1].to {
+			out[n-1].to = max(out[n-1].to, s.to)
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// or joins names for a sentence: "a", "b" or "c".
+func or(names []string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = `"` + n + `"`
+	}
+	if len(quoted) < 2 {
+		return strings.Join(quoted, "")
+	}
+	last := len(quoted) - 1
+	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
+}

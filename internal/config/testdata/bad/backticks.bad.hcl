@@ -1,0 +1,5 @@
+transform {
+  use "js" {
+    script = `function main(x) { return x }`
+  }
+}

@@ -1,0 +1,6 @@
+log_level  = "warn"
+log_format = "xml"
+
+failure_parser {
+  format = "snowplough"
+}

@@ -1,0 +1,4 @@
+transform {
+  use "js" {
+  }
+}

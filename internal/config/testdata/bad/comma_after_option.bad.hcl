@@ -1,0 +1,6 @@
+target {
+  use "kafka" {
+    brokers    = "b",
+    topic_name = "t"
+  }
+}

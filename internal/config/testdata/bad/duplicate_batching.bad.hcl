@@ -1,0 +1,8 @@
+target {
+  use "kafka" {
+    brokers    = "b"
+    topic_name = "t"
+    batching {}
+    batching {}
+  }
+}

@@ -1,0 +1,10 @@
+target {
+  use "silent" {}
+}
+
+source {
+}
+
+target {
+  use "stdout" {}
+}

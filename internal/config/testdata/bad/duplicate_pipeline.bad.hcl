@@ -1,0 +1,13 @@
+pipeline "a" {
+  source {
+    use "http" {
+    }
+  }
+}
+
+pipeline "a" {
+  source {
+    use "http" {
+    }
+  }
+}

@@ -1,0 +1,5 @@
+monitoring {
+  webhook {
+    endpoint = env.URL
+  }
+}

@@ -1,0 +1,1 @@
+ordered = env.BROKERS ? true : false

@@ -1,0 +1,1 @@
+drain_timeout_ms = env.ZERO

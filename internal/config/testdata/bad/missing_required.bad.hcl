@@ -1,0 +1,5 @@
+target {
+  use "kafka" {
+    brokers = "b"
+  }
+}

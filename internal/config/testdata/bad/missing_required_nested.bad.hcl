@@ -1,0 +1,8 @@
+monitoring {
+  webhook {
+  }
+}
+
+sentry {}
+
+admin {}

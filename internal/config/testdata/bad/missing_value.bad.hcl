@@ -1,0 +1,2 @@
+ordered =
+log_level = "debug"

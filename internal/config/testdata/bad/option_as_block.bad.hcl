@@ -1,0 +1,8 @@
+target {
+  use "http" {
+    url = "http://x"
+    headers {
+      accept = "x"
+    }
+  }
+}

@@ -1,0 +1,5 @@
+target {
+  use "silent" {
+    url = "x"
+  }
+}

@@ -1,0 +1,3 @@
+log_level = "debug"
+ordered   = true
+log_level = "info"

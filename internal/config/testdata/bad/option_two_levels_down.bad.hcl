@@ -1,0 +1,1 @@
+heartbeat_interval_seconds = 4

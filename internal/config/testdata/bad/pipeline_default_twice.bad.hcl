@@ -1,0 +1,9 @@
+target {
+  use "silent" {}
+}
+
+pipeline "default" {
+  source {
+    use "http" {}
+  }
+}

@@ -1,0 +1,11 @@
+pipeline "a" {
+}
+
+pipeline "b" {
+  source {
+    use "stdin" {}
+  }
+}
+
+pipeline "c" {
+}

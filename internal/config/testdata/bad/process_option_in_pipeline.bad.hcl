@@ -1,0 +1,3 @@
+pipeline "a" {
+  log_level = "debug"
+}

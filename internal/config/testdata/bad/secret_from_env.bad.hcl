@@ -1,0 +1,7 @@
+target {
+  use "kafka" {
+    brokers       = "b"
+    topic_name    = "t"
+    sasl_password = env.PASSWORD
+  }
+}

@@ -1,0 +1,5 @@
+target {
+  use "kafka" {
+    sasl_password = "hunter2secret
+  }
+}

@@ -1,0 +1,4 @@
+target {
+  use "silent" {}
+}
+}

@@ -1,0 +1,8 @@
+retry {
+  setup {
+    delay_ms = 5
+  }
+}
+
+pipeline "a" {
+}

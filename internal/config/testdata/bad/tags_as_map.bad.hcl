@@ -1,0 +1,4 @@
+sentry {
+  dsn  = "https://abc@sentry.example/1"
+  tags = { team = "data" }
+}

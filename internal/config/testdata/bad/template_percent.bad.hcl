@@ -1,0 +1,7 @@
+transform {
+  use "js" {
+    script = <<EOT
+const f = "100%{x}"
+EOT
+  }
+}

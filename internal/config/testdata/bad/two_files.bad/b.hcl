@@ -1,0 +1,8 @@
+source {
+  use "stdin" {}
+}
+
+log_level = "info"
+
+transform {
+}

@@ -1,0 +1,5 @@
+pipeline "x" {
+  source {
+    use "http" {}
+  }
+}

@@ -1,0 +1,3 @@
+retry {
+  setup { delay_ms = 1, max_attempts = 2 }
+}

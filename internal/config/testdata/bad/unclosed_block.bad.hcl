@@ -1,0 +1,3 @@
+target {
+  use "kafka" {
+    brokers = "b"

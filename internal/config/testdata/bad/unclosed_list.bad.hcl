@@ -1,0 +1,5 @@
+target {
+  use "kafka" {
+    topics = ["a", "b"
+  }
+}

@@ -1,0 +1,3 @@
+sorce {
+  use "stdin" {}
+}

@@ -1,0 +1,3 @@
+kubernetes {
+  replicas = 3
+}

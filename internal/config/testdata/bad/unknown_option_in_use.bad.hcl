@@ -1,0 +1,6 @@
+target {
+  use "kafka" {
+    brokers   = "b"
+    topicname = "t"
+  }
+}

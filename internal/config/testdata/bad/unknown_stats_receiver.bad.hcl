@@ -1,0 +1,3 @@
+stats_receiver {
+  use "prometheus" {}
+}

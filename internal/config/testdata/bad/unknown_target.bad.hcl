@@ -1,0 +1,13 @@
+target {
+  use "elasticsearch" {
+  }
+}
+
+failure_target {
+  use "https" {
+  }
+}
+
+filter_target {
+  use "Silent" {}
+}

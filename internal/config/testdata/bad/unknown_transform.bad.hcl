@@ -1,0 +1,4 @@
+transform {
+  use "base64decode" {}
+  use "lua" {}
+}

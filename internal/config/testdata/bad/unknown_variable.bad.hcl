@@ -1,0 +1,6 @@
+target {
+  use "kafka" {
+    brokers    = var.brokers
+    topic_name = local.topics["x"]
+  }
+}

@@ -1,0 +1,6 @@
+transform {
+  use "js" {
+    script = <<EOT
+function main(x) { return x }
+  }
+}

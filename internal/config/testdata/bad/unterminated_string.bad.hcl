@@ -1,0 +1,5 @@
+source {
+  use "http" {
+    url = "http://example.com
+  }
+}

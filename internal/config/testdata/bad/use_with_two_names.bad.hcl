@@ -1,0 +1,4 @@
+target {
+  use "kafka" "main" {
+  }
+}

@@ -1,0 +1,9 @@
+pipeline "second" {
+  source {
+    use "http" {}
+  }
+}
+
+target {
+  use "silent" {}
+}

@@ -1,0 +1,4 @@
+﻿source {
+  use "stdin" {}
+}
+log_level = "error"

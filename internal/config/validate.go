@@ -1,0 +1,228 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/weirdata/weir/internal/connector"
+)
+
+// The values of settings that have a fixed set of them.
+var (
+	logLevels      = []string{"debug", "info", "warning", "error", "fatal", "panic"}
+	logFormats     = []string{"auto", "text", "json"}
+	failureFormats = []string{"snowplow", "event_forwarding"}
+	statsReceivers = []string{"statsd"}
+)
+
+// problems collects what is wrong with a struct.
+type problems []connector.Problem
+
+func (ps *problems) add(field, what, fix string) {
+	*ps = append(*ps, connector.Problem{Field: field, What: what, Fix: fix})
+}
+
+// least requires a number to be at least minimum.
+func (ps *problems) least(field string, minimum, n int, fix string) {
+	if n < minimum {
+		ps.add(field, fmt.Sprintf("%s must be at least %d, not %d", lastOf(field), minimum, n), fix)
+	}
+}
+
+// most requires a number to be at most maximum.
+func (ps *problems) most(field string, maximum, n int) {
+	if n > maximum {
+		ps.add(field, fmt.Sprintf("%s must be at most %d, not %d", lastOf(field), maximum, n), "write a smaller number")
+	}
+}
+
+// oneOf requires text to be one of the values.
+func (ps *problems) oneOf(field string, values []string, got, what string) {
+	if slices.Contains(values, got) {
+		return
+	}
+	fix := "write " + or(values)
+	if n := nearest(got, values); n != "" {
+		fix = fmt.Sprintf("write %q", n)
+	}
+	ps.add(field, what, fix)
+}
+
+func lastOf(path string) string { return path[strings.LastIndexByte(path, '.')+1:] }
+
+// Most milliseconds and seconds that fit a time.Duration, rounded down to a day.
+const (
+	maxMillis  = 9_223_286_400_000
+	maxSeconds = maxMillis / 1000
+)
+
+// Validate names each setting of p that could never work.
+func (p *Pipeline) Validate() []connector.Problem {
+	var ps problems
+	ps.least("transform.worker_pool", 0, p.Transform.WorkerPool, "write 0 for one worker more than there are CPUs")
+	ps.most("transform.worker_pool", 10000, p.Transform.WorkerPool)
+	ps.oneOf("failure_parser.format", failureFormats, p.FailureParser.Format,
+		fmt.Sprintf("invalid failure format found; expected one of 'snowplow', 'event_forwarding' and got '%s'", p.FailureParser.Format))
+	p.Retry.Transient.validate(&ps, "retry.transient")
+	p.Retry.Setup.validate(&ps, "retry.setup")
+	p.Retry.Throttle.validate(&ps, "retry.throttle")
+	ps.least("drain_timeout_ms", 1, p.DrainTimeoutMillis, "leave it out for 30 seconds")
+	ps.most("drain_timeout_ms", maxMillis, p.DrainTimeoutMillis)
+	ps.least("in_flight.messages", 1, p.InFlight.Messages, "leave it out for 50000")
+	ps.least("in_flight.bytes", 1, p.InFlight.Bytes, "leave it out for 134217728, which is 128 MiB")
+	return ps
+}
+
+func (r *RetryPolicy) validate(ps *problems, at string) {
+	ps.least(at+".delay_ms", 0, r.DelayMillis, "leave it out to use the default")
+	ps.most(at+".delay_ms", maxMillis, r.DelayMillis)
+	ps.least(at+".max_attempts", 0, r.MaxAttempts, "write 0 for no limit")
+	ps.least(at+".max_delay_ms", 1, r.MaxDelayMillis, "leave it out to use the default")
+	ps.most(at+".max_delay_ms", maxMillis, r.MaxDelayMillis)
+}
+
+// raiseMaxDelay lets delay_ms be greater than the default of max_delay_ms, as files
+// written for Snowbridge may have it, and refuses a max_delay_ms below delay_ms.
+func (d *document) raiseMaxDelay(b *hclsyntax.Body, header hcl.Range, p *Pipeline) Diagnostics {
+	var ds Diagnostics
+	for name, r := range map[string]*RetryPolicy{"transient": p.Retry.Transient, "setup": p.Retry.Setup, "throttle": p.Retry.Throttle} {
+		if r.MaxDelayMillis >= r.DelayMillis || r.MaxDelayMillis < 1 {
+			continue
+		}
+		field := "retry." + name + ".max_delay_ms"
+		if _, written := locate(b, header, field); written == nil {
+			r.MaxDelayMillis = r.DelayMillis
+			continue
+		}
+		ds = append(ds, d.problem(b, header, connector.Problem{Field: field,
+			What: fmt.Sprintf("max_delay_ms (%d) must not be less than delay_ms (%d)", r.MaxDelayMillis, r.DelayMillis),
+			Fix:  "raise max_delay_ms or lower delay_ms"}, d.hiddenValues(b)))
+	}
+	return ds
+}
+
+// Validate names each setting of p that could never work.
+func (p *Process) Validate() []connector.Problem {
+	var ps problems
+	ps.oneOf("log_level", logLevels, p.LogLevel,
+		fmt.Sprintf("supported log levels are 'debug, info, warning, error, fatal, panic'; provided %s", p.LogLevel))
+	ps.oneOf("log_format", logFormats, p.LogFormat, fmt.Sprintf("unknown log format: %s", p.LogFormat))
+	if p.Admin != nil {
+		ps.address("admin.address", p.Admin.Address, "127.0.0.1:8080")
+	}
+	if p.Sentry != nil {
+		p.Sentry.validate(&ps)
+	}
+	ps.least("stats_receiver.buffer_sec", 1, p.StatsReceiver.BufferSec, "leave it out for 60 seconds")
+	ps.most("stats_receiver.buffer_sec", maxSeconds, p.StatsReceiver.BufferSec)
+	if m := p.Monitoring; m != nil && m.Webhook != nil {
+		ps.endpoint("monitoring.webhook.endpoint", m.Webhook.Endpoint)
+		ps.least("monitoring.webhook.heartbeat_interval_seconds", 1, m.Webhook.HeartbeatIntervalSeconds, "leave it out for 300 seconds")
+		ps.most("monitoring.webhook.heartbeat_interval_seconds", maxSeconds, m.Webhook.HeartbeatIntervalSeconds)
+	}
+	if m := p.Monitoring; m != nil && m.MetadataReporter != nil {
+		ps.endpoint("monitoring.metadata_reporter.endpoint", m.MetadataReporter.Endpoint)
+	}
+	return ps
+}
+
+func (s *Sentry) validate(ps *problems) {
+	const fix = "copy the DSN from the project's client keys in Sentry"
+	u, err := url.Parse(s.DSN)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		ps.add("sentry.dsn", "dsn is not a Sentry DSN: it is no http or https URL", fix)
+	case u.User == nil || u.User.Username() == "":
+		ps.add("sentry.dsn", "dsn is not a Sentry DSN: there is no public key before the host", fix)
+	case strings.Trim(u.Path, "/") == "":
+		ps.add("sentry.dsn", "dsn is not a Sentry DSN: there is no project at its end", fix)
+	}
+	if _, err := parseTags(s.Tags); err != nil {
+		ps.add("sentry.tags", "failed to unmarshall SENTRY_TAGS to map: tags is not a JSON object of strings", tagsFix)
+	}
+}
+
+const tagsFix = `write a JSON object of strings in a string: tags = "{\"name\":\"value\"}"`
+
+// Validate names each setting of s that could never work.
+func (s *Statsd) Validate() []connector.Problem {
+	var ps problems
+	ps.address("address", s.Address, "127.0.0.1:8125")
+	if _, err := parseTags(s.Tags); err != nil {
+		ps.add("tags", "tags is not a JSON object of strings", tagsFix)
+	}
+	return ps
+}
+
+// address requires "host:port" with a port in numbers.
+func (ps *problems) address(field, got, example string) {
+	_, port, err := net.SplitHostPort(got)
+	if err == nil {
+		if n, e := strconv.Atoi(port); e == nil && n >= 0 && n <= 65535 {
+			return
+		}
+	}
+	ps.add(field, fmt.Sprintf("%s must be host:port, not %q", lastOf(field), got), fmt.Sprintf("write %s = %q", lastOf(field), example))
+}
+
+// endpoint requires a URL with a scheme and a host.
+func (ps *problems) endpoint(field, got string) {
+	u, err := url.Parse(got)
+	if err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" {
+		return
+	}
+	ps.add(field, fmt.Sprintf("invalid url for HTTP target: '%s'", got), `write the whole URL, with http:// or https:// and a host`)
+}
+
+// bindProcess completes the uses outside of pipelines.
+func (d *document) bindProcess(p *Process) Diagnostics {
+	u := p.StatsReceiver.Use
+	if u == nil {
+		return nil
+	}
+	u.bind(d, KindStatsReceiver, "stats_receiver", "", 0, u.DefRange)
+	if !slices.Contains(statsReceivers, u.Name) {
+		return Diagnostics{d.errorAt(u.NameRange,
+			fmt.Sprintf("Invalid stats receiver found; expected one of 'statsd' and got '%s'", u.Name), `write use "statsd" { ... }`)}
+	}
+	s := &Statsd{}
+	s.SetDefaults()
+	p.StatsReceiver.Statsd = s
+	return u.Diagnose(u.Decode(s))
+}
+
+// bindPipeline completes the uses of p, and checks that there are such connectors.
+func (d *document) bindPipeline(p *Pipeline, header hcl.Range) Diagnostics {
+	var ds Diagnostics
+	one := func(u *Use, kind Kind, block string, index int, known []string, unknown string) {
+		u.bind(d, kind, block, p.Name, index, header)
+		// A default that no file wrote has no place to report, and every binary has it.
+		if u.Body == nil || len(known) == 0 || slices.Contains(known, u.Name) {
+			return
+		}
+		fix := "the names are " + or(known)
+		if n := nearest(u.Name, known); n != "" {
+			fix = fmt.Sprintf("write use %q { ... }", n)
+		}
+		ds = append(ds, d.errorAt(u.NameRange, fmt.Sprintf(unknown, u.Name), fix))
+	}
+	one(p.Source.Use, KindSource, "source", 0, d.known.Sources, "unknown source: %s")
+	for i, u := range p.Transform.Use {
+		one(u, KindTransform, "transform", i, d.known.Transforms, "could not interpret transformation configuration for %q")
+	}
+	one(p.Target.Use, KindTarget, "target", 0, d.known.Targets, "unknown target: %s")
+	one(p.FailureTarget.Use, KindTarget, "failure_target", 0, d.known.Targets, "unknown target: %s")
+	one(p.FilterTarget.Use, KindTarget, "filter_target", 0, d.known.Targets, "unknown target: %s")
+	return ds
+}
+
+func (u *Use) bind(d *document, kind Kind, block, pipeline string, index int, fallback hcl.Range) {
+	u.doc, u.Kind, u.Block, u.Pipeline, u.Index, u.fallback = d, kind, block, pipeline, index, fallback
+}

@@ -1,0 +1,70 @@
+package reference_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/weirdata/weir/internal/all"
+	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/reference"
+)
+
+// TestGeneratedFilesAreFresh fails when a config struct has changed and the files made
+// from it have not. go generate runs it with -update, which writes them.
+func TestGeneratedFilesAreFresh(t *testing.T) {
+	t.Parallel()
+	stale, err := reference.Generate("../..", all.Connectors(), *reference.Update)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *reference.Update {
+		t.Logf("written: %q", stale)
+		return
+	}
+	for _, path := range stale {
+		t.Errorf("%s is stale: run go generate ./internal/reference", path)
+	}
+}
+
+// TestEveryConnectorHasItsPage looks things up as the commands do.
+func TestEveryConnectorHasItsPage(t *testing.T) {
+	t.Parallel()
+	set := all.Connectors()
+	for kind, names := range map[config.Kind][]string{
+		config.KindSource: connector.Names(set.Sources), config.KindTransform: connector.Names(set.Transforms), config.KindTarget: connector.Names(set.Targets),
+	} {
+		var got []string
+		for _, p := range reference.Pages(string(kind)) {
+			got = append(got, p.Name)
+		}
+		if !slices.Equal(got, names) {
+			t.Errorf("%s: pages %q, connectors %q", kind, got, names)
+		}
+	}
+	for _, want := range [][2]string{{reference.KindConfig, "config"}, {reference.KindStatsReceiver, "statsd"}} {
+		if _, ok := reference.Lookup(want[0], want[1]); !ok {
+			t.Errorf("no page %s %s", want[0], want[1])
+		}
+	}
+	if _, ok := reference.Lookup("target", "nowhere"); ok {
+		t.Error("there is a page of the target nowhere")
+	}
+}
+
+// TestFullExamplesSetEveryOption keeps an option from existing without an example.
+func TestFullExamplesSetEveryOption(t *testing.T) {
+	t.Parallel()
+	pages, err := reference.Build("../..", all.Connectors())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pages {
+		if p.Full == "" {
+			continue
+		}
+		for _, path := range reference.Unset(p) {
+			t.Errorf("%s %s: examples_full.hcl does not set %s", p.Kind, p.Name, path)
+		}
+	}
+}
