@@ -332,7 +332,7 @@ func (p *Pipeline) SetDefaults() {
 		Throttle:  retryAfter(10000),
 	}
 	p.DrainTimeoutMillis = 30000
-	p.InFlight = &InFlight{Messages: 50000, Bytes: 128 << 20}
+	p.InFlight = &InFlight{Messages: 10000, Bytes: 64 << 20}
 }
 
 // SetDefaults sets what a config need not say about the process.

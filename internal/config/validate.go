@@ -75,8 +75,8 @@ func (p *Pipeline) Validate() []connector.Problem {
 	p.Retry.Throttle.validate(&ps, "retry.throttle")
 	ps.least("drain_timeout_ms", 1, p.DrainTimeoutMillis, "leave it out for 30 seconds")
 	ps.most("drain_timeout_ms", maxMillis, p.DrainTimeoutMillis)
-	ps.least("in_flight.messages", 1, p.InFlight.Messages, "leave it out for 50000")
-	ps.least("in_flight.bytes", 1, p.InFlight.Bytes, "leave it out for 134217728, which is 128 MiB")
+	ps.least("in_flight.messages", 1, p.InFlight.Messages, "leave it out for 10000")
+	ps.least("in_flight.bytes", 1, p.InFlight.Bytes, "leave it out for 67108864, which is 64 MiB")
 	return ps
 }
 
