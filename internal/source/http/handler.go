@@ -1,0 +1,223 @@
+package httpsource
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weirdata/weir/internal/event"
+)
+
+// refusal is an answer other than 202.
+type refusal struct {
+	code int
+	text string
+}
+
+func refuse(code int, format string, args ...any) *refusal {
+	return &refusal{code, fmt.Sprintf(format, args...)}
+}
+
+var (
+	stopping = &refusal{http.StatusServiceUnavailable, "the source is stopping: send the request again"}
+	crowded  = &refusal{http.StatusServiceUnavailable, "too many events are in flight: send the request again later"}
+	late     = &refusal{http.StatusServiceUnavailable, "the events were not settled in time: send the request again"}
+	failed   = &refusal{http.StatusServiceUnavailable, "the events were not delivered: send the request again"}
+)
+
+// handle serves one request. It writes one answer, or none when the client has gone.
+func (s *Source) handle(w http.ResponseWriter, r *http.Request) {
+	if !s.enter() {
+		s.answer(w, stopping)
+		return
+	}
+	defer s.handlers.Done()
+	// Set before anything is refused: the server reads what is left of a refused body.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Duration(s.c.ReadTimeoutMillis) * time.Millisecond))
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		s.answer(w, refuse(http.StatusMethodNotAllowed, "send events with POST"))
+		return
+	}
+	if !s.auth.accept(r) {
+		s.auth.challenge(w.Header())
+		s.answer(w, refuse(http.StatusUnauthorized, "credentials are missing or wrong"))
+		return
+	}
+	if s.paused() {
+		s.answer(w, stopping)
+		return
+	}
+	if !s.budget.enter() {
+		s.answer(w, crowded)
+		return
+	}
+	req, no := s.accept(w, r)
+	if req == nil {
+		s.answer(w, no)
+		return
+	}
+	if no, gone := s.await(req, r); !gone {
+		s.answer(w, no)
+	}
+}
+
+// accept reads the body and makes the request's messages. It returns nil when the request
+// ends here: with a refusal, or without one when there are no events. The place in the
+// budget is then given back.
+func (s *Source) accept(w http.ResponseWriter, r *http.Request) (*request, *refusal) {
+	body, reserved, no := s.body(w, r)
+	if no == nil {
+		var payloads [][]byte
+		if payloads, no = split(body, s.c.RequestBatchLimit, s.c.MaxLineBytes); no == nil && len(payloads) > 0 {
+			b := event.NewBatch(time.Now().UTC(), payloads)
+			if h := s.forwarded(r.Header); h != nil {
+				for _, m := range b {
+					m.Meta.Headers = h
+				}
+			}
+			return newRequest(b, reserved), nil
+		}
+	}
+	s.budget.release(reserved)
+	return nil, no
+}
+
+// await hands req to a Read and waits until it is settled. It returns the refusal to
+// answer with (nil for 202), or gone when the client no longer listens.
+func (s *Source) await(req *request, r *http.Request) (no *refusal, gone bool) {
+	giveUp := func() {
+		if req.abandon() {
+			s.budget.release(req.reserved)
+		}
+	}
+	timer := time.NewTimer(time.Duration(s.c.ResponseTimeoutMillis) * time.Millisecond)
+	defer timer.Stop()
+	paused := s.pause.c()
+	for handOver := s.waiting; ; {
+		select {
+		case handOver <- req:
+			handOver = nil
+			continue
+		case err := <-req.done:
+			if err != nil {
+				return failed, false
+			}
+			return nil, false
+		case <-paused:
+			// What a batch has is still being worked on; only what waits is turned away.
+			paused = nil
+			if !req.abandon() {
+				continue
+			}
+			s.budget.release(req.reserved)
+			return stopping, false
+		case <-s.stop:
+			// A settled request keeps its answer, whatever select looked at first.
+			select {
+			case err := <-req.done:
+				if err == nil {
+					return nil, false
+				}
+			default:
+			}
+			giveUp()
+			return stopping, false
+		case <-timer.C:
+			giveUp()
+			return late, false
+		case <-r.Context().Done():
+			giveUp()
+			return nil, true
+		}
+	}
+}
+
+func (s *Source) paused() bool {
+	select {
+	case <-s.pause.c():
+		return true
+	default:
+		return false
+	}
+}
+
+// answer writes the one answer of a request.
+func (s *Source) answer(w http.ResponseWriter, no *refusal) {
+	if no == nil {
+		w.WriteHeader(http.StatusAccepted)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if no.code == http.StatusServiceUnavailable {
+		h.Set("Retry-After", strconv.Itoa(s.c.RetryAfterSeconds))
+	}
+	if no == stopping {
+		h.Set("Connection", "close")
+	}
+	w.WriteHeader(no.code)
+	_, _ = w.Write([]byte(no.text + "\n"))
+}
+
+// forwarded is the headers of a request that its messages keep; nil when there are none.
+func (s *Source) forwarded(h http.Header) map[string]string {
+	var kept map[string]string
+	for _, name := range s.c.ForwardHeaders {
+		if vs := h.Values(name); len(vs) > 0 {
+			if kept == nil {
+				kept = make(map[string]string, len(s.c.ForwardHeaders))
+			}
+			kept[name] = strings.Join(vs, ", ")
+		}
+	}
+	return kept
+}
+
+// credentials are what requests must carry. Only digests are kept, so that a comparison
+// takes the same time whatever the lengths.
+type credentials struct {
+	basic, bearer         bool
+	user, password, token [sha256.Size]byte
+}
+
+func newCredentials(c Config) *credentials {
+	return &credentials{
+		basic: c.BasicAuthUsername != "", bearer: c.BearerToken != "",
+		user: digest(c.BasicAuthUsername), password: digest(c.BasicAuthPassword), token: digest(c.BearerToken),
+	}
+}
+
+func digest(s string) [sha256.Size]byte { return sha256.Sum256([]byte(s)) }
+
+func same(a, b [sha256.Size]byte) int { return subtle.ConstantTimeCompare(a[:], b[:]) }
+
+func (c *credentials) accept(r *http.Request) bool {
+	if !c.basic && !c.bearer {
+		return true
+	}
+	if c.basic {
+		if user, password, ok := r.BasicAuth(); ok && same(digest(user), c.user)&same(digest(password), c.password) == 1 {
+			return true
+		}
+	}
+	if c.bearer {
+		scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+		return ok && strings.EqualFold(scheme, "Bearer") && same(digest(strings.TrimSpace(token)), c.token) == 1
+	}
+	return false
+}
+
+func (c *credentials) challenge(h http.Header) {
+	if c.basic {
+		h.Add("WWW-Authenticate", `Basic realm="events", charset="UTF-8"`)
+	}
+	if c.bearer {
+		h.Add("WWW-Authenticate", "Bearer")
+	}
+}

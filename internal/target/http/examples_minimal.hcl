@@ -1,0 +1,5 @@
+target {
+  use "http" {
+    url = "https://example.com/events"
+  }
+}

@@ -1,0 +1,130 @@
+package httptarget
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/oauth2"
+
+	"github.com/weirdata/weir/internal/fault"
+)
+
+// maxShown is how much of a response body an error shows.
+const maxShown = 8 << 10
+
+var ruleKinds = map[string]fault.Kind{
+	"invalid":  fault.Invalid,
+	"setup":    fault.Setup,
+	"throttle": fault.Throttled,
+	"fatal":    fault.Fatal,
+}
+
+// reply is what came of a request: a response, or with code 0 the error in its place.
+type reply struct {
+	code  int
+	line  string // status line: "429 Too Many Requests"
+	body  string // response body, or the error's full text
+	cause error  // with code 0: the error
+	after time.Duration
+}
+
+func (r Rule) matches(p reply) bool {
+	return slices.Contains(r.HTTPCodes, p.code) && strings.Contains(p.body, r.Body)
+}
+
+// judge is the error that a reply means for the messages of its request: nil for a 2xx
+// response that no rule matches.
+//
+// An invalid message's error tells the failure target all: "HTTP Status Code: 400 Bad
+// Request Body: ...". The others tell the log: "response status: '503 Service
+// Unavailable' with error details: 'Transient error'".
+func (t *Target) judge(p reply) error {
+	kind, match := t.kind(p)
+	if match == nil && p.code >= 200 && p.code < 300 {
+		return nil
+	}
+	shown := clip(t.hide(p.body))
+	if p.code == 0 {
+		shown = clip(t.scrub(p.body))
+	}
+	safe := shown
+	if t.c.MetadataSafeMode && p.code != 0 {
+		safe = safeText(kind)
+		if match != nil && match.Body != "" {
+			safe = match.Body
+		}
+	}
+	e := &fault.Error{Kind: kind, Detail: fault.Detail{Type: "api", Code: p.line, Safe: safe}}
+	switch kind {
+	case fault.Invalid:
+		e.Err = fmt.Errorf("HTTP Status Code: %s Body: %s", p.line, shown)
+	case fault.Fatal:
+		e.Err = fmt.Errorf("response status: '%s' with error details: '%s'", p.line, safe)
+	default:
+		e.Err = fmt.Errorf("response status: '%s' with error details: '%s'", p.line, safe)
+		e.After = p.after
+	}
+	return e
+}
+
+// kind is what p means, and the rule that says so.
+func (t *Target) kind(p reply) (fault.Kind, *Rule) {
+	for i := range t.rules {
+		if t.rules[i].matches(p) {
+			return ruleKinds[t.rules[i].Type], &t.rules[i]
+		}
+	}
+	switch {
+	case p.code == 0:
+		return clientFaultKind(p.cause), nil
+	case p.code == http.StatusRequestEntityTooLarge && t.c.Bisect:
+		return fault.Invalid, nil
+	}
+	return fault.Transient, nil
+}
+
+// clientFaultKind is what a request without a response means when no rule says.
+func clientFaultKind(err error) fault.Kind {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fault.Setup
+	}
+	if e, ok := errors.AsType[*oauth2.RetrieveError](err); ok && e.Response != nil {
+		switch e.Response.StatusCode {
+		case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
+			return fault.Setup
+		}
+	}
+	return fault.Transient
+}
+
+func safeText(k fault.Kind) string {
+	switch k {
+	case fault.Invalid:
+		return "Invalid error"
+	case fault.Setup:
+		return "Setup error"
+	case fault.Throttled:
+		return "Throttle error"
+	case fault.Fatal:
+		return "Fatal error"
+	}
+	return "Transient error"
+}
+
+// clip cuts s to what an error shows, at a character boundary.
+func clip(s string) string {
+	if len(s) <= maxShown {
+		return s
+	}
+	cut := maxShown
+	for cut > maxShown-utf8.UTFMax && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut]
+}

@@ -1,0 +1,159 @@
+package httptarget
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+)
+
+const (
+	// maxResponse is how much of a response is read for rules and errors.
+	maxResponse = 1 << 20
+	// maxDrain is how much more is read so that the connection can be used again.
+	maxDrain = 256 << 10
+)
+
+// request sends p, which it takes over, and judges the answer. first is the first message of the request, whose
+// headers count where messages have their own. divisible says that the refusal may be for
+// one of several messages.
+func (t *Target) request(ctx context.Context, p *payload, first *event.Message) (err error, divisible bool) {
+	to, header, err := t.address(first)
+	if err != nil {
+		p.release()
+		return err, false
+	}
+	var watch sending
+	req := (&http.Request{
+		Method: t.c.Method, URL: to, Host: to.Host, Header: header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Body: p.reader(), ContentLength: int64(len(p.data)),
+		GetBody: func() (io.ReadCloser, error) {
+			watch.odd.Store(true)
+			return p.reader(), nil
+		},
+	}).WithContext(httptrace.WithClientTrace(ctx, watch.trace()))
+	if t.tokens != nil {
+		token, err := t.tokens.get(ctx)
+		if err != nil {
+			p.release()
+			return t.noResponse(ctx, &url.Error{Op: verb(t.c.Method), URL: to.String(), Err: err}), false
+		}
+		token.SetAuthHeader(req)
+	}
+	if t.c.IncludeTimingHeaders {
+		limit := t.timeout.Milliseconds() - int64(t.c.RejectionThresholdInMillis)
+		header.Add("Rejection-Timestamp", strconv.FormatInt(time.Now().UnixMilli()+limit, 10))
+	}
+	if len(p.data) == 0 {
+		req.Body, req.GetBody = http.NoBody, nil
+	}
+	defer func() {
+		if watch.done() {
+			p.release()
+		}
+	}()
+	resp, err := t.client.Do(req)
+	if err != nil {
+		return t.noResponse(ctx, err), false
+	}
+	defer resp.Body.Close()
+	return t.answer(ctx, req, resp)
+}
+
+// answer reads and judges a response.
+func (t *Target) answer(ctx context.Context, req *http.Request, resp *http.Response) (err error, divisible bool) {
+	code := resp.StatusCode
+	success := code >= 200 && code < 300
+	if success && !t.rules2xx[code-200] {
+		_, _ = io.CopyN(io.Discard, resp.Body, maxResponse+maxDrain)
+		return nil, false
+	}
+	if code == http.StatusUnauthorized && t.tokens != nil {
+		t.tokens.drop(req.Header.Get("Authorization"))
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	if err != nil {
+		if ctx.Err() != nil {
+			return t.cancelled(ctx), false
+		}
+		return t.judge(reply{line: "Error reading response body", body: err.Error(), cause: err}), false
+	}
+	_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
+	r := reply{code: code, line: resp.Status, body: string(body), after: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
+	err = t.judge(r)
+	return err, !success && fault.Of(err) == fault.Invalid
+}
+
+// noResponse judges a request that got no response.
+func (t *Target) noResponse(ctx context.Context, err error) error {
+	// Our own stop says nothing about the other side, so no rule may match it.
+	if ctx.Err() != nil {
+		return t.cancelled(ctx)
+	}
+	return t.judge(reply{line: "Client failed to complete request", body: err.Error(), cause: err})
+}
+
+func (t *Target) cancelled(ctx context.Context) error {
+	return fmt.Errorf("request to %s given up: %w", scrubURL(t.c.URL), context.Cause(ctx))
+}
+
+// address is where the messages that start with m go, and the headers they go with.
+func (t *Target) address(m *event.Message) (*url.URL, http.Header, error) {
+	header := t.header.Clone()
+	if t.limits.Alone == nil || len(m.Meta.Headers) == 0 {
+		return t.url, header, nil
+	}
+	to := t.url
+	for name, value := range m.Meta.Headers {
+		if t.dynURL != "" && strings.EqualFold(name, t.dynURL) {
+			u, err := t.url.Parse(value)
+			if err != nil || u.Scheme != t.url.Scheme || u.Host != t.url.Host || (u.User != nil && u.User != t.url.User) {
+				return nil, nil, headerFault(fmt.Errorf("header %s of the message: only the path and query may differ from url", t.dynURL))
+			}
+			u.User = t.url.User
+			to = u
+			continue
+		}
+		if !t.c.DynamicHeaders {
+			continue
+		}
+		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+			return nil, nil, headerFault(fmt.Errorf("header %q of the message is not a valid HTTP header", name))
+		}
+		header.Add(name, value)
+	}
+	return to, header, nil
+}
+
+func headerFault(err error) error {
+	return fault.Describe(fault.Invalid, err, fault.Detail{Type: "api", Safe: "Invalid header"})
+}
+
+// verb is a method as net/http writes it in its errors.
+func verb(method string) string { return method[:1] + strings.ToLower(method[1:]) }
+
+// retryAfter reads a Retry-After header: seconds or a date, at most an hour ahead.
+func retryAfter(v string, now time.Time) time.Duration {
+	v = strings.TrimSpace(v)
+	var d time.Duration
+	if n, err := strconv.ParseUint(v, 10, 64); err == nil {
+		d = time.Duration(min(n, 3600)) * time.Second
+	} else if errors.Is(err, strconv.ErrRange) {
+		d = time.Hour
+	} else if at, err := http.ParseTime(v); err == nil {
+		d = at.Sub(now)
+	}
+	return min(max(d, 0), time.Hour)
+}

@@ -1,0 +1,333 @@
+// Package httptarget is the target "http": it sends batches of messages as HTTP requests.
+//
+// # Request
+//
+// Without a template the body is a JSON array of the messages, without insignificant white
+// space and with <, >, &, U+2028 and U+2029 escaped inside strings, as encoding/json
+// writes raw messages. With a template it is what the template makes of the list of decoded
+// messages. A message that is not JSON is invalid by itself and does not hold up the rest.
+//
+// # Response
+//
+// A 2xx response means delivered, unless a rule names its code and its body text. Any other
+// response, or none (status 0), is judged by the first rule that matches, and is transient
+// when none does. A Retry-After header (seconds or a date, at most an hour) is passed on
+// with every outcome that is tried again, whatever its kind; it does not change the kind.
+// Redirects that keep method and body (307, 308) are followed; 301, 302 and 303 would drop
+// the body and are judged as responses instead.
+//
+// Without a matching rule, three outcomes have a better meaning than transient: a server
+// certificate that cannot be verified and a token endpoint that rejects the client are
+// setup faults, and 413 is invalid while bisecting is on.
+//
+// # Bisecting
+//
+// A batch of n events that is refused (rule type invalid, or 413) may hold one event at
+// fault. It is sent again in halves, in order, until the events at fault stand alone. One
+// write makes at most 1+8*ceil(log2 n) requests for it, which always finds four such events,
+// and all of them in batches of up to 16; what is still refused then is invalid as a whole.
+// Responses with a 2xx code are not bisected, since the other side may have kept the events.
+//
+// # Secrets
+//
+// Errors never hold user information or queries of URLs, nor credentials from the config.
+package httptarget
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/tlsconfig"
+)
+
+// Entry is the target's place in the registry.
+var Entry = connector.Of(connector.Spec[Config, connector.Target]{
+	Name:      "http",
+	Summary:   "Sends batches of JSON messages as HTTP requests.",
+	Stability: connector.Stable,
+	Default:   defaults,
+	New: func(ctx context.Context, d connector.Deps, c Config) (connector.Target, error) {
+		t, err := New(ctx, d, c)
+		if err != nil {
+			return nil, err
+		}
+		return t, nil
+	},
+})
+
+func defaults() Config {
+	return Config{
+		Batching: &connector.Batching{
+			MaxBatchMessages:     50,
+			MaxBatchBytes:        1048576,
+			MaxMessageBytes:      1048576,
+			MaxConcurrentBatches: 5,
+			FlushPeriodMillis:    200,
+		},
+		Method:                     http.MethodPost,
+		RequestTimeoutInMillis:     5000,
+		ContentType:                "application/json",
+		Compression:                "none",
+		MetadataSafeMode:           true,
+		Bisect:                     true,
+		RejectionThresholdInMillis: 150,
+	}
+}
+
+// Target sends batches to one URL. Write may be called by several goroutines at once.
+type Target struct {
+	c         Config
+	limits    connector.Limits
+	url       *url.URL
+	header    http.Header
+	dynURL    string // canonical name of the header that holds a message's URL, or ""
+	timeout   time.Duration
+	tmpl      *template.Template
+	rules     []Rule
+	rules2xx  [100]bool // which 2xx codes a rule names: their bodies must be read
+	transport *http.Transport
+	client    *http.Client
+	tokens    *tokens // nil without OAuth
+	hidden    []string
+	maxBody   int // most bytes a template may make
+}
+
+var (
+	_ connector.Target  = (*Target)(nil)
+	_ connector.Limiter = (*Target)(nil)
+	_ connector.Checker = (*Target)(nil)
+)
+
+// New builds the target. It reads the template and TLS files and touches nothing else.
+func New(_ context.Context, d connector.Deps, c Config) (*Target, error) {
+	if c.Batching == nil {
+		c.Batching = defaults().Batching
+	}
+	if ps := c.Validate(); len(ps) > 0 {
+		return nil, fault.New(fault.Setup, fmt.Errorf("target error: %s: %s", ps[0].What, ps[0].Fix))
+	}
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return nil, fault.New(fault.Setup, errors.New("target error: url cannot be parsed"))
+	}
+	t := &Target{c: c, url: u, timeout: time.Duration(c.RequestTimeoutInMillis) * time.Millisecond}
+	if c.DynamicURL != "" {
+		t.dynURL = http.CanonicalHeaderKey(c.DynamicURL)
+	}
+	if c.ResponseRules != nil {
+		t.rules = c.ResponseRules.Rules
+	}
+	t.warn(d.Log)
+	if err := t.loadTemplate(d.Dir); err != nil {
+		return nil, err
+	}
+	if err := t.setTransport(d.Dir); err != nil {
+		return nil, err
+	}
+	if t.tokens, err = newTokens(c, d.Dir, &http.Client{Transport: t.transport, Timeout: t.timeout}); err != nil {
+		return nil, err
+	}
+	t.setHeader()
+	t.hidden = secrets(c)
+	return t, nil
+}
+
+// warn names settings that have no effect, and marks the 2xx codes that rules name.
+func (t *Target) warn(log *slog.Logger) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	for _, r := range t.rules {
+		if len(r.HTTPCodes) == 0 {
+			log.Warn("a response rule without http_codes never matches", "type", r.Type, "body", r.Body)
+		}
+		for _, code := range r.HTTPCodes {
+			if code >= 200 && code < 300 {
+				t.rules2xx[code-200] = true
+			}
+		}
+	}
+	c := t.c
+	if !c.EnableTLS && (c.CertFile != "" || c.KeyFile != "" || c.CAFile != "" || c.SkipVerifyTLS) {
+		log.Warn("TLS settings have no effect without enable_tls = true")
+	}
+	for name := range c.Headers {
+		if http.CanonicalHeaderKey(name) == "Host" {
+			log.Warn("a Host header has no effect: requests carry the host of url")
+		}
+	}
+}
+
+func (t *Target) loadTemplate(dir string) error {
+	b := t.c.Batching
+	size := -1
+	if t.c.TemplateFile != "" {
+		text, err := os.ReadFile(resolve(dir, t.c.TemplateFile))
+		if err != nil {
+			return fault.New(fault.Setup, fmt.Errorf("read template_file: %w", err))
+		}
+		if t.tmpl, err = parseTemplate(string(text)); err != nil {
+			return fault.New(fault.Setup, fmt.Errorf("parse template_file %s: %w", t.c.TemplateFile, err))
+		}
+		size = len(text)
+	}
+	t.limits = b.Limits()
+	t.limits.MaxBatchBytes -= overhead(b.MaxBatchMessages, size)
+	if size >= b.MaxBatchBytes || t.limits.MaxBatchBytes <= 0 {
+		return fault.New(fault.Setup, fmt.Errorf("target error: Template must be smaller than batching Byte limit. MaxBatchBytes: %d, template: %d bytes: raise batching.max_batch_bytes", b.MaxBatchBytes, size))
+	}
+	t.limits.MaxMessageBytes = min(t.limits.MaxMessageBytes, t.limits.MaxBatchBytes)
+	if t.c.DynamicHeaders || t.dynURL != "" {
+		t.limits.Alone = t.alone
+	}
+	t.maxBody = max(minTemplateOutput, 4*b.MaxBatchBytes)
+	return nil
+}
+
+func (t *Target) setTransport(dir string) error {
+	tr := http.DefaultTransport.(*http.Transport).Clone()
+	tr.MaxIdleConnsPerHost = t.c.Batching.MaxConcurrentBatches
+	tr.MaxIdleConns = max(tr.MaxIdleConns, tr.MaxIdleConnsPerHost)
+	// Most requests fit one buffer, and leave in one write.
+	tr.WriteBufferSize = 64 << 10
+	if t.c.EnableTLS {
+		conf, err := tlsconfig.Settings{CertFile: t.c.CertFile, KeyFile: t.c.KeyFile, CAFile: t.c.CAFile, SkipVerify: t.c.SkipVerifyTLS, Dir: dir}.Client()
+		if err != nil {
+			return err
+		}
+		tr.TLSClientConfig = conf
+	}
+	t.transport = tr
+	t.client = &http.Client{Transport: tr, Timeout: t.timeout, CheckRedirect: keepMethod}
+	return nil
+}
+
+// keepMethod follows only redirects that send the same request again.
+func keepMethod(req *http.Request, via []*http.Request) error {
+	if req.Method != via[0].Method {
+		return http.ErrUseLastResponse
+	}
+	if len(via) >= 10 {
+		return errors.New("stopped after 10 redirects")
+	}
+	return nil
+}
+
+// setHeader makes the headers that every request carries.
+func (t *Target) setHeader() {
+	c := t.c
+	t.header = http.Header{"Content-Type": {c.ContentType}}
+	names := make([]string, 0, len(c.Headers))
+	for name := range c.Headers {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		t.header.Add(name, c.Headers[name])
+	}
+	if c.Compression == "gzip" {
+		t.header.Set("Content-Encoding", "gzip")
+	}
+	if c.BasicAuthUsername != "" || c.BasicAuthPassword != "" {
+		r := http.Request{Header: t.header}
+		r.SetBasicAuth(c.BasicAuthUsername, c.BasicAuthPassword)
+	}
+}
+
+// alone reports whether m needs a request of its own.
+func (t *Target) alone(m *event.Message) bool {
+	if len(m.Meta.Headers) == 0 {
+		return false
+	}
+	if t.c.DynamicHeaders {
+		return true
+	}
+	_, ok := lookup(m.Meta.Headers, t.dynURL)
+	return ok
+}
+
+// lookup finds a header by its canonical name, whatever the case it was written in.
+func lookup(h map[string]string, canonical string) (string, bool) {
+	if v, ok := h[canonical]; ok {
+		return v, true
+	}
+	for name, v := range h {
+		if strings.EqualFold(name, canonical) {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+// Limits is how messages should be grouped, less what the body adds to them.
+func (t *Target) Limits() connector.Limits { return t.limits }
+
+// Open does nothing: connections are opened by the first requests.
+func (t *Target) Open(context.Context) error { return nil }
+
+// Close closes idle connections.
+func (t *Target) Close(context.Context) error {
+	t.transport.CloseIdleConnections()
+	return nil
+}
+
+// Check opens a connection, over TLS for an https URL, and sends nothing. Behind a proxy
+// it reaches for the proxy. It asks for no OAuth token, because that may use up a refresh token.
+func (t *Target) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	to, secure := t.url, strings.EqualFold(t.url.Scheme, "https")
+	if t.transport.Proxy != nil {
+		proxy, err := t.transport.Proxy(&http.Request{URL: t.url})
+		if err != nil {
+			return fault.New(fault.Setup, fmt.Errorf("find the proxy for %s: %s", scrubURL(t.c.URL), t.scrub(err.Error())))
+		}
+		if proxy != nil {
+			to, secure = proxy, strings.EqualFold(proxy.Scheme, "https")
+		}
+	}
+	port := to.Port()
+	if port == "" {
+		port = map[bool]string{false: "80", true: "443"}[secure]
+	}
+	address := net.JoinHostPort(to.Hostname(), port)
+	var conn net.Conn
+	var err error
+	if secure {
+		d := tls.Dialer{Config: t.transport.TLSClientConfig}
+		conn, err = d.DialContext(ctx, "tcp", address)
+	} else {
+		var d net.Dialer
+		conn, err = d.DialContext(ctx, "tcp", address)
+	}
+	if err != nil {
+		return fault.New(clientFaultKind(err), fmt.Errorf("connect to %s: %w", address, err))
+	}
+	return conn.Close()
+}
+
+// resolve finds a file the config names.
+func resolve(dir, name string) string {
+	if dir == "" || filepath.IsAbs(name) {
+		return name
+	}
+	if _, err := os.Stat(name); err == nil {
+		return name
+	}
+	return filepath.Join(dir, name)
+}
