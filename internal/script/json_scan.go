@@ -1,0 +1,572 @@
+package script
+
+import (
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// maxJSONDepth is how deep arrays and objects may nest. Deeper text is refused before
+// anything recurses over it.
+const maxJSONDepth = 10000
+
+// layout is what one pass over a JSON text finds out.
+type layout struct {
+	valid bool
+	// deep is set when the text was refused for its nesting alone.
+	deep bool
+	// plain says that JSON.stringify(JSON.parse(text)) gives back the very bytes of text,
+	// and therefore that the bytes of any value inside it can be copied.
+	plain bool
+	// tidy says that text has no white space between tokens and no key twice in an
+	// object: enough to copy bytes where numbers and strings are to stay as written.
+	tidy bool
+}
+
+// scanner validates JSON as RFC 8259 defines it.
+type scanner struct {
+	s      string
+	i      int
+	depth  int
+	out    layout
+	hashes []uint32 // key hashes of the open objects, innermost last
+}
+
+// survey validates s and finds out how it is laid out. scratch is reused memory.
+func survey(s string, scratch *[]uint32) layout {
+	p := scanner{s: s, hashes: (*scratch)[:0]}
+	p.out.plain, p.out.tidy = true, true
+	p.space()
+	ok := p.value()
+	if ok {
+		p.space()
+		ok = p.i == len(s)
+	}
+	*scratch = p.hashes[:0]
+	p.out.valid = ok
+	return p.out
+}
+
+func (p *scanner) space() {
+	start := p.i
+	p.i = skipSpace(p.s, p.i)
+	if p.i != start {
+		p.out.plain, p.out.tidy = false, false
+	}
+}
+
+func skipSpace(s string, i int) int {
+	for i < len(s) && (s[i] == ' ' || s[i] == '\n' || s[i] == '\t' || s[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+func (p *scanner) value() bool {
+	if p.i >= len(p.s) {
+		return false
+	}
+	switch c := p.s[p.i]; c {
+	case '"':
+		_, ok := p.text()
+		return ok
+	case '{':
+		return p.object()
+	case '[':
+		return p.array()
+	case 't':
+		return p.word("true")
+	case 'f':
+		return p.word("false")
+	case 'n':
+		return p.word("null")
+	default:
+		return p.number()
+	}
+}
+
+func (p *scanner) word(w string) bool {
+	if len(p.s)-p.i < len(w) || p.s[p.i:p.i+len(w)] != w {
+		return false
+	}
+	p.i += len(w)
+	return true
+}
+
+func (p *scanner) enter() bool {
+	p.depth++
+	if p.depth > maxJSONDepth {
+		p.out.deep = true
+		return false
+	}
+	p.i++
+	p.space()
+	return true
+}
+
+func (p *scanner) array() bool {
+	if !p.enter() {
+		return false
+	}
+	if p.i < len(p.s) && p.s[p.i] == ']' {
+		p.i++
+		p.depth--
+		return true
+	}
+	for {
+		if !p.value() {
+			return false
+		}
+		p.space()
+		if p.i >= len(p.s) {
+			return false
+		}
+		switch p.s[p.i] {
+		case ',':
+			p.i++
+			p.space()
+		case ']':
+			p.i++
+			p.depth--
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+func (p *scanner) object() bool {
+	if !p.enter() {
+		return false
+	}
+	base := len(p.hashes)
+	if p.i < len(p.s) && p.s[p.i] == '}' {
+		p.i++
+		p.depth--
+		return true
+	}
+	for {
+		if p.i >= len(p.s) || p.s[p.i] != '"' {
+			return false
+		}
+		start := p.i + 1
+		hash, ok := p.text()
+		if !ok {
+			return false
+		}
+		if p.s[start] >= '0' && p.s[start] <= '9' {
+			p.out.plain = false // may be an array index, which JavaScript moves to the front
+		}
+		p.seen(base, hash)
+		p.space()
+		if p.i >= len(p.s) || p.s[p.i] != ':' {
+			return false
+		}
+		p.i++
+		p.space()
+		if !p.value() {
+			return false
+		}
+		p.space()
+		if p.i >= len(p.s) {
+			return false
+		}
+		switch p.s[p.i] {
+		case ',':
+			p.i++
+			p.space()
+		case '}':
+			p.i++
+			p.depth--
+			p.hashes = p.hashes[:base]
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+// seen notes a key of the innermost object. Two keys with one hash count as the same
+// key, which only costs speed. Past 64 keys nothing is compared and the object counts
+// as one with a key twice, so that a wide object costs no quadratic time.
+func (p *scanner) seen(base int, hash uint32) {
+	if !p.out.tidy && !p.out.plain {
+		return
+	}
+	if len(p.hashes)-base >= 64 {
+		p.out.plain, p.out.tidy = false, false
+		return
+	}
+	for _, h := range p.hashes[base:] {
+		if h == hash {
+			p.out.plain, p.out.tidy = false, false
+			break
+		}
+	}
+	p.hashes = append(p.hashes, hash)
+}
+
+// text reads a string and returns a hash of its bytes.
+func (p *scanner) text() (uint32, bool) {
+	s, i := p.s, p.i+1
+	start, wide := i, false
+	hash := uint32(2166136261)
+	for i < len(s) {
+		c := s[i]
+		switch {
+		case c == '"':
+			p.i = i + 1
+			if wide && !utf8.ValidString(s[start:i]) {
+				p.out.plain = false
+			}
+			return hash, true
+		case c == '\\':
+			n := escapeLength(s[i:])
+			if n == 0 {
+				return 0, false
+			}
+			if n > 2 || s[i+1] == '/' {
+				// The same key may be spelled in two ways.
+				p.out.plain, p.out.tidy = false, false
+			}
+			hash = (hash ^ uint32(s[i+1])) * 16777619
+			i += n
+		case c < 0x20:
+			return 0, false
+		default:
+			wide = wide || c >= utf8.RuneSelf
+			hash = (hash ^ uint32(c)) * 16777619
+			i++
+		}
+	}
+	return 0, false
+}
+
+// escapeLength is the length of the escape s begins with, zero when it is none.
+func escapeLength(s string) int {
+	if len(s) < 2 {
+		return 0
+	}
+	switch s[1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return 2
+	case 'u':
+		if _, ok := hex4(s); ok {
+			return 6
+		}
+	}
+	return 0
+}
+
+func hex4(s string) (rune, bool) {
+	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
+		return 0, false
+	}
+	var r rune
+	for _, c := range []byte(s[2:6]) {
+		switch {
+		case c >= '0' && c <= '9':
+			r = r<<4 | rune(c-'0')
+		case c >= 'a' && c <= 'f':
+			r = r<<4 | rune(c-'a'+10)
+		case c >= 'A' && c <= 'F':
+			r = r<<4 | rune(c-'A'+10)
+		default:
+			return 0, false
+		}
+	}
+	return r, true
+}
+
+func (p *scanner) number() bool {
+	end, ok := numberEnd(p.s, p.i)
+	if !ok {
+		return false
+	}
+	token := p.s[p.i:end]
+	if !plainNumber(token) {
+		p.out.plain = false
+		if _, err := strconv.ParseFloat(token, 64); err != nil {
+			return false // out of range: not a number JavaScript's parser accepts here
+		}
+	}
+	p.i = end
+	return true
+}
+
+func digits(s string, i int) int {
+	for i < len(s) && s[i] >= '0' && s[i] <= '9' {
+		i++
+	}
+	return i
+}
+
+// numberEnd is where the number that starts at i ends.
+func numberEnd(s string, i int) (int, bool) {
+	if i < len(s) && s[i] == '-' {
+		i++
+	}
+	start := i
+	i = digits(s, i)
+	if i == start || (s[start] == '0' && i > start+1) {
+		return i, false
+	}
+	if i < len(s) && s[i] == '.' {
+		from := i + 1
+		i = digits(s, from)
+		if i == from {
+			return i, false
+		}
+	}
+	if i < len(s) && (s[i] == 'e' || s[i] == 'E') {
+		i++
+		if i < len(s) && (s[i] == '+' || s[i] == '-') {
+			i++
+		}
+		from := i
+		i = digits(s, from)
+		if i == from {
+			return i, false
+		}
+	}
+	return i, true
+}
+
+// plainNumber says that JavaScript prints the number just as the token is written: at
+// most 15 significant digits survive a float64, whatever they are.
+func plainNumber(token string) bool {
+	if len(token) > 17 || token == "-0" {
+		return false
+	}
+	n, point := 0, -1
+	for i := 0; i < len(token); i++ {
+		switch c := token[i]; {
+		case c == '-':
+		case c == '.':
+			point = i
+		case c >= '0' && c <= '9':
+			n++
+		default:
+			return false
+		}
+	}
+	if n > 15 {
+		return false
+	}
+	if point < 0 {
+		return true
+	}
+	if token[len(token)-1] == '0' {
+		return false
+	}
+	// Below 1e-6 JavaScript turns to exponents: ask for a digit that rules it out.
+	fraction := token[point+1:]
+	lead := token[:point]
+	if lead != "0" && lead != "-0" {
+		return true
+	}
+	for i := 0; i < len(fraction) && i < 6; i++ {
+		if fraction[i] != '0' {
+			return true
+		}
+	}
+	return false
+}
+
+// valueEnd is where the value that starts at i ends, in text known to be valid.
+func valueEnd(s string, i int) int {
+	switch s[i] {
+	case '"':
+		return stringEnd(s, i)
+	case '{', '[':
+		depth := 0
+		for ; ; i++ {
+			switch s[i] {
+			case '"':
+				i = stringEnd(s, i) - 1
+			case '{', '[':
+				depth++
+			case '}', ']':
+				if depth--; depth == 0 {
+					return i + 1
+				}
+			}
+		}
+	default:
+		for i < len(s) && s[i] > ' ' && s[i] != ',' && s[i] != ']' && s[i] != '}' {
+			i++
+		}
+		return i
+	}
+}
+
+func stringEnd(s string, i int) int {
+	for i++; s[i] != '"'; i++ {
+		if s[i] == '\\' {
+			i++
+		}
+	}
+	return i + 1
+}
+
+// unquote is the string a token stands for; invalid UTF-8 and lone surrogates become
+// U+FFFD. A token without escapes costs no memory.
+func unquote(token string) string {
+	s := token[1 : len(token)-1]
+	clean := true
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' || s[i] >= utf8.RuneSelf {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return s
+	}
+	buf := make([]byte, 0, len(s))
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c != '\\' {
+			if c < utf8.RuneSelf {
+				buf = append(buf, c)
+				i++
+				continue
+			}
+			r, n := utf8.DecodeRuneInString(s[i:])
+			buf = utf8.AppendRune(buf, r)
+			i += n
+			continue
+		}
+		switch e := s[i+1]; e {
+		case 'u':
+			r, _ := hex4(s[i:])
+			i += 6
+			if utf16.IsSurrogate(r) {
+				if low, ok := hex4(s[i:]); ok {
+					if pair := utf16.DecodeRune(r, low); pair != utf8.RuneError {
+						r = pair
+						i += 6
+					}
+				}
+			}
+			buf = utf8.AppendRune(buf, r) // a lone surrogate becomes U+FFFD
+			continue
+		case 'b':
+			buf = append(buf, '\b')
+		case 'f':
+			buf = append(buf, '\f')
+		case 'n':
+			buf = append(buf, '\n')
+		case 'r':
+			buf = append(buf, '\r')
+		case 't':
+			buf = append(buf, '\t')
+		default:
+			buf = append(buf, e)
+		}
+		i += 2
+	}
+	return string(buf)
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendQuoted appends s as JSON.stringify writes it: only what must be escaped is.
+func appendQuoted(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	from := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && n == 1 {
+				dst = append(dst, s[from:i]...)
+				dst = utf8.AppendRune(dst, utf8.RuneError)
+				from = i + 1
+			}
+			i += n
+			continue
+		}
+		if c >= 0x20 && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		dst = append(dst, s[from:i]...)
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\b':
+			dst = append(dst, '\\', 'b')
+		case '\t':
+			dst = append(dst, '\\', 't')
+		case '\n':
+			dst = append(dst, '\\', 'n')
+		case '\f':
+			dst = append(dst, '\\', 'f')
+		case '\r':
+			dst = append(dst, '\\', 'r')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+		i++
+		from = i
+	}
+	dst = append(dst, s[from:]...)
+	return append(dst, '"')
+}
+
+// arrayIndex reports whether key is an array index in its canonical spelling, which
+// JavaScript enumerates before all other keys, by size.
+func arrayIndex(key string) (uint32, bool) {
+	if key == "" || len(key) > 10 || key[0] < '0' || key[0] > '9' || (key[0] == '0' && len(key) > 1) {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(key, 10, 64)
+	if err != nil || n >= 1<<32-1 {
+		return 0, false
+	}
+	return uint32(n), true
+}
+
+// StripEmpty removes null, {} and [] from a valid JSON text, inside out, from objects
+// and from arrays; the outermost value always stays.
+func StripEmpty(text []byte) []byte {
+	out := make([]byte, 0, len(text))
+	out, _ = stripEmpty(out, string(text), skipSpace(string(text), 0))
+	return out
+}
+
+// stripEmpty appends the value at i without what is empty in it, and returns where it ends.
+func stripEmpty(dst []byte, s string, i int) ([]byte, int) {
+	open := s[i]
+	if open != '{' && open != '[' {
+		end := valueEnd(s, i)
+		return append(dst, s[i:end]...), end
+	}
+	dst = append(dst, open)
+	first := len(dst)
+	i = skipSpace(s, i+1)
+	for s[i] != '}' && s[i] != ']' {
+		mark := len(dst)
+		if mark > first {
+			dst = append(dst, ',')
+		}
+		if open == '{' {
+			end := stringEnd(s, i)
+			dst = append(dst, s[i:end]...)
+			dst = append(dst, ':')
+			i = skipSpace(s, skipSpace(s, end)+1)
+		}
+		from := len(dst)
+		dst, i = stripEmpty(dst, s, i)
+		switch string(dst[from:]) {
+		case "null", "{}", "[]":
+			dst = dst[:mark]
+		}
+		i = skipSpace(s, i)
+		if s[i] == ',' {
+			i = skipSpace(s, i+1)
+		}
+	}
+	return append(dst, s[i]), i + 1
+}

@@ -1,0 +1,212 @@
+package script
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/dop251/goja"
+)
+
+// Runtime runs one program for one goroutine.
+type Runtime struct {
+	program *Program
+	vm      *VM  // kept between messages; nil when the next message needs a new one
+	frozen  bool // messages share a frozen VM
+	views   bool // JSON objects are views
+
+	calls, again int // how many messages ran, and how many of them twice
+
+	guard   *Guard
+	running *VM // set for the whole of a call, under guard.mu
+}
+
+// New makes a runtime and runs the program's top level once, so that a script that
+// cannot start is refused before the first message.
+func (p *Program) New() (*Runtime, error) {
+	r := &Runtime{program: p, frozen: p.traits.separate == "" && !p.options.Stateful, views: !p.traits.ordinary}
+	r.guard = NewGuard(p.options.Timeout, p.options.MemoryLimit, func(reason error) {
+		if r.running != nil {
+			r.running.js.Interrupt(reason)
+		}
+	})
+	err := r.guarded(r.ensure)
+	if errors.Is(err, errSeparate) {
+		r.frozen, r.vm = false, nil
+		err = r.guarded(r.ensure)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !r.keeps() {
+		r.vm = nil
+	}
+	return r, nil
+}
+
+// keeps reports whether the VM serves more than one message.
+func (r *Runtime) keeps() bool { return r.frozen || r.program.options.Stateful }
+
+// Shared reports whether one VM serves many messages; it becomes false when most
+// messages turn out to need one of their own.
+func (r *Runtime) Shared() bool { return r.keeps() }
+
+// ensure has a VM ready.
+func (r *Runtime) ensure() error {
+	if r.vm != nil {
+		return nil
+	}
+	vm, err := r.program.newVM(&r.guard.stopped, r.frozen, r.views, r.begin)
+	if err != nil {
+		return err
+	}
+	r.vm = vm
+	return nil
+}
+
+// begin names the VM that the watchdog may interrupt.
+func (r *Runtime) begin(vm *VM) {
+	r.guard.mu.Lock()
+	r.running = vm
+	r.guard.mu.Unlock()
+}
+
+// Call runs the script's entry function on what in makes and gives its result to out.
+// Both may run twice, the second time in a new VM: they must start from the message.
+// An error of in or out is returned as it is, everything else as an *[Error].
+func (r *Runtime) Call(in func(*VM) (goja.Value, error), out func(*VM, goja.Value) error) error {
+	r.calls++
+	frozen, views := r.frozen, r.views
+	err := r.guarded(func() error { return r.once(in, out) })
+	if err == nil || !errors.Is(err, errSeparate) {
+		return err
+	}
+	// The message gets a world of its own, with ordinary objects. Nothing was written to
+	// the shared one, which waits for the next message.
+	r.again++
+	shared := r.vm
+	r.vm, r.frozen, r.views = nil, false, false
+	err = r.guarded(func() error { return r.once(in, out) })
+	r.vm = nil
+	if r.again < 8 || r.again*8 < r.calls {
+		r.frozen, r.views = frozen, views
+		if shared != nil && shared.rewind() == nil {
+			r.vm = shared
+			r.begin(shared)
+		}
+	}
+	return err
+}
+
+func (r *Runtime) once(in func(*VM) (goja.Value, error), out func(*VM, goja.Value) error) error {
+	if err := r.ensure(); err != nil {
+		return err
+	}
+	vm := r.vm
+	if !r.keeps() {
+		r.vm = nil
+	}
+	input, err := in(vm)
+	if err != nil {
+		return err
+	}
+	result, err := vm.entry(goja.Undefined(), input)
+	if err == nil {
+		err = out(vm, result)
+	}
+	if e := vm.rewind(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// guarded runs f under the watchdog and turns whatever ends it into an error.
+func (r *Runtime) guarded(f func() error) (err error) {
+	r.guard.begin()
+	defer func() {
+		x := recover()
+		stopped := r.guard.end()
+		switch {
+		case stopped != nil:
+			// It ended by the interruption, or between the interruption and the next
+			// look at it, perhaps with what a built-in function gave up on.
+			r.vm = nil
+			err = r.limited(stopped)
+		case x != nil:
+			err = r.recovered(x)
+		case err != nil:
+			err = r.judge(err)
+		}
+	}()
+	return f()
+}
+
+// recovered makes an error of a panic that came out of the interpreter.
+func (r *Runtime) recovered(x any) error {
+	vm := r.vm
+	r.vm = nil
+	switch e := x.(type) {
+	case *goja.Object, goja.Value:
+		if o, ok := e.(*goja.Object); ok && vm != nil && vm.ours(o) {
+			return errSeparate
+		}
+		return &Error{Thrown, fmt.Errorf("%v", e)}
+	case error:
+		if judged := r.judge(e); !errors.Is(judged, e) || errors.As(judged, new(*Error)) {
+			return judged
+		}
+	}
+	return &Error{Crashed, fmt.Errorf("the interpreter panicked: %v; please report it with the script\n%s", x, debug.Stack())}
+}
+
+// judge gives an error its reason, and drops the VM where it may be damaged.
+func (r *Runtime) judge(err error) error {
+	var (
+		ex          *goja.Exception
+		interrupted *goja.InterruptedError
+		deep        *goja.StackOverflowError
+		limit       *limitError
+		known       *Error
+	)
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, errSeparate):
+		return errSeparate // raised as an interruption, which leaves the VM in order
+	case errors.As(err, &interrupted):
+		r.vm = nil
+		reason, _ := interrupted.Value().(error)
+		if reason == nil {
+			reason = ErrTime
+		}
+		return r.limited(reason)
+	case errors.As(err, &limit):
+		r.vm = nil
+		return r.limited(limit.error)
+	case errors.As(err, &deep):
+		r.vm = nil
+		return &Error{Depth, fmt.Errorf("calls nest deeper than %d levels: RangeError: Maximum call stack size exceeded", maxCallDepth)}
+	case errors.As(err, &ex):
+		if o, ok := ex.Value().(*goja.Object); ok && r.vmOf().ours(o) {
+			return errSeparate
+		}
+		return &Error{Thrown, err}
+	}
+	return err
+}
+
+// vmOf is the VM of the call that is ending.
+func (r *Runtime) vmOf() *VM {
+	r.guard.mu.Lock()
+	defer r.guard.mu.Unlock()
+	return r.running
+}
+
+func (r *Runtime) limited(reason error) error {
+	switch {
+	case errors.Is(reason, ErrMemory):
+		return &Error{Memory, fmt.Errorf("%w: the script may use %d MiB", reason, r.program.options.MemoryLimit>>20)}
+	default:
+		return &Error{Timeout, fmt.Errorf("%w: the script may run %s", ErrTime, r.program.options.Timeout)}
+	}
+}

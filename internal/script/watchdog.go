@@ -1,0 +1,234 @@
+package script
+
+import (
+	"errors"
+	"runtime"
+	"runtime/metrics"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// tick is how often the watchdog looks.
+	tick = 5 * time.Millisecond
+	// idleTicks is after how many looks at nothing the watchdog ends.
+	idleTicks = 200
+)
+
+// watchdog is one goroutine for all runtimes of the process. It is there only while
+// scripts run, and a script that ends before it looks costs it nothing.
+type watchdog struct {
+	mu      sync.Mutex
+	running bool
+	list    []*sighting
+	heap    heapMeter
+}
+
+// Guard keeps what one goroutine runs within limits of time and memory.
+type Guard struct {
+	timeout   time.Duration
+	memory    uint64
+	interrupt func(reason error)
+
+	// state is the number of the run times two, less one while it runs.
+	state    atomic.Uint64
+	watched  atomic.Bool
+	stopping atomic.Bool
+	stopped  atomic.Bool
+
+	mu     sync.Mutex
+	reason error // why it was stopped
+}
+
+// The reasons for which a guard interrupts what it runs.
+var (
+	ErrTime   = errors.New("runtime deadline exceeded")
+	ErrMemory = errors.New("memory limit exceeded")
+)
+
+// NewGuard makes a guard that calls interrupt, on another goroutine, when a run takes
+// longer than timeout or the live heap grows by more than memory bytes meanwhile.
+func NewGuard(timeout time.Duration, memory int, interrupt func(reason error)) *Guard {
+	return &Guard{timeout: timeout, memory: uint64(memory), interrupt: interrupt}
+}
+
+// Run runs f and returns the reason for which it was interrupted, nil when it was not.
+// After Run has returned, interrupt is not called on its account.
+func (g *Guard) Run(f func()) (reason error) {
+	g.begin()
+	defer func() { reason = g.end() }()
+	f()
+	return nil
+}
+
+func (g *Guard) begin() {
+	g.state.Add(1)
+	if !g.watched.Load() {
+		dog.watch(g)
+	}
+}
+
+func (g *Guard) end() error {
+	g.state.Add(1)
+	if g.stopping.Load() {
+		// The watchdog is about to interrupt, or has: wait until it is done with it.
+		g.mu.Lock()
+		g.stopping.Store(false)
+		g.mu.Unlock()
+	}
+	if g.stopped.Swap(false) {
+		return g.reason
+	}
+	return nil
+}
+
+// sighting is what the watchdog remembers of a guard.
+type sighting struct {
+	guard *Guard
+	state uint64    // as last seen
+	since time.Time // when that state was first seen
+	live  uint64    // live heap then
+	told  bool      // was interrupted in this state
+}
+
+var dog watchdog
+
+// watch has the watchdog look at g, and starts it where it sleeps.
+func (w *watchdog) watch(g *Guard) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if g.watched.Load() {
+		return
+	}
+	g.watched.Store(true)
+	w.list = append(w.list, &sighting{guard: g})
+	if !w.running {
+		w.running = true
+		go w.run()
+	}
+}
+
+func (w *watchdog) run() {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	idle := 0
+	for range ticker.C {
+		w.mu.Lock()
+		if w.look(time.Now()) {
+			idle = 0
+		} else {
+			idle++
+		}
+		if idle >= idleTicks && w.forget() {
+			w.running = false
+			w.mu.Unlock()
+			return
+		}
+		w.mu.Unlock()
+	}
+}
+
+// forget lets go of all runtimes unless one has just begun to run. A runtime writes its
+// state before it reads watched; forget writes watched before it reads the state.
+func (w *watchdog) forget() bool {
+	for _, s := range w.list {
+		s.guard.watched.Store(false)
+	}
+	kept := w.list[:0]
+	for _, s := range w.list {
+		if s.guard.state.Load()&1 == 1 {
+			s.guard.watched.Store(true)
+			kept = append(kept, s)
+		}
+	}
+	clear(w.list[len(kept):])
+	w.list = kept
+	return len(kept) == 0
+}
+
+// look judges every script that runs, and reports whether any does or did.
+func (w *watchdog) look(now time.Time) (active bool) {
+	var (
+		oldest *sighting
+		stuck  bool
+	)
+	for _, s := range w.list {
+		state := s.guard.state.Load()
+		if state != s.state {
+			s.state, s.since, s.told = state, now, false
+			active = true
+			if state&1 == 1 {
+				s.live = w.heap.live()
+			}
+			continue
+		}
+		if state&1 == 0 {
+			continue
+		}
+		active = true
+		// What was garbage when the script began is not room for it to grow into.
+		s.live = min(s.live, w.heap.live())
+		if s.told {
+			stuck = true // until a built-in function returns: nobody else is blamed meanwhile
+			continue
+		}
+		if now.Sub(s.since) >= s.guard.timeout {
+			s.stop(ErrTime)
+			continue
+		}
+		if oldest == nil || s.since.Before(oldest.since) {
+			oldest = s
+		}
+	}
+	if oldest != nil && !stuck && w.grown(oldest) {
+		oldest.stop(ErrMemory)
+	}
+	return active
+}
+
+// grown reports whether the live heap has grown by more than the script may use since it
+// was first seen running. Garbage does not count: where the heap as a whole has grown so
+// far, it is collected before anybody is blamed.
+func (w *watchdog) grown(s *sighting) bool {
+	limit := s.guard.memory
+	if w.heap.objects() < s.live+limit {
+		return false
+	}
+	runtime.GC()
+	live := w.heap.live()
+	return live >= s.live+limit
+}
+
+// stop interrupts the script s was seen running, unless it has ended since.
+func (s *sighting) stop(reason error) {
+	s.told = true
+	r := s.guard
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopping.Store(true)
+	if r.state.Load() != s.state {
+		r.stopping.Store(false)
+		return
+	}
+	r.reason = reason
+	r.stopped.Store(true)
+	r.interrupt(reason)
+}
+
+// heapMeter reads the size of the heap.
+type heapMeter struct{ samples []metrics.Sample }
+
+func (h *heapMeter) read(i int) uint64 {
+	if h.samples == nil {
+		h.samples = []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}}
+	}
+	metrics.Read(h.samples[i : i+1])
+	return h.samples[i].Value.Uint64()
+}
+
+// live is what the last collection found in use.
+func (h *heapMeter) live() uint64 { return h.read(0) }
+
+// objects is live objects and garbage not yet collected.
+func (h *heapMeter) objects() uint64 { return h.read(1) }

@@ -1,0 +1,35 @@
+source {
+  use "stdin" {}
+}
+
+transform {
+  use "jqFilter" {
+    jq_command = ".app_id == \"shop\""
+
+    # Longest time for one message.
+    timeout_ms = 250
+
+    # The program is given a Snowplow enriched event.
+    snowplow_mode = true
+
+    # The plain digest instead of PBKDF2.
+    hash_version = 6
+  }
+
+  use "jq" {
+    jq_command = "{id: .event_id, user: (.user_id | hash(\"sha256\"; \"salt\")), at: (.collector_tstamp | epochMillis)}"
+
+    # Longest time for one message.
+    timeout_ms = 250
+
+    # The program is given a Snowplow enriched event.
+    snowplow_mode = true
+
+    # The plain digest instead of PBKDF2.
+    hash_version = 6
+  }
+}
+
+target {
+  use "stdout" {}
+}

@@ -1,0 +1,17 @@
+source {
+  use "stdin" {}
+}
+
+transform {
+  use "jqFilter" {
+    jq_command = ".app_id == \"shop\""
+  }
+
+  use "jq" {
+    jq_command = "."
+  }
+}
+
+target {
+  use "stdout" {}
+}

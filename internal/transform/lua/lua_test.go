@@ -1,0 +1,135 @@
+package lua
+
+import (
+	"context"
+	"encoding/base64"
+	"strings"
+	"testing"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+)
+
+func build(t testing.TB, source string, change ...func(*Config)) *Transform {
+	t.Helper()
+	c := *Entry.Default().(*Config)
+	c.Script = source
+	for _, f := range change {
+		f(&c)
+	}
+	tr, err := New(connector.Deps{}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tr.Close() })
+	return tr
+}
+
+func libraries(c *Config)    { c.Sandbox = false }
+func snowplowMode(c *Config) { c.SnowplowMode = true }
+
+func line() string {
+	fields := make([]string, 131)
+	fields[0], fields[1], fields[3] = "shop", "web", "2024-02-03 04:05:06.789"
+	return strings.Join(fields, "\t")
+}
+
+// TestResults runs each script three times: each run must see the world as the first did.
+func TestResults(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, source, in, want, key, err string
+		change                           func(*Config)
+		filtered                         bool
+	}{
+		{name: "same", source: `function main(x) return x end`, in: "a", want: "a", key: "k"},
+		{name: "string library", source: `function main(input) return { Data = string.gsub(input.Data, "aid_", "test_") } end`, in: "aid_data", want: "test_data", key: "k", change: libraries},
+		{name: "sandbox", source: `function main(x) return { Data = tostring(x) } end`, err: `error running Lua function "main": main:1: attempt to call a non-function object`},
+		{name: "table", source: `function main(x) return { Data = { b = 1.5, a = { 1, true, "<ü>" }, e = {} }, PartitionKey = "p" } end`, want: `{"a":[1,true,"<ü>"],"b":1.5,"e":{}}`, key: "p"},
+		{name: "json", source: `local json = require("json"); function main(x) local d = json.decode(x.Data); d.n = d.n + 1; return { Data = json.encode(d) } end`, in: `{"n":1,"l":[1,{}]}`, want: `{"l":[1,{}],"n":2}`, key: "k", change: libraries},
+		{name: "filter", source: `function main(x) x.FilterOut = true; x.Data = 5; return x end`, filtered: true},
+		{name: "globals", source: `n = 0; function main(x) n = n + 1; return { Data = "" .. n } end`, want: "1", key: "k"},
+		{name: "locals", source: `local n = 0; function main(x) n = n + 1; return { Data = "" .. n } end`, want: "1", key: "k"},
+		{name: "libraries changed", source: `function main(x) local was = string.n; string.n = 1; return { Data = tostring(was) } end`, want: "nil", key: "k", change: libraries},
+		{name: "snowplow", source: `function main(x) x.Data = { x.Data.app_id, x.Data.collector_tstamp }; return x end`, in: line(), want: `["shop","2024-02-03T04:05:06.789Z"]`, key: "k", change: snowplowMode},
+		{name: "no event", source: `function main(x) return x end`, in: "x", err: "failed making input for the Lua runtime", change: snowplowMode},
+		{name: "nothing", source: `function main(x) end`, err: "invalid return type from Lua transformation; expected Lua Table"},
+		{name: "number data", source: `function main(x) return { Data = 1 } end`, err: errData},
+		{name: "key type", source: `function main(x) return { PartitionKey = 1 } end`, err: errFields},
+		{name: "function in data", source: `function main(x) return { Data = { f = main } } end`, err: "a function has no JSON form"},
+		{name: "mixed keys", source: `function main(x) return { Data = { 1, a = 2 } } end`, err: "a table mixes numbers and strings"},
+		{name: "circle", source: `function main(x) local t = {}; t.t = t; return { Data = t } end`, err: "contain themselves"},
+		{name: "error", source: `function main(x) return x.a.b end`, err: `error running Lua function "main": main:1: attempt to index a non-table object(nil)`},
+		{name: "endless", source: `function main(x) while true do end end`, err: "context deadline exceeded"},
+		{name: "recursion", source: `function f() return 1 + f() end function main(x) return f() end`, err: "stack overflow"},
+		{name: "memory", source: `function main(x) local s = "x" while true do s = s .. s end end`, err: "memory limit exceeded", change: func(c *Config) { c.MemoryLimitMB, c.TimeoutSec = 32, 60 }},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			change := []func(*Config){func(c *Config) {
+				c.TimeoutSec = 60
+				if test.name == "endless" {
+					c.TimeoutSec = 1
+				}
+			}}
+			if test.change != nil {
+				change = append(change, test.change)
+			}
+			tr := build(t, test.source, change...)
+			for range 3 {
+				m := event.New([]byte(test.in))
+				m.Key = "k"
+				out, err := tr.Apply(context.Background(), nil, m)
+				if test.err != "" {
+					if fault.Of(err) != fault.Invalid || !strings.Contains(err.Error(), test.err) || string(m.Data) != test.in {
+						t.Fatalf("got %.80s, %v; want %s", m.Data, err, test.err)
+					}
+					continue
+				}
+				if err != nil || (len(out) == 0) != test.filtered {
+					t.Fatalf("got %d messages, %v", len(out), err)
+				}
+				if !test.filtered && (string(m.Data) != test.want || m.Key != test.key) {
+					t.Fatalf("got %s, key %s; want %s", m.Data, m.Key, test.want)
+				}
+			}
+		})
+	}
+}
+
+func TestStart(t *testing.T) {
+	t.Parallel()
+	for source, want := range map[string]string{
+		`function main(`: "error building Lua engine: main at EOF", `x = 1`: `global Lua function not found: "main"`,
+		`local x = nil; x.y = 1`: "attempt to index a non-table object(nil)", "": noScript,
+	} {
+		c := *Entry.Default().(*Config)
+		c.Script = source
+		if _, err := New(connector.Deps{}, c); err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) != fault.Setup {
+			t.Errorf("%s: got %v, want %s", source, err, want)
+		}
+	}
+	coded := base64.StdEncoding.EncodeToString([]byte(`function main(x) return { Data = "coded" } end`))
+	tr := build(t, "", func(c *Config) { c.SourceB64 = coded })
+	m := event.New(nil)
+	if _, err := tr.Apply(context.Background(), nil, m); err != nil || string(m.Data) != "coded" {
+		t.Errorf("got %s, %v", m.Data, err)
+	}
+	bad := Config{SourceB64: "!"}
+	if ps := bad.Validate(); len(ps) != 3 {
+		t.Errorf("got %+v", ps)
+	}
+}
+
+func BenchmarkLua(b *testing.B) {
+	tr := build(b, `function main(x) if x.PartitionKey == "" then x.PartitionKey = "k" end return x end`)
+	out, data := make(event.Batch, 0, 1), []byte(strings.Repeat("x", 500))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := tr.Apply(context.Background(), out, event.New(data)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
