@@ -120,6 +120,7 @@ func Compile(source string, o Options) (*Program, error) {
 	if strings.Contains(source, "$weir$") {
 		return nil, errors.New("compile script: names with $weir$ are reserved; rename them")
 	}
+	limitRegexps(o.Timeout) // before parsing: literals are compiled with the limit of that time
 	tree, err := goja.Parse(o.Name, source, parser.WithDisableSourceMaps)
 	if err != nil {
 		return nil, fmt.Errorf("compile script: %w", err)
@@ -134,7 +135,6 @@ func Compile(source string, o Options) (*Program, error) {
 	if p.code, err = goja.CompileAST(tree, true); err != nil {
 		return nil, fmt.Errorf("compile script: %w", err)
 	}
-	limitRegexps(o.Timeout)
 	return p, nil
 }
 
