@@ -190,6 +190,10 @@ type Process struct {
 	LogFormat string `hcl:"log_format,optional"`
 	// The HTTP server for health, readiness, metrics and profiles. Off when left out.
 	Admin *Admin `hcl:"admin,block"`
+	// Where queues are kept. Default, where a queue is declared: the store "embedded".
+	Store *Store `hcl:"store,block"`
+	// The durable queues that pipelines write to and read from.
+	Queues []*Queue `hcl:"queue,block"`
 	// Reports errors to Sentry. Off when left out.
 	Sentry *Sentry `hcl:"sentry,block"`
 	// Sends metrics to a statsd server, and sets how often statistics are logged.
@@ -211,6 +215,19 @@ type Admin struct {
 	// Address to listen on, as "host:port"; port 0 takes a free one. It has no
 	// authentication: keep it on 127.0.0.1 or a private network.
 	Address string `hcl:"address"`
+}
+
+// Store is where queues are kept.
+type Store struct {
+	// The store and its options.
+	Use *Use `hcl:"use,block"`
+}
+
+// Queue is a durable queue: the target of pipelines and the source of others.
+type Queue struct {
+	// Name of the queue, which sources and targets use. Letters, digits, "_", "-" and ".";
+	// at most 64 characters.
+	Name string `hcl:"name,label"`
 }
 
 // Sentry reports errors to Sentry.
@@ -338,6 +355,7 @@ func (p *Pipeline) SetDefaults() {
 // SetDefaults sets what a config need not say about the process.
 func (p *Process) SetDefaults() {
 	p.LogLevel, p.LogFormat = "info", "auto"
+	p.Store = &Store{Use: &Use{Name: "embedded"}}
 	p.StatsReceiver = &StatsReceiver{BufferSec: 60}
 	p.Metrics = &Metrics{}
 	p.License = &License{}

@@ -13,10 +13,11 @@ import (
 
 // document is what was read: the files, and the environment their expressions see.
 type document struct {
-	files []*file
-	env   func(string) (string, bool)
-	eval  *hcl.EvalContext
-	known Known
+	files      []*file
+	env        func(string) (string, bool)
+	eval       *hcl.EvalContext
+	known      Known
+	decodeWith func(*Use) error
 }
 
 // file is one config file.

@@ -53,6 +53,7 @@ var known = config.Known{
 	Sources:    []string{"stdin", "kafka", "http"},
 	Transforms: []string{"js", "base64Decode", "spEnrichedFilter"},
 	Targets:    []string{"stdout", "silent", "kafka", "http"},
+	Stores:     []string{"embedded", "postgres"},
 }
 
 type empty struct{}

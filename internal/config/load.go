@@ -21,10 +21,14 @@ type Options struct {
 	Env func(name string) (string, bool)
 	// Known names the connectors there are. A kind without names is not checked.
 	Known Known
+	// Decode decodes a use of a known connector to find what is wrong with it, so that
+	// one reading of a config finds everything; nil leaves that to its connector. The
+	// error is that of [Use.Decode].
+	Decode func(*Use) error
 }
 
 // Known names the connectors of each kind.
-type Known struct{ Sources, Transforms, Targets []string }
+type Known struct{ Sources, Transforms, Targets, Stores []string }
 
 // File is a config file in memory. Name is used in diagnostics, and its directory in
 // [Use.Dir].
@@ -52,7 +56,7 @@ func Parse(filename string, src []byte, env func(name string) (string, bool)) (*
 
 // ParseFiles reads files as one config.
 func ParseFiles(files []File, o Options) (*Config, Diagnostics) {
-	d := &document{env: o.Env, known: o.Known}
+	d := &document{env: o.Env, known: o.Known, decodeWith: o.Decode}
 	if d.env == nil {
 		d.env = os.LookupEnv
 	}
@@ -162,7 +166,8 @@ func (d *document) build() (*Config, Diagnostics) {
 	whole.blocks["pipeline"] = blockField{labels: []string{"name"}, many: true, typ: pipelineType}
 	whole.order = append(whole.order, "pipeline")
 	c.body(root, whole, place{header: root.SrcRange})
-	if ds = append(ds, c.ds...); ds.HasErrors() {
+	ds = append(ds, c.ds...)
+	if ds = append(ds, d.uses(root, DefaultPipeline)...); ds.HasErrors() {
 		return nil, ds
 	}
 
@@ -170,6 +175,7 @@ func (d *document) build() (*Config, Diagnostics) {
 	cfg.Process.SetDefaults()
 	ds = append(ds, d.decode(part(root, schemaOf(processType)), &cfg.Process, root.SrcRange)...)
 	ds = append(ds, d.bindProcess(&cfg.Process)...)
+	ds = append(ds, d.queueNames(root)...)
 
 	named := slices.DeleteFunc(slices.Clone(root.Blocks), func(b *hclsyntax.Block) bool { return b.Type != "pipeline" })
 	top := part(root, schemaOf(pipelineType))
@@ -262,7 +268,8 @@ func (d *document) addPipeline(cfg *Config, name string, b *hclsyntax.Body, head
 	}
 	cfg.Pipelines = append(cfg.Pipelines, p)
 	ds = append(ds, d.raiseMaxDelay(b, header, p)...)
-	return append(ds, d.bindPipeline(p, header)...)
+	d.bindPipeline(p, header)
+	return ds
 }
 
 func cmpOr(a, b string) string {
@@ -295,6 +302,24 @@ func (d *document) pipelineName(b *hclsyntax.Block, cfg *Config, top *hclsyntax.
 			"give this one another name, or move the other blocks into it")}
 	}
 	return Diagnostics{d.errorAt(r, fmt.Sprintf("there is another pipeline %q, at %s", name, position(other)), "give one of the two another name")}
+}
+
+// queueNames refuses queues whose name is none, and a second queue of one name.
+func (d *document) queueNames(root *hclsyntax.Body) Diagnostics {
+	var ds Diagnostics
+	seen := map[string]hcl.Range{}
+	for _, b := range blocksOf(root, "queue") {
+		name, r := b.Labels[0], b.LabelRanges[0]
+		other, twice := seen[name]
+		switch {
+		case !pipelineName.MatchString(name):
+			ds = append(ds, d.errorAt(r, "this is not a name for a queue", `use letters, digits, "_", "-" and ".", starting with a letter or digit; at most 64 characters`))
+		case twice:
+			ds = append(ds, d.errorAt(r, fmt.Sprintf("there is another queue %q, at %s", name, position(other)), "give one of the two another name"))
+		}
+		seen[name] = r
+	}
+	return ds
 }
 
 // sharedStdin refuses a second pipeline that reads stdin: each would get some lines.

@@ -12,6 +12,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
 )
 
 // Kind says which registry a component is looked up in.
@@ -23,6 +25,7 @@ const (
 	KindTransform     Kind = "transform"
 	KindTarget        Kind = "target"
 	KindStatsReceiver Kind = "stats_receiver"
+	KindStore         Kind = "store"
 )
 
 // Use is a component chosen by name: use "kafka" { ... }. Its body stays undecoded,
@@ -133,6 +136,24 @@ func (u *Use) Diagnose(err error) Diagnostics {
 	d := u.document()
 	what := scrub(err.Error(), nil, d.hiddenValues(u.body()))
 	return Diagnostics{d.errorAt(u.place(), fmt.Sprintf("%s: %s", u, what), "")}
+}
+
+// Attribute is the value of an attribute of u's body as text, for what has to be known of a
+// component before it is built. It is not there when it cannot be evaluated.
+func (u *Use) Attribute(name string) (string, bool) {
+	a, ok := u.body().Attributes[name]
+	if !ok {
+		return "", false
+	}
+	v, diags := a.Expr.Value(u.document().eval)
+	if diags.HasErrors() || !v.IsWhollyKnown() || v.IsNull() {
+		return "", false
+	}
+	v, err := convert.Convert(v, cty.String)
+	if err != nil {
+		return "", false
+	}
+	return v.AsString(), true
 }
 
 func (u *Use) document() *document {

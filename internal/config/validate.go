@@ -183,6 +183,7 @@ func (ps *problems) endpoint(field, got string) {
 
 // bindProcess completes the uses outside of pipelines.
 func (d *document) bindProcess(p *Process) Diagnostics {
+	p.Store.Use.bind(d, KindStore, "store", "", 0, p.Store.Use.DefRange)
 	u := p.StatsReceiver.Use
 	if u == nil {
 		return nil
@@ -198,29 +199,15 @@ func (d *document) bindProcess(p *Process) Diagnostics {
 	return u.Diagnose(u.Decode(s))
 }
 
-// bindPipeline completes the uses of p, and checks that there are such connectors.
-func (d *document) bindPipeline(p *Pipeline, header hcl.Range) Diagnostics {
-	var ds Diagnostics
-	one := func(u *Use, kind Kind, block string, index int, known []string, unknown string) {
-		u.bind(d, kind, block, p.Name, index, header)
-		// A default that no file wrote has no place to report, and every binary has it.
-		if u.Body == nil || len(known) == 0 || slices.Contains(known, u.Name) {
-			return
-		}
-		fix := "the names are " + or(known)
-		if n := nearest(u.Name, known); n != "" {
-			fix = fmt.Sprintf("write use %q { ... }", n)
-		}
-		ds = append(ds, d.errorAt(u.NameRange, fmt.Sprintf(unknown, u.Name), fix))
-	}
-	one(p.Source.Use, KindSource, "source", 0, d.known.Sources, "unknown source: %s")
+// bindPipeline completes the uses of p.
+func (d *document) bindPipeline(p *Pipeline, header hcl.Range) {
+	p.Source.Use.bind(d, KindSource, "source", p.Name, 0, header)
 	for i, u := range p.Transform.Use {
-		one(u, KindTransform, "transform", i, d.known.Transforms, "could not interpret transformation configuration for %q")
+		u.bind(d, KindTransform, "transform", p.Name, i, header)
 	}
-	one(p.Target.Use, KindTarget, "target", 0, d.known.Targets, "unknown target: %s")
-	one(p.FailureTarget.Use, KindTarget, "failure_target", 0, d.known.Targets, "unknown target: %s")
-	one(p.FilterTarget.Use, KindTarget, "filter_target", 0, d.known.Targets, "unknown target: %s")
-	return ds
+	p.Target.Use.bind(d, KindTarget, "target", p.Name, 0, header)
+	p.FailureTarget.Use.bind(d, KindTarget, "failure_target", p.Name, 0, header)
+	p.FilterTarget.Use.bind(d, KindTarget, "filter_target", p.Name, 0, header)
 }
 
 func (u *Use) bind(d *document, kind Kind, block, pipeline string, index int, fallback hcl.Range) {

@@ -17,11 +17,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sort"
 	"strings"
 	"time"
 
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/queue"
 )
 
 // Source reads batches of messages.
@@ -206,4 +209,22 @@ type Deps struct {
 	Dir string
 	// Version is the product's version, for headers and failure payloads.
 	Version string
+	// Store returns the durable store. It is opened before any connector is, and not
+	// before: New must not call it.
+	Store func() queue.Store
+	// Queues are the queues of the config, by name.
+	Queues map[string]Queue
+}
+
+// Path finds a file that a config names: where it is as seen from the working directory,
+// and otherwise beside the config file. A file that is in neither place is looked for
+// beside the config file, so that the error names that place.
+func (d Deps) Path(name string) string {
+	if filepath.IsAbs(name) || d.Dir == "" {
+		return name
+	}
+	if _, err := os.Stat(name); err == nil {
+		return name
+	}
+	return filepath.Join(d.Dir, name)
 }

@@ -63,6 +63,7 @@ type Set struct {
 	Sources    []Entry[Source]
 	Transforms []Entry[Transform]
 	Targets    []Entry[Target]
+	Stores     []Entry[StoreOpener]
 }
 
 // Find returns the entry with the given name.

@@ -23,11 +23,13 @@ import (
 func Build(root string, set connector.Set) ([]Page, error) {
 	b := &builder{comments: comments{root: root, packages: map[string]map[string]string{}}, known: config.Known{
 		Sources: connector.Names(set.Sources), Transforms: connector.Names(set.Transforms), Targets: connector.Names(set.Targets),
+		Stores: connector.Names(set.Stores),
 	}}
 	ps := []Page{b.config()}
 	ps = append(ps, entries(b, config.KindSource, set.Sources)...)
 	ps = append(ps, entries(b, config.KindTransform, set.Transforms)...)
 	ps = append(ps, entries(b, config.KindTarget, set.Targets)...)
+	ps = append(ps, entries(b, config.KindStore, set.Stores)...)
 	statsd := &config.Statsd{}
 	statsd.SetDefaults()
 	ps = append(ps, Page{Kind: KindStatsReceiver, Name: "statsd", Summary: "Sends metrics to a statsd server by UDP, with tags in the Datadog style.",
@@ -282,16 +284,18 @@ func (b *builder) example(path string, kind config.Kind, name string, check func
 		b.fail("%s %s: its example does not load:\n%w", kind, name, err)
 		return ""
 	}
-	found := false
+	used := []*config.Use{c.Store.Use}
 	for _, p := range c.Pipelines {
-		for _, u := range p.Uses() {
-			if u.Kind != kind || u.Name != name || u.Body == nil {
-				continue
-			}
-			found = true
-			if err := check(u); err != nil {
-				b.fail("%s %s: its example is refused:\n%w", kind, name, err)
-			}
+		used = append(used, p.Uses()...)
+	}
+	found := false
+	for _, u := range used {
+		if u.Kind != kind || u.Name != name || u.Body == nil {
+			continue
+		}
+		found = true
+		if err := check(u); err != nil {
+			b.fail("%s %s: its example is refused:\n%w", kind, name, err)
 		}
 	}
 	if !found {

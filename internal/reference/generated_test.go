@@ -33,6 +33,7 @@ func TestEveryConnectorHasItsPage(t *testing.T) {
 	set := all.Connectors()
 	for kind, names := range map[config.Kind][]string{
 		config.KindSource: connector.Names(set.Sources), config.KindTransform: connector.Names(set.Transforms), config.KindTarget: connector.Names(set.Targets),
+		config.KindStore: connector.Names(set.Stores),
 	} {
 		var got []string
 		for _, p := range reference.Pages(string(kind)) {

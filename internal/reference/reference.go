@@ -36,7 +36,7 @@ const (
 
 // Page is the reference of one connector, or of the top-level blocks.
 type Page struct {
-	// Kind is "source", "transform", "target", "stats_receiver" or "config".
+	// Kind is "source", "transform", "target", "store", "stats_receiver" or "config".
 	Kind string `json:"kind"`
 	// Name is what is written in use "name".
 	Name string `json:"name"`

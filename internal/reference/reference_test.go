@@ -188,7 +188,7 @@ func TestConfigPageCoversTheBlocks(t *testing.T) {
 		"transform.use":                     {Type: "uses", Label: "name", Scope: "pipeline"},
 		"filter_target.use":                 {Type: "use", Label: "name", Default: `use "silent" {}`, Scope: "pipeline"},
 		"retry.throttle.delay_ms":           {Type: "int", Default: "10000", Scope: "pipeline"},
-		"in_flight.bytes":                   {Type: "int", Default: "134217728", Scope: "pipeline"},
+		"in_flight.bytes":                   {Type: "int", Default: "67108864", Scope: "pipeline"},
 		"pipeline":                          {Type: "blocks", Label: "name"},
 		"log_level":                         {Type: "string", Default: `"info"`},
 		"admin.address":                     {Type: "string", Required: true},

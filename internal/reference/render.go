@@ -9,7 +9,7 @@ import (
 const mark = "<!-- Generated from the config structs by go generate ./internal/reference. Do not edit. -->"
 
 var kindTitles = map[string]string{
-	"source": "Source", "transform": "Transform", "target": "Target", KindStatsReceiver: "Stats receiver",
+	"source": "Source", "transform": "Transform", "target": "Target", "store": "Store", KindStatsReceiver: "Stats receiver",
 }
 
 // markdown is the documentation page of p.
@@ -142,7 +142,7 @@ func split(p Page) (pipeline, process Page) {
 func index(ps []Page) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n# Reference\n\n- [Config](config.md): %s\n", mark, ps[0].Summary)
-	for _, kind := range []string{"source", "transform", "target", KindStatsReceiver} {
+	for _, kind := range []string{"source", "transform", "target", "store", KindStatsReceiver} {
 		fmt.Fprintf(&b, "\n## %ss\n\n", kindTitles[kind])
 		for _, p := range ps {
 			if p.Kind == kind {

@@ -18,7 +18,7 @@ func schema(ps []Page) ([]byte, error) {
 		"type": "string", "pattern": `\$\{`,
 		"description": "An HCL expression in a string, such as \"${env.NAME}\".",
 	}}
-	for _, kind := range []string{"source", "transform", "target", KindStatsReceiver} {
+	for _, kind := range []string{"source", "transform", "target", "store", KindStatsReceiver} {
 		names := node{}
 		for _, p := range ps {
 			if p.Kind != kind {

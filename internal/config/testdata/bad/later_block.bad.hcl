@@ -1,2 +1,2 @@
-queue "events" {
+console {
 }

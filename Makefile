@@ -1,0 +1,47 @@
+# Each target's comment after ## is its line in `make help`.
+
+GO ?= go
+# The packages where goroutines meet: their tests run a second time with the race detector.
+RACE := ./internal/event ./internal/pipeline ./internal/queue/... ./internal/retry ./internal/throttle ./internal/checkpoint ./internal/script ./internal/app
+TESTRUN := $(GO) run ./internal/testrun
+TOOL := $(GO) tool -modfile=tools/go.mod
+
+.DEFAULT_GOAL := help
+.PHONY: help run check test bench docs test-chaos build lint fmt vuln
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
+
+run: ## run the quickstart pipeline
+	$(GO) run ./cmd/weir run examples/quickstart
+
+build: ## build the static binary ./weir
+	CGO_ENABLED=0 $(GO) build -trimpath -o weir ./cmd/weir
+
+test: ## all tests against real engines, then the concurrent packages with the race detector
+	$(TESTRUN) ./...
+	$(TESTRUN) -race $(RACE)
+
+check: ## what a change must pass: format, vet, lint, all tests with the race detector
+	@unformatted=$$(gofmt -l cmd internal examples); test -z "$$unformatted" || { echo "not formatted (make fmt):"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(TOOL) golangci-lint run
+	$(TESTRUN) -race ./...
+
+test-chaos: ## all tests, with 300 random runs of each crash test instead of a few
+	WEIR_CHAOS_RUNS=300 $(TESTRUN) -timeout 60m ./...
+
+bench: ## benchmarks of whole pipelines; results belong in docs/bench
+	$(GO) run ./internal/bench
+
+docs: ## write the generated documentation and schemas again
+	$(GO) generate ./...
+
+lint: ## all linters, as in .golangci.yml
+	$(TOOL) golangci-lint run
+
+fmt: ## format the code
+	$(TOOL) golangci-lint fmt
+
+vuln: ## known vulnerabilities in what the binary links (needs vuln.go.dev)
+	$(TOOL) govulncheck ./cmd/weir

@@ -1,0 +1,57 @@
+// Package all is the one list of every connector Weir has. Only package app and tests
+// import it; a connector that is not listed here does not exist.
+package all
+
+import (
+	"github.com/weirdata/weir/internal/connector"
+	httpsource "github.com/weirdata/weir/internal/source/http"
+	queuesource "github.com/weirdata/weir/internal/source/queue"
+	"github.com/weirdata/weir/internal/source/stdin"
+	embeddedstore "github.com/weirdata/weir/internal/store/embedded"
+	postgresstore "github.com/weirdata/weir/internal/store/postgres"
+	httptarget "github.com/weirdata/weir/internal/target/http"
+	queuetarget "github.com/weirdata/weir/internal/target/queue"
+	"github.com/weirdata/weir/internal/target/silent"
+	"github.com/weirdata/weir/internal/target/stdout"
+	"github.com/weirdata/weir/internal/transform/base64"
+	"github.com/weirdata/weir/internal/transform/gtmss"
+	"github.com/weirdata/weir/internal/transform/jq"
+	"github.com/weirdata/weir/internal/transform/js"
+	"github.com/weirdata/weir/internal/transform/lua"
+	"github.com/weirdata/weir/internal/transform/spenriched"
+)
+
+// Connectors returns every connector, in the order they are documented.
+func Connectors() connector.Set {
+	return connector.Set{
+		Sources: []connector.Entry[connector.Source]{
+			stdin.Entry,
+			httpsource.Entry,
+			queuesource.Entry,
+		},
+		Transforms: []connector.Entry[connector.Transform]{
+			js.Entry,
+			lua.Entry,
+			jq.JQ,
+			jq.Filter,
+			base64.Decode,
+			base64.Encode,
+			spenriched.ToJSON,
+			spenriched.Filter,
+			spenriched.FilterContext,
+			spenriched.FilterUnstruct,
+			spenriched.SetPk,
+			gtmss.Entry,
+		},
+		Targets: []connector.Entry[connector.Target]{
+			stdout.Entry,
+			httptarget.Entry,
+			queuetarget.Entry,
+			silent.Entry,
+		},
+		Stores: []connector.Entry[connector.StoreOpener]{
+			embeddedstore.Entry,
+			postgresstore.Entry,
+		},
+	}
+}

@@ -1,0 +1,288 @@
+// Package app turns a config into running pipelines: it builds every connector, opens,
+// runs and drains the pipelines, and replaces them on reload.
+//
+// Building knows everything that can be known without the network, so that a config
+// that check accepts starts (invariant 6): every finding is a diagnostic with a place.
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/pipeline"
+	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/retry"
+)
+
+// Builder makes pipelines from configs.
+type Builder struct {
+	Set     connector.Set
+	Log     *slog.Logger
+	Version string
+	// Store is the durable store, once it is open; see [App.Run].
+	Store queue.Store
+	// Wrap, if set, may replace the parts of a pipeline before it is made; tests of
+	// configs put their own source and targets in.
+	Wrap func(*pipeline.Parts)
+}
+
+// Known is the names of the connectors there are, for the checks of package config.
+func (b *Builder) Known() config.Known {
+	return config.Known{
+		Sources:    connector.Names(b.Set.Sources),
+		Transforms: connector.Names(b.Set.Transforms),
+		Targets:    connector.Names(b.Set.Targets),
+		Stores:     connector.Names(b.Set.Stores),
+	}
+}
+
+// Options is how a config for this builder is read: environment variables come from env.
+func (b *Builder) Options(env func(string) (string, bool)) config.Options {
+	return config.Options{Env: env, Known: b.Known(), Decode: func(u *config.Use) error {
+		switch u.Kind {
+		case config.KindSource:
+			return decode(b.Set.Sources, u)
+		case config.KindTransform:
+			return decode(b.Set.Transforms, u)
+		case config.KindTarget:
+			return decode(b.Set.Targets, u)
+		case config.KindStore:
+			return decode(b.Set.Stores, u)
+		}
+		return nil
+	}}
+}
+
+func decode[T any](entries []connector.Entry[T], u *config.Use) error {
+	if e, ok := connector.Find(entries, u.Name); ok {
+		return u.Decode(e.Default())
+	}
+	return nil
+}
+
+// Built is a config's pipelines, ready to be opened.
+type Built struct {
+	Config    *config.Config
+	Pipelines []Runner
+	// Store opens the durable store; nil when nothing needs it.
+	Store connector.StoreOpener
+	// Checkers are the connectors that can say whether their other side is reachable.
+	Checkers []Checker
+}
+
+// Runner is a pipeline, or several that are one pipeline of the config.
+type Runner interface {
+	Name() string
+	Ordered() bool
+	// Open opens the connectors; Run opens them if Open has not.
+	Open(ctx context.Context) error
+	Run(ctx context.Context) error
+	// Discard closes what Open opened, when Run is not to be called.
+	Discard(ctx context.Context)
+	State() pipeline.State
+	Meter() *meter.Pipeline
+}
+
+// Checker is a connector that can be checked, and where it is in the config.
+type Checker struct {
+	Use *config.Use
+	connector.Checker
+}
+
+// Build makes every pipeline of cfg. When the diagnostics have errors, nothing was made.
+func (b *Builder) Build(ctx context.Context, cfg *config.Config) (*Built, config.Diagnostics) {
+	built := &Built{Config: cfg}
+	queues := queuesOf(cfg)
+	var ds config.Diagnostics
+	built.Store, ds = b.OpenerOf(ctx, cfg)
+	if c, can := built.Store.(connector.Checker); can {
+		built.Checkers = append(built.Checkers, Checker{cfg.Store.Use, c})
+	}
+	for _, pc := range cfg.Pipelines {
+		a := assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), queues: queues}
+		r := a.runner(ctx)
+		ds = append(ds, a.found...)
+		if r != nil {
+			built.Pipelines = append(built.Pipelines, r)
+		}
+	}
+	if ds.HasErrors() {
+		return nil, ds
+	}
+	return built, ds
+}
+
+// OpenerOf is what opens the store of cfg; nil when nothing needs one.
+func (b *Builder) OpenerOf(ctx context.Context, cfg *config.Config) (connector.StoreOpener, config.Diagnostics) {
+	if len(cfg.Queues) == 0 {
+		return nil, nil
+	}
+	a := assembly{b: b, built: &Built{}, log: b.Log, queues: queuesOf(cfg)}
+	opener, _ := build(ctx, &a, b.Set.Stores, cfg.Store.Use)
+	return opener, a.found
+}
+
+// Queues is the queues of b's config, by name.
+func (b *Built) Queues() []connector.Queue { return QueuesOf(b.Config) }
+
+// QueuesOf is the queues of cfg, by name.
+func QueuesOf(cfg *config.Config) []connector.Queue {
+	return slices.SortedFunc(maps.Values(queuesOf(cfg)), func(a, b connector.Queue) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// queuesOf is the queues of cfg. A queue keeps order when a source reads it in order.
+func queuesOf(cfg *config.Config) map[string]connector.Queue {
+	queues := map[string]connector.Queue{}
+	for _, q := range cfg.Queues {
+		queues[q.Name] = connector.Queue{Name: q.Name}
+	}
+	for _, p := range cfg.Pipelines {
+		if name, ok := p.Source.Use.Attribute("name"); ok && p.Source.Use.Name == "queue" {
+			ordered, _ := p.Source.Use.Attribute("ordered")
+			if q, known := queues[name]; known && ordered == "true" {
+				q.Ordered = true
+				queues[name] = q
+			}
+		}
+	}
+	return queues
+}
+
+// assembly is one pipeline being built.
+type assembly struct {
+	b      *Builder
+	built  *Built
+	config *config.Pipeline // nil while the store is built
+	log    *slog.Logger
+	queues map[string]connector.Queue
+	found  config.Diagnostics
+}
+
+// runner makes the pipeline, or what runs one for each value of its isolation. It is nil
+// when something is wrong.
+func (a *assembly) runner(ctx context.Context) Runner {
+	parts := a.parts(ctx)
+	if a.found.HasErrors() {
+		return nil
+	}
+	if a.b.Wrap != nil {
+		a.b.Wrap(&parts)
+	}
+	if s, ok := parts.Source.(connector.Isolated); ok && s.Isolation() != queue.None {
+		return newIsolation(s, parts, func(ctx context.Context) (pipeline.Parts, error) {
+			again := assembly{b: a.b, built: &Built{}, config: a.config, log: a.log, queues: a.queues}
+			p := again.parts(ctx)
+			return p, again.found.Err()
+		})
+	}
+	return pipeline.New(parts)
+}
+
+func (a *assembly) parts(ctx context.Context) pipeline.Parts {
+	pc := a.config
+	p := pipeline.Parts{
+		Name:             pc.Name,
+		Ordered:          pc.Ordered,
+		InFlightMessages: pc.InFlight.Messages,
+		InFlightBytes:    pc.InFlight.Bytes,
+		Drain:            pc.DrainTimeout(),
+		Retry:            policy(pc.Retry),
+		Meter:            meter.NewPipeline(pc.Name),
+		Log:              a.log,
+		Format:           Failures(pc.FailureParser.Format, a.b.Version),
+	}
+	p.Source, _ = build(ctx, a, a.b.Set.Sources, pc.Source.Use)
+	if len(pc.Transform.Use) > 0 {
+		p.Chains = a.chains(ctx, pc.Transform)
+	}
+	p.Target = a.sink(ctx, pc.Target.Use)
+	p.Filter = a.sink(ctx, pc.FilterTarget.Use)
+	p.Failure = a.sink(ctx, pc.FailureTarget.Use)
+	return p
+}
+
+// chains builds one chain of transforms for each worker. What is wrong with a transform
+// is reported for the first worker only.
+func (a *assembly) chains(ctx context.Context, t *config.Transform) [][]connector.Transform {
+	workers := t.WorkerPool
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0) + 1
+	}
+	chains := make([][]connector.Transform, 0, workers)
+	for range workers {
+		chain := make([]connector.Transform, 0, len(t.Use))
+		for _, u := range t.Use {
+			if tr, ok := build(ctx, a, a.b.Set.Transforms, u); ok {
+				chain = append(chain, tr)
+			}
+		}
+		if len(chain) < len(t.Use) {
+			return nil
+		}
+		chains = append(chains, chain)
+	}
+	return chains
+}
+
+func (a *assembly) sink(ctx context.Context, u *config.Use) pipeline.Sink {
+	t, ok := build(ctx, a, a.b.Set.Targets, u)
+	if !ok {
+		return pipeline.Sink{}
+	}
+	s := pipeline.Sink{Target: t}
+	if l, ok := t.(connector.Limiter); ok {
+		s.Limits = l.Limits()
+	}
+	return s
+}
+
+// build makes one connector, noting what is wrong with its config.
+func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T], u *config.Use) (made T, ok bool) {
+	e, known := connector.Find(entries, u.Name)
+	if !known {
+		a.found = append(a.found, u.Diagnose(fmt.Errorf("unknown %s: %s", u.Kind, u.Name))...)
+		return made, false
+	}
+	deps := connector.Deps{
+		Component: u.Block + "." + u.Name,
+		Log:       a.log.With(meter.KeyComponent, u.Block+"."+u.Name),
+		Dir:       u.Dir(), Version: a.b.Version,
+		Store: func() queue.Store { return a.b.Store }, Queues: a.queues,
+	}
+	if a.config != nil {
+		deps.Pipeline = a.config.Name
+	}
+	made, err := e.Build(ctx, deps, u.Decode)
+	if err != nil {
+		var ds config.Diagnostics
+		if !errors.As(err, &ds) {
+			ds = u.Diagnose(err)
+		}
+		a.found = append(a.found, ds...)
+		return made, false
+	}
+	if c, can := any(made).(connector.Checker); can && u.Kind != config.KindTransform {
+		a.built.Checkers = append(a.built.Checkers, Checker{u, c})
+	}
+	return made, true
+}
+
+func policy(r *config.Retry) retry.Policy {
+	class := func(p *config.RetryPolicy) retry.Class {
+		return retry.Class{Delay: p.Delay(), MaxAttempts: p.MaxAttempts, MaxDelay: p.MaxDelay(), InvalidAfterMax: p.InvalidAfterMax}
+	}
+	return retry.Policy{
+		Transient: class(r.Transient), Throttle: class(r.Throttle), Setup: class(r.Setup),
+		Jitter: 100 * time.Millisecond,
+	}
+}

@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weirdata/weir/internal/app"
+	"github.com/weirdata/weir/internal/config"
+)
+
+func checkCommand(s Streams) *cobra.Command {
+	connect, asJSON := false, false
+	c := &cobra.Command{
+		Use:   "check [FILE|DIRECTORY...]",
+		Short: "Find everything wrong with a config that can be known without running it",
+		Long: `Find everything wrong with a config that can be known without the network: syntax, names,
+types, limits, scripts, templates and certificates. A config that check accepts starts.
+
+With --connect the connections of sources and targets are opened as well; nothing is read
+or written.`,
+		Example: "  weir check pipeline.hcl\n  weir check --connect conf.d/",
+		RunE: func(c *cobra.Command, args []string) error {
+			return check(c.Context(), configPaths(args, s), connect, asJSON, s)
+		},
+	}
+	c.Flags().BoolVar(&connect, "connect", false, "also open the connections of sources and targets")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the findings as JSON")
+	return c
+}
+
+func check(ctx context.Context, paths []string, connect, asJSON bool, s Streams) error {
+	b := builder()
+	b.Log = slog.New(slog.DiscardHandler)
+	cfg, found := config.Load(paths, b.Options(s.Env))
+	var built *app.Built
+	if !found.HasErrors() {
+		var more config.Diagnostics
+		built, more = b.Build(ctx, cfg)
+		found = append(found, more...)
+	}
+	if connect && built != nil {
+		found = append(found, reach(ctx, built)...)
+	}
+	if asJSON {
+		if _, err := s.Out.Write(found.JSON()); err != nil {
+			return err
+		}
+	} else if err := report(found, s); err != nil {
+		return err
+	}
+	if found.HasErrors() {
+		return errReported
+	}
+	if !asJSON {
+		fmt.Fprintf(s.Out, "ok: %s\n", summary(cfg))
+	}
+	return nil
+}
+
+// reach asks every connector that can be asked whether its other side is there.
+func reach(ctx context.Context, built *app.Built) config.Diagnostics {
+	var found config.Diagnostics
+	for _, c := range built.Checkers {
+		ctx, done := context.WithTimeout(ctx, 15*time.Second)
+		if err := c.Check(ctx); err != nil {
+			found = append(found, c.Use.Diagnose(fmt.Errorf("cannot be reached: %w", err))...)
+		}
+		done()
+	}
+	return found
+}
+
+// summary says in a line what a config does.
+func summary(cfg *config.Config) string {
+	text := ""
+	for i, p := range cfg.Pipelines {
+		if i > 0 {
+			text += "; "
+		}
+		text += fmt.Sprintf("pipeline %q: %s", p.Name, p.Source.Use.Name)
+		for _, u := range p.Transform.Use {
+			text += " -> " + u.Name
+		}
+		text += " -> " + p.Target.Use.Name
+	}
+	return text
+}

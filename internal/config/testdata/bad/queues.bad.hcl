@@ -1,0 +1,5 @@
+queue "events" {}
+
+queue "events" {}
+
+queue "no name" {}

@@ -1,0 +1,5 @@
+queue {}
+
+store {
+  use "embeded" {}
+}

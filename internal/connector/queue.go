@@ -1,0 +1,90 @@
+package connector
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/queue"
+)
+
+// Queue is a queue that the config declares.
+type Queue struct {
+	Name string
+	// Ordered is set when a source reads the queue in order: its jobs then keep the order
+	// of messages with one key.
+	Ordered bool
+}
+
+// Queue finds a queue that the config declares.
+func (d Deps) Queue(name string) (Queue, error) {
+	q, ok := d.Queues[name]
+	if !ok {
+		return q, fmt.Errorf("there is no queue %q: declare it with a block queue %q {}", name, name)
+	}
+	return q, nil
+}
+
+// The optional abilities of connectors that stand on the durable store.
+type (
+	// Redeliverer is a source that delivers a message again, later, when its outcome is an
+	// [Again]: the store keeps the time, and nothing waits in memory. The engine does not
+	// retry what comes from it.
+	Redeliverer interface{ Redelivers() bool }
+
+	// Isolated is a source whose work is divided by an axis of the scope: the engine runs
+	// one pipeline for each value that has work, so that one value never waits for another.
+	Isolated interface {
+		Isolation() queue.Axis
+		// Active lists the values that have work.
+		Active(ctx context.Context) ([]string, error)
+		// Wake is closed when there may be work for a new value.
+		Wake() <-chan struct{}
+		// For is the same source for one value. Its Read returns io.EOF once it has found
+		// no work for a while.
+		For(value string) Source
+		// Workers is the most values that are worked on at once.
+		Workers() int
+	}
+
+	// StoreSource is a source whose messages can be settled inside a transaction of their
+	// store.
+	StoreSource interface {
+		Source
+		Store() queue.Store
+		// ReadJobs is Read for engines that settle in transactions. Settle, inside a
+		// transaction, ends the messages with these indexes of the batch as done; what the
+		// transaction did not settle is left to the Ack.
+		ReadJobs(ctx context.Context) (b event.Batch, settle SettleIn, ack Ack, err error)
+	}
+
+	// StoreTarget is a target that is a queue of the store: a write can be part of a
+	// transaction.
+	StoreTarget interface {
+		Target
+		Store() queue.Store
+		// Accepts says whether m can be stored at all; the error is Invalid.
+		Accepts(m *event.Message) error
+		WriteIn(tx queue.Tx, b event.Batch) error
+	}
+)
+
+// SettleIn ends messages of one read as done, inside a transaction.
+type SettleIn func(tx queue.Tx, index []int) error
+
+// Again is the outcome of a message that a [Redeliverer] is to deliver again.
+type Again struct {
+	After time.Duration
+	Err   error
+}
+
+func (a *Again) Error() string { return fmt.Sprintf("again in %s: %v", a.After, a.Err) }
+func (a *Again) Unwrap() error { return a.Err }
+
+// Dead is the outcome of a message that is given up: its source keeps it aside, whole and
+// with the reason, until somebody decides.
+type Dead struct{ Err error }
+
+func (d *Dead) Error() string { return fmt.Sprintf("given up: %v", d.Err) }
+func (d *Dead) Unwrap() error { return d.Err }

@@ -1,0 +1,13 @@
+package conntest_test
+
+import (
+	"testing"
+
+	"github.com/weirdata/weir/internal/all"
+	"github.com/weirdata/weir/internal/conntest"
+)
+
+// TestRegistry: every connector that Weir has shows all of its options.
+func TestRegistry(t *testing.T) {
+	conntest.Examples(t, all.Connectors(), "../..")
+}

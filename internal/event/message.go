@@ -1,0 +1,263 @@
+// Package event holds the words every other package speaks: a Message on its way
+// through a pipeline, a Batch of them, and the claim that counts who still waits.
+//
+// # Claims
+//
+// A source hands the engine a batch; [Track] gives each of its messages a claim. The
+// claim travels with the message: through [Message.Split] (children take the parent's
+// place), [Message.Clone] (both must be settled) and [Join] (one message stands for
+// many). Only the engine calls [Settle]. When the last descendant of a batch is
+// settled, the batch's done function runs, once, with the outcome of each message that
+// was read.
+//
+// # Ownership
+//
+// A message belongs to one goroutine at a time; handing it to a channel hands over
+// ownership. Data may share memory with other messages of the same read: a transform
+// that changes the payload assigns a new slice with [Message.Replace] and never writes
+// into the old one.
+package event
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"math/rand/v2"
+	"time"
+	"unsafe"
+)
+
+// Message is one event on its way through a pipeline.
+type Message struct {
+	// Data is the payload as it is now. Nil means "no payload" (a Kafka tombstone);
+	// an empty slice that is not nil is an empty payload.
+	Data []byte
+	// Key orders and partitions: messages with one key can keep their order. Empty
+	// means the source gave none; see [Message.PartitionKey].
+	Key string
+	// Meta is what the source said about the message beside its payload.
+	Meta Meta
+	// Times are the instants that latency metrics are made of.
+	Times Times
+
+	raw      []byte // payload as read, for the failure target
+	view     any    // parsed form, valid while Data is the slice it was kept for
+	viewData *byte
+	viewLen  int
+	claim    *claim // who waits for this message; nil means nobody
+	settled  bool   // a claim was there and is gone
+	spent    *claim // the claim that children took over in Split
+	children int    // how many took it
+}
+
+// Meta is what is known about a message beside its payload.
+type Meta struct {
+	// ID is the source's own name for the message (a sequence number, a message id).
+	ID string
+	// Headers are the message's attributes: Kafka headers, Pub/Sub attributes, the
+	// HTTPHeaders a script sets. Never written in place: see [Message.SetHeader].
+	Headers map[string]string
+	// Scope says whose message it is, where a pipeline knows.
+	Scope *Scope
+	// Delivery is set by sources that deliver a message again when it was not handled.
+	Delivery *Delivery
+}
+
+// Delivery is how a message has fared so far.
+type Delivery struct {
+	Attempt int       // deliveries that ended with an error
+	Since   time.Time // when the message came to wait for its first delivery
+}
+
+// Scope says whose event a message is. Isolation is a filter on one of its fields.
+type Scope struct {
+	Workspace   string
+	Source      string
+	Destination string
+}
+
+// Times are the instants of a message's journey; a zero time means "has not happened".
+type Times struct {
+	Created          time.Time // when the event was made or entered the source system
+	Read             time.Time // when a source of ours read it
+	TransformStarted time.Time
+	Transformed      time.Time
+}
+
+// Batch is a group of messages that travel together.
+type Batch []*Message
+
+// Bytes is the sum of the payload lengths of b.
+func (b Batch) Bytes() int {
+	n := 0
+	for _, m := range b {
+		n += len(m.Data)
+	}
+	return n
+}
+
+// New returns a message that was read now. Sources that read many at once use [NewBatch].
+func New(data []byte) *Message {
+	now := time.Now().UTC()
+	return &Message{Data: data, raw: data, Times: Times{Created: now, Read: now}}
+}
+
+// NewBatch returns one message for each payload, all read at the instant now, in a
+// single allocation for the messages and one for the batch.
+func NewBatch(now time.Time, payloads [][]byte) Batch {
+	slab := make([]Message, len(payloads))
+	b := make(Batch, len(payloads))
+	for i, p := range payloads {
+		m := &slab[i]
+		m.Data, m.raw = p, p
+		m.Times.Created, m.Times.Read = now, now
+		b[i] = m
+	}
+	return b
+}
+
+// Raw is the payload as the source read it, whatever transforms have made of Data.
+func (m *Message) Raw() []byte {
+	if m.raw == nil {
+		return m.Data
+	}
+	return m.raw
+}
+
+// SetRaw sets what [Message.Raw] answers; sources that restore a message call it.
+func (m *Message) SetRaw(raw []byte) { m.raw = raw }
+
+// Replace gives m a new payload and forgets its parsed form. The new slice must not
+// overlap memory that another message reads.
+func (m *Message) Replace(data []byte) {
+	if m.raw == nil {
+		if m.raw = m.Data; m.raw == nil {
+			m.raw = []byte{} // there was no payload: not "the payload as it is now"
+		}
+	}
+	m.Data = data
+	m.view, m.viewData, m.viewLen = nil, nil, 0
+}
+
+// View is the parsed form kept with [Message.Keep], or nil if Data was replaced since.
+func (m *Message) View() any {
+	if m.view == nil || m.viewData != unsafe.SliceData(m.Data) || m.viewLen != len(m.Data) {
+		return nil
+	}
+	return m.view
+}
+
+// Keep stores a parsed form of the message until Data is replaced, so that the next
+// transform need not parse again. A transform may keep a form richer than Data: the
+// Snowplow event a JSON payload was made from, for instance.
+func (m *Message) Keep(view any) {
+	m.view, m.viewData, m.viewLen = view, unsafe.SliceData(m.Data), len(m.Data)
+}
+
+// PartitionKey is Key, or a fresh random UUID that becomes the key, so that messages
+// without one spread evenly over a target's partitions.
+func (m *Message) PartitionKey() string {
+	if m.Key == "" {
+		m.Key = randomKey()
+	}
+	return m.Key
+}
+
+// randomKey is a random UUID (version 4) from the runtime's generator: keys must be
+// spread evenly, not be secret.
+func randomKey() string {
+	var u [16]byte
+	binary.LittleEndian.PutUint64(u[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(u[8:], rand.Uint64())
+	u[6] = u[6]&0x0f | 0x40
+	u[8] = u[8]&0x3f | 0x80
+	var s [36]byte
+	hex.Encode(s[:8], u[:4])
+	hex.Encode(s[9:13], u[4:6])
+	hex.Encode(s[14:18], u[6:8])
+	hex.Encode(s[19:23], u[8:10])
+	hex.Encode(s[24:], u[10:])
+	s[8], s[13], s[18], s[23] = '-', '-', '-', '-'
+	return string(s[:])
+}
+
+// SetHeader sets one header without touching a map that a clone may share.
+func (m *Message) SetHeader(name, value string) {
+	h := make(map[string]string, len(m.Meta.Headers)+1)
+	for k, v := range m.Meta.Headers {
+		h[k] = v
+	}
+	h[name] = value
+	m.Meta.Headers = h
+}
+
+// derive copies m without its claim and parsed form.
+func (m *Message) derive(data []byte) Message {
+	return Message{Data: data, Key: m.Key, Meta: m.Meta, Times: m.Times, raw: m.Raw()}
+}
+
+// Split returns one message for each payload. They take m's place: m's claim is
+// settled when all of them are. m itself must not be used afterwards. Splitting into
+// nothing is not a split: it returns nil and m keeps its claim.
+func (m *Message) Split(payloads ...[]byte) Batch {
+	if len(payloads) == 0 {
+		return nil
+	}
+	slab := make([]Message, len(payloads))
+	b := make(Batch, len(payloads))
+	for i, p := range payloads {
+		slab[i] = m.derive(p)
+		slab[i].claim = m.claim
+		b[i] = &slab[i]
+	}
+	if m.claim != nil {
+		m.claim.add(len(payloads) - 1)
+	}
+	m.spent, m.children = m.claim, len(payloads)
+	m.claim = nil
+	return b
+}
+
+// Unsplit undoes a Split whose children nobody has: m carries its claim again. The
+// engine calls it when a transform split a message and then failed. Without a Split it
+// does nothing.
+func Unsplit(m *Message) {
+	if m.spent == nil || m.claim != nil {
+		return
+	}
+	m.spent.add(1 - m.children)
+	m.claim, m.spent, m.children = m.spent, nil, 0
+}
+
+// Clone returns a second message with the same payload; the claim is settled when both are.
+func (m *Message) Clone() *Message {
+	c := m.derive(m.Data)
+	c.raw = m.raw
+	if m.claim != nil {
+		m.claim.add(1)
+		c.claim = m.claim
+	}
+	return &c
+}
+
+// Join returns one message with the given payload that stands for all of ms: settling
+// it settles each of them with the same outcome. The key and metadata are the first
+// message's. The messages of ms must not be used afterwards.
+func Join(payload []byte, ms Batch) *Message {
+	if len(ms) == 0 {
+		return &Message{Data: payload, raw: payload}
+	}
+	j := ms[0].derive(payload)
+	j.raw = payload
+	joined := make([]*claim, 0, len(ms))
+	for _, m := range ms {
+		if m.claim != nil {
+			joined = append(joined, m.claim)
+			m.claim = nil
+		}
+	}
+	if len(joined) > 0 {
+		j.claim = &claim{joined: joined}
+		j.claim.open.Store(1)
+	}
+	return &j
+}

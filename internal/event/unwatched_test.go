@@ -1,0 +1,5 @@
+//go:build !invariants && !race
+
+package event_test
+
+const watched = false

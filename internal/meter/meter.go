@@ -1,0 +1,188 @@
+// Package meter counts what pipelines do, and holds every metric and log attribute name.
+//
+// Counters are plain atomics that the engine adds to once per batch; Prometheus reads
+// them when it is scraped, so the hot path pays for no label look-up. Names follow the
+// Prometheus conventions: base units, _total for counters, the labels pipeline and role.
+package meter
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weirdata/weir/internal/fault"
+)
+
+// Log attribute names.
+const (
+	KeyPipeline  = "pipeline"
+	KeyComponent = "component"
+	KeyError     = "error"
+	KeyKind      = "kind"
+	KeyAttempt   = "attempt"
+	KeyDelay     = "delay"
+	KeyMessages  = "messages"
+	KeyFile      = "file"
+	KeyAddress   = "address"
+	KeyStack     = "stack"
+)
+
+// The roles a target plays in a pipeline.
+const (
+	RoleTarget  = "target"
+	RoleFilter  = "filter_target"
+	RoleFailure = "failure_target"
+)
+
+// Pipeline is what one pipeline has done since it was built.
+type Pipeline struct {
+	Name string
+
+	Read          atomic.Int64 // messages
+	ReadBytes     atomic.Int64
+	ReadErrors    atomic.Int64
+	Filtered      atomic.Int64 // messages a transform dropped on purpose
+	Invalid       atomic.Int64 // messages a transform or target refused
+	Oversized     atomic.Int64 // messages larger than the target takes
+	Unsettled     atomic.Int64 // messages given back to the source
+	Panics        atomic.Int64 // recovered in transforms and targets
+	InFlight      atomic.Int64 // messages read and not settled
+	InFlightBytes atomic.Int64
+	lag           atomic.Int64 // nanoseconds; see CurrentLag
+
+	Target, Filter, Failure Sink
+	Latency                 prometheus.Histogram // from read to settled, seconds
+	Lag                     prometheus.Histogram // from created to settled, seconds
+}
+
+// Sink is what one of a pipeline's targets has done.
+type Sink struct {
+	Role         string
+	Written      atomic.Int64 // messages
+	WrittenBytes atomic.Int64
+	Writes       atomic.Int64 // attempts
+	Failures     [fault.Fatal + 1]atomic.Int64
+	Retries      atomic.Int64
+	Duration     prometheus.Histogram // of one attempt, seconds
+}
+
+var durations = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+
+// NewPipeline returns the counters of the pipeline called name.
+func NewPipeline(name string) *Pipeline {
+	p := &Pipeline{Name: name}
+	labels := prometheus.Labels{"pipeline": name}
+	p.Latency = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "weir_settle_seconds", Help: "Time from reading a batch to its last message being settled.",
+		Buckets: durations, ConstLabels: labels})
+	p.Lag = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "weir_lag_seconds", Help: "Age of the oldest message of a batch when the batch is settled.",
+		Buckets: append(slices.Clone(durations), 300, 1800, 7200, 86400), ConstLabels: labels})
+	for role, s := range map[string]*Sink{RoleTarget: &p.Target, RoleFilter: &p.Filter, RoleFailure: &p.Failure} {
+		s.Role = role
+		s.Duration = prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "weir_write_seconds", Help: "Time one write to a target took.",
+			Buckets: durations, ConstLabels: prometheus.Labels{"pipeline": name, "role": role}})
+	}
+	return p
+}
+
+// Settled notes that a batch read at read, its oldest message created at created, is settled.
+func (p *Pipeline) Settled(read, created time.Time) {
+	now := time.Now()
+	if !read.IsZero() {
+		p.Latency.Observe(now.Sub(read).Seconds())
+	}
+	if !created.IsZero() {
+		p.Lag.Observe(max(now.Sub(created).Seconds(), 0))
+		p.lag.Store(int64(max(now.Sub(created), 0)))
+	}
+}
+
+// CurrentLag is the age the oldest message of the last settled batch had then.
+func (p *Pipeline) CurrentLag() time.Duration { return time.Duration(p.lag.Load()) }
+
+// Registry is every pipeline's counters, as Prometheus collects them.
+type Registry struct {
+	mu        sync.Mutex
+	pipelines []*Pipeline
+}
+
+// Replace sets the pipelines that are reported from now on.
+func (r *Registry) Replace(ps ...*Pipeline) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pipelines = slices.Clone(ps)
+}
+
+// Pipelines is the pipelines reported now, by name.
+func (r *Registry) Pipelines() []*Pipeline {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ps := slices.Clone(r.pipelines)
+	slices.SortFunc(ps, func(a, b *Pipeline) int { return strings.Compare(a.Name, b.Name) })
+	return ps
+}
+
+type series struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	of   func(*Pipeline) int64
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, append([]string{"pipeline"}, labels...), nil)
+}
+
+var perPipeline = []series{
+	{desc("weir_read_messages_total", "Messages read from the source."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Read.Load() }},
+	{desc("weir_read_bytes_total", "Payload bytes read from the source."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.ReadBytes.Load() }},
+	{desc("weir_read_errors_total", "Reads that failed and were tried again."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.ReadErrors.Load() }},
+	{desc("weir_filtered_messages_total", "Messages dropped on purpose by a transform."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Filtered.Load() }},
+	{desc("weir_invalid_messages_total", "Messages refused by a transform or a target."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Invalid.Load() }},
+	{desc("weir_oversized_messages_total", "Messages larger than the target accepts."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Oversized.Load() }},
+	{desc("weir_unsettled_messages_total", "Messages given back to the source undelivered."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Unsettled.Load() }},
+	{desc("weir_panics_total", "Panics recovered in transforms and targets."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Panics.Load() }},
+	{desc("weir_in_flight_messages", "Messages read and not settled yet."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.InFlight.Load() }},
+	{desc("weir_in_flight_bytes", "Payload bytes read and not settled yet."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.InFlightBytes.Load() }},
+}
+
+var (
+	descWritten  = desc("weir_written_messages_total", "Messages durable at a target.", "role")
+	descBytes    = desc("weir_written_bytes_total", "Payload bytes durable at a target.", "role")
+	descWrites   = desc("weir_writes_total", "Write attempts.", "role")
+	descRetries  = desc("weir_write_retries_total", "Write attempts that repeated a failed one.", "role")
+	descFailures = desc("weir_write_failures_total", "Messages a write attempt failed for, by what the error meant.", "role", "kind")
+)
+
+// Describe implements prometheus.Collector. It names nothing, which makes the collector
+// an unchecked one: the set of pipelines changes with every reload.
+func (r *Registry) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (r *Registry) Collect(ch chan<- prometheus.Metric) {
+	for _, p := range r.Pipelines() {
+		for _, s := range perPipeline {
+			ch <- prometheus.MustNewConstMetric(s.desc, s.kind, float64(s.of(p)), p.Name)
+		}
+		ch <- p.Latency
+		ch <- p.Lag
+		for _, s := range []*Sink{&p.Target, &p.Filter, &p.Failure} {
+			counter := func(d *prometheus.Desc, v int64, labels ...string) {
+				ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), append([]string{p.Name, s.Role}, labels...)...)
+			}
+			counter(descWritten, s.Written.Load())
+			counter(descBytes, s.WrittenBytes.Load())
+			counter(descWrites, s.Writes.Load())
+			counter(descRetries, s.Retries.Load())
+			for k := fault.Transient; k <= fault.Fatal; k++ {
+				counter(descFailures, s.Failures[k].Load(), k.String())
+			}
+			ch <- s.Duration
+		}
+	}
+}

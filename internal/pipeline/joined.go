@@ -1,0 +1,248 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/retry"
+)
+
+// relate finds out how source and target stand to each other: whether the source delivers
+// again by itself, and whether both are queues of one store, so that a move between them
+// is one transaction.
+func (p *Pipeline) relate() {
+	if r, ok := p.parts.Source.(connector.Redeliverer); ok {
+		p.redelivers = r.Redelivers()
+	}
+	source, from := p.parts.Source.(connector.StoreSource)
+	target, to := p.parts.Target.Target.(connector.StoreTarget)
+	if from && to && source.Store() == target.Store() {
+		p.joined = joined{source}
+		p.parts.Format = spoilingFormat{p.parts.Format, p.parts.Failure.Limits.MaxMessageBytes}
+	}
+}
+
+// joined is a source whose SettleIn leaves out messages that were spoiled: something they
+// became was given back to the source, so that they must not end as done, wherever the
+// rest of what they became is.
+type joined struct{ connector.StoreSource }
+
+func (j joined) ReadJobs(ctx context.Context) (event.Batch, connector.SettleIn, connector.Ack, error) {
+	b, settle, ack, err := j.StoreSource.ReadJobs(ctx)
+	if settle == nil {
+		return b, settle, ack, err
+	}
+	var mu sync.Mutex
+	var spoiled map[int]bool
+	return b, func(tx queue.Tx, index []int) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if tx == nil {
+			if spoiled == nil {
+				spoiled = map[int]bool{}
+			}
+			for _, i := range index {
+				spoiled[i] = true
+			}
+			return nil
+		}
+		whole := index
+		if len(spoiled) > 0 {
+			whole = slices.DeleteFunc(slices.Clone(index), func(i int) bool { return spoiled[i] })
+		}
+		return settle(tx, whole)
+	}, ack, err
+}
+
+// spoil has the message that m comes from left to the acknowledgement. It must be called
+// before m is settled with an error, and while m is tracked.
+func spoil(m *event.Message) {
+	if tag, i, _, ok := event.Origin(m); ok {
+		if mark, _ := tag.(connector.SettleIn); mark != nil {
+			_ = mark(nil, []int{i}) // without a transaction it only marks
+		}
+	}
+}
+
+// spoilingFormat spoils messages for which no failure payload can be made: they are given
+// back to the source.
+type spoilingFormat struct {
+	FailureFormat
+	limit int
+}
+
+func (f spoilingFormat) Format(x Failure, limit int) (payload []byte, err error) {
+	made := false
+	defer func() { // also when it panics
+		if !made || err != nil || f.limit > 0 && len(payload) > f.limit {
+			spoil(x.Message)
+		}
+	}()
+	payload, err = f.FailureFormat.Format(x, limit)
+	made = true
+	return payload, err
+}
+
+// writeOf is how a sink writes: through its target, or, when both ends are queues of one
+// store, by appending to the one and settling in the other in one transaction.
+func (p *Pipeline) writeOf(s *sink, t connector.Target) connector.Write {
+	if p.joined == nil {
+		return t.Write
+	}
+	write := t.Write
+	if target, ok := t.(connector.StoreTarget); ok && s.meter == &p.parts.Meter.Target {
+		s.whole = true
+		write = func(ctx context.Context, b event.Batch) error { return move(ctx, target, b) }
+	}
+	return func(ctx context.Context, b event.Batch) error {
+		err := write(ctx, b)
+		if err != nil {
+			spoilFailed(b, err)
+		}
+		return err
+	}
+}
+
+// spoilFailed spoils the messages of b that a write did not deliver.
+func spoilFailed(b event.Batch, err error) {
+	var partial *connector.Partial
+	isPartial := errors.As(err, &partial)
+	for i, m := range b {
+		if !isPartial || partial.Failed[i] != nil {
+			spoil(m)
+		}
+	}
+}
+
+// move appends b, which is part of what one read became, and settles in the same
+// transaction every message of the read of which nothing is left outside of b. So a crash
+// leaves each message in one queue or in the other, never in both.
+func move(ctx context.Context, t connector.StoreTarget, b event.Batch) error {
+	failed := map[int]error{}
+	good := make(event.Batch, 0, len(b))
+	for i, m := range b {
+		if err := t.Accepts(m); err != nil {
+			failed[i] = err
+			continue
+		}
+		good = append(good, m)
+	}
+	settle, done := complete(good)
+	if len(good) > 0 {
+		err := t.Store().Update(ctx, func(tx queue.Tx) error {
+			if err := t.WriteIn(tx, good); err != nil || len(done) == 0 {
+				return err
+			}
+			return settle(tx, done)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if len(failed) > 0 {
+		return &connector.Partial{Failed: failed}
+	}
+	return nil
+}
+
+// complete is how the read that b comes from is settled in a transaction, and the indexes
+// of its messages whose descendants are all in b.
+func complete(b event.Batch) (settle connector.SettleIn, index []int) {
+	here := map[int]int{}
+	open := map[int]int{}
+	for _, m := range b {
+		tag, i, n, ok := event.Origin(m)
+		if !ok {
+			continue
+		}
+		if settle == nil {
+			settle, _ = tag.(connector.SettleIn)
+		}
+		if here[i]++; here[i] == 1 {
+			index = append(index, i)
+		}
+		open[i] = n
+	}
+	if settle == nil {
+		return nil, nil
+	}
+	all := index[:0]
+	for _, i := range index {
+		if here[i] == open[i] {
+			all = append(all, i)
+		}
+	}
+	return settle, all
+}
+
+// maxMove is about how many bytes of jobs one move appends at most, well below what a
+// transaction may hold.
+const maxMove = queue.MaxTxBytes / 2
+
+// addWhole sends what a read became as one batch, without the messages that are too large.
+// What is too much for one transaction is sent in several; a message of the read then ends
+// with the last of what it became.
+func (l *lane) addWhole(b event.Batch) {
+	fit := make(event.Batch, 0, len(b))
+	bytes := 0
+	for _, m := range b {
+		if n := l.s.limits.MaxMessageBytes; n > 0 && len(m.Data) > n {
+			l.s.oversized(m)
+			continue
+		}
+		n := stored(m)
+		if bytes+n > maxMove && len(fit) > 0 {
+			l.send(fit)
+			fit, bytes = nil, 0
+		}
+		fit, bytes = append(fit, m), bytes+n
+	}
+	if len(fit) > 0 {
+		l.send(fit)
+	}
+}
+
+// stored is about the size of the job that m becomes, and never less.
+func stored(m *event.Message) int {
+	n := len(m.Data) + len(m.Raw()) + len(m.Key) + len(m.Meta.ID) + 128
+	for k, v := range m.Meta.Headers {
+		n += len(k) + len(v) + 16
+	}
+	return n
+}
+
+// redeliver gives a message back to a source that delivers it again after a delay, or, when
+// its attempts are used up, gives it up as the policy says.
+func (p *Pipeline) redeliver(s *sink, m *event.Message, err error) {
+	spoil(m)
+	kind := fault.Of(err)
+	if kind == fault.Invalid { // the failure target refuses the failure: nothing gets better
+		event.Settle(m, &connector.Dead{Err: err})
+		return
+	}
+	class := p.parts.Retry.Class(kind)
+	attempt := 1
+	var since time.Time
+	if d := m.Meta.Delivery; d != nil {
+		attempt, since = d.Attempt+1, d.Since
+	}
+	// A store that is full says nothing of the message, so it is never given up for that.
+	if !errors.Is(err, queue.ErrFull) && class.Exhausted(attempt, time.Since(since)) {
+		err := &retry.Exhausted{Kind: kind, Attempts: attempt, Err: err}
+		if class.InvalidAfterMax && s != p.sinks.failure {
+			p.reject(m, fault.Describe(fault.Invalid, err, fault.DetailOf(err)))
+			return
+		}
+		event.Settle(m, &connector.Dead{Err: err})
+		return
+	}
+	delay := p.parts.Retry.Delay(kind, attempt, fault.After(err))
+	event.Settle(m, &connector.Again{After: p.parts.Retry.Jittered(delay), Err: err})
+}

@@ -1,0 +1,397 @@
+// Package pipeline runs one pipeline: it reads batches from a source, transforms them,
+// writes them to a target, and tells the source what became of every message.
+//
+// # The journey of a batch
+//
+//	read ──▶ transform (workers, in parallel) ──▶ route (in the order of reads)
+//	                                               ├─ good     ─▶ target
+//	                                               ├─ filtered ─▶ filter target
+//	                                               └─ invalid  ─▶ failure target
+//
+// Each target has its own sink: batchers that group by count, bytes and age, and writers
+// that call retry(throttle(target.Write)). A slow sink holds back the reads, never the
+// other sinks, because what is in flight is bounded once, at the read.
+//
+// # Invariants (numbers as in ARCHITECTURE.md)
+//
+//  1. A read is acknowledged after every message it became is durable in the target, the
+//     filter target or the failure target.
+//  2. A message that cannot be delivered goes to the failure target whole, or is left
+//     unacknowledged and the pipeline ends with an error.
+//  3. An error or panic for one message changes no other message's outcome.
+//  4. What is in flight is bounded in messages and in bytes.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/retry"
+)
+
+// Parts is what a pipeline is made of. The pipeline owns the connectors: it opens and
+// closes them.
+type Parts struct {
+	Name   string
+	Source connector.Source
+	// Chains holds one chain of transforms for each worker; empty means no transforms.
+	Chains [][]connector.Transform
+	Target Sink
+	Filter Sink
+	// Failure receives what Format makes of messages that cannot be delivered.
+	Failure Sink
+	Format  FailureFormat
+
+	// Ordered keeps the order of messages with one key: a key stays with one writer. A
+	// target that refuses a part of a batch must refuse the later messages of a refused
+	// key with it; otherwise the retry of the part comes after them.
+	Ordered bool
+	// InFlightMessages and InFlightBytes bound what is read and not settled.
+	InFlightMessages, InFlightBytes int
+	// Drain is how long messages may take to settle after the pipeline is asked to stop.
+	Drain time.Duration
+	Retry retry.Policy
+
+	Meter *meter.Pipeline
+	Log   *slog.Logger
+}
+
+// Sink is a target and how it is written to.
+type Sink struct {
+	Target connector.Target
+	Limits connector.Limits
+	// Middleware is applied to each attempt, outermost first, inside retry.
+	Middleware []connector.Middleware
+}
+
+// FailureFormat makes the payload that a failure target receives.
+type FailureFormat interface {
+	// Format returns the payload for f, at most limit bytes long. An error means that
+	// nothing that fits can be made.
+	Format(f Failure, limit int) ([]byte, error)
+}
+
+// Failure is a message that cannot be delivered, and why.
+type Failure struct {
+	Message *event.Message
+	Cause   error
+	// Oversized is set when the only thing wrong is the size: more than Limit bytes.
+	Oversized bool
+	Limit     int
+}
+
+// The reasons a pipeline ends work early.
+var (
+	// ErrDrained is the cause of contexts that were cut when the drain deadline passed.
+	ErrDrained = errors.New("drain deadline passed")
+	// ErrUnfinished is returned by Run when messages were read and not settled.
+	ErrUnfinished = errors.New("messages were read but not settled; the source delivers them again")
+)
+
+// State is where a pipeline is in its life.
+type State int32
+
+// The states, in order.
+const (
+	Built State = iota
+	Opening
+	Running
+	Draining
+	Ended
+)
+
+func (s State) String() string {
+	return [...]string{"built", "opening", "running", "draining", "ended"}[s]
+}
+
+// Pipeline is one running pipeline. Make it with [New], run it once with [Pipeline.Run].
+type Pipeline struct {
+	parts Parts
+	state atomic.Int32
+
+	budget struct{ messages, bytes *semaphore.Weighted }
+	sinks  struct{ target, filter, failure *sink }
+	acks   sync.WaitGroup // reads whose ack has not run
+	left   atomic.Bool    // connectors are being closed: no ack may begin any more
+
+	redelivers bool                  // the source delivers again what was not handled
+	joined     connector.StoreSource // set when source and target are queues of one store
+
+	stop    context.CancelCauseFunc // ends reading
+	closers []closer                // in the order to close them
+
+	mu        sync.Mutex
+	err       error // why the pipeline fails, the first reason
+	unsettled int64 // messages given back
+}
+
+// New makes a pipeline from its parts. It does no I/O.
+func New(p Parts) *Pipeline {
+	if p.InFlightMessages <= 0 {
+		p.InFlightMessages = 10_000
+	}
+	if p.InFlightBytes <= 0 {
+		p.InFlightBytes = 64 << 20
+	}
+	if p.Meter == nil {
+		p.Meter = meter.NewPipeline(p.Name)
+	}
+	if p.Log == nil {
+		p.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Pipeline{parts: p}
+}
+
+// Name is the pipeline's name in the config.
+func (p *Pipeline) Name() string { return p.parts.Name }
+
+// Ordered reports whether the pipeline keeps the order of messages with one key.
+func (p *Pipeline) Ordered() bool { return p.parts.Ordered }
+
+// Discard closes a pipeline that was opened and will not run.
+func (p *Pipeline) Discard(ctx context.Context) { p.close(ctx) }
+
+// State is where the pipeline is in its life.
+func (p *Pipeline) State() State { return State(p.state.Load()) }
+
+// Meter is the pipeline's counters.
+func (p *Pipeline) Meter() *meter.Pipeline { return p.parts.Meter }
+
+// Open opens the connectors, so that a reload can find out whether a pipeline can start
+// before it stops the one it replaces. When it fails, everything is closed again.
+func (p *Pipeline) Open(ctx context.Context) error {
+	p.state.Store(int32(Opening))
+	err := p.open(ctx)
+	if err != nil {
+		p.fail(err)
+		p.close(ctx)
+		return p.verdict()
+	}
+	return nil
+}
+
+// Run opens the connectors if [Pipeline.Open] has not, moves messages until the source
+// ends or ctx does, drains, and closes. It returns nil only when everything that was read
+// was settled.
+func (p *Pipeline) Run(ctx context.Context) error {
+	if p.State() == Built {
+		if err := p.Open(ctx); err != nil {
+			return err
+		}
+	}
+	// Work outlives the request to stop, until the drain deadline.
+	work, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cut(nil)
+	p.state.Store(int32(Running))
+	p.move(ctx, work, cut)
+	p.close(ctx)
+	return p.verdict()
+}
+
+// close closes what was opened: the source first, the failure target last.
+func (p *Pipeline) close(ctx context.Context) {
+	p.left.Store(true)
+	for _, c := range p.closers {
+		if err := c.close(context.WithoutCancel(ctx)); err != nil {
+			p.fail(err)
+		}
+	}
+	p.closers = nil
+	p.state.Store(int32(Ended))
+}
+
+// move runs the stages until the source has ended and everything is settled, or the
+// drain deadline has cut the work.
+func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) {
+	reading, stop := context.WithCancelCause(ctx)
+	p.stop = stop
+	defer stop(nil)
+
+	p.budget.messages = semaphore.NewWeighted(int64(p.parts.InFlightMessages))
+	p.budget.bytes = semaphore.NewWeighted(int64(p.parts.InFlightBytes))
+	eager := false
+	if h, ok := p.parts.Source.(connector.Holder); ok {
+		eager = h.Holds()
+	}
+	p.relate()
+	p.sinks.failure = p.newSink(work, p.parts.Failure, &p.parts.Meter.Failure, eager)
+	p.sinks.filter = p.newSink(work, p.parts.Filter, &p.parts.Meter.Filter, eager)
+	p.sinks.target = p.newSink(work, p.parts.Target, &p.parts.Meter.Target, eager)
+
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		p.stages(reading, work)
+		p.acks.Wait()
+	}()
+
+	select {
+	case <-settled:
+		return
+	case <-reading.Done():
+		p.state.Store(int32(Draining))
+	}
+	// Three quarters of the time are for an orderly end, the rest for a cut to take effect.
+	soft := p.parts.Drain * 3 / 4
+	if !within(settled, soft) {
+		p.parts.Log.Warn("drain deadline passed, cutting writes in progress",
+			meter.KeyMessages, p.parts.Meter.InFlight.Load())
+		cut(ErrDrained)
+		if !within(settled, max(p.parts.Drain-soft, 100*time.Millisecond)) {
+			p.fail(fmt.Errorf("%d messages are in a read, transform or write that does not return: %w", p.parts.Meter.InFlight.Load(), ErrDrained))
+		}
+	}
+}
+
+// stages runs reader, workers and router, then flushes the sinks in the order in which
+// one feeds the other.
+func (p *Pipeline) stages(reading, work context.Context) {
+	route := make(chan *read, 4*max(len(p.parts.Chains), 1))
+	var wg sync.WaitGroup
+	if len(p.parts.Chains) == 0 {
+		wg.Go(func() { defer close(route); p.read(reading, work, nil, route) })
+	} else {
+		todo := make(chan *read, len(p.parts.Chains))
+		wg.Go(func() { defer close(route); defer close(todo); p.read(reading, work, todo, route) })
+		for _, c := range p.parts.Chains {
+			wg.Go(func() { p.transform(work, c, todo) })
+		}
+	}
+	p.route(work, route)
+	wg.Wait()
+	// Both of these feed the failure target; neither waits for the other to be flushed.
+	p.sinks.target.close()
+	p.sinks.filter.close()
+	p.sinks.target.wg.Wait()
+	p.sinks.filter.wg.Wait()
+	p.sinks.failure.close()
+	p.sinks.failure.wg.Wait()
+}
+
+// within reports whether done is closed before d has passed.
+func within(done <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-done:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
+// fail notes why the pipeline fails and ends reading.
+func (p *Pipeline) fail(err error) {
+	p.mu.Lock()
+	first := p.err == nil
+	if first {
+		p.err = err
+	}
+	p.mu.Unlock()
+	if first && p.stop != nil {
+		p.parts.Log.Error("pipeline fails", meter.KeyError, err)
+		p.stop(err)
+	}
+}
+
+func (p *Pipeline) verdict() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := p.err
+	if err == nil && p.unsettled > 0 {
+		err = fmt.Errorf("%d %w", p.unsettled, ErrUnfinished)
+	}
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("pipeline %q: %w", p.parts.Name, err)
+}
+
+// open opens the connectors, targets first, so that nothing is read that cannot be
+// written.
+func (p *Pipeline) open(ctx context.Context) error {
+	for _, chain := range p.parts.Chains {
+		for _, t := range chain {
+			if c, ok := t.(connector.Closer); ok {
+				p.closers = append(p.closers, closer{"transform", func(context.Context) error { return c.Close() }})
+			}
+		}
+	}
+	type opener interface {
+		Open(context.Context) error
+		Close(context.Context) error
+	}
+	for _, c := range []struct {
+		what string
+		opener
+	}{
+		{"failure target", p.parts.Failure.Target},
+		{"filter target", p.parts.Filter.Target},
+		{"target", p.parts.Target.Target},
+		{"source", p.parts.Source},
+	} {
+		p.closers = append([]closer{{c.what, c.Close}}, p.closers...)
+		policy := p.parts.Retry
+		policy.Notify = func(a retry.Attempt) {
+			p.parts.Log.Warn("cannot open, trying again", meter.KeyComponent, c.what, meter.KeyAttempt, a.Number, meter.KeyDelay, a.Delay, meter.KeyError, a.Err)
+		}
+		err := policy.Do(ctx, func(ctx context.Context) error { return guard(func() error { return c.Open(ctx) }) })
+		if err != nil {
+			return fmt.Errorf("open %s: %w", c.what, err)
+		}
+	}
+	return nil
+}
+
+// closeTimeout is how long one connector may take to close.
+const closeTimeout = 10 * time.Second
+
+// closer is a connector to close, and what it is in the pipeline.
+type closer struct {
+	what string
+	f    func(context.Context) error
+}
+
+// close closes the connector. One that does not return when its context ends is left
+// behind with an error, so that it keeps neither the others open nor the process alive.
+func (c closer) close(ctx context.Context) error {
+	ctx, done := context.WithTimeout(ctx, closeTimeout)
+	defer done()
+	closed := make(chan error, 1)
+	go func() { closed <- guard(func() error { return c.f(ctx) }) }()
+	var err error
+	select {
+	case err = <-closed:
+	case <-ctx.Done():
+		select {
+		case err = <-closed:
+		case <-time.After(time.Second):
+			err = fmt.Errorf("no answer within %s", closeTimeout)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("close %s: %w", c.what, err)
+	}
+	return nil
+}
+
+// guard turns a panic of f into a fatal error with the place it came from.
+func guard(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fault.New(fault.Fatal, fmt.Errorf("panic: %v\n%s", r, stack()))
+		}
+	}()
+	return f()
+}

@@ -1,0 +1,101 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/meter"
+)
+
+// settle decides what became of a batch from the error its write ended with.
+func (s *sink) settle(ctx context.Context, b event.Batch, err error) {
+	if err == nil {
+		s.meter.Written.Add(int64(len(b)))
+		s.meter.WrittenBytes.Add(int64(b.Bytes()))
+		for _, m := range b {
+			event.Settle(m, nil) // invariant 1
+		}
+		return
+	}
+	if s.p.redelivers && ctx.Err() == nil {
+		s.p.parts.Log.Warn("write failed, its messages are due again later", meter.KeyComponent, s.meter.Role,
+			meter.KeyKind, fault.Of(err).String(), meter.KeyMessages, len(b), meter.KeyError, err)
+	}
+	var partial *connector.Partial
+	isPartial := errors.As(err, &partial)
+	written, bytes := int64(0), int64(0)
+	for i, m := range b {
+		e := err
+		if isPartial {
+			e = partial.Failed[i]
+		}
+		if e != nil {
+			s.undelivered(ctx, m, e)
+			continue
+		}
+		written++
+		bytes += int64(len(m.Data))
+		event.Settle(m, nil)
+	}
+	s.meter.Written.Add(written)
+	s.meter.WrittenBytes.Add(bytes)
+}
+
+// undelivered is the end of a message that could not be written: to the failure target
+// when it is invalid, back to the source otherwise (invariant 2).
+func (s *sink) undelivered(ctx context.Context, m *event.Message, err error) {
+	p := s.p
+	switch {
+	case ctx.Err() != nil:
+		p.abandon(event.Batch{m}, fmt.Errorf("%w: %w", context.Cause(ctx), err))
+	case p.redelivers && fault.Of(err) != fault.Fatal && (s == p.sinks.failure || fault.Of(err) != fault.Invalid):
+		p.redeliver(s, m, err)
+	case s == p.sinks.failure:
+		event.Settle(m, err)
+		p.fail(fmt.Errorf("write to the failure target: %w", err))
+	case fault.Of(err) == fault.Invalid:
+		p.reject(m, err)
+	default:
+		event.Settle(m, err)
+		p.fail(fmt.Errorf("write to the %s: %w", s.meter.Role, err))
+	}
+}
+
+// reject sends a message that can never be delivered to the failure target.
+func (p *Pipeline) reject(m *event.Message, cause error) {
+	p.parts.Meter.Invalid.Add(1)
+	p.bury(Failure{Message: m, Cause: cause, Limit: p.sinks.target.limits.MaxMessageBytes})
+}
+
+// oversized sends a message that is larger than the target takes to the failure target.
+func (s *sink) oversized(m *event.Message) {
+	p := s.p
+	if s == p.sinks.failure {
+		event.Settle(m, fmt.Errorf("the failure payload of %d bytes is larger than the failure target takes (%d)", len(m.Data), s.limits.MaxMessageBytes))
+		p.fail(fmt.Errorf("the failure target takes at most %d bytes and a failure payload has %d: raise its batching.max_message_bytes", s.limits.MaxMessageBytes, len(m.Data)))
+		return
+	}
+	p.parts.Meter.Oversized.Add(1)
+	p.bury(Failure{Message: m, Oversized: true, Limit: s.limits.MaxMessageBytes,
+		Cause: fmt.Errorf("payload of %d bytes is larger than the %s takes (%d)", len(m.Data), s.meter.Role, s.limits.MaxMessageBytes)})
+}
+
+// bury formats a failure and hands it to the failure target's sink.
+func (p *Pipeline) bury(f Failure) {
+	var payload []byte
+	err := guard(func() (err error) {
+		payload, err = p.parts.Format.Format(f, p.sinks.failure.limits.MaxMessageBytes)
+		return err
+	})
+	if err != nil {
+		event.Settle(f.Message, fmt.Errorf("%w; its failure payload: %w", f.Cause, err))
+		p.fail(fmt.Errorf("make a failure payload: %w", err))
+		return
+	}
+	f.Message.Replace(payload)
+	p.sinks.failure.put(event.Batch{f.Message})
+}

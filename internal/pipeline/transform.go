@@ -1,0 +1,144 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/meter"
+)
+
+// transform is one worker: it takes whole batches through its own chain.
+func (p *Pipeline) transform(ctx context.Context, chain []connector.Transform, todo <-chan *read) {
+	w := worker{p: p, chain: chain}
+	for r := range todo {
+		w.apply(ctx, r)
+		close(r.ready)
+	}
+}
+
+// worker holds a chain and the scratch batches of its stages.
+type worker struct {
+	p      *Pipeline
+	chain  []connector.Transform
+	stages [2]event.Batch
+}
+
+// apply replaces r's batch by what the chain makes of it.
+func (w *worker) apply(ctx context.Context, r *read) {
+	out := make(event.Batch, 0, len(r.batch))
+	at := time.Now().UTC()
+	for _, m := range r.batch {
+		m.Times.TransformStarted = at
+		first := len(out)
+		out = w.one(ctx, out, m, r)
+		at = time.Now().UTC()
+		for _, m := range out[first:] {
+			m.Times.Transformed = at
+		}
+	}
+	r.batch = out
+	for _, s := range w.stages { // the scratch memory must not keep messages alive
+		clear(s[:cap(s)])
+	}
+}
+
+// one takes a message through the chain and appends what it becomes to out.
+func (w *worker) one(ctx context.Context, out event.Batch, m *event.Message, r *read) event.Batch {
+	last := len(w.chain) - 1
+	cur := append(w.stages[0][:0], m)
+	spare := w.stages[1][:0]
+	for i, t := range w.chain {
+		next := spare
+		if i == last {
+			next = out
+		}
+		for _, m := range cur {
+			before := len(next)
+			place := event.PlaceOf(m)
+			grown, err := w.step(ctx, t, next, m)
+			if err == nil && !extends(grown, next) {
+				err = errNotAppended
+			}
+			if err != nil {
+				place.Pass(m, nil)
+				r.invalid = append(r.invalid, rejected{m, err})
+				continue
+			}
+			next = grown
+			place.Pass(m, next[before:])
+			if len(next) == before {
+				r.filtered = append(r.filtered, m)
+			}
+		}
+		if i == last {
+			out = next
+			break
+		}
+		cur, spare = next, cur[:0]
+		if len(cur) == 0 {
+			break
+		}
+	}
+	// Keep the scratch memory, whichever way round it ended.
+	w.stages[0], w.stages[1] = cur[:0], spare[:0]
+	return out
+}
+
+// errNotAppended is a defect of the transform: using what it returned would drop the
+// messages that were in out before.
+var errNotAppended = fault.Describe(fault.Invalid,
+	errors.New("the transform returned a batch that does not begin with the one it was given"),
+	fault.Detail{Type: "transformation", Code: "Contract", Safe: "the transform lost earlier messages"})
+
+// extends reports whether grown is out with messages appended.
+func extends(grown, out event.Batch) bool {
+	n := len(out)
+	return len(grown) >= n && (n == 0 || (grown[0] == out[0] && grown[n-1] == out[n-1]))
+}
+
+// step applies one transform to one message. A panic is that message's error (invariant 3).
+func (w *worker) step(ctx context.Context, t connector.Transform, out event.Batch, m *event.Message) (grown event.Batch, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			w.p.parts.Meter.Panics.Add(1)
+			w.p.parts.Log.Error("panic in a transform; the message goes to the failure target",
+				meter.KeyError, fmt.Sprint(r), meter.KeyStack, stack())
+			grown = out
+			err = fault.Describe(fault.Invalid, fmt.Errorf("panic in transform: %v", r),
+				fault.Detail{Type: "transformation", Code: "Panic", Safe: "panic in transform"})
+		}
+	}()
+	return t.Apply(ctx, out, m)
+}
+
+// route hands reads to the sinks in the order they were made.
+func (p *Pipeline) route(work context.Context, reads <-chan *read) {
+	for r := range reads {
+		if r.ready != nil {
+			<-r.ready
+		}
+		p.sinks.target.put(r.batch)
+		if len(r.filtered) > 0 {
+			p.parts.Meter.Filtered.Add(int64(len(r.filtered)))
+			p.sinks.filter.put(r.filtered)
+		}
+		for _, x := range r.invalid {
+			if work.Err() != nil { // the transform may have failed only because it was cut
+				p.abandon(event.Batch{x.m}, fmt.Errorf("%w: %w", context.Cause(work), x.err))
+				continue
+			}
+			p.reject(x.m, x.err)
+		}
+	}
+}
+
+func stack() string {
+	s := debug.Stack()
+	return string(s[:min(len(s), 4096)])
+}

@@ -1,0 +1,116 @@
+package pipetest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/pipeline"
+)
+
+// readAt is when every message of a case is read.
+var readAt = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// recorder takes the place of a pipeline's source and targets.
+type recorder struct {
+	input                  []message
+	target, filter, failed sink
+}
+
+func (r *recorder) wrap(p *pipeline.Parts) {
+	p.Source = &source{input: r.input}
+	// One writer and one batch at a time keep the order of the input.
+	for _, s := range []struct {
+		sink *pipeline.Sink
+		to   *sink
+	}{{&p.Target, &r.target}, {&p.Filter, &r.filter}, {&p.Failure, &r.failed}} {
+		s.sink.Target = s.to
+		s.sink.Limits.MaxConcurrentBatches = 1
+		s.sink.Limits.Eager = true
+		s.sink.Limits.Alone = nil
+		s.sink.Middleware = nil
+	}
+}
+
+// result is everything that came out, by the names of expectations.
+func (r *recorder) result(diagnostics string) (map[string]string, error) {
+	got := map[string]string{
+		"out": r.target.lines(), "filtered": r.filter.lines(), "failed": r.failed.lines(), "diagnostics": diagnostics,
+	}
+	var err error
+	got["out.jsonl"], err = r.target.json()
+	return got, err
+}
+
+// source reads the input of a case, once.
+type source struct {
+	input []message
+	done  bool
+}
+
+func (s *source) Open(context.Context) error  { return nil }
+func (s *source) Close(context.Context) error { return nil }
+
+func (s *source) Read(context.Context) (event.Batch, connector.Ack, error) {
+	if s.done {
+		return nil, nil, io.EOF
+	}
+	s.done = true
+	data := make([][]byte, len(s.input))
+	for i, m := range s.input {
+		data[i] = []byte(m.Data)
+	}
+	b := event.NewBatch(readAt, data)
+	for i, m := range s.input {
+		b[i].Key, b[i].Meta.Headers = m.Key, m.Headers
+	}
+	return b, nil, nil
+}
+
+// sink collects what is written to it.
+type sink struct {
+	mu  sync.Mutex
+	got []message
+}
+
+func (s *sink) Open(context.Context) error  { return nil }
+func (s *sink) Close(context.Context) error { return nil }
+
+func (s *sink) Write(_ context.Context, b event.Batch) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range b {
+		s.got = append(s.got, message{Data: string(m.Data), Key: m.Key, Headers: m.Meta.Headers})
+	}
+	return nil
+}
+
+func (s *sink) lines() string {
+	var b strings.Builder
+	for _, m := range s.got {
+		b.WriteString(printable([]byte(m.Data)))
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func (s *sink) json() (string, error) {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	for _, m := range s.got {
+		if text := printable([]byte(m.Data)); text != m.Data {
+			m.Base64, m.Data = []byte(m.Data), ""
+		}
+		if err := e.Encode(m); err != nil {
+			return "", err
+		}
+	}
+	return out.String(), nil
+}

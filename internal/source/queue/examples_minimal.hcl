@@ -1,0 +1,7 @@
+queue "events" {}
+
+source {
+  use "queue" {
+    name = "events"
+  }
+}

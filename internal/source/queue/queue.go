@@ -1,0 +1,435 @@
+// Package queuesource is the source "queue": it leases jobs from a queue of the durable
+// store and settles them when their messages are.
+//
+// A message that was not delivered goes back into the queue with the time of its next
+// attempt, which the pipeline's retry block decides; nothing waits in memory, and other
+// messages go on. When its attempts are used up it is dead: kept in the queue, whole and
+// with the reason, until somebody retries or drops it. A message that the pipeline let go
+// of because it stopped is handed out again at once, and the attempt does not count. A
+// crash ends the leases, and the jobs are handed out again.
+//
+// Isolation divides the work by workspace, source or destination: each value that has
+// work gets a pipeline of its own, so that one that is stuck holds up no other.
+package queuesource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/queue"
+)
+
+// Config is the HCL of the queue source.
+type Config struct {
+	// Name of the queue, which a queue block declares.
+	Name string `hcl:"name"`
+	// By what the work is divided, so that one value never waits for another: "none",
+	// "workspace", "source" or "destination". Each value is worked on by a pipeline of its
+	// own, with the pipeline's whole in_flight.
+	Isolation string `hcl:"isolation,optional"`
+	// Keep the order of messages with one key: while one waits for its next attempt, later
+	// ones with its key wait too, and the others go on. Applies to messages that are
+	// appended while it is set.
+	Ordered bool `hcl:"ordered,optional"`
+	// Most values of the isolation that are worked on at once; the others take their turn
+	// when a value has nothing left to do. At least 1.
+	MaxIsolated int `hcl:"max_isolated,optional"`
+	// Most messages leased at once. At least 1.
+	MaxBatchMessages int `hcl:"max_batch_messages,optional"`
+	// Most payload bytes leased at once. At least 1.
+	MaxBatchBytes int `hcl:"max_batch_bytes,optional"`
+	// Seconds until a lease ends that is not renewed, which happens when the process hangs
+	// or dies. At least 3.
+	LeaseSeconds int `hcl:"lease_seconds,optional"`
+	// End the pipeline when the queue has no open message left, instead of waiting for
+	// more. Messages that wait for their next attempt are open, dead ones are not.
+	StopWhenEmpty bool `hcl:"stop_when_empty,optional"`
+}
+
+// isolations are the values of the option isolation.
+var isolations = []string{string(queue.None), string(queue.ByWorkspace), string(queue.BySource), string(queue.ByDestination)}
+
+// Validate implements connector.Validator.
+func (c Config) Validate() []connector.Problem {
+	var ps []connector.Problem
+	least := func(field string, got, least int) {
+		if got < least {
+			ps = append(ps, connector.Problem{Field: field, What: fmt.Sprintf("%s must be at least %d, not %d", field, least, got), Fix: "leave it out to use the default"})
+		}
+	}
+	least("max_isolated", c.MaxIsolated, 1)
+	least("max_batch_messages", c.MaxBatchMessages, 1)
+	least("max_batch_bytes", c.MaxBatchBytes, 1)
+	least("lease_seconds", c.LeaseSeconds, 3)
+	if !slices.Contains(isolations, c.Isolation) {
+		ps = append(ps, connector.Problem{Field: "isolation", What: fmt.Sprintf("there is no isolation %q", c.Isolation),
+			Fix: `write "none", "workspace", "source" or "destination"`})
+	}
+	return ps
+}
+
+// Entry is the queue source.
+var Entry = connector.Of(connector.Spec[Config, connector.Source]{
+	Name: "queue", Summary: "Reads messages from a durable queue, and returns what is not delivered to it.", Stability: connector.Stable,
+	Default: func() Config {
+		return Config{Isolation: string(queue.None), MaxIsolated: 64, MaxBatchMessages: 1000, MaxBatchBytes: 16 << 20, LeaseSeconds: 60}
+	},
+	New: func(_ context.Context, d connector.Deps, c Config) (connector.Source, error) {
+		q, err := d.Queue(c.Name)
+		if err != nil {
+			return nil, err
+		}
+		return &Source{
+			store: d.Store, config: c,
+			query: queue.Query{Filter: queue.Filter{Queue: q.Name, By: queue.None}, Limit: c.MaxBatchMessages, Bytes: c.MaxBatchBytes,
+				For: time.Duration(c.LeaseSeconds) * time.Second},
+		}, nil
+	},
+})
+
+// How long a source for one value looks for work before it ends: while there are workers
+// enough, and while other values wait for one.
+const (
+	idleAfter    = 30 * time.Second
+	crowdedAfter = time.Second
+)
+
+// emptyCheck is how often a source that ends with its queue counts what is left, while
+// others hold the last of it.
+const emptyCheck = time.Second
+
+// release is how long the lease of a message lasts that the pipeline let go of.
+const release = time.Nanosecond
+
+// Source leases jobs of one queue, or of one value of an axis in it.
+type Source struct {
+	store  func() queue.Store
+	config Config
+	query  queue.Query
+	oneOf  bool // a source for one value of the isolation: ends when idle
+
+	mu      sync.Mutex
+	open    map[*lease]struct{}
+	settled chan struct{} // has an element when jobs were settled since the last look; nil when it does not matter
+	stop    context.CancelFunc
+	renews  sync.WaitGroup
+}
+
+var (
+	_ connector.StoreSource = (*Source)(nil)
+	_ connector.Redeliverer = (*Source)(nil)
+	_ connector.Isolated    = (*Source)(nil)
+)
+
+// Redelivers implements connector.Redeliverer.
+func (s *Source) Redelivers() bool { return true }
+
+// Store implements connector.StoreSource.
+func (s *Source) Store() queue.Store { return s.store() }
+
+// Isolation implements connector.Isolated.
+func (s *Source) Isolation() queue.Axis {
+	if s.oneOf {
+		return queue.None
+	}
+	return queue.Axis(s.config.Isolation)
+}
+
+// Workers implements connector.Isolated.
+func (s *Source) Workers() int { return s.config.MaxIsolated }
+
+// Ended reports whether the queue is to be worked on until it is empty, and is.
+func (s *Source) Ended(ctx context.Context) (bool, error) {
+	if !s.config.StopWhenEmpty {
+		return false, nil
+	}
+	st, err := s.store().Stats(ctx, s.query.Filter)
+	if err != nil {
+		return false, fmt.Errorf("count queue %q: %w", s.query.Queue, err)
+	}
+	return st.Open() == 0, nil
+}
+
+// Active implements connector.Isolated.
+func (s *Source) Active(ctx context.Context) ([]string, error) {
+	return s.store().Active(ctx, s.query.Queue, queue.Axis(s.config.Isolation))
+}
+
+// Wake implements connector.Isolated.
+func (s *Source) Wake() <-chan struct{} { return s.store().Wake(s.query.Filter) }
+
+// For implements connector.Isolated.
+func (s *Source) For(value string) connector.Source {
+	one := &Source{store: s.store, config: s.config, query: s.query, oneOf: true}
+	one.query.By, one.query.Value = queue.Axis(s.config.Isolation), value
+	return one
+}
+
+// Open implements connector.Source.
+func (s *Source) Open(ctx context.Context) error {
+	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	s.open = map[*lease]struct{}{}
+	if s.config.StopWhenEmpty {
+		s.settled = make(chan struct{}, 1)
+	}
+	s.renews.Go(func() { s.renew(ctx) })
+	return nil
+}
+
+// Close implements connector.Source. What was read and not settled is handed out again.
+func (s *Source) Close(ctx context.Context) error {
+	if s.stop == nil {
+		return nil
+	}
+	s.stop()
+	s.renews.Wait()
+	if jobs := s.held(); len(jobs) > 0 {
+		if err := s.store().Renew(ctx, jobs, release); err != nil && !errors.Is(err, queue.ErrLeaseLost) && !errors.Is(err, queue.ErrClosed) {
+			return fmt.Errorf("release jobs of queue %q, which are handed out again within %s: %w", s.query.Queue, s.query.For, err)
+		}
+	}
+	s.mu.Lock()
+	clear(s.open)
+	s.mu.Unlock()
+	return nil
+}
+
+// lease is the jobs of one read.
+type lease struct {
+	jobs    []queue.Job
+	settled []bool // in a transaction of the engine
+}
+
+// Read implements connector.Source.
+func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
+	b, _, ack, err := s.ReadJobs(ctx)
+	return b, ack, err
+}
+
+// ReadJobs implements connector.StoreSource.
+func (s *Source) ReadJobs(ctx context.Context) (event.Batch, connector.SettleIn, connector.Ack, error) {
+	jobs, err := s.wait(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	l := &lease{jobs: jobs, settled: make([]bool, len(jobs))}
+	s.mu.Lock()
+	s.open[l] = struct{}{}
+	s.mu.Unlock()
+	now := time.Now().UTC()
+	b := make(event.Batch, len(jobs))
+	scopes := make([]event.Scope, len(jobs))
+	deliveries := make([]event.Delivery, len(jobs))
+	for i := range jobs {
+		j := &jobs[i]
+		scopes[i] = j.Scope
+		deliveries[i] = event.Delivery{Attempt: j.Attempt, Since: j.At}
+		m := j.Msg
+		m.Meta.Scope, m.Meta.Delivery = &scopes[i], &deliveries[i]
+		m.Times.Read = now
+		b[i] = m
+	}
+	settle := func(tx queue.Tx, index []int) error {
+		rs := make([]queue.Result, len(index))
+		for n, i := range index {
+			rs[n] = l.jobs[i].Done()
+			l.settled[i] = true
+		}
+		return tx.Settle(rs...)
+	}
+	return b, settle, func(ctx context.Context, o event.Outcomes) error { return s.settle(ctx, l, o) }, nil
+}
+
+// wait leases jobs as soon as there are any.
+func (s *Source) wait(ctx context.Context) ([]queue.Job, error) {
+	began := time.Now()
+	for {
+		wake := s.store().Wake(s.query.Filter)
+		jobs, err := s.store().Lease(ctx, s.query)
+		if err != nil {
+			return nil, fmt.Errorf("lease from queue %q: %w", s.query.Queue, err)
+		}
+		if len(jobs) > 0 {
+			return jobs, nil
+		}
+		patience, err := s.patience(ctx, time.Since(began))
+		if err != nil {
+			return nil, err
+		}
+		look := time.NewTimer(patience)
+		select {
+		case <-wake:
+		case <-s.settled:
+		case <-look.C:
+		case <-ctx.Done():
+			look.Stop()
+			return nil, context.Cause(ctx)
+		}
+		look.Stop()
+	}
+}
+
+// patience is how long to wait until the next look for work, or io.EOF when there is to be
+// none. idle is how long there was none.
+func (s *Source) patience(ctx context.Context, idle time.Duration) (time.Duration, error) {
+	wait := idleAfter
+	if s.config.StopWhenEmpty {
+		ended, err := s.Ended(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if ended {
+			return 0, io.EOF
+		}
+		wait = emptyCheck
+	}
+	if !s.oneOf {
+		return wait, nil
+	}
+	values, err := s.Active(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("list what has work in queue %q: %w", s.query.Queue, err)
+	}
+	limit := idleAfter
+	if len(values) > s.config.MaxIsolated {
+		limit = crowdedAfter
+	}
+	if idle >= limit {
+		return 0, io.EOF
+	}
+	// Other values may come to wait for a worker in the meantime.
+	return min(wait, limit-idle, crowdedAfter), nil
+}
+
+// settle gives the results of one read's jobs, and hands back what the pipeline let go of.
+func (s *Source) settle(ctx context.Context, l *lease, o event.Outcomes) error {
+	s.mu.Lock()
+	delete(s.open, l)
+	s.mu.Unlock()
+	rs := make([]queue.Result, 0, len(l.jobs))
+	var back []queue.Job
+	now := time.Now()
+	for i := range l.jobs {
+		var err error
+		if o != nil {
+			err = o[i]
+		}
+		switch {
+		case err == nil && l.settled[i]:
+		case unsettled(err):
+			back = append(back, l.jobs[i])
+		default:
+			rs = append(rs, verdict(&l.jobs[i], err, now))
+		}
+	}
+	err := s.finish(ctx, rs)
+	if len(back) > 0 {
+		// A lease ends as a whole, so only now, when all that is settled is.
+		rerr := s.store().Renew(ctx, back, release)
+		if rerr != nil && !errors.Is(rerr, queue.ErrLeaseLost) {
+			err = errors.Join(err, fmt.Errorf("release jobs of queue %q, which are handed out again within %s: %w", s.query.Queue, s.query.For, rerr))
+		}
+	}
+	select {
+	case s.settled <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+// unsettled reports whether a message was let go of before anything became of it.
+func unsettled(err error) bool {
+	var again *connector.Again
+	var dead *connector.Dead
+	return errors.Is(err, event.ErrUnsettled) && !errors.As(err, &again) && !errors.As(err, &dead)
+}
+
+// finish gives results in one transaction.
+func (s *Source) finish(ctx context.Context, rs []queue.Result) error {
+	if len(rs) == 0 {
+		return nil
+	}
+	err := s.store().Update(ctx, func(tx queue.Tx) error { return tx.Settle(rs...) })
+	if errors.Is(err, queue.ErrLeaseLost) {
+		return s.each(ctx, rs)
+	}
+	if err != nil {
+		return fmt.Errorf("settle jobs of queue %q: %w", s.query.Queue, err)
+	}
+	return nil
+}
+
+// each settles results one by one after one of them had lost its lease, so that the
+// others are not delivered again with it.
+func (s *Source) each(ctx context.Context, rs []queue.Result) error {
+	lost := 0
+	for _, r := range rs {
+		err := s.store().Update(ctx, func(tx queue.Tx) error { return tx.Settle(r) })
+		switch {
+		case errors.Is(err, queue.ErrLeaseLost):
+			lost++
+		case err != nil:
+			return fmt.Errorf("settle a job of queue %q: %w", s.query.Queue, err)
+		}
+	}
+	if lost > 0 {
+		return fmt.Errorf("%d jobs of queue %q are delivered again: %w", lost, s.query.Queue, queue.ErrLeaseLost)
+	}
+	return nil
+}
+
+// verdict is the result of a job whose message ended with err.
+func verdict(j *queue.Job, err error, now time.Time) queue.Result {
+	var again *connector.Again
+	var dead *connector.Dead
+	switch {
+	case err == nil:
+		return j.Done()
+	case errors.As(err, &dead):
+		return j.Dead(dead.Err.Error())
+	case errors.As(err, &again):
+		return j.Again(now.Add(again.After), again.Err.Error())
+	case fault.Of(err) == fault.Invalid:
+		return j.Dead(err.Error())
+	}
+	return j.Again(now, err.Error())
+}
+
+// renew keeps the leases of what is in flight until ctx ends.
+func (s *Source) renew(ctx context.Context) {
+	tick := time.NewTicker(s.query.For / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		jobs := s.held()
+		if len(jobs) == 0 {
+			continue
+		}
+		// A lease that is lost shows when its jobs are settled; an outage, at the next try.
+		_ = s.store().Renew(ctx, jobs, s.query.For)
+	}
+}
+
+// held is the jobs of every read that is not settled. All of them, because a lease is
+// renewed for a job that is not settled only, and the engine settles some in transactions.
+func (s *Source) held() []queue.Job {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var jobs []queue.Job
+	for l := range s.open {
+		jobs = append(jobs, l.jobs...)
+	}
+	return jobs
+}

@@ -1,0 +1,129 @@
+// Package embeddedstore is the store "embedded": the durable store in a directory of this
+// machine, for one process at a time. Nothing else need be installed.
+package embeddedstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/embedded"
+)
+
+// Config is the HCL of the embedded store.
+type Config struct {
+	// Directory that holds the store, seen from the working directory; it is made when it
+	// is not there. Default "weir-data".
+	Path string `hcl:"path,optional"`
+	// Most disk space the store may take, in bytes, before it refuses new messages; 0
+	// means that only min_free_bytes bounds it.
+	MaxBytes int64 `hcl:"max_bytes,optional"`
+	// Free disk space, in bytes, below which the store refuses new messages; 0 means
+	// 1 GiB, or a tenth of the disk where that is less.
+	MinFreeBytes int64 `hcl:"min_free_bytes,optional"`
+	// Days that dead messages are kept; 0 means until somebody drops them.
+	DeadRetentionDays int `hcl:"dead_retention_days,optional"`
+}
+
+// Validate implements connector.Validator.
+func (c Config) Validate() []connector.Problem {
+	var ps []connector.Problem
+	for _, x := range []struct {
+		field string
+		v     int64
+	}{{"max_bytes", c.MaxBytes}, {"min_free_bytes", c.MinFreeBytes}, {"dead_retention_days", int64(c.DeadRetentionDays)}} {
+		if x.v < 0 {
+			ps = append(ps, connector.Problem{Field: x.field, What: fmt.Sprintf("%s must not be negative", x.field), Fix: "write 0, or leave it out"})
+		}
+	}
+	if c.Path == "" {
+		ps = append(ps, connector.Problem{Field: "path", What: "path is empty", Fix: `name a directory, or leave it out for "weir-data"`})
+	}
+	return ps
+}
+
+// Entry is the embedded store.
+var Entry = connector.Of(connector.Spec[Config, connector.StoreOpener]{
+	Name: "embedded", Summary: "Keeps queues in a directory of this machine, for one process.", Stability: connector.Stable,
+	Default: func() Config { return Config{Path: "weir-data"} },
+	New: func(_ context.Context, d connector.Deps, c Config) (connector.StoreOpener, error) {
+		return opener{c, d}, nil
+	},
+})
+
+type opener struct {
+	config Config
+	deps   connector.Deps
+}
+
+// Identity implements connector.StoreOpener.
+func (o opener) Identity() string {
+	path, err := filepath.Abs(o.config.Path)
+	if err != nil {
+		path = o.config.Path
+	}
+	return "embedded " + path
+}
+
+// Open implements connector.StoreOpener.
+func (o opener) Open(context.Context) (queue.Store, error) { return o.open(false) }
+
+// OpenSalvaging opens a store that Open refuses because acknowledged commits are missing
+// from its log, with what the log holds.
+func (o opener) OpenSalvaging(context.Context) (queue.Store, error) { return o.open(true) }
+
+func (o opener) open(salvage bool) (queue.Store, error) {
+	s, err := embedded.Open(o.config.Path, embedded.Options{
+		Log: o.deps.Log, MaxBytes: o.config.MaxBytes, MinFree: o.config.MinFreeBytes,
+		DeadRetention: time.Duration(o.config.DeadRetentionDays) * 24 * time.Hour, Salvage: salvage,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Store{s}, nil
+}
+
+// Exists reports whether the store was made: Open makes it where it was not.
+func (o opener) Exists() (bool, error) {
+	_, err := os.Stat(filepath.Join(o.config.Path, "FORMAT"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for the store %s: %w", o.config.Path, err)
+	}
+	return true, nil
+}
+
+// Store is an open embedded store, with what operators may ask of it in plain numbers.
+type Store struct{ *embedded.Store }
+
+// Usage is the disk space of the store, in bytes unless a name says otherwise.
+func (s *Store) Usage(context.Context) (map[string]int64, error) {
+	u, err := s.Store.Usage()
+	if err != nil {
+		return nil, err
+	}
+	return map[string]int64{
+		"log_bytes": u.Log, "log_open_bytes": u.Open, "log_segments": int64(u.Segments), "state_bytes": u.State, "disk_free_bytes": u.Free,
+	}, nil
+}
+
+// Verify reads the whole store, verifies every checksum, and says how much there was.
+// progress is told how many bytes of how many were read.
+func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (map[string]int64, error) {
+	r, err := s.Store.Check(ctx, progress)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]int64{
+		"log_segments": r.Segments, "log_commits": r.Commits, "log_batches": r.Values,
+		"open_batches": r.Open, "side_jobs": r.Side, "records": r.Records,
+	}, nil
+}

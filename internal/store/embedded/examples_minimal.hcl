@@ -1,0 +1,3 @@
+store {
+  use "embedded" {}
+}

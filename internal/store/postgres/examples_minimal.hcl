@@ -1,0 +1,5 @@
+store {
+  use "postgres" {
+    dsn = env.WEIR_STORE_DSN
+  }
+}

@@ -1,0 +1,14 @@
+queue "events" {}
+
+target {
+  use "queue" {
+    name = "events"
+    batching {
+      max_batch_messages     = 100
+      max_batch_bytes        = 1048576
+      max_message_bytes      = 1048576
+      max_concurrent_batches = 2
+      flush_period_millis    = 100
+    }
+  }
+}

@@ -1,0 +1,7 @@
+queue "events" {}
+
+target {
+  use "queue" {
+    name = "events"
+  }
+}

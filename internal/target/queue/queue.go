@@ -1,0 +1,152 @@
+// Package queuetarget is the target "queue": it appends messages to a queue of the
+// durable store. A write is durable when it returns, and so the source is acknowledged.
+//
+// A job keeps its message's payload, key, headers, id and scope. When the source is a
+// queue of the same store, the engine appends and settles in one transaction, so that a
+// move between queues happens exactly once.
+package queuetarget
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/queue"
+)
+
+// Config is the HCL of the queue target.
+type Config struct {
+	// Name of the queue, which a queue block declares.
+	Name string `hcl:"name"`
+	// How messages are grouped into transactions. A batch leaves as soon as nothing more
+	// waits to join it. When the source is a queue of the same store, what one read became
+	// is one transaction instead, and of this block only max_message_bytes and
+	// max_concurrent_batches apply.
+	Batching *connector.Batching `hcl:"batching,block"`
+}
+
+// Validate implements connector.Validator.
+func (c Config) Validate() []connector.Problem {
+	ps := c.Batching.Validate()
+	if c.Batching.MaxMessageBytes > queue.MaxPayload {
+		ps = append(ps, connector.Problem{Field: "max_message_bytes",
+			What: fmt.Sprintf("max_message_bytes must be at most %d, not %d: a queue holds no larger payload", queue.MaxPayload, c.Batching.MaxMessageBytes),
+			Fix:  "leave it out to use the default"})
+	}
+	return connector.Under("batching", ps)
+}
+
+// Entry is the queue target.
+var Entry = connector.Of(connector.Spec[Config, connector.Target]{
+	Name: "queue", Summary: "Appends messages to a durable queue.", Stability: connector.Stable,
+	Default: func() Config {
+		return Config{Batching: &connector.Batching{MaxBatchMessages: 1000, MaxBatchBytes: 32 << 20, MaxMessageBytes: queue.MaxPayload, MaxConcurrentBatches: 8, FlushPeriodMillis: 200}}
+	},
+	New: func(_ context.Context, d connector.Deps, c Config) (connector.Target, error) {
+		q, err := d.Queue(c.Name)
+		if err != nil {
+			return nil, err
+		}
+		l := c.Batching.Limits()
+		l.Eager = true
+		return &Target{store: d.Store, queue: q, limits: l}, nil
+	},
+})
+
+// Target appends to one queue.
+type Target struct {
+	store  func() queue.Store
+	queue  connector.Queue
+	limits connector.Limits
+}
+
+var (
+	_ connector.Limiter     = (*Target)(nil)
+	_ connector.StoreTarget = (*Target)(nil)
+)
+
+// Limits implements connector.Limiter.
+func (t *Target) Limits() connector.Limits { return t.limits }
+
+// Open implements connector.Target.
+func (t *Target) Open(context.Context) error { return nil }
+
+// Close implements connector.Target.
+func (t *Target) Close(context.Context) error { return nil }
+
+// Store implements connector.StoreTarget.
+func (t *Target) Store() queue.Store { return t.store() }
+
+// maxWrite is about how many bytes of jobs one transaction appends at most, well below
+// what it may hold: a payload that was changed is kept as it was read too.
+const maxWrite = queue.MaxTxBytes / 2
+
+// Write implements connector.Target. A message that no store could hold is invalid; the
+// others are appended all the same.
+func (t *Target) Write(ctx context.Context, b event.Batch) error {
+	failed := map[int]error{}
+	jobs := make([]queue.Job, 0, len(b))
+	index := make([]int, 0, len(b))
+	bytes := 0
+	flush := func() {
+		if len(jobs) == 0 {
+			return
+		}
+		if err := t.store().Update(ctx, func(tx queue.Tx) error { return tx.Append(jobs...) }); err != nil {
+			for _, i := range index {
+				failed[i] = err
+			}
+		}
+		jobs, index, bytes = jobs[:0], index[:0], 0
+	}
+	for i, m := range b {
+		j := t.job(m)
+		if err := j.Check(); err != nil {
+			failed[i] = err
+			continue
+		}
+		n := stored(m)
+		if bytes+n > maxWrite {
+			flush()
+		}
+		jobs, index, bytes = append(jobs, j), append(index, i), bytes+n
+	}
+	flush()
+	if len(failed) > 0 {
+		return &connector.Partial{Failed: failed}
+	}
+	return nil
+}
+
+// stored is about the size of the job that m becomes, and never less.
+func stored(m *event.Message) int {
+	n := len(m.Data) + len(m.Raw()) + len(m.Key) + len(m.Meta.ID) + 128
+	for k, v := range m.Meta.Headers {
+		n += len(k) + len(v) + 16
+	}
+	return n
+}
+
+// Accepts implements connector.StoreTarget.
+func (t *Target) Accepts(m *event.Message) error {
+	j := t.job(m)
+	return j.Check()
+}
+
+// WriteIn implements connector.StoreTarget.
+func (t *Target) WriteIn(tx queue.Tx, b event.Batch) error {
+	jobs := make([]queue.Job, len(b))
+	for i, m := range b {
+		jobs[i] = t.job(m)
+	}
+	return tx.Append(jobs...)
+}
+
+func (t *Target) job(m *event.Message) queue.Job {
+	j := queue.Job{Queue: t.queue.Name, Msg: m, Ordered: t.queue.Ordered}
+	if m.Meta.Scope != nil {
+		j.Scope = *m.Meta.Scope
+	}
+	return j
+}

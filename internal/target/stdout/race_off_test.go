@@ -1,0 +1,5 @@
+//go:build !race
+
+package stdout_test
+
+const raceEnabled = false
