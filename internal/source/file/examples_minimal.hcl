@@ -1,0 +1,5 @@
+source {
+  use "file" {
+    path = "/var/log/app/*.log"
+  }
+}

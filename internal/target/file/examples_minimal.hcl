@@ -1,0 +1,5 @@
+target {
+  use "file" {
+    path = "/var/lib/weir/events.jsonl"
+  }
+}
