@@ -12,8 +12,10 @@ TOOL := $(GO) tool -modfile=tools/go.mod
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
-run: ## run the quickstart pipeline
-	$(GO) run ./cmd/weir run examples/quickstart
+run: ## ship access logs as JSON over HTTP into run-data/events.jsonl; stop with Ctrl-C
+	@mkdir -p run-data
+	@echo "events:   run-data/events.jsonl    failures: run-data/failed.jsonl    stop: Ctrl-C"
+	OUT=run-data $(GO) run ./cmd/weir run examples/access-logs
 
 build: ## build the static binary ./weir
 	CGO_ENABLED=0 $(GO) build -trimpath -o weir ./cmd/weir

@@ -25,6 +25,7 @@ import (
 	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/pipetest"
 )
 
 // run runs a config to its end, in this process.
@@ -113,6 +114,24 @@ func TestAccessLogs(t *testing.T) {
 		if !json.Valid([]byte(f)) || !strings.Contains(f, "not an access log entry") {
 			t.Errorf("unexpected failure: %s", f)
 		}
+	}
+}
+
+// TestCases runs the cases of every example, as "weir test examples" does.
+func TestCases(t *testing.T) {
+	t.Parallel()
+	cases, err := pipetest.Find(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cases {
+		t.Run(c.Path, func(t *testing.T) {
+			t.Parallel()
+			difference, err := c.Run(t.Context(), app.Builder{Set: all.Connectors()}, false)
+			if err != nil || difference != "" {
+				t.Errorf("%v\n%s", err, difference)
+			}
+		})
 	}
 }
 

@@ -33,7 +33,8 @@
 // case does not expect must not happen: without a "failed" file, a failed message fails
 // the case. The config's own source and targets are not opened: input comes from the
 // case, and targets collect, with the limits of the configured ones. Every message is
-// read at 2026-01-01T00:00:00Z, so that failure payloads are the same each time.
+// read at 2026-01-01T00:00:00Z by version 0.0.0, so that failure payloads are the same
+// each time.
 package pipetest
 
 import (
@@ -172,7 +173,7 @@ func (c Case) outcome(ctx context.Context, b app.Builder) (map[string]string, er
 			return nil, err
 		}
 		r := recorder{input: input}
-		b.Log = slog.New(slog.DiscardHandler)
+		b.Log, b.Version = slog.New(slog.DiscardHandler), "0.0.0"
 		b.Wrap = r.wrap
 		built, more := b.Build(ctx, cfg)
 		found = append(found, more...)
