@@ -1,0 +1,162 @@
+package embedded
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/weirdata/weir/internal/queue"
+)
+
+const (
+	segmentMagic  = "WEIRLOG1"
+	segmentHeader = 64
+	segmentExt    = ".seg"
+
+	maxOpenSegments = 128 // segments kept open for reading
+)
+
+// segment is one file of the log.
+type segment struct {
+	number uint64
+	first  uint64 // its first commit
+
+	// What is open in it, guarded by Store.mu.
+	size  int64 // valid bytes
+	live  int64 // values that are not settled
+	bytes int64 // size of those
+
+	mu     sync.Mutex
+	file   vfs.File // for reading; opened when first needed
+	users  int
+	retire bool // deleted: close the file when nobody reads it
+}
+
+func segmentPath(fs vfs.FS, dir string, number uint64) string {
+	return fs.PathJoin(dir, "log", fmt.Sprintf("%09d%s", number, segmentExt))
+}
+
+func (s *segment) header() []byte {
+	b := make([]byte, 0, segmentHeader)
+	b = append(b, segmentMagic...)
+	b = binary.BigEndian.AppendUint64(b, s.number)
+	b = binary.BigEndian.AppendUint64(b, s.first)
+	b = binary.BigEndian.AppendUint32(b, checksum(b))
+	return b[:segmentHeader]
+}
+
+// readSegment reads the header of a segment. whole is false when the file ends within
+// it, as it does when the process died while making it.
+func readSegment(fs vfs.FS, path string, number uint64) (s *segment, whole bool, err error) {
+	f, err := fs.Open(path)
+	if err != nil {
+		return nil, false, fmt.Errorf("open segment %s: %w", path, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, false, fmt.Errorf("open segment %s: %w", path, err)
+	}
+	b := make([]byte, segmentHeader)
+	if info.Size() < segmentHeader {
+		return nil, false, nil
+	}
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return nil, false, fmt.Errorf("read segment %s: %w", path, err)
+	}
+	if checksum(b[:24]) != binary.BigEndian.Uint32(b[24:]) || string(b[:8]) != segmentMagic {
+		if !slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) {
+			return nil, false, nil
+		}
+		return nil, false, fmt.Errorf("read segment %s: its header is damaged: %w", path, queue.ErrCorrupt)
+	}
+	s = &segment{
+		number: binary.BigEndian.Uint64(b[8:]),
+		first:  binary.BigEndian.Uint64(b[16:]),
+		size:   segmentHeader,
+	}
+	if s.number != number {
+		return nil, false, fmt.Errorf("read segment %s: it says that it is segment %d: %w", path, s.number, queue.ErrCorrupt)
+	}
+	return s, true, nil
+}
+
+// listSegments lists the numbers of the segments of a store, in order.
+func listSegments(fs vfs.FS, dir string) ([]uint64, error) {
+	names, err := fs.List(fs.PathJoin(dir, "log"))
+	if err != nil {
+		return nil, fmt.Errorf("list the segments of %s: %w", dir, err)
+	}
+	var out []uint64
+	for _, name := range names {
+		if base, ok := strings.CutSuffix(name, segmentExt); ok {
+			if n, err := strconv.ParseUint(base, 10, 64); err == nil {
+				out = append(out, n)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// read fills b from offset at.
+func (s *segment) read(fs vfs.FS, dir string, b []byte, at int64, files *atomic.Int64) error {
+	f, err := s.acquire(fs, dir, files)
+	if err != nil {
+		return err
+	}
+	defer s.release(files)
+	if _, err := f.ReadAt(b, at); err != nil {
+		return fmt.Errorf("read %d bytes at %d of segment %d: %w", len(b), at, s.number, err)
+	}
+	return nil
+}
+
+func (s *segment) acquire(fs vfs.FS, dir string, files *atomic.Int64) (vfs.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retire {
+		return nil, fmt.Errorf("read segment %d: it was deleted: %w", s.number, queue.ErrCorrupt)
+	}
+	if s.file == nil {
+		f, err := fs.Open(segmentPath(fs, dir, s.number), vfs.RandomReadsOption)
+		if err != nil {
+			return nil, fmt.Errorf("open segment %d: %w", s.number, err)
+		}
+		s.file = f
+		files.Add(1)
+	}
+	s.users++
+	return s.file, nil
+}
+
+func (s *segment) release(files *atomic.Int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.users--
+	s.closeUnused(files)
+}
+
+// remove has the file closed as soon as nobody reads it.
+func (s *segment) remove(files *atomic.Int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retire = true
+	s.closeUnused(files)
+}
+
+// closeUnused closes the file when nobody reads it and it will not be needed again, or
+// too many are open.
+func (s *segment) closeUnused(files *atomic.Int64) {
+	if s.users == 0 && s.file != nil && (s.retire || files.Load() > maxOpenSegments) {
+		s.file.Close()
+		s.file = nil
+		files.Add(-1)
+	}
+}

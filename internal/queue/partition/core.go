@@ -1,0 +1,546 @@
+package partition
+
+import (
+	"cmp"
+	"container/heap"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weirdata/weir/internal/queue"
+)
+
+// DefaultWindow is the most jobs of one lane that may be scanned and not settled, unless
+// Config says otherwise.
+const DefaultWindow = 1 << 18
+
+// Partition is the owner's memory of one partition. Its methods may be called at once
+// by many goroutines, but for Restore, Replay and Start.
+type Partition struct {
+	cfg Config
+
+	mu      sync.Mutex
+	lanes   map[uint64]*lane
+	queues  map[string]*index
+	grants  map[uint64]*grant
+	expiry  grants
+	dues    dueLanes
+	tokens  uint64 // the last token given
+	visits  uint64
+	timer   *time.Timer
+	armed   int64 // when timer fires; 0 when it does not
+	started bool
+	closed  bool
+}
+
+// grant is one lease: what a Lease call handed out.
+type grant struct {
+	token   uint64
+	expires int64
+	open    int // jobs not settled yet
+	values  []valueRef
+	sides   []queue.ID
+	place   int // in Partition.expiry
+}
+
+type valueRef struct {
+	lane *lane
+	seq  uint64
+}
+
+// New returns the memory of an empty partition.
+func New(cfg Config) *Partition {
+	if cfg.Window <= 0 {
+		cfg.Window = DefaultWindow
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Partition{
+		cfg:    cfg,
+		lanes:  map[uint64]*lane{},
+		queues: map[string]*index{},
+		grants: map[uint64]*grant{},
+		tokens: uint64(cfg.Epoch&(1<<31-1)) << 32,
+	}
+}
+
+// Restore takes over what a snapshot knows of the lanes.
+func (p *Partition) Restore(lanes []Lane) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range lanes {
+		s := &lanes[i]
+		if p.lanes[s.ID] != nil || s.First < 1 || s.Tail < s.First {
+			return fmt.Errorf("restore lane %d of queue %q: first %d, tail %d: %w", s.ID, s.Queue, s.First, s.Tail, queue.ErrCorrupt)
+		}
+		l := p.newLane(s)
+		l.jobs, l.retry, l.parked, l.dead, l.retried = s.Jobs, s.Retry, s.Parked, s.Dead, s.Retried
+		l.sweeping = s.Parked > 0
+		l.add(counts{open: s.Jobs + s.Retry + s.Parked, retried: s.Retried, dead: s.Dead, bytes: s.Bytes})
+		for _, part := range s.Partly {
+			l.restorePartly(part)
+		}
+		l.advance()
+		if s.Retry > 0 {
+			p.setDue(l, 1) // the first look finds out when
+		}
+	}
+	return nil
+}
+
+func (p *Partition) newLane(s *Lane) *lane {
+	l := &lane{id: s.ID, queue: s.Queue, scope: s.Scope, first: s.First, tail: s.Tail, scan: s.First, dueIndex: -1}
+	p.lanes[s.ID] = l
+	p.join(l)
+	return l
+}
+
+// Appended says that a value is durable. Values of a lane come in the order of their
+// numbers, each once; the first one of a lane may have any number.
+func (p *Partition) Appended(ref Lane, seq uint64, count, size int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.lanes[ref.ID]
+	if l == nil {
+		ref.First, ref.Tail = seq, seq
+		l = p.newLane(&ref)
+	}
+	if seq != l.tail {
+		return fmt.Errorf("append value %d to lane %d: its tail is %d: %w", seq, l.id, l.tail, queue.ErrCorrupt)
+	}
+	l.tail++
+	l.jobs += int64(count)
+	l.add(counts{open: int64(count), bytes: int64(size)})
+	p.offer(l, 0)
+	return nil
+}
+
+// Replay applies a Change that was committed before ownership began.
+func (p *Partition) Replay(c *Change) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range c.Side {
+		if l := p.lanes[c.Side[i].ID.Lane]; l != nil && c.Side[i].State == Parked {
+			l.sweeping = true
+		}
+	}
+	return p.apply(c)
+}
+
+// Start begins to hand out work.
+func (p *Partition) Start() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.started = true
+	now := p.nanos()
+	for _, l := range p.lanes {
+		p.offer(l, now)
+	}
+	p.arm(now)
+}
+
+// Close ends ownership: every lease is lost.
+func (p *Partition) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed, p.started = true, false
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+}
+
+func (p *Partition) nanos() int64 { return p.cfg.Now().UnixNano() }
+
+// apply makes the delta c part of the memory.
+func (p *Partition) apply(c *Change) error {
+	for i := range c.Left {
+		f := &c.Left[i]
+		l := p.lanes[f.Lane]
+		if l == nil || f.Seq < l.first || f.Seq >= l.tail {
+			return fmt.Errorf("settle jobs of value %d of lane %d: there is no such value: %w", f.Seq, f.Lane, queue.ErrCorrupt)
+		}
+		b := l.ensure(f.Seq, f.Count, f.Size)
+		n := 0
+		if f.Index == nil {
+			for w := range b.gone {
+				b.gone[w] = ^uint64(0)
+			}
+			n, b.left = b.left, 0
+		}
+		for _, ix := range f.Index {
+			if int(ix) < b.count && b.setGone(ix) {
+				n++
+			}
+		}
+		d := counts{open: -int64(n)}
+		if b.left == 0 && n > 0 {
+			d.bytes = -int64(b.size)
+		}
+		l.jobs -= int64(n)
+		l.add(d)
+	}
+	for i := range c.Side {
+		if err := p.applySide(&c.Side[i]); err != nil {
+			return err
+		}
+	}
+	for i := range c.Left {
+		p.lanes[c.Left[i].Lane].advance()
+	}
+	return nil
+}
+
+func (p *Partition) applySide(s *Side) error {
+	l := p.lanes[s.ID.Lane]
+	if l == nil {
+		return fmt.Errorf("move job %s aside: there is no such lane: %w", s.ID, queue.ErrCorrupt)
+	}
+	var d counts
+	tally := func(state SideState, attempt int, n int64) {
+		switch state {
+		case Retry:
+			l.retry += n
+			d.open += n
+			if attempt > 0 {
+				l.retried += n
+				d.retried += n
+			}
+		case Parked:
+			l.parked += n
+			d.open += n
+		case Dead:
+			l.dead += n
+			d.dead += n
+		}
+	}
+	if s.Record != nil {
+		d.bytes += int64(s.Size)
+	} else {
+		tally(s.Was, s.WasAttempt, -1)
+	}
+	tally(s.State, s.Attempt, 1)
+	if s.State == Gone {
+		d.bytes -= int64(s.Size)
+	}
+	l.add(d)
+	if l.reading {
+		l.touched[s.ID] = struct{}{}
+		if s.Open() && s.Hash != 0 {
+			l.fresh[s.Hash] = struct{}{}
+		}
+	}
+	if s.State == Retry {
+		k := DueKey{Due: s.Due, Seq: s.ID.Seq, Index: s.ID.Index}
+		if l.reading || k.compare(l.dueFrom) <= 0 {
+			l.dueFrom, l.dueMoved = DueKey{}, true
+		}
+		p.setDue(l, lower(l.nextDue, s.Due))
+	}
+	return nil
+}
+
+func (k DueKey) compare(o DueKey) int {
+	return cmp.Or(cmp.Compare(k.Due, o.Due), cmp.Compare(k.Seq, o.Seq), cmp.Compare(k.Index, o.Index))
+}
+
+// lower is the lower of two due times, of which 0 means never.
+func lower(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// State is what storage should keep of the lanes that c touches: numbers, and the
+// values in c of which jobs are left or which are not yet below First.
+func (p *Partition) State(c *Change) []Lane {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []Lane
+	place := map[uint64]int{}
+	touch := func(id uint64) *Lane {
+		i, ok := place[id]
+		if !ok {
+			i = len(out)
+			place[id] = i
+			out = append(out, p.lanes[id].state())
+		}
+		return &out[i]
+	}
+	for i := range c.Left {
+		s := touch(c.Left[i].Lane)
+		if part, ok := p.lanes[s.ID].partly(c.Left[i].Seq); ok {
+			s.Partly = append(s.Partly, part)
+		}
+	}
+	for i := range c.Side {
+		touch(c.Side[i].ID.Lane)
+	}
+	return out
+}
+
+// Numbers is what storage should keep of the lane id, without Partly; the lane must be
+// there.
+func (p *Partition) Numbers(id uint64) Lane {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lanes[id].state()
+}
+
+// StateOf is what storage should keep of one lane, with all of its Partly; false when
+// there is no such lane.
+func (p *Partition) StateOf(id uint64) (Lane, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.lanes[id]
+	if l == nil {
+		return Lane{}, false
+	}
+	s := l.state()
+	for _, b := range l.window {
+		if b != nil && b.left < b.count {
+			part, _ := l.partly(b.seq)
+			s.Partly = append(s.Partly, part)
+		}
+	}
+	return s, true
+}
+
+// Lanes lists the lanes of the partition with their numbers, in order of ID.
+func (p *Partition) Lanes() []Lane {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]Lane, 0, len(p.lanes))
+	for _, l := range p.lanes {
+		out = append(out, l.state())
+	}
+	slices.SortFunc(out, func(a, b Lane) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// Active is queue.Store.Active for this partition; the values are not sorted.
+func (p *Partition) Active(q string, by queue.Axis) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ix := p.queues[q]
+	if ix == nil {
+		return nil
+	}
+	var out []string
+	for value, g := range ix[axisIndex(normal(queue.Filter{By: by}).By)] {
+		if g.open > 0 {
+			out = append(out, value)
+		}
+	}
+	return out
+}
+
+// Stats is queue.Store.Stats for this partition.
+func (p *Partition) Stats(f queue.Filter) queue.Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tick(p.nanos())
+	if g := p.group(f); g != nil {
+		return g.stats()
+	}
+	return queue.Stats{}
+}
+
+// Renew is queue.Store.Renew for jobs of this partition.
+func (p *Partition) Renew(jobs []queue.Job, d time.Duration) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.nanos()
+	p.tick(now)
+	defer p.arm(now)
+	var lost error
+	last := uint64(0)
+	for i := range jobs {
+		j := &jobs[i]
+		if !p.leased(j.ID, j.Lease.Token) {
+			lost = fmt.Errorf("renew the lease of job %s: %w", j.ID, queue.ErrLeaseLost)
+			continue
+		}
+		if g := p.grants[j.Lease.Token]; j.Lease.Token != last {
+			last = j.Lease.Token
+			g.expires = now + int64(d)
+			heap.Fix(&p.expiry, g.place)
+		}
+	}
+	return lost
+}
+
+// leased reports whether the lease token holds the job id, and no result of it is being
+// committed.
+func (p *Partition) leased(id queue.ID, token uint64) bool {
+	l := p.lanes[id.Lane]
+	if l == nil || token == 0 || p.grants[token] == nil {
+		return false
+	}
+	if s := l.sides[id]; s != nil {
+		return s.token == token
+	}
+	b := l.at(id.Seq)
+	return b != nil && int(id.Index) < b.count && b.token(id.Index) == token
+}
+
+// tick lets leases end and lanes come due.
+func (p *Partition) tick(now int64) {
+	for len(p.expiry) > 0 && p.expiry[0].expires <= now {
+		p.expire(p.expiry[0], now)
+	}
+	for len(p.dues) > 0 && p.dues[0].nextDue <= now {
+		l := p.dues[0]
+		heap.Remove(&p.dues, 0)
+		p.offer(l, now)
+	}
+}
+
+// expire ends a lease. Jobs whose results are being committed are left to End.
+func (p *Partition) expire(g *grant, now int64) {
+	delete(p.grants, g.token)
+	heap.Remove(&p.expiry, g.place)
+	for _, ref := range g.values {
+		b := ref.lane.at(ref.seq)
+		if b == nil {
+			continue
+		}
+		for i, t := range b.tokens {
+			if t == g.token {
+				p.freeJob(ref.lane, b, uint32(i))
+			}
+		}
+		p.offer(ref.lane, now)
+	}
+	for _, id := range g.sides {
+		l := p.lanes[id.Lane]
+		if s := l.sides[id]; s != nil && s.token == g.token {
+			p.freeSide(l, s)
+			p.offer(l, now)
+		}
+	}
+}
+
+// freeJob makes a leased job of the log one that may be handed out again.
+func (p *Partition) freeJob(l *lane, b *batch, i uint32) {
+	b.tokens[i] = 0
+	l.add(counts{leased: -1})
+	l.free(pos{b.seq, i})
+}
+
+// freeSide makes a leased side row one that may be handed out again.
+func (p *Partition) freeSide(l *lane, s *sideLease) {
+	delete(l.sides, s.row.ID)
+	p.unlease(l, s)
+	l.dueFrom, l.dueMoved = DueKey{}, true
+	p.setDue(l, lower(l.nextDue, s.row.Due))
+}
+
+// unlease counts a side row as not leased any more.
+func (p *Partition) unlease(l *lane, s *sideLease) {
+	d := counts{leased: -1}
+	if s.row.Attempt > 0 {
+		d.leasedRetried = -1
+	}
+	l.add(d)
+}
+
+// setDue keeps l where its next due time puts it.
+func (p *Partition) setDue(l *lane, due int64) {
+	l.nextDue = due
+	switch {
+	case due == 0 && l.dueIndex >= 0:
+		heap.Remove(&p.dues, l.dueIndex)
+	case due != 0 && l.dueIndex >= 0:
+		heap.Fix(&p.dues, l.dueIndex)
+	case due != 0:
+		heap.Push(&p.dues, l)
+	}
+}
+
+// arm sets the timer to the next time that a lane comes due or a lease ends.
+func (p *Partition) arm(now int64) {
+	if !p.started {
+		return
+	}
+	next := int64(0)
+	if len(p.expiry) > 0 {
+		next = p.expiry[0].expires
+	}
+	if len(p.dues) > 0 {
+		next = lower(next, p.dues[0].nextDue)
+	}
+	if next == 0 || p.armed != 0 && p.armed <= next {
+		return
+	}
+	p.armed = next
+	d := max(time.Duration(next-now), 0)
+	if p.timer == nil {
+		p.timer = time.AfterFunc(d, p.fire)
+		return
+	}
+	p.timer.Reset(d)
+}
+
+func (p *Partition) fire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.armed = 0
+	if !p.started {
+		return
+	}
+	now := p.nanos()
+	p.tick(now)
+	p.arm(now)
+}
+
+// grants is a heap, the one that ends first on top.
+type grants []*grant
+
+func (h grants) Len() int           { return len(h) }
+func (h grants) Less(i, j int) bool { return h[i].expires < h[j].expires }
+func (h grants) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].place, h[j].place = i, j
+}
+func (h *grants) Push(x any) {
+	g := x.(*grant)
+	g.place = len(*h)
+	*h = append(*h, g)
+}
+func (h *grants) Pop() any {
+	old := *h
+	g := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return g
+}
+
+// dueLanes is a heap, the lane that comes due first on top.
+type dueLanes []*lane
+
+func (h dueLanes) Len() int           { return len(h) }
+func (h dueLanes) Less(i, j int) bool { return h[i].nextDue < h[j].nextDue }
+func (h dueLanes) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].dueIndex, h[j].dueIndex = i, j
+}
+func (h *dueLanes) Push(x any) {
+	l := x.(*lane)
+	l.dueIndex = len(*h)
+	*h = append(*h, l)
+}
+func (h *dueLanes) Pop() any {
+	old := *h
+	l := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	l.dueIndex = -1
+	return l
+}

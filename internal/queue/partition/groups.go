@@ -1,0 +1,98 @@
+package partition
+
+import (
+	"slices"
+
+	"github.com/weirdata/weir/internal/queue"
+)
+
+// group is the lanes of one queue with one value on an axis.
+type group struct {
+	ready []*lane // lanes that may have work, each once, the next in turn first
+	// Counters of Stats.
+	open, leased, retried, leasedRetried, dead, bytes int64
+}
+
+// index finds the groups of one queue.
+type index [len(queue.Axes)]map[string]*group
+
+func axisIndex(a queue.Axis) int {
+	return max(slices.Index(queue.Axes[:], a), 0)
+}
+
+func (p *Partition) group(f queue.Filter) *group {
+	ix := p.queues[f.Queue]
+	if ix == nil {
+		return nil
+	}
+	f = normal(f)
+	return ix[axisIndex(f.By)][f.Value]
+}
+
+// join puts a new lane into its groups.
+func (p *Partition) join(l *lane) {
+	ix := p.queues[l.queue]
+	if ix == nil {
+		ix = &index{}
+		p.queues[l.queue] = ix
+	}
+	for i, a := range queue.Axes {
+		if ix[i] == nil {
+			ix[i] = map[string]*group{}
+		}
+		g := ix[i][a.Of(l.scope)]
+		if g == nil {
+			g = &group{}
+			ix[i][a.Of(l.scope)] = g
+		}
+		l.groups[i] = g
+	}
+}
+
+// counts is a difference to the counters of a lane and of its groups.
+type counts struct{ open, leased, retried, leasedRetried, dead, bytes int64 }
+
+func (l *lane) add(c counts) {
+	for _, g := range l.groups {
+		g.open += c.open
+		g.leased += c.leased
+		g.retried += c.retried
+		g.leasedRetried += c.leasedRetried
+		g.dead += c.dead
+		g.bytes += c.bytes
+	}
+	l.bytes += c.bytes
+}
+
+func (g *group) stats() queue.Stats {
+	retrying := g.retried - g.leasedRetried
+	return queue.Stats{Waiting: g.open - g.leased - retrying, Leased: g.leased, Retrying: retrying, Dead: g.dead, Bytes: g.bytes}
+}
+
+// offer puts l in line for Lease where it is not, and wakes those who wait.
+func (p *Partition) offer(l *lane, now int64) {
+	if !p.started || !l.ready(now, p.cfg.Window) {
+		return
+	}
+	for i, g := range l.groups {
+		if !l.inReady[i] {
+			l.inReady[i] = true
+			g.ready = append(g.ready, l)
+		}
+	}
+	p.cfg.Hub.Notify(l.queue, l.scope)
+}
+
+// next takes the lane whose turn it is out of the line of axis i; nil when the line is
+// empty or has come around to a lane that this visit has seen.
+func (g *group) next(i int, visit uint64) *lane {
+	if len(g.ready) == 0 || g.ready[0].visit == visit {
+		return nil
+	}
+	l := g.ready[0]
+	g.ready[0] = nil
+	g.ready = g.ready[1:]
+	l.inReady[i] = false
+	l.visit = visit
+	return l
+}

@@ -1,0 +1,242 @@
+package partition
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/queue"
+)
+
+// A value is cut when it has reached one of these.
+const (
+	valueJobs  = 4096
+	valueBytes = 1 << 20
+)
+
+// maxRecordKey is the size limit of a record's key, in bytes.
+const maxRecordKey = 1024
+
+// Append is one value to be appended to a lane.
+type Append struct {
+	Part  int // partition, as route said
+	Queue string
+	Scope queue.Scope
+	Value []byte
+	Count int
+}
+
+// Write is one record to be put, or deleted when Value is nil.
+type Write struct{ Key, Value []byte }
+
+// Read is what a transaction found in a record; Value is nil when there was none. The
+// commit must not succeed when the record has another value by then.
+type Read struct{ Key, Value []byte }
+
+// Transaction is what one run of an Update's function asks for.
+type Transaction struct {
+	Appends []Append
+	Results []queue.Result
+	Writes  []Write // in order of key, one for each key
+	Reads   []Read
+}
+
+// Empty reports whether t changes nothing.
+func (t *Transaction) Empty() bool {
+	return len(t.Appends) == 0 && len(t.Results) == 0 && len(t.Writes) == 0
+}
+
+// Tx collects a Transaction; it is the queue.Tx of every backend.
+type Tx struct {
+	now    time.Time
+	get    func(key []byte) ([]byte, error)
+	route  func(*queue.Job) int
+	t      Transaction
+	last   int // index in t.Appends of the lane appended to last; -1 at first
+	open   map[laneKey]int
+	writes map[string][]byte
+	reads  map[string][]byte
+	bytes  int
+	ended  bool
+}
+
+type laneKey struct {
+	part  int
+	queue string
+	scope queue.Scope
+}
+
+// NewTx returns an empty Tx. get reads a committed record; route says which partition a
+// job belongs to, nil meaning 0: the jobs of one key and scope must go to one partition.
+func NewTx(now time.Time, get func(key []byte) ([]byte, error), route func(*queue.Job) int) *Tx {
+	return &Tx{now: now, get: get, route: route, last: -1}
+}
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
+
+// Release gives the memory of t's values back. Nothing may use them afterwards.
+func (t *Transaction) Release() {
+	for i := range t.Appends {
+		v := t.Appends[i].Value
+		t.Appends[i].Value = nil
+		if cap(v) <= 2*valueBytes {
+			buffers.Put(&v)
+		}
+	}
+}
+
+func (t *Tx) check() error {
+	if t.ended {
+		return fmt.Errorf("use a transaction after its Update: %w", queue.ErrClosed)
+	}
+	return nil
+}
+
+// grow counts n more bytes against the limit of a transaction.
+func (t *Tx) grow(n int) error {
+	if t.bytes += n; t.bytes > queue.MaxTxBytes {
+		return fault.New(fault.Invalid, fmt.Errorf("the jobs and records of one Update have more than %d bytes: split it", queue.MaxTxBytes))
+	}
+	return nil
+}
+
+// Append implements queue.Tx.
+func (t *Tx) Append(jobs ...queue.Job) error {
+	if err := t.check(); err != nil {
+		return err
+	}
+	for i := range jobs {
+		j := &jobs[i]
+		if err := j.Check(); err != nil {
+			return err
+		}
+		a := t.lane(j)
+		before := len(a.Value)
+		a.Value = queue.AppendRecord(a.Value, j)
+		a.Count++
+		if err := t.grow(len(a.Value) - before); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lane is the open value that j goes to.
+func (t *Tx) lane(j *queue.Job) *Append {
+	part := 0
+	if t.route != nil {
+		part = t.route(j)
+	}
+	if t.last >= 0 {
+		if a := &t.t.Appends[t.last]; a.Part == part && a.Queue == j.Queue && a.Scope == j.Scope && !full(a) {
+			return a
+		}
+	}
+	k := laneKey{part, j.Queue, j.Scope}
+	if i, ok := t.open[k]; ok && !full(&t.t.Appends[i]) {
+		t.last = i
+		return &t.t.Appends[i]
+	}
+	if t.open == nil {
+		t.open = map[laneKey]int{}
+	}
+	b := *buffers.Get().(*[]byte)
+	t.t.Appends = append(t.t.Appends, Append{Part: part, Queue: j.Queue, Scope: j.Scope, Value: b[:queue.HeaderSize]})
+	t.last = len(t.t.Appends) - 1
+	t.open[k] = t.last
+	return &t.t.Appends[t.last]
+}
+
+func full(a *Append) bool { return a.Count >= valueJobs || len(a.Value) >= valueBytes }
+
+// Settle implements queue.Tx.
+func (t *Tx) Settle(rs ...queue.Result) error {
+	if err := t.check(); err != nil {
+		return err
+	}
+	for i := range rs {
+		if v := rs[i].Verdict; v < queue.Done || v > queue.Dead {
+			return fault.New(fault.Fatal, fmt.Errorf("settle job %s: %d is not a verdict", rs[i].ID, v))
+		}
+	}
+	t.t.Results = append(t.t.Results, rs...)
+	return nil
+}
+
+// Get implements queue.Tx.
+func (t *Tx) Get(key []byte) ([]byte, error) {
+	if err := t.checkKey(key); err != nil {
+		return nil, err
+	}
+	if v, ok := t.writes[string(key)]; ok {
+		return v, nil
+	}
+	if v, ok := t.reads[string(key)]; ok {
+		return v, nil
+	}
+	v, err := t.get(key)
+	if err != nil {
+		return nil, err
+	}
+	if t.reads == nil {
+		t.reads = map[string][]byte{}
+	}
+	t.reads[string(key)] = v
+	return v, nil
+}
+
+// Put implements queue.Tx.
+func (t *Tx) Put(key, value []byte) error {
+	if len(value) > queue.MaxRecord {
+		return fault.New(fault.Invalid, fmt.Errorf("put record %.64q: the value has %d bytes, the limit is %d", key, len(value), queue.MaxRecord))
+	}
+	return t.write(key, append(make([]byte, 0, len(value)), value...))
+}
+
+// Delete implements queue.Tx.
+func (t *Tx) Delete(key []byte) error { return t.write(key, nil) }
+
+func (t *Tx) write(key, value []byte) error {
+	if err := t.checkKey(key); err != nil {
+		return err
+	}
+	if err := t.grow(len(key) + len(value)); err != nil {
+		return err
+	}
+	if t.writes == nil {
+		t.writes = map[string][]byte{}
+	}
+	t.writes[string(key)] = value
+	return nil
+}
+
+func (t *Tx) checkKey(key []byte) error {
+	if err := t.check(); err != nil {
+		return err
+	}
+	if len(key) == 0 || len(key) > maxRecordKey {
+		return fault.New(fault.Invalid, fmt.Errorf("record key of %d bytes: the limits are 1 and %d", len(key), maxRecordKey))
+	}
+	return nil
+}
+
+// Finish ends the Tx and returns what it collected.
+func (t *Tx) Finish() *Transaction {
+	t.ended = true
+	for i := range t.t.Appends {
+		a := &t.t.Appends[i]
+		queue.PutHeader(a.Value, t.now, a.Count)
+	}
+	for k, v := range t.writes {
+		t.t.Writes = append(t.t.Writes, Write{Key: []byte(k), Value: v})
+	}
+	slices.SortFunc(t.t.Writes, func(a, b Write) int { return bytes.Compare(a.Key, b.Key) })
+	for k, v := range t.reads {
+		t.t.Reads = append(t.t.Reads, Read{Key: []byte(k), Value: v})
+	}
+	slices.SortFunc(t.t.Reads, func(a, b Read) int { return bytes.Compare(a.Key, b.Key) })
+	return &t.t
+}

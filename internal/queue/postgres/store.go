@@ -1,0 +1,409 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/partition"
+)
+
+// Store is a queue.Store and queue.Admin in a PostgreSQL database, shared with other
+// processes. Make it with New, then Open it.
+type Store struct {
+	o       Options
+	names   names
+	process int64 // number of this process, drawn at random
+	lanes   *directory
+	hub     *partition.Hub
+	recent  *recent
+	leases  *leases
+	commits *committer
+
+	pool *pgxpool.Pool
+
+	owned []atomic.Pointer[owned] // by partition; nil when another process owns it
+	turn  atomic.Uint32           // partition that the next Lease begins with
+	until atomic.Int64            // this process owns what it owns until then; ns since born
+	born  time.Time
+	head  atomic.Pointer[head]
+	full  atomic.Bool
+	noted *noted
+	// compacted is when segments were last looked at, by the maintenance alone.
+	compacted map[int64]time.Time
+	rebuild   chan struct{} // asks for the next round of membership at once
+
+	state  atomic.Int32    // 0 new, 1 open, 2 closed
+	live   context.Context // ends at the end of Close
+	stop   context.CancelFunc
+	halt   context.CancelFunc // ends the tasks
+	tasks  sync.WaitGroup
+	closed chan struct{}
+}
+
+const (
+	stateNew = iota
+	stateOpen
+	stateClosed
+)
+
+// head is where the log is written.
+type head struct{ segment, ring int64 }
+
+// querier is a pool, a connection or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+var (
+	_ queue.Store = (*Store)(nil)
+	_ queue.Admin = (*Store)(nil)
+)
+
+// New checks the options. It does not touch the database.
+func New(o Options) (*Store, error) {
+	o = o.withDefaults()
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		o:       o,
+		names:   newNames(o.Schema),
+		process: rand.Int64N(1<<62) + 1,
+		lanes:   newDirectory(),
+		hub:     partition.NewHub(),
+		recent:  newRecent(o.CacheBytes),
+		leases:  newLeases(),
+		owned:   make([]atomic.Pointer[owned], o.Partitions),
+		born:    time.Now(),
+		noted:   newNoted(),
+		rebuild: make(chan struct{}, 1),
+		closed:  make(chan struct{}),
+	}
+	s.commits = newCommitter(s)
+	return s, nil
+}
+
+// Open connects, creates the schema when it is not there, joins the processes that share
+// it and takes its share of the partitions. When it returns, the partitions that nobody
+// owned are owned; those of a process that died are when its lease has ended.
+func (s *Store) Open(ctx context.Context) error {
+	if s.state.Load() != stateNew {
+		return fmt.Errorf("open queue store in schema %s: it was opened before: %w", s.names.schema, queue.ErrInUse)
+	}
+	if err := s.open(ctx); err != nil {
+		if s.stop != nil {
+			s.stop()
+		}
+		if s.pool != nil {
+			s.pool.Close()
+			s.pool = nil
+		}
+		return fmt.Errorf("open queue store: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) open(ctx context.Context) error {
+	c, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.migrate(ctx, c)
+	if cerr := c.Close(ctx); err != nil || cerr != nil {
+		return errors.Join(err, cerr)
+	}
+	cfg, err := pgxpool.ParseConfig(s.o.DSN)
+	if err != nil {
+		return dsnError(err)
+	}
+	cfg.MaxConns = int32(s.o.Readers)
+	cfg.MinConns = min(cfg.MinConns, cfg.MaxConns)
+	cfg.HealthCheckPeriod = 10 * time.Second
+	cfg.AfterConnect = s.prepare
+	s.live, s.stop = context.WithCancel(context.Background())
+	if s.pool, err = pgxpool.NewWithConfig(s.live, cfg); err != nil {
+		return fmt.Errorf("connect to PostgreSQL: %w", meaning(err))
+	}
+	if err := s.readHead(ctx); err != nil {
+		return err
+	}
+	if err := s.measure(ctx); err != nil {
+		return err
+	}
+	s.commits.start(s.live)
+	if err := s.round(ctx); err != nil {
+		s.commits.close()
+		return err
+	}
+	s.state.Store(stateOpen)
+	running, halt := context.WithCancel(s.live)
+	s.halt = halt
+	for _, loop := range []func(context.Context){s.heartbeat, s.membership, s.maintenance, s.listen, s.poll, s.notifier, s.checkpoints} {
+		s.tasks.Go(func() { loop(running) })
+	}
+	return nil
+}
+
+// ready answers why the store cannot be used.
+func (s *Store) ready() error {
+	switch s.state.Load() {
+	case stateNew:
+		return fault.New(fault.Setup, errors.New("the queue store was not opened"))
+	case stateClosed:
+		return queue.ErrClosed
+	}
+	return nil
+}
+
+// Update implements queue.Store.
+func (s *Store) Update(ctx context.Context, fn func(tx queue.Tx) error) error {
+	deadline := time.Now().Add(s.o.Patience)
+	for {
+		if err := s.ready(); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		err := s.update(ctx, fn, deadline)
+		if !errors.Is(err, errAgain) {
+			return err
+		}
+	}
+}
+
+// errAgain asks for another run of an Update's function: a record that it read has changed.
+var errAgain = errors.New("a record has changed")
+
+func (s *Store) update(ctx context.Context, fn func(tx queue.Tx) error, deadline time.Time) error {
+	versions := map[string]int64{}
+	tx := partition.NewTx(s.o.Now(), func(key []byte) ([]byte, error) { return s.get(ctx, key, versions) }, s.router())
+	err := fn(tx)
+	t := tx.Finish()
+	if err == nil && !t.Empty() && s.full.Load() && grows(t) {
+		err = fmt.Errorf("update: %w", queue.ErrFull)
+	}
+	if err != nil || t.Empty() {
+		t.Release()
+		return err
+	}
+	r := &request{t: t, versions: versions, deadline: deadline, done: make(chan error, 1)}
+	if err := s.bind(ctx, r); err != nil {
+		r.undo()
+		t.Release()
+		return err
+	}
+	return s.commits.do(ctx, r)
+}
+
+// grows reports whether t adds jobs or records.
+func grows(t *partition.Transaction) bool {
+	return len(t.Appends) > 0 || slices.ContainsFunc(t.Writes, func(w partition.Write) bool { return w.Value != nil })
+}
+
+// bind finds the lanes that r appends to and the partitions that its results belong to.
+func (s *Store) bind(ctx context.Context, r *request) error {
+	for i := range r.t.Appends {
+		a := &r.t.Appends[i]
+		ref, err := s.lane(ctx, laneKey{a.Queue, a.Scope, a.Part})
+		if err != nil {
+			return err
+		}
+		r.lanes = append(r.lanes, ref)
+		r.mask.add(a.Part)
+	}
+	byPart, err := s.sortResults(r.t.Results)
+	if err != nil {
+		return err
+	}
+	for part, results := range byPart {
+		o := s.owned[part].Load()
+		if o == nil {
+			return fmt.Errorf("settle job %s: another process has taken over: %w", results[0].ID, queue.ErrLeaseLost)
+		}
+		c, err := o.p.Begin(ctx, results)
+		if errors.Is(err, queue.ErrClosed) {
+			err = fmt.Errorf("settle job %s: another process has taken over: %w", results[0].ID, queue.ErrLeaseLost)
+		}
+		if err != nil {
+			return err
+		}
+		r.changes = append(r.changes, ownedChange{o: o, part: part, epoch: o.epoch, c: c})
+		r.mask.add(part)
+	}
+	r.stripes()
+	return nil
+}
+
+// sortResults sorts results by partition, with the tokens that partitions know.
+func (s *Store) sortResults(results []queue.Result) (map[int][]queue.Result, error) {
+	byPart := map[int][]queue.Result{}
+	var last queue.Result // as the caller knows it
+	var part int
+	var token uint64
+	for _, r := range results {
+		if r.ID.Lane != last.ID.Lane || r.Token != last.Token || token == 0 {
+			ref := s.lanes.id(r.ID.Lane)
+			if ref == nil {
+				return nil, fmt.Errorf("settle job %s: %w", r.ID, queue.ErrLeaseLost)
+			}
+			part, token = ref.part, s.leases.token(r.Token, ref.part)
+			if token == 0 {
+				return nil, fmt.Errorf("settle job %s: %w", r.ID, queue.ErrLeaseLost)
+			}
+		}
+		last = r
+		r.Token = token
+		byPart[part] = append(byPart[part], r)
+	}
+	return byPart, nil
+}
+
+// get reads a record for an Update and notes its version.
+func (s *Store) get(ctx context.Context, key []byte, versions map[string]int64) ([]byte, error) {
+	var value []byte
+	var version int64
+	err := s.try(ctx, func(ctx context.Context) error {
+		err := s.pool.QueryRow(ctx, s.names.sql("SELECT value, version FROM @schema.records WHERE key = $1"), key).Scan(&value, &version)
+		if errors.Is(err, pgx.ErrNoRows) {
+			value, version = nil, 0
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("get record %.64q: %w", key, meaning(err))
+	}
+	versions[string(key)] = version
+	return value, nil
+}
+
+// try runs a read, and again while the database is away, for as long as Patience allows.
+func (s *Store) try(ctx context.Context, read func(context.Context) error) error {
+	deadline := time.Now().Add(s.o.Patience)
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		err := read(ctx)
+		if err == nil || ctx.Err() != nil || sqlState(err) != "" || errors.Is(err, queue.ErrCorrupt) || fault.Of(meaning(err)) == fault.Setup {
+			return err
+		}
+		if time.Now().Add(pause).After(deadline) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-s.closed:
+			return queue.ErrClosed
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// Active implements queue.Store. It answers for the partitions that this process owns:
+// what it could lease.
+func (s *Store) Active(ctx context.Context, q string, by queue.Axis) ([]string, error) {
+	if err := s.ready(); err != nil {
+		return nil, err
+	}
+	var out []string
+	for i := range s.owned {
+		if o := s.owned[i].Load(); o != nil {
+			out = append(out, o.p.Active(q, by)...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// Stats implements queue.Store. It is exact for the partitions that this process owns; of
+// the others it knows what their owners checkpoint, every two seconds.
+func (s *Store) Stats(ctx context.Context, f queue.Filter) (queue.Stats, error) {
+	if err := s.ready(); err != nil {
+		return queue.Stats{}, err
+	}
+	var sum queue.Stats
+	var others []int
+	for i := range s.owned {
+		o := s.owned[i].Load()
+		if o == nil {
+			others = append(others, i)
+			continue
+		}
+		st := o.p.Stats(f)
+		sum.Waiting += st.Waiting
+		sum.Leased += st.Leased
+		sum.Retrying += st.Retrying
+		sum.Dead += st.Dead
+		sum.Bytes += st.Bytes
+	}
+	if len(others) == 0 {
+		return sum, nil
+	}
+	column, value := axisColumn(f)
+	var open, retried, dead, bytes int64
+	err := s.try(ctx, func(ctx context.Context) error {
+		return s.pool.QueryRow(ctx, s.names.sql(`SELECT coalesce(sum(jobs + retry + parked), 0)::bigint, coalesce(sum(retried), 0)::bigint,
+			coalesce(sum(dead), 0)::bigint, coalesce(sum(bytes), 0)::bigint
+			FROM @schema.lanes WHERE queue = $1 AND part = ANY($2) AND `+column+` = $3`), []byte(f.Queue), others, value).
+			Scan(&open, &retried, &dead, &bytes)
+	})
+	if err != nil {
+		return queue.Stats{}, fmt.Errorf("count the jobs of queue %q: %w", f.Queue, meaning(err))
+	}
+	sum.Waiting += open - retried
+	sum.Retrying += retried
+	sum.Dead += dead
+	sum.Bytes += bytes
+	return sum, nil
+}
+
+// axisColumn is how a filter chooses lanes in SQL: a column and its value.
+func axisColumn(f queue.Filter) (string, []byte) {
+	switch f.By {
+	case queue.ByWorkspace:
+		return "workspace", []byte(f.Value)
+	case queue.BySource:
+		return "source", []byte(f.Value)
+	case queue.ByDestination:
+		return "destination", []byte(f.Value)
+	}
+	return "queue", []byte(f.Queue)
+}
+
+// Wake implements queue.Store.
+func (s *Store) Wake(f queue.Filter) <-chan struct{} { return s.hub.Wake(f) }
+
+// Close ends the store. Updates that have begun to commit are finished; partitions are
+// handed back, so that other processes need not wait for the lease to end.
+func (s *Store) Close() error {
+	if !s.state.CompareAndSwap(stateOpen, stateClosed) {
+		s.state.CompareAndSwap(stateNew, stateClosed)
+		return nil
+	}
+	close(s.closed)
+	s.commits.close()
+	s.halt()
+	s.tasks.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), s.o.Patience)
+	defer cancel()
+	err := s.leave(ctx)
+	s.stop()
+	s.hub.Close()
+	s.pool.Close()
+	if err != nil {
+		return fmt.Errorf("close queue store: %w", meaning(err))
+	}
+	return nil
+}

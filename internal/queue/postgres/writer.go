@@ -1,0 +1,410 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/weirdata/weir/internal/queue"
+)
+
+// writer runs groups over a connection of its own.
+type writer struct {
+	s    *Store
+	conn *pgx.Conn
+}
+
+func (w *writer) close() {
+	if w.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = w.conn.Close(ctx) // nothing is under way on it
+	w.conn = nil
+}
+
+// attempt is one try to commit a group.
+type attempt struct {
+	n        int64
+	ring     int64
+	parts    []int32
+	lanes    []int64
+	rows     []*row
+	requests []*request
+	readers  []*request // whose each of the reads is
+	partBase []int64
+	laneBase []int64
+}
+
+// run commits g: all of its requests in one transaction, or, where some cannot be, the
+// others. Each request is answered.
+func (w *writer) run(ctx context.Context, g *group) {
+	defer func() {
+		for _, r := range g.stale {
+			r.undo()
+			r.answer(errAgain)
+		}
+	}()
+	pause := 2 * time.Millisecond
+	for {
+		g.dropLost()
+		if len(g.requests) == 0 {
+			return
+		}
+		a := w.layOut(g)
+		err := w.commit(ctx, a)
+		if err == nil {
+			w.finish(ctx, a)
+			return
+		}
+		w.forget(a)
+		if errors.Is(err, errUnknown) {
+			for _, r := range g.requests {
+				r.fail(fmt.Errorf("commit an update: %w", err))
+			}
+			return
+		}
+		if w.drop(ctx, g, a, err) {
+			continue
+		}
+		w.expireRequests(g, err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		pause = min(2*pause, time.Second)
+	}
+}
+
+// answer ends a request; nothing may use its values afterwards.
+func (r *request) answer(err error) {
+	r.t.Release()
+	r.done <- err
+}
+
+// fail answers a request that was not committed.
+func (r *request) fail(err error) {
+	r.undo()
+	r.answer(err)
+}
+
+// expireRequests gives up the requests that have waited for as long as they may, or all
+// when the store closes.
+func (w *writer) expireRequests(g *group, err error) {
+	now := time.Now()
+	g.requests = slices.DeleteFunc(g.requests, func(r *request) bool {
+		late := now.After(r.deadline) || w.s.state.Load() == stateClosed
+		if late {
+			r.fail(fmt.Errorf("commit an update: %w", meaning(err)))
+		}
+		return late
+	})
+}
+
+// drop takes the requests out of g that cannot be committed because of err, and reports
+// whether the others can be tried again at once.
+func (w *writer) drop(ctx context.Context, g *group, a *attempt, err error) bool {
+	failing := func(which func(r *request) error) (some bool) {
+		before := len(g.requests)
+		g.requests = slices.DeleteFunc(g.requests, func(r *request) bool {
+			cause := which(r)
+			if cause != nil {
+				r.fail(cause)
+			}
+			return cause != nil
+		})
+		return len(g.requests) < before
+	}
+	code := sqlState(err)
+	switch code {
+	case "", codeMoved, codeUndefinedTab, codeUndefinedFunc, codeDeadlock, codeSerialization, codeLockTimeout:
+		return false
+	case codeLost:
+		for _, part := range detail(err) {
+			for _, r := range g.requests {
+				for i := range r.changes {
+					if ch := &r.changes[i]; ch.part == part && ch.o != nil {
+						w.s.disown(ch.o)
+					}
+				}
+			}
+		}
+		before := len(g.requests)
+		g.dropLost()
+		return len(g.requests) < before
+	case codeConflict:
+		changed := map[*request]bool{}
+		for _, ord := range detail(err) {
+			if ord >= 1 && ord <= len(a.readers) {
+				changed[a.readers[ord-1]] = true
+			}
+		}
+		return failing(func(r *request) error {
+			if changed[r] {
+				return errAgain
+			}
+			return nil
+		})
+	}
+	if len(g.requests) > 1 {
+		// One of them is to blame: each for itself.
+		for _, r := range g.requests {
+			w.run(ctx, &group{requests: []*request{r}})
+		}
+		g.requests = nil
+		return true
+	}
+	failing(func(r *request) error {
+		if code == codeSide {
+			return w.sideMoved(r, err)
+		}
+		return fmt.Errorf("commit an update: %w", meaning(err))
+	})
+	return true
+}
+
+// dropLost answers the requests whose partitions have gone to another owner. This process
+// may own such a partition again by now, under a later epoch, and requests of that time
+// may be in the same group: those of before must not be committed under it.
+func (g *group) dropLost() {
+	g.requests = slices.DeleteFunc(g.requests, func(r *request) bool {
+		for i := range r.changes {
+			if ch := &r.changes[i]; ch.o != nil && ch.o.gone.Load() {
+				r.fail(fmt.Errorf("commit an update: another process has taken over partition %d: %w", ch.part, queue.ErrLeaseLost))
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// errSide says that dead jobs were requeued or dropped by somebody else meanwhile.
+var errSide = errors.New("jobs of the side table have changed")
+
+// sideMoved judges a request whose side rows are not what they were. For an owner that
+// is damage: what it remembers is made anew from the database.
+func (w *writer) sideMoved(r *request, err error) error {
+	out := errSide
+	for i := range r.changes {
+		if o := r.changes[i].o; o != nil {
+			w.s.o.Log.Error("the memory of a partition differs from the database: it is read anew", "partition", o.part, "error", err)
+			w.s.disown(o)
+			out = fmt.Errorf("commit an update: %w: %w", queue.ErrLeaseLost, err)
+		}
+	}
+	return out
+}
+
+// detail reads the numbers in the DETAIL of an error of our own.
+func detail(err error) []int {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return nil
+	}
+	var out []int
+	for _, word := range strings.Split(pg.Detail, ",") {
+		if n, err := strconv.Atoi(word); err == nil {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// layOut numbers the rows of a group and tells the owners which changes to expect.
+func (w *writer) layOut(g *group) *attempt {
+	a := &attempt{n: w.s.commits.n.Add(1), rows: g.rows(), requests: g.requests}
+	var parts mask
+	for _, r := range a.rows {
+		parts.add(r.part)
+	}
+	for part := range w.s.owned {
+		if parts.has(part) {
+			a.parts = append(a.parts, int32(part))
+		}
+	}
+	for i, r := range a.rows {
+		if r.change == nil {
+			continue
+		}
+		key := changeKey{w.s.process, a.n, uint32(i)}
+		r.data = encodeChange(key, r.change.c)
+		r.change.key = key
+		if o := r.change.o; o != nil {
+			o.expect(key, r.change.c)
+		}
+	}
+	return a
+}
+
+// forget undoes what layOut told the owners.
+func (w *writer) forget(a *attempt) {
+	for i, r := range a.rows {
+		if r.change != nil && r.change.o != nil {
+			r.change.o.unexpect(changeKey{w.s.process, a.n, uint32(i)})
+		}
+	}
+}
+
+// commit makes an attempt durable. nil means that it is, an error that it is not, and
+// never will be. A connection that breaks in between is not an answer: see resolve.
+func (w *writer) commit(ctx context.Context, a *attempt) error {
+	if w.conn == nil || w.conn.IsClosed() {
+		c, err := w.s.connect(ctx)
+		if err != nil {
+			return err
+		}
+		w.conn = c
+	}
+	h := w.s.head.Load()
+	a.ring = h.ring
+	args := w.arguments(a)
+	bounded, cancel := context.WithTimeout(context.Background(), 2*w.s.o.Timeout)
+	defer cancel()
+	err := w.conn.QueryRow(bounded, w.s.commitCall(h.segment), args...).Scan(&a.partBase, &a.laneBase)
+	if err == nil {
+		return nil
+	}
+	switch code := sqlState(err); code {
+	case "":
+		w.close()
+		return w.resolve(ctx, a, err)
+	case codeMoved, codeUndefinedFunc, codeUndefinedTab:
+		if herr := w.s.readHead(ctx); herr != nil {
+			return errors.Join(err, herr)
+		}
+		if code != codeMoved {
+			// The prepared statement is of no use any more either.
+			w.close()
+		}
+	}
+	return err
+}
+
+// resolve finds out what became of an attempt whose connection broke. It writes the
+// row of the attempt in the table of commits itself: where the attempt has committed, or
+// is about to, its row is there, if need be after waiting for its end; where it is not,
+// the attempt can never commit, even when the server reads it only now.
+func (w *writer) resolve(ctx context.Context, a *attempt, cause error) error {
+	var giveUp time.Time
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		err := w.s.mark(ctx, a)
+		switch {
+		case err == nil:
+			w.s.o.Log.Debug(logResolved, "committed", false, "cause", cause)
+			return cause
+		case errors.Is(err, errCommitted):
+			w.s.o.Log.Debug(logResolved, "committed", true, "cause", cause)
+			return nil
+		case errors.Is(err, errForgotten):
+			return fmt.Errorf("%w: %w: %w", errUnknown, err, cause)
+		}
+		if w.s.state.Load() == stateClosed {
+			if giveUp.IsZero() {
+				giveUp = time.Now().Add(w.s.o.Patience)
+			} else if time.Now().After(giveUp) {
+				return fmt.Errorf("%w: the store closed before the database answered: %w: %w", errUnknown, err, cause)
+			}
+		}
+		time.Sleep(pause)
+	}
+}
+
+const logResolved = "the connection broke in a commit, whose outcome was found out"
+
+var (
+	errCommitted = errors.New("the transaction has been committed")
+	// errForgotten is for a process that was cut off for longer than two turns of the ring,
+	// while others kept the database going.
+	errForgotten = errors.New("this process was cut off from the database for too long")
+	errUnknown   = errors.New("whether the update was committed is not known")
+)
+
+// mark makes sure that an attempt never commits: nil when it has not and never will,
+// errCommitted when it has.
+func (s *Store) mark(ctx context.Context, a *attempt) error {
+	c, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close(ctx) }()
+	return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		// The ring does not turn meanwhile.
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock_shared($1, 0)", s.names.space); err != nil {
+			return err
+		}
+		var ring int64
+		if err := tx.QueryRow(ctx, s.names.sql("SELECT ring FROM @schema.head")).Scan(&ring); err != nil {
+			return err
+		}
+		if ring > a.ring+1 {
+			return errForgotten
+		}
+		table := fmt.Sprintf("@schema.commits_%d", a.ring%3)
+		if _, err := tx.Exec(ctx, s.names.sql("INSERT INTO "+table+" (process, n, undone) VALUES ($1, $2, true) ON CONFLICT DO NOTHING"), s.process, a.n); err != nil {
+			return err
+		}
+		// The row may be one of an earlier try of this function.
+		var undone bool
+		if err := tx.QueryRow(ctx, s.names.sql("SELECT undone FROM "+table+" WHERE process = $1 AND n = $2"), s.process, a.n).Scan(&undone); err != nil {
+			return err
+		}
+		if !undone {
+			return errCommitted
+		}
+		return nil
+	})
+}
+
+// finish tells the owners of the partitions what was committed, and answers the requests.
+func (w *writer) finish(ctx context.Context, a *attempt) {
+	known := len(a.partBase) == len(a.parts) && len(a.laneBase) == len(a.lanes)
+	var elsewhere []int
+	for i, part := range a.parts {
+		o := w.s.owned[part].Load()
+		if o == nil {
+			elsewhere = append(elsewhere, int(part))
+			continue
+		}
+		if !known {
+			o.catchUp(ctx)
+			continue
+		}
+		var entries []entry
+		pos := a.partBase[i]
+		for k, r := range a.rows {
+			if r.part != int(part) {
+				continue
+			}
+			pos++
+			e := entry{pos: pos, ref: r.ref, count: r.count, size: len(r.data)}
+			if r.change != nil {
+				e.key = changeKey{w.s.process, a.n, uint32(k)}
+				e.change = r.change.c
+			} else {
+				e.seq = uint64(a.laneBase[r.lane-1] + int64(r.seq))
+				w.s.recent.put(r.ref.id, e.seq, r.data)
+			}
+			entries = append(entries, e)
+		}
+		o.committed(ctx, a.partBase[i], entries)
+	}
+	for _, r := range a.requests {
+		for i := range r.changes {
+			// An owner that has gone meanwhile has not seen its change.
+			if ch := &r.changes[i]; ch.o != nil && (ch.c.Empty() || ch.o.gone.Load()) {
+				ch.o.settle(ch)
+			}
+		}
+		w.s.leases.settled(r.t.Results)
+		r.answer(nil)
+	}
+	w.s.noted.add(elsewhere)
+}

@@ -1,0 +1,352 @@
+// Package queue is jobs at rest: the contract of a durable queue store, and the bytes a
+// job is kept in. Two backends implement it (queue/embedded and queue/postgres);
+// queue/storetest is its definition; queue/partition is the logic both share.
+//
+// # Words
+//
+// A job is one message waiting in a queue. The jobs of one queue and one scope
+// (workspace, source, destination) form a lane: order is kept within a lane, and an
+// axis filter is a choice of lanes. A job is open from its append until it is settled as
+// done or dead. A lease hands open jobs to one worker for a time.
+//
+// # Promises
+//
+//  1. What Update returned nil for survives kill -9 and power loss. Update is all or
+//     nothing over every queue, result and record it touched.
+//  2. A job that was appended is handed out again and again until it is settled as done
+//     or dead. Dead jobs are kept until they are requeued, dropped or expire.
+//  3. A job is leased to at most one worker at a time. A result that arrives after the
+//     lease ended (expiry, takeover by another process) is refused with [ErrLeaseLost],
+//     and with it its whole transaction.
+//  4. An ordered job is withheld as long as an earlier ordered job of its lane with the
+//     same key is open, whether that is leased, waiting for its next attempt or itself
+//     withheld. Jobs of other keys go on.
+//  5. Lease returns as many jobs as may be handed out, up to its limits. Jobs whose next
+//     attempt has come are preferred to new ones; within a lane new jobs go in order of
+//     append; lanes take turns.
+//  6. Memory does not grow with the number of waiting jobs.
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+)
+
+// Limits of a job and of a record, in bytes. Going beyond is an Invalid error.
+const (
+	MaxPayload = 16 << 20 // message payload as it is now, and as it was read: each
+	MaxKey     = 64 << 10 // message key
+	MaxMeta    = 1 << 20  // message id and headers together
+	MaxCause   = 16 << 10 // longer causes are cut, not refused
+	MaxName    = 1024     // queue name and each part of a scope
+	MaxRecord  = 16 << 20 // value of a key-value record
+	MaxTxBytes = 64 << 20 // all jobs and records of one Update
+)
+
+// ID names one job in its store. IDs of one lane grow in the order of append.
+type ID struct {
+	Lane  uint64 // queue and scope, as the store numbered them
+	Seq   uint64 // place of the appended batch in its lane, from 1
+	Index uint32 // place of the job in its batch, from 0
+}
+
+// String is the form ParseID reads: "lane-seq-index".
+func (id ID) String() string { return fmt.Sprintf("%d-%d-%d", id.Lane, id.Seq, id.Index) }
+
+// ParseID reads the String form of an ID.
+func ParseID(s string) (ID, error) {
+	parts := strings.Split(s, "-")
+	if len(parts) == 3 {
+		lane, err1 := strconv.ParseUint(parts[0], 10, 64)
+		seq, err2 := strconv.ParseUint(parts[1], 10, 64)
+		index, err3 := strconv.ParseUint(parts[2], 10, 32)
+		if err1 == nil && err2 == nil && err3 == nil {
+			return ID{Lane: lane, Seq: seq, Index: uint32(index)}, nil
+		}
+	}
+	return ID{}, fmt.Errorf("job id %q is not of the form lane-seq-index, like 7-4211-0", s)
+}
+
+// Before reports whether id was appended before other; both must be of one lane.
+func (id ID) Before(other ID) bool {
+	if id.Seq != other.Seq {
+		return id.Seq < other.Seq
+	}
+	return id.Index < other.Index
+}
+
+// Scope says whose job it is.
+type Scope = event.Scope
+
+// Job is one message in a queue. For Append, Queue and Msg are needed and Scope, Ordered
+// and NotBefore are read; the store sets the rest.
+type Job struct {
+	ID    ID
+	Queue string
+	Scope Scope
+	// Msg is the message. As leased, its Data, Key and raw payload share memory with
+	// other jobs of the same read: never write into them.
+	Msg *event.Message
+	// Ordered makes Msg.Key an ordering key: promise 4. Without a key it has no effect.
+	Ordered bool
+	// NotBefore is the earliest time to hand the job out; zero means at once.
+	NotBefore time.Time
+	// Attempt counts the results "again" the job has had. Leases that expired, and
+	// leases that ended with the process, do not count.
+	Attempt int
+	// Cause is the cause given with the last "again" or "dead".
+	Cause string
+	// At is when the job was appended; for a dead job when it died.
+	At time.Time
+	// Lease is the claim of the worker the job was handed to; zero when listed.
+	Lease Lease
+}
+
+// Lease is the claim of one Lease call on the jobs it returned. Jobs with one token share
+// one lease: it ends as a whole, and renewing it for one of them renews it for all.
+type Lease struct {
+	Token   uint64
+	Expires time.Time
+}
+
+// Verdict says what a result makes of its job.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Done  Verdict = iota + 1 // handled; the job is gone
+	Again                    // to be handed out again, not before a time
+	Dead                     // kept aside with its cause until somebody decides
+)
+
+// Result settles one leased job.
+type Result struct {
+	ID      ID
+	Token   uint64 // of the job's lease
+	Verdict Verdict
+	At      time.Time // Again: earliest next attempt; zero means at once
+	Cause   string    // Again and Dead
+}
+
+// Done is the result of a job that was handled.
+func (j *Job) Done() Result { return Result{ID: j.ID, Token: j.Lease.Token, Verdict: Done} }
+
+// Again is the result of a job that is to be tried again, not before at.
+func (j *Job) Again(at time.Time, cause string) Result {
+	return Result{ID: j.ID, Token: j.Lease.Token, Verdict: Again, At: at, Cause: cause}
+}
+
+// Dead is the result of a job that is given up.
+func (j *Job) Dead(cause string) Result {
+	return Result{ID: j.ID, Token: j.Lease.Token, Verdict: Dead, Cause: cause}
+}
+
+// Axis is a part of the scope by which work can be isolated.
+type Axis string
+
+// The axes.
+const (
+	None          Axis = "none"
+	ByWorkspace   Axis = "workspace"
+	BySource      Axis = "source"
+	ByDestination Axis = "destination"
+)
+
+// Axes are all axes; the index of an axis in it is stable.
+var Axes = [4]Axis{None, ByWorkspace, BySource, ByDestination}
+
+// Of is the value of scope s on the axis; empty for None.
+func (a Axis) Of(s Scope) string {
+	switch a {
+	case ByWorkspace:
+		return s.Workspace
+	case BySource:
+		return s.Source
+	case ByDestination:
+		return s.Destination
+	}
+	return ""
+}
+
+// Filter chooses the lanes of one queue: all of them, or those with one value on an axis.
+type Filter struct {
+	Queue string
+	By    Axis   // empty means None
+	Value string // ignored for None
+}
+
+// Query asks for work.
+type Query struct {
+	Filter
+	// Limit is the most jobs to return; 0 means 1000.
+	Limit int
+	// Bytes is the most payload bytes to return, but at least one job; 0 means 16 MiB.
+	Bytes int
+	// For is how long the lease lasts; 0 means one minute.
+	For time.Duration
+}
+
+// Defaults of a Query.
+const (
+	DefaultLimit = 1000
+	DefaultBytes = 16 << 20
+	DefaultFor   = time.Minute
+)
+
+// Stats counts the open and dead jobs that a filter chooses. They are kept as counters:
+// asking costs the same however many jobs wait. A job that is leased counts as leased
+// only; one whose last result was "again" as retrying until it is leased again.
+type Stats struct {
+	Waiting  int64
+	Leased   int64
+	Retrying int64
+	Dead     int64
+	// Bytes is what the open and dead jobs hold on disk. Jobs that were appended together
+	// count until the last of them has ended.
+	Bytes int64
+}
+
+// Open is the number of jobs that are neither done nor dead.
+func (s Stats) Open() int64 { return s.Waiting + s.Leased + s.Retrying }
+
+// Store is a durable queue store. All methods may be called at once by many goroutines.
+// After Close every method returns ErrClosed, and channels of Wake are closed.
+type Store interface {
+	// Update runs fn and makes what it asked for durable, all or nothing. fn runs again
+	// when a record it read was changed meanwhile by another Update, so it must have no
+	// effect but through tx, and must not keep tx. An error of fn is returned as it is,
+	// and nothing is changed. When ctx ends while the commit is under way, Update still
+	// waits for its outcome. An Update that changes nothing costs nothing.
+	Update(ctx context.Context, fn func(tx Tx) error) error
+	// Lease returns work, at once: none is not an error. See Wake for waiting.
+	Lease(ctx context.Context, q Query) ([]Job, error)
+	// Renew makes the leases of jobs end d from now. ErrLeaseLost when a lease has ended
+	// or one of jobs is settled; the other leases are renewed nevertheless.
+	Renew(ctx context.Context, jobs []Job, d time.Duration) error
+	// Active lists, sorted, the values of an axis that have open jobs in queue.
+	Active(ctx context.Context, queue string, by Axis) ([]string, error)
+	Stats(ctx context.Context, f Filter) (Stats, error)
+	// Wake returns a channel that is closed when there may be new work for f. Ask for it
+	// before the Lease that finds nothing, then wait on it: no wake-up is missed.
+	Wake(f Filter) <-chan struct{}
+	Close() error
+}
+
+// Tx is what one Update may do. It is valid until fn returns.
+type Tx interface {
+	// Append adds jobs. It keeps no reference to them or to their payloads.
+	Append(jobs ...Job) error
+	// Settle gives results for leased jobs. A lost lease fails the whole Update with
+	// ErrLeaseLost, at the latest at its commit.
+	Settle(rs ...Result) error
+	// Get returns the value of a record, nil when there is none. It sees what this tx
+	// has put. The bytes must not be modified.
+	Get(key []byte) ([]byte, error)
+	// Put keeps a copy of key and value. Keys have 1 to 1024 bytes.
+	Put(key, value []byte) error
+	Delete(key []byte) error
+}
+
+// State is where a job can be found by List.
+type State uint8
+
+// The states that can be listed.
+const (
+	Open   State = iota // every open job, leased or not
+	Buried              // dead jobs
+)
+
+// Search chooses jobs for List, Requeue and Drop. Zero fields choose everything.
+type Search struct {
+	Filter
+	State State
+	// Cause chooses jobs whose cause contains it.
+	Cause string
+	// Before chooses jobs whose At is before it.
+	Before time.Time
+	// IDs chooses these jobs only, when it is not empty.
+	IDs []ID
+}
+
+// Page is one page of a List.
+type Page struct {
+	Jobs []Job
+	// Next continues the list when passed as after; zero when it is complete.
+	Next ID
+}
+
+// Record is one key-value record.
+type Record struct{ Key, Value []byte }
+
+// Admin is what operators need beyond Store; both backends implement it. The jobs of a
+// page are in order of ID.
+type Admin interface {
+	// List returns up to limit jobs after the given ID, without leasing them. The list
+	// of a queue that changes meanwhile may miss or repeat jobs that move.
+	List(ctx context.Context, s Search, after ID, limit int) (Page, error)
+	// Requeue appends the dead jobs that s chooses to their queue again, with a new ID and
+	// no attempts, and returns how many. State must be Buried.
+	Requeue(ctx context.Context, s Search) (int, error)
+	// Drop removes the dead jobs that s chooses for good and returns how many. State must
+	// be Buried. Expiry is a Drop with Before.
+	Drop(ctx context.Context, s Search) (int, error)
+	// Records returns up to limit key-value records whose key starts with prefix and is
+	// greater than after, in order of key.
+	Records(ctx context.Context, prefix, after []byte, limit int) ([]Record, error)
+}
+
+// Errors of a store. Test with errors.Is.
+var (
+	// ErrLeaseLost: a result or renewal came after the lease had ended. The job is or
+	// will be handed out again; the worker forgets it.
+	ErrLeaseLost = errors.New("the lease of a job has ended: the job will be handed out again")
+	// ErrClosed: the store was closed.
+	ErrClosed = errors.New("the queue store is closed")
+	// ErrFull: the store has reached its disk limit and takes no new jobs or records.
+	// Results are still accepted, so that it can empty.
+	ErrFull = fault.Throttle(errors.New("the queue store is full"), 5*time.Second)
+	// ErrInUse: another process, or another part of this one, has the store open.
+	ErrInUse = fault.New(fault.Setup, errors.New("the queue store is in use"))
+	// ErrCorrupt: what is on disk is not what was written.
+	ErrCorrupt = fault.New(fault.Fatal, errors.New("the queue store is damaged"))
+	// ErrVersion: the store was written by a version of another format.
+	ErrVersion = fault.New(fault.Setup, errors.New("the queue store has another format version"))
+)
+
+// Check refuses a job that could never be stored, with an Invalid error.
+func (j *Job) Check() error {
+	refuse := func(format string, args ...any) error {
+		return fault.New(fault.Invalid, fmt.Errorf("append job to queue %q: "+format, append([]any{j.Queue}, args...)...))
+	}
+	switch {
+	case j.Queue == "":
+		return refuse("the job names no queue")
+	case len(j.Queue) > MaxName:
+		return refuse("the name of the queue has more than %d bytes", MaxName)
+	case len(j.Scope.Workspace) > MaxName || len(j.Scope.Source) > MaxName || len(j.Scope.Destination) > MaxName:
+		return refuse("a part of the scope has more than %d bytes", MaxName)
+	case j.Msg == nil:
+		return refuse("the job has no message")
+	case len(j.Msg.Data) > MaxPayload:
+		return refuse("the payload has %d bytes, the limit is %d", len(j.Msg.Data), MaxPayload)
+	case len(j.Msg.Raw()) > MaxPayload:
+		return refuse("the payload as read has %d bytes, the limit is %d", len(j.Msg.Raw()), MaxPayload)
+	case len(j.Msg.Key) > MaxKey:
+		return refuse("the key has %d bytes, the limit is %d", len(j.Msg.Key), MaxKey)
+	}
+	meta := len(j.Msg.Meta.ID)
+	for k, v := range j.Msg.Meta.Headers {
+		meta += len(k) + len(v)
+	}
+	if meta > MaxMeta {
+		return refuse("id and headers have %d bytes, the limit is %d", meta, MaxMeta)
+	}
+	return nil
+}
