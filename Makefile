@@ -30,8 +30,8 @@ check: ## what a change must pass: format, vet, lint, all tests with the race de
 	$(TOOL) golangci-lint run
 	$(TESTRUN) -race ./...
 
-test-chaos: ## all tests, with 300 random runs of each crash test instead of a few
-	WEIR_CHAOS_RUNS=300 $(TESTRUN) -timeout 60m ./...
+test-chaos: ## all tests, with hundreds of random runs of each crash and model test
+	WEIR_CHAOS_RUNS=300 WEIR_MODEL_RUNS=300 WEIR_FLIP_RUNS=50 $(TESTRUN) -timeout 90m ./...
 
 bench: ## benchmarks of whole pipelines; results belong in docs/bench
 	$(GO) run ./internal/bench

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/weirdata/weir/internal/event"
@@ -41,6 +42,9 @@ type pick struct {
 	cause   string
 }
 
+// pickSlices holds the memory of picks between turns.
+var pickSlices = sync.Pool{New: func() any { s := make([]pick, 0, queue.DefaultLimit); return &s }}
+
 func (t *turn) room() bool { return len(t.picks) < t.limit && t.bytes > 0 }
 
 // fits reports whether one more record may be handed out: the first always may.
@@ -69,6 +73,13 @@ func (p *Partition) Lease(ctx context.Context, q queue.Query) ([]queue.Job, erro
 	p.tokens++
 	visit := p.visits
 	t := &turn{p: p, now: p.nanos(), limit: q.Limit, bytes: q.Bytes, g: &grant{token: p.tokens}}
+	picks := pickSlices.Get().(*[]pick)
+	t.picks = (*picks)[:0]
+	defer func() {
+		clear(t.picks) // what was handed out must not be kept alive
+		*picks = t.picks
+		pickSlices.Put(picks)
+	}()
 	p.tick(t.now)
 	group := p.group(q.Filter)
 	var failed error
