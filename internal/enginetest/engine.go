@@ -46,7 +46,7 @@ type Engine struct {
 }
 
 // Engines lists every engine, in the order the test runner starts them.
-func Engines() []Engine { return []Engine{postgres} }
+func Engines() []Engine { return []Engine{postgres, duckDB} }
 
 // ErrMissing says that an engine's programs are not installed.
 var ErrMissing = errors.New("not installed")

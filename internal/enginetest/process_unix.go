@@ -148,6 +148,9 @@ func (w *workspace) start(signal, program string, args ...string) (*Running, err
 
 // Stop stops the engine and removes its files. A second Stop does nothing.
 func (r *Running) Stop() error {
+	if r.guard == nil { // an engine without a process of its own
+		return nil
+	}
 	if r.guard.Process == nil || r.guard.ProcessState != nil {
 		return nil
 	}

@@ -1,0 +1,415 @@
+package catalog_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/weirdata/weir/internal/catalog"
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/parquet"
+)
+
+var hourly = catalog.Options{Layout: catalog.Units(), MaxIDs: 1000}
+
+func openDataset(t testing.TB, path string, o catalog.Options) *catalog.Dataset {
+	t.Helper()
+	d, err := catalog.Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// filled is a file with the events.
+func filled(t testing.TB, d *catalog.Dataset, partition, name string, events ...string) catalog.File {
+	t.Helper()
+	schema := d.Schema()
+	dec := parquet.NewDecoder(schema, parquet.Options{MaxDepth: 10, MaxColumns: 100})
+	rows := parquet.NewRows()
+	var ids []catalog.ID
+	for _, e := range events {
+		if err := dec.Decode([]byte(e)); err != nil {
+			t.Fatal(err)
+		}
+		rows.Append(dec)
+		ids = append(ids, catalog.Fingerprint('s', []byte(e)))
+	}
+	if dec.Changed() {
+		if err := d.Evolve(schema, dec.Schema()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := time.Date(2024, 4, 7, 18, 0, 0, 0, time.UTC)
+	return catalog.File{Partition: partition, Name: name, IDs: ids,
+		Record: catalog.Record{Rows: int64(len(events)), Schema: d.Schema().Version, First: at, Last: at.Add(time.Minute)},
+		Write:  func(w io.Writer) error { return rows.Write(w, d.Schema(), nil) }}
+}
+
+func commit(t testing.TB, d *catalog.Dataset, f catalog.File) bool {
+	t.Helper()
+	fresh, err := d.Commit(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fresh
+}
+
+func rowsOf(t testing.TB, path string) []string {
+	t.Helper()
+	var out []string
+	if err := catalog.Rows(path, func(partition string, row []byte) error {
+		out = append(out, partition+" "+string(row))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestCommit(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a", "lake")
+	d := openDataset(t, path, hourly)
+	const p = "year=2024/month=04/day=07/hour=18"
+	if !commit(t, d, filled(t, d, p, "one", `{"a":1}`, `{"a":2}`)) {
+		t.Error("the first commit is not fresh")
+	}
+	if commit(t, d, filled(t, d, p, "one", `{"a":1}`, `{"a":2}`)) {
+		t.Error("a commit of the same name is fresh")
+	}
+	commit(t, d, filled(t, d, "year=2024/month=04/day=07/hour=19", "two", `{"a":3,"b":"x"}`))
+	want := []string{p + ` {"a":1}`, p + ` {"a":2}`, `year=2024/month=04/day=07/hour=19 {"a":3,"b":"x"}`}
+	if diff := cmp.Diff(want, rowsOf(t, path)); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+	if left, err := os.ReadDir(filepath.Join(path, "_weir", "staging")); err != nil || len(left) > 0 {
+		t.Errorf("staging holds %v, %v", left, err)
+	}
+	versions, err := catalog.Versions(path)
+	if diff := cmp.Diff([]int{1, 2}, versions); diff != "" || err != nil {
+		t.Errorf("versions (-want +got): %v\n%s", err, diff)
+	}
+}
+
+func TestFailedWriteLeavesNothing(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d := openDataset(t, path, hourly)
+	f := filled(t, d, "year=2024", "bad", `{"a":1}`)
+	broken := errors.New("disk is broken")
+	f.Write = func(w io.Writer) error {
+		if _, err := w.Write([]byte("PAR1")); err != nil {
+			return err
+		}
+		return broken
+	}
+	if _, err := d.Commit(f); !errors.Is(err, broken) {
+		t.Errorf("error %v", err)
+	}
+	if got := rowsOf(t, path); len(got) > 0 {
+		t.Errorf("rows %v", got)
+	}
+}
+
+func TestSeen(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	a, b, c := catalog.Fingerprint('s', []byte(`{"a":1}`)), catalog.Fingerprint('s', []byte(`{"a":2}`)), catalog.Fingerprint('n', []byte(`{"a":1}`))
+	check := func(d *catalog.Dataset) {
+		t.Helper()
+		done, err := d.Exclusive(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer done()
+		s, err := d.Seen("year=2024")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !s.Has(a) || s.Has(b) || s.Has(c) || s.Unknown != 0 || s.Partial {
+			t.Errorf("a %t, b %t, c %t, %+v", s.Has(a), s.Has(b), s.Has(c), s)
+		}
+		d.Trim()
+	}
+	d := openDataset(t, path, hourly)
+	commit(t, d, filled(t, d, "year=2024", "one", `{"a":1}`))
+	commit(t, d, filled(t, d, "year=2025", "two", `{"a":2}`))
+	check(d)
+	check(d)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check(openDataset(t, path, hourly))
+}
+
+// TestSeenIsBounded keeps fewer ids than there are: of the newest files, and of the
+// partitions used last.
+func TestSeenIsBounded(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d := openDataset(t, path, catalog.Options{Layout: catalog.Units(), MaxIDs: 2})
+	for i := range 4 {
+		commit(t, d, filled(t, d, "year=2024", fmt.Sprint("f", i), fmt.Sprintf(`{"a":%d}`, i)))
+		rec := filepath.Join(path, "_weir", "files", "year=2024", fmt.Sprintf("f%d.rec", i))
+		at := time.Now().Add(time.Duration(i-10) * time.Minute)
+		if err := os.Chtimes(rec, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := d.Seen("year=2024")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 {
+		if got := s.Has(catalog.Fingerprint('s', fmt.Appendf(nil, `{"a":%d}`, i))); got != (i >= 2) {
+			t.Errorf("file %d is known: %t", i, got)
+		}
+	}
+	if !s.Partial {
+		t.Error("nobody says that the ids are not all")
+	}
+}
+
+func TestDamagedRecordIsAnError(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d := openDataset(t, path, hourly)
+	commit(t, d, filled(t, d, "year=2024", "one", `{"a":1}`))
+	rec := filepath.Join(path, "_weir", "files", "year=2024", "one.rec")
+	text, err := os.ReadFile(rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)-1] ^= 1
+	if err := os.WriteFile(rec, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Seen("year=2024"); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("error %v", err)
+	}
+	if err := os.Remove(rec); err != nil { // as the error says
+		t.Fatal(err)
+	}
+	if s, err := d.Seen("year=2024"); err != nil || s.Unknown != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if s, err := catalog.Describe(path); err != nil || s.Rows != 1 {
+		t.Errorf("without the record: %+v, %v", s, err)
+	}
+}
+
+func TestEvolveIsOrdered(t *testing.T) {
+	t.Parallel()
+	d := openDataset(t, t.TempDir(), hourly)
+	base := d.Schema()
+	grown := func(e string) *parquet.Schema {
+		dec := parquet.NewDecoder(base, parquet.Options{MaxDepth: 10, MaxColumns: 10})
+		if err := dec.Decode([]byte(e)); err != nil {
+			t.Fatal(err)
+		}
+		return dec.Schema()
+	}
+	if err := d.Evolve(base, grown(`{"a":1}`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Evolve(base, grown(`{"a":"x"}`)); !errors.Is(err, catalog.ErrStale) {
+		t.Errorf("a schema made from an old one: %v", err)
+	}
+	if d.Schema().Version != 1 {
+		t.Errorf("version %d", d.Schema().Version)
+	}
+}
+
+func TestOpenTwice(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	a, b := openDataset(t, path, hourly), openDataset(t, path, hourly)
+	if a != b {
+		t.Error("two openers in one process do not share the dataset")
+	}
+	if _, err := catalog.Open(path, catalog.Options{Layout: catalog.Layout{catalog.Year}}); fault.Of(err) != fault.Setup {
+		t.Errorf("another layout: %v", err)
+	}
+	if err := catalog.Check(path, catalog.Layout{catalog.Year}); fault.Of(err) != fault.Setup {
+		t.Errorf("check of another layout: %v", err)
+	}
+	if err := catalog.Check(filepath.Join(path, "none", "yet"), hourly.Layout); err != nil {
+		t.Errorf("check of a path that is not there: %v", err)
+	}
+	file := filepath.Join(path, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{file, filepath.Join(file, "below")} {
+		if _, err := catalog.Open(p, hourly); fault.Of(err) != fault.Setup {
+			t.Errorf("open %s: %v", p, err)
+		}
+	}
+}
+
+// TestMain is also the child that holds a lock; see TestTwoProcesses.
+func TestMain(m *testing.M) {
+	if path := os.Getenv("WEIR_TEST_HOLD"); path != "" {
+		if _, err := catalog.Open(path, hourly); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println("open")
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the parent goes
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestTwoProcesses(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(self)
+	c.Env = append(os.Environ(), "WEIR_TEST_HOLD="+path)
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := make([]byte, 4)
+	if _, err := io.ReadFull(out, said); err != nil || string(said) != "open" {
+		t.Fatalf("the child says %q, %v", said, err)
+	}
+	if _, err := catalog.Open(path, hourly); fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("a second process: %v", err)
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // killed
+	openDataset(t, path, hourly)
+}
+
+func TestOpenCleansUp(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d := openDataset(t, path, hourly)
+	commit(t, d, filled(t, d, "year=2024", "one", `{"a":1}`))
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(path, "_weir", "staging", "x.tmp")
+	orphan := filepath.Join(path, "_weir", "files", "year=2024", "gone.rec")
+	for _, p := range []string{left, orphan} {
+		if err := os.WriteFile(p, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	past := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(orphan, past, past); err != nil {
+		t.Fatal(err)
+	}
+	d = openDataset(t, path, hourly)
+	if _, err := d.Seen("year=2024"); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{left, orphan} {
+		if _, err := os.Stat(p); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", p, err)
+		}
+	}
+}
+
+func TestPrint(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	path := filepath.Join(root, "lessons")
+	d := openDataset(t, path, hourly)
+	commit(t, d, filled(t, d, "year=2024/month=04/day=07/hour=18", "one", `{"a":1,"o":{"l":[{"k":1}]}}`, `{"a":"x"}`))
+	commit(t, d, filled(t, d, "year=2024/month=04/day=07/hour=19", "two", `{"a":1.5}`))
+	var b bytes.Buffer
+	if err := catalog.List(&b, root, false); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(b.String(), path, "PATH")), "\n")
+	if len(lines) != 4 {
+		t.Fatalf("%d lines:\n%s", len(lines), b.String())
+	}
+	for i, want := range []string{"DATASET PARTITION FILES ROWS SIZE FIRST EVENT LAST EVENT", "PATH year=2024/month=04/day=07/hour=18 1 2 ",
+		"PATH year=2024/month=04/day=07/hour=19 1 1 ", "PATH (all 2) 2 3 "} {
+		if got := strings.Join(strings.Fields(lines[i]), " "); !strings.HasPrefix(got, want) {
+			t.Errorf("line %d is %q, want %q", i, got, want)
+		}
+	}
+	b.Reset()
+	if err := catalog.List(&b, root, true); err != nil {
+		t.Fatal(err)
+	}
+	var all []catalog.Summary
+	if err := json.Unmarshal(b.Bytes(), &all); err != nil || len(all) != 1 || all[0].Rows != 3 || len(all[0].Partitions) != 2 || all[0].Bytes == 0 {
+		t.Errorf("%v: %+v", err, all)
+	}
+	b.Reset()
+	if err := catalog.Schema(&b, path, false); err != nil {
+		t.Fatal(err)
+	}
+	want := "COLUMN TYPE VALUES OF\na int64 \"a\"\no object \"o\"\no.l list of object \"o.l\"\no.l[].k int64 \"o.l[].k\"\n" +
+		"a__json json \"a\" of other types\na__double double \"a\" that are other numbers\n"
+	var got strings.Builder
+	for line := range strings.Lines(b.String()) {
+		got.WriteString(strings.Join(strings.Fields(line), " ") + "\n")
+	}
+	if diff := cmp.Diff(want, got.String()); diff != "" {
+		t.Errorf("schema (-want +got):\n%s", diff)
+	}
+	b.Reset()
+	if err := catalog.Head(&b, path, 2); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff("{\"a\":1,\"o\":{\"l\":[{\"k\":1}]}}\n{\"a\":\"x\"}\n", b.String()); diff != "" {
+		t.Errorf("head (-want +got):\n%s", diff)
+	}
+	for _, err := range []error{catalog.List(&b, filepath.Join(root, "none"), false), catalog.List(&b, t.TempDir(), false),
+		catalog.Schema(&b, root, false), catalog.Head(&b, root, 1)} {
+		if fault.Of(err) != fault.Setup {
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
+// TestBuckets: two times have one bucket only if they have one folder.
+func TestBuckets(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		l := catalog.Layout(catalog.Units()[:rapid.IntRange(0, 4).Draw(rt, "levels")])
+		at := func(name string) time.Time { return time.Unix(rapid.Int64Range(-5e10, 2e11).Draw(rt, name), 0) }
+		a := at("a")
+		b := a.Add(time.Duration(rapid.Int64Range(0, 7200).Draw(rt, "later")) * time.Second)
+		if l.Bucket(a) == l.Bucket(b) && l.Partition(a) != l.Partition(b) {
+			rt.Fatalf("%v and %v are in bucket %d, but in %s and %s", a, b, l.Bucket(a), l.Partition(a), l.Partition(b))
+		}
+	})
+}

@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weirdata/weir/internal/catalog"
+	"github.com/weirdata/weir/internal/produce"
+)
+
+func lakeCommand(s Streams) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "lake",
+		Short: "Look into a lake: its datasets, their columns and rows",
+		Args:  unknownCommand,
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.SuggestionsMinimumDistance = 2
+	asJSON := false
+	ls := &cobra.Command{
+		Use: "ls [DIRECTORY]", Short: "List the datasets in a directory: partitions, files, rows, bytes",
+		Args: atMost(1, "at most one directory"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			root := "."
+			if len(args) == 1 {
+				root = args[0]
+			}
+			return catalog.List(s.Out, root, asJSON)
+		},
+	}
+	ls.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	schema := &cobra.Command{
+		Use: "schema DATASET", Short: "Print the columns of a dataset and the JSON keys they come from",
+		Args: exactly(1, "the directory of one dataset"),
+		RunE: func(_ *cobra.Command, args []string) error { return catalog.Schema(s.Out, args[0], asJSON) },
+	}
+	schema.Flags().BoolVar(&asJSON, "json", false, "print the newest version of the schema as JSON")
+	rows := 10
+	head := &cobra.Command{
+		Use: "head DATASET", Short: "Print the first rows of a dataset as JSON, one a line",
+		Args: exactly(1, "the directory of one dataset"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if rows < 1 {
+				return usagef("-n must be at least 1, not %d", rows)
+			}
+			return catalog.Head(s.Out, args[0], rows)
+		},
+	}
+	head.Flags().IntVarP(&rows, "rows", "n", rows, "number of rows")
+	c.AddCommand(ls, schema, head)
+	return c
+}
+
+func produceCommand(s Streams) *cobra.Command {
+	var o produce.Options
+	start := ""
+	c := &cobra.Command{
+		Use:   "produce",
+		Short: "Make lesson events, to try pipelines with",
+		Long: `Make events of lessons and payments as JSON, one a line, on standard output: event_uuid,
+event_name and created_at, and what belongs to the event. The same seed makes the same
+events. Progress is shown on standard error while that is a terminal.`,
+		Example: "  weir produce --rate 300 --count 100000 | weir run examples/lessons",
+		Args:    exactly(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if o.Rate < 0 || o.Count < 0 {
+				return usagef("--rate and --count must not be negative")
+			}
+			if start != "" {
+				at, err := time.Parse(time.RFC3339, start)
+				if err != nil {
+					return usagef("--start must be a time such as 2026-11-20T10:00:00Z: %w", err)
+				}
+				o.Start = at
+			}
+			if terminal(s.Err) {
+				o.Progress = func(p produce.Progress) {
+					end := ""
+					if p.Done {
+						end = "\n"
+					}
+					fmt.Fprintf(s.Err, "\r\x1b[K%s%s", p.Line(), end)
+				}
+			}
+			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			if err := produce.Run(ctx, s.Out, o); err != nil && !errors.Is(err, context.Canceled) {
+				return fmt.Errorf("produce: %w", err)
+			}
+			return nil
+		},
+	}
+	c.Flags().Float64Var(&o.Rate, "rate", 0, "events in a second; 0 means as many as are taken")
+	c.Flags().Int64Var(&o.Count, "count", 0, "number of events; 0 means until it is stopped")
+	c.Flags().Uint64Var(&o.Seed, "seed", 1, "decides what is in the events")
+	c.Flags().StringVar(&start, "start", "", "time of the first event, as RFC 3339; default: each event has the time at which it is made")
+	return c
+}

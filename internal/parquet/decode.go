@@ -1,0 +1,388 @@
+package parquet
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"unicode/utf8"
+
+	"github.com/weirdata/weir/internal/fault"
+)
+
+// op is what a token holds.
+type op uint8
+
+const (
+	opSkip op = iota // a value that a later one of the same key replaced
+	opNull           // an element of a list
+	opWord           // bits: a bool, number or time
+	opText           // text: a string, or JSON
+	opObject
+	opList
+)
+
+// token is one value of the object that was decoded last; an object or a list is followed
+// by what it holds, up to end.
+type token struct {
+	op    op
+	field *Field
+	end   int32
+	bits  uint64
+	text  []byte
+}
+
+// Decoder reads JSON objects. It is for one goroutine.
+type Decoder struct {
+	options Options
+	base    *Schema
+	tree    *tree
+	changed bool
+	was     bool // changed, before the last Decode
+
+	data    []byte
+	pos     int
+	depth   int
+	objects uint64
+	tokens  []token
+	taps    []int32
+	undo    []change
+	arena   []byte // strings without their escapes
+}
+
+// change is how to take back one change of the tree.
+type change struct {
+	f         *Field
+	created   bool
+	kind      Kind
+	open, big bool
+}
+
+// NewDecoder returns a decoder that begins with the schema s.
+func NewDecoder(s *Schema, o Options) *Decoder {
+	return &Decoder{options: o, base: s, tree: s.grow(o), taps: make([]int32, len(o.Taps))}
+}
+
+// Schema is the schema with all that was learnt. While nothing was, it is the one that the
+// decoder was made with; otherwise its version is one higher.
+func (d *Decoder) Schema() *Schema {
+	if !d.changed {
+		return d.base
+	}
+	return d.tree.schema(d.base.Version + 1)
+}
+
+// Changed reports whether the decoder has learnt a column.
+func (d *Decoder) Changed() bool { return d.changed }
+
+// Decode reads one object; [Rows.Append] takes it from here. The tokens refer to data. An
+// error is a fault.Invalid, and nothing of data is kept.
+func (d *Decoder) Decode(data []byte) error {
+	d.data, d.pos, d.depth, d.was = data, 0, 0, d.changed
+	d.tokens, d.undo, d.arena = d.tokens[:0], d.undo[:0], d.arena[:0]
+	for i := range d.taps {
+		d.taps[i] = -1
+	}
+	if err := d.document(); err != nil {
+		d.Forget()
+		return fault.Describe(fault.Invalid, fmt.Errorf("read JSON at byte %d: %w", d.pos, err),
+			fault.Detail{Type: "api", Code: "InvalidJSON", Safe: err.Error()})
+	}
+	if len(d.undo) > 0 {
+		d.changed = true
+	}
+	return nil
+}
+
+// Forget takes back what the last Decode learnt: its object will not be appended.
+func (d *Decoder) Forget() {
+	d.rollback(0)
+	d.tokens = d.tokens[:0]
+	d.changed = d.was
+}
+
+// Value is the value of a tapped field.
+type Value struct {
+	Kind Kind // Unknown when the object has none, or null; JSON for what fits no column
+	Text []byte
+	Int  int64
+	Real float64
+	// Fits is set when the value is in the field's own column, not in a variant.
+	Fits bool
+}
+
+// Tap is the value of the i-th tapped field in the object that was decoded last. Its text is
+// valid until the next Decode.
+func (d *Decoder) Tap(i int) Value {
+	at := d.taps[i]
+	if at < 0 || int(at) >= len(d.tokens) {
+		return Value{}
+	}
+	t := &d.tokens[at]
+	v := Value{Kind: t.field.Kind, Text: t.text, Fits: t.field.Variant == Main}
+	switch t.op {
+	case opWord:
+		v.Int, v.Real = int64(t.bits), math.Float64frombits(t.bits)
+		if v.Kind == Double {
+			v.Int = int64(v.Real)
+		}
+	case opSkip, opNull:
+		return Value{}
+	}
+	return v
+}
+
+var (
+	errNotObject = errors.New("the event is not a JSON object")
+	errUTF8      = errors.New("the event is not UTF-8")
+	errTruncated = errors.New("the text ends within a value")
+	errTrailing  = errors.New("there is more after the object")
+	errSyntax    = errors.New("the text is not JSON")
+	errNumber    = errors.New("a number is malformed")
+	errEscape    = errors.New("a string has a malformed escape")
+	errControl   = errors.New("a string holds a control character")
+	errKey       = errors.New("a key holds half of a surrogate pair")
+)
+
+func (d *Decoder) document() error {
+	if !utf8.Valid(d.data) {
+		return errUTF8
+	}
+	if d.space() != '{' {
+		return errNotObject
+	}
+	if err := d.object(d.tree.root); err != nil {
+		return err
+	}
+	if d.space() != 0 || d.pos < len(d.data) {
+		return errTrailing
+	}
+	return nil
+}
+
+// space skips white space and returns the byte after it, or 0 at the end.
+func (d *Decoder) space() byte {
+	for d.pos < len(d.data) {
+		switch c := d.data[d.pos]; c {
+		case ' ', '\n', '\r', '\t':
+			d.pos++
+		default:
+			return c
+		}
+	}
+	return 0
+}
+
+func (d *Decoder) enter() error {
+	if d.depth++; d.depth > d.options.MaxDepth {
+		return fmt.Errorf("objects and arrays nest deeper than %d", d.options.MaxDepth)
+	}
+	return nil
+}
+
+// object reads the members of an object of the group f into tokens.
+func (d *Decoder) object(f *Field) error {
+	if err := d.enter(); err != nil {
+		return err
+	}
+	defer func() { d.depth-- }()
+	d.objects++
+	me := d.objects
+	d.pos++ // {
+	if d.space() == '}' {
+		d.pos++
+		return nil
+	}
+	var before *Field
+	for {
+		if d.space() != '"' {
+			return d.unexpected()
+		}
+		key, err := d.memberKey()
+		if err != nil {
+			return err
+		}
+		if d.space() != ':' {
+			return d.unexpected()
+		}
+		d.pos++
+		kid, err := d.value(f, before, key, me)
+		if err != nil {
+			return err
+		}
+		if kid != nil {
+			before = kid
+		}
+		switch d.space() {
+		case ',':
+			d.pos++
+		case '}':
+			d.pos++
+			return nil
+		default:
+			return d.unexpected()
+		}
+	}
+}
+
+func (d *Decoder) unexpected() error {
+	if d.pos >= len(d.data) {
+		return errTruncated
+	}
+	return errSyntax
+}
+
+// memberKey reads a key; the result is valid until the next one is read.
+func (d *Decoder) memberKey() ([]byte, error) {
+	text, raw, err := d.text()
+	if err != nil {
+		return nil, err
+	}
+	if raw != nil {
+		return nil, errKey
+	}
+	return text, nil
+}
+
+// value reads the value of one member of the group f.
+func (d *Decoder) value(f, before *Field, key []byte, me uint64) (*Field, error) {
+	kid := d.find(f, before, key)
+	if d.space() == 'n' {
+		if kid != nil && kid.seen == me {
+			d.tokens[kid.at].op = opSkip
+			if kid.tap > 0 {
+				d.taps[kid.tap-1] = -1
+			}
+		}
+		return kid, d.literal("null")
+	}
+	if kid == nil {
+		var err error
+		if kid, err = d.create(f, string(key)); err != nil {
+			return nil, err
+		}
+	} else if kid.seen == me {
+		d.tokens[kid.at].op = opSkip // the last of several wins
+	}
+	if before != nil {
+		before.next = kid
+	}
+	kid.seen, kid.at = me, int32(len(d.tokens))
+	if kid.tap > 0 {
+		d.taps[kid.tap-1] = kid.at
+	}
+	start, mark, tokens := d.pos, len(d.undo), len(d.tokens)
+	fits, err := d.fit(kid)
+	if err != nil || fits {
+		return kid, err
+	}
+	d.rollback(mark)
+	d.tokens = d.tokens[:tokens]
+	d.pos = start
+	variant, err := d.variant(kid, AsJSON)
+	if err != nil {
+		return nil, err
+	}
+	return kid, d.raw(variant)
+}
+
+// find is the field of f with the key: most often the one that followed the field before
+// the last time.
+func (d *Decoder) find(f, before *Field, key []byte) *Field {
+	var guess *Field
+	if before != nil {
+		guess = before.next
+	} else if len(f.Fields) > 0 {
+		guess = f.Fields[0]
+	}
+	if guess != nil && guess.Variant == Main && guess.Key == string(key) {
+		return guess
+	}
+	return f.index[string(key)]
+}
+
+// raw reads a value as its JSON text.
+func (d *Decoder) raw(f *Field) error {
+	start := d.pos
+	if err := d.skip(); err != nil {
+		return err
+	}
+	d.push(token{op: opText, field: f, text: d.data[start:d.pos]})
+	return nil
+}
+
+func (d *Decoder) push(t token) {
+	t.end = int32(len(d.tokens) + 1)
+	d.tokens = append(d.tokens, t)
+}
+
+// decide reports whether f holds values of kind k; a field without a kind does from now on.
+func (d *Decoder) decide(f *Field, k Kind) bool {
+	if f.Kind == Unknown {
+		d.set(f, k)
+	}
+	return f.Kind == k
+}
+
+func (d *Decoder) set(f *Field, k Kind) {
+	d.note(f)
+	f.Kind, f.open = k, true
+}
+
+func (d *Decoder) note(f *Field) {
+	d.undo = append(d.undo, change{f: f, kind: f.Kind, open: f.open, big: f.big})
+}
+
+func (d *Decoder) room() error {
+	if d.tree.count >= d.options.MaxColumns {
+		return fmt.Errorf("the event would need more than %d columns; declare an object whose keys vary as type json", d.options.MaxColumns)
+	}
+	return nil
+}
+
+func (d *Decoder) create(parent *Field, key string) (*Field, error) {
+	if err := d.room(); err != nil {
+		return nil, err
+	}
+	f := &Field{Key: key, Name: nameFor(parent, key)}
+	d.tree.attach(parent, f, d.options)
+	d.undo = append(d.undo, change{f: f, created: true})
+	if k, ok := d.options.Types[f.path]; ok {
+		f.Kind = k
+	}
+	return f, nil
+}
+
+// variant is the variant of f, made when it is not there.
+func (d *Decoder) variant(f *Field, v Variant) (*Field, error) {
+	have, kind := f.json, JSON
+	if v == AsDouble {
+		have, kind = f.double, Double
+	}
+	if have != nil {
+		return have, nil
+	}
+	if err := d.room(); err != nil {
+		return nil, err
+	}
+	x := &Field{Key: f.Key, Name: nameFor(f.parent, f.Name+"__"+string(v)), Kind: kind, Variant: v}
+	d.tree.attach(f.parent, x, d.options)
+	d.undo = append(d.undo, change{f: x, created: true})
+	return x, nil
+}
+
+// rollback takes back all changes from the given one on.
+func (d *Decoder) rollback(mark int) {
+	for i := len(d.undo) - 1; i >= mark; i-- {
+		u := d.undo[i]
+		switch {
+		case !u.created:
+			u.f.Kind, u.f.open, u.f.big = u.kind, u.open, u.big
+		case u.f.parent.Elem == u.f:
+			u.f.parent.Elem = nil
+			d.tree.count--
+		default:
+			d.tree.detach(u.f)
+		}
+	}
+	d.undo = d.undo[:mark]
+}

@@ -1,0 +1,288 @@
+package parquet
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	pq "github.com/parquet-go/parquet-go"
+)
+
+// Reader reads a file that [Rows.Write] wrote, as the JSON it was made of. What differs:
+// white space, the order of keys, how numbers and strings are spelt, and fields that were
+// null, which are not there.
+type Reader struct {
+	Schema   *Schema
+	Metadata map[string]string
+	file     *os.File
+	parquet  *pq.File
+	top      []*node
+	leaves   []*node
+	groups   []pq.RowGroup
+	rows     pq.Rows
+	buffer   []pq.Row
+	row, end int
+}
+
+// node is a field as the reader walks it.
+type node struct {
+	field  *Field
+	key    []byte // as JSON, with its colon
+	def    int    // definition level at which the field is there
+	rep    int    // of a list: the level of its elements
+	kids   []*node
+	leaf   *node      // the first leaf below, or the node itself
+	values []pq.Value // of the row that is read; leaves only
+}
+
+// Open opens the file at path. A Parquet file that somebody else wrote is refused.
+func Open(path string) (*Reader, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := read(f)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read %s: %w", path, err), f.Close())
+	}
+	return r, nil
+}
+
+func read(f *os.File) (r *Reader, err error) {
+	defer func() { // the library panics on some files that are none
+		if p := recover(); p != nil {
+			err = fmt.Errorf("not a Parquet file: %v", p)
+		}
+	}()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	file, err := pq.OpenFile(f, info.Size(), pq.SkipBloomFilters(true), pq.SkipPageIndex(true))
+	if err != nil {
+		return nil, err
+	}
+	text, ok := file.Lookup(SchemaKey)
+	if !ok {
+		return nil, errors.New("the file holds no schema of weir: somebody else wrote it; read it with another tool")
+	}
+	schema, err := Parse([]byte(text))
+	if err != nil {
+		return nil, err
+	}
+	r = &Reader{Schema: schema, Metadata: map[string]string{}, file: f, parquet: file, groups: file.RowGroups(), buffer: make([]pq.Row, 64)}
+	for _, kv := range file.Metadata().KeyValueMetadata {
+		if kv.Key != SchemaKey {
+			r.Metadata[kv.Key] = kv.Value
+		}
+	}
+	r.top = r.nodes(schema.Fields, 0, 0)
+	if have := len(file.Schema().Columns()); have != max(len(r.leaves), 1) {
+		return nil, fmt.Errorf("the file has %d columns, its schema %d", have, len(r.leaves))
+	}
+	return r, nil
+}
+
+func (r *Reader) nodes(fields []*Field, def, lists int) []*node {
+	var out []*node
+	for _, f := range columnsOf(fields) {
+		n := r.node(f, def, lists)
+		n.key = append(appendString(nil, f.Key), ':')
+		out = append(out, n)
+	}
+	return out
+}
+
+func (r *Reader) node(f *Field, def, lists int) *node {
+	n := &node{field: f, def: def + 1}
+	switch f.Kind {
+	case Object:
+		n.kids = r.nodes(f.Fields, n.def, lists)
+		n.leaf = n.kids[0].leaf
+	case List:
+		n.rep = lists + 1
+		n.kids = []*node{r.node(f.Elem, n.def+1, lists+1)}
+		n.leaf = n.kids[0].leaf
+	default:
+		n.leaf = n
+		r.leaves = append(r.leaves, n)
+	}
+	return n
+}
+
+// NumRows is the number of rows of the file.
+func (r *Reader) NumRows() int64 { return r.parquet.NumRows() }
+
+// Close closes the file.
+func (r *Reader) Close() error {
+	var err error
+	if r.rows != nil {
+		err = r.rows.Close()
+		r.rows = nil
+	}
+	return errors.Join(err, r.file.Close())
+}
+
+// Next appends the next row as JSON to dst. It returns io.EOF after the last.
+func (r *Reader) Next(dst []byte) (_ []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("read %s: the file is damaged: %v", r.file.Name(), p)
+		}
+	}()
+	for r.row >= r.end {
+		if err := r.fill(); err != nil {
+			return dst, err
+		}
+	}
+	row := r.buffer[r.row]
+	r.row++
+	if len(r.leaves) == 0 { // the column that stands for none
+		return append(dst, "{}"...), nil
+	}
+	for i := 0; i < len(row); {
+		k := i + 1
+		for k < len(row) && row[k].Column() == row[i].Column() {
+			k++
+		}
+		r.leaves[row[i].Column()].values = row[i:k]
+		i = k
+	}
+	return members(dst, r.top), nil
+}
+
+// fill reads more rows into the buffer.
+func (r *Reader) fill() error {
+	if r.rows == nil {
+		if len(r.groups) == 0 {
+			return io.EOF
+		}
+		r.rows, r.groups = r.groups[0].Rows(), r.groups[1:]
+	}
+	n, err := r.rows.ReadRows(r.buffer)
+	r.row, r.end = 0, n
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	if err != io.EOF {
+		return fmt.Errorf("read %s: %w", r.file.Name(), err)
+	}
+	err = r.rows.Close()
+	r.rows = nil
+	return err
+}
+
+func members(dst []byte, nodes []*node) []byte {
+	dst = append(dst, '{')
+	some := false
+	for _, n := range nodes {
+		if !n.there() {
+			n.pass()
+			continue
+		}
+		if some {
+			dst = append(dst, ',')
+		}
+		some = true
+		dst = append(dst, n.key...)
+		dst = n.value(dst)
+	}
+	return append(dst, '}')
+}
+
+// there reports whether n has a value at its place.
+func (n *node) there() bool { return n.leaf.values[0].DefinitionLevel() >= n.def }
+
+// pass goes on to the next place of every leaf below n.
+func (n *node) pass() {
+	if len(n.kids) == 0 {
+		n.values = n.values[1:]
+		return
+	}
+	for _, k := range n.kids {
+		k.pass()
+	}
+}
+
+func (n *node) value(dst []byte) []byte {
+	switch n.field.Kind {
+	case Object:
+		return members(dst, n.kids)
+	case List:
+		return n.list(dst)
+	}
+	v := n.values[0]
+	n.values = n.values[1:]
+	switch n.field.Kind {
+	case Bool:
+		return strconv.AppendBool(dst, v.Boolean())
+	case Int:
+		return strconv.AppendInt(dst, v.Int64(), 10)
+	case Double:
+		return appendDouble(dst, v.Double())
+	case String:
+		return appendString(dst, string(v.ByteArray()))
+	case JSON:
+		return append(dst, v.ByteArray()...)
+	case Timestamp:
+		return appendString(dst, time.UnixMicro(v.Int64()).UTC().Format(time.RFC3339Nano))
+	}
+	return strconv.AppendInt(dst, v.Int64()/unitOf(n.field.Kind), 10)
+}
+
+func (n *node) list(dst []byte) []byte {
+	elem := n.kids[0]
+	if elem.leaf.values[0].DefinitionLevel() < n.def+1 {
+		n.pass()
+		return append(dst, "[]"...)
+	}
+	dst = append(dst, '[')
+	for {
+		if elem.there() {
+			dst = elem.value(dst)
+		} else {
+			dst = append(dst, "null"...)
+			elem.pass()
+		}
+		if rest := elem.leaf.values; len(rest) == 0 || rest[0].RepetitionLevel() < n.rep {
+			return append(dst, ']')
+		}
+		dst = append(dst, ',')
+	}
+}
+
+func appendDouble(dst []byte, x float64) []byte {
+	format, digits := byte('f'), -1
+	switch a := math.Abs(x); {
+	case a != 0 && (a < 1e-6 || a >= 1e21):
+		format = 'e'
+	case a > exact:
+		digits = 0 // all of them: readers that take it for a whole number see the same one
+	}
+	return strconv.AppendFloat(dst, x, format, digits, 64)
+}
+
+// appendString appends s as a JSON string.
+func appendString(dst []byte, s string) []byte {
+	plain := utf8.ValidString(s)
+	for i := 0; plain && i < len(s); i++ {
+		plain = s[i] >= ' ' && s[i] != '"' && s[i] != '\\' && s[i] < utf8.RuneSelf
+	}
+	if plain {
+		return append(append(append(dst, '"'), s...), '"')
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // a string has a JSON form
+	}
+	return append(dst, text...)
+}

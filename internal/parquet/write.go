@@ -1,0 +1,313 @@
+package parquet
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/parquet-go/parquet-go/deprecated"
+	"github.com/parquet-go/parquet-go/encoding/rle"
+	"github.com/parquet-go/parquet-go/encoding/thrift"
+	"github.com/parquet-go/parquet-go/format"
+)
+
+const magic = "PAR1"
+
+// SchemaKey is the key of a file's metadata that holds its [Schema] as JSON.
+const SchemaKey = "weir.schema"
+
+// encoders are zstd encoders, which are costly to make.
+var encoders = sync.Pool{New: func() any {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return e
+}}
+
+// Write writes a file of the rows, with a column for every field of s, which must be the
+// schema of the decoder the rows came from or a later one. metadata is added to the file's.
+func (r *Rows) Write(w io.Writer, s *Schema, metadata map[string]string) error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("write the schema: %w", err)
+	}
+	f := &fileWriter{w: w, rows: r.n, zstd: encoders.Get().(*zstd.Encoder)}
+	defer encoders.Put(f.zstd)
+	f.write([]byte(magic))
+	f.meta = format.FileMetaData{
+		Version: 1, NumRows: int64(r.n), CreatedBy: "weir",
+		KeyValueMetadata: thrift.Slice[format.KeyValue]{{Key: SchemaKey, Value: string(text)}},
+	}
+	for k, v := range metadata {
+		f.meta.KeyValueMetadata = append(f.meta.KeyValueMetadata, format.KeyValue{Key: k, Value: v})
+	}
+	fields := s.Fields
+	if len(columnsOf(fields)) == 0 { // events without any field: readers want a column to count
+		fields = []*Field{{Name: "_", Kind: Bool}}
+	}
+	f.element("weir", nil, len(columnsOf(fields)))
+	f.fields(fields, chain{{c: r.root, kind: Object}}, nil)
+	return f.finish()
+}
+
+// columnsOf are the fields that have a column.
+func columnsOf(fields []*Field) []*Field {
+	out := make([]*Field, 0, len(fields))
+	for _, f := range fields {
+		if f.Kind != Unknown {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// fileWriter writes one file of one row group. The first error of the output stays.
+type fileWriter struct {
+	w      io.Writer
+	rows   int
+	at     int64
+	err    error
+	meta   format.FileMetaData
+	chunks thrift.Slice[format.ColumnChunk]
+	total  int64 // bytes of the row group before compression
+	zstd   *zstd.Encoder
+	page   []byte // scratch
+	packed []byte // scratch
+	levels levels
+}
+
+// chain is the way from the top to a leaf: what levels are made of.
+type chain []link
+
+type link struct {
+	c    *column // nil when no row has anything of it
+	kind Kind
+}
+
+func (f *fileWriter) write(p []byte) {
+	if f.err != nil {
+		return
+	}
+	n, err := f.w.Write(p)
+	f.at += int64(n)
+	f.err = err
+}
+
+// fields writes the columns of a group and their part of the schema.
+func (f *fileWriter) fields(fields []*Field, up chain, path []string) {
+	for _, x := range columnsOf(fields) {
+		f.field(x, x.Name, up, append(path[:len(path):len(path)], x.Name))
+	}
+}
+
+func (f *fileWriter) field(x *Field, name string, up chain, path []string) {
+	var c *column
+	if parent := up[len(up)-1]; parent.c != nil {
+		if place := x.columnPlace(parent); place >= 0 && place < len(parent.c.kids) {
+			c = parent.c.kids[place]
+		}
+	}
+	way := append(up[:len(up):len(up)], link{c, x.Kind})
+	switch x.Kind {
+	case Object:
+		f.element(name, x, len(columnsOf(x.Fields)))
+		f.fields(x.Fields, way, path)
+	case List:
+		f.element(name, x, 1)
+		f.meta.Schema = append(f.meta.Schema, format.SchemaElement{
+			Name: "list", RepetitionType: thrift.New(format.Repeated), NumChildren: thrift.New(int32(1))})
+		f.field(x.Elem, "element", way, append(path[:len(path):len(path)], "list", "element"))
+	default:
+		f.element(name, x, 0)
+		if f.err == nil {
+			f.leaf(x, way, path)
+		}
+	}
+}
+
+// columnPlace is the place of x among the columns of its parent. The schema that is written
+// and the one that the rows were decoded with are different trees: the name joins them.
+func (x *Field) columnPlace(parent link) int {
+	if parent.kind == List {
+		return 0
+	}
+	for i, k := range parent.c.kids {
+		if k != nil && k.field.Name == x.Name {
+			return i
+		}
+	}
+	return -1
+}
+
+// element adds one node to the file's schema; a nil field is the top.
+func (f *fileWriter) element(name string, x *Field, kids int) {
+	e := format.SchemaElement{Name: name}
+	if x != nil {
+		e.RepetitionType = thrift.New(format.Optional)
+	}
+	if x == nil || kids > 0 {
+		e.NumChildren = thrift.New(int32(kids))
+	}
+	if x != nil {
+		annotate(&e, x.Kind)
+	}
+	f.meta.Schema = append(f.meta.Schema, e)
+}
+
+func annotate(e *format.SchemaElement, k Kind) {
+	switch k {
+	case Bool:
+		e.Type = thrift.New(format.Boolean)
+	case Int:
+		e.Type = thrift.New(format.Int64)
+	case Double:
+		e.Type = thrift.New(format.Double)
+	case String:
+		e.Type, e.ConvertedType = thrift.New(format.ByteArray), thrift.New(deprecated.UTF8)
+		e.LogicalType.Value = &format.StringType{}
+	case JSON:
+		e.Type, e.ConvertedType = thrift.New(format.ByteArray), thrift.New(deprecated.Json)
+		e.LogicalType.Value = &format.JsonType{}
+	case Timestamp, TimestampS, TimestampMs, TimestampUs:
+		e.Type, e.ConvertedType = thrift.New(format.Int64), thrift.New(deprecated.TimestampMicros)
+		e.LogicalType.Value = &format.TimestampType{IsAdjustedToUTC: true, Unit: format.TimeUnit{Value: &format.MicroSeconds{}}}
+	case List:
+		e.ConvertedType = thrift.New(deprecated.List)
+		e.LogicalType.Value = &format.ListType{}
+	}
+}
+
+// physical is the type of the values of kind k in a file.
+func physical(k Kind) format.Type {
+	switch k {
+	case Bool:
+		return format.Boolean
+	case Double:
+		return format.Double
+	case String, JSON:
+		return format.ByteArray
+	}
+	return format.Int64
+}
+
+func (f *fileWriter) finish() error {
+	f.meta.ColumnOrders = make([]format.ColumnOrder, len(f.chunks))
+	size := int64(0)
+	for i := range f.chunks {
+		f.meta.ColumnOrders[i].Value = &format.TypeDefinedOrder{}
+		size += f.chunks[i].MetaData.TotalCompressedSize
+	}
+	f.meta.RowGroups = thrift.Slice[format.RowGroup]{{
+		Columns: f.chunks, NumRows: int64(f.rows), TotalByteSize: f.total, TotalCompressedSize: size, FileOffset: int64(len(magic)),
+	}}
+	footer, err := thrift.Marshal(new(thrift.CompactProtocol), &f.meta)
+	if err != nil {
+		return fmt.Errorf("write the footer: %w", err)
+	}
+	f.write(footer)
+	f.write(append(binary.LittleEndian.AppendUint32(nil, uint32(len(footer))), magic...))
+	return f.err
+}
+
+// pageBytes is about how many bytes of values a page holds.
+const pageBytes = 1 << 20
+
+// leaf writes the pages of one column.
+func (f *fileWriter) leaf(x *Field, way chain, path []string) {
+	c := way[len(way)-1].c
+	if c == nil {
+		c = &column{field: x, kind: x.Kind}
+	}
+	if c.kind == Int && x.Kind == Double { // widened after its last value
+		c.widenTo(Double)
+	}
+	l := &f.levels
+	l.of(way, f.rows)
+	v := newValues(x.Kind, c)
+	chunk := format.ColumnMetaData{
+		Type: physical(x.Kind), PathInSchema: path, Codec: format.Zstd, NumValues: int64(len(l.def)),
+		Encoding: thrift.Slice[format.Encoding]{format.RLE, v.encoding}, Statistics: v.statistics(int64(len(l.def) - v.n)),
+	}
+	start := f.at
+	if v.encoding == format.RLEDictionary {
+		chunk.Encoding = append(chunk.Encoding, format.Plain)
+		chunk.DictionaryPageOffset = f.at
+		f.page = v.dictionary(f.page[:0])
+		f.put(&chunk, &format.PageHeader{Type: format.DictionaryPage, DictionaryPageHeader: thrift.New(format.DictionaryPageHeader{
+			NumValues: int32(len(v.distinct)), Encoding: format.Plain})})
+	}
+	chunk.DataPageOffset = f.at
+	for first, value := 0, 0; ; {
+		last, values := l.cut(first, v.perPage())
+		f.data(&chunk, l, first, last, v, value, value+values)
+		if value += values; last >= len(l.def) {
+			break
+		}
+		first = last
+	}
+	chunk.TotalCompressedSize = f.at - start
+	f.total += chunk.TotalUncompressedSize
+	f.chunks = append(f.chunks, format.ColumnChunk{MetaData: chunk})
+}
+
+// data writes one data page: the levels from first to last, the values from a to b.
+func (f *fileWriter) data(chunk *format.ColumnMetaData, l *levels, first, last int, v *values, a, b int) {
+	page := f.page[:0]
+	if l.maxRep > 0 {
+		page = f.runs(page, l.rep[first:last], l.maxRep)
+	}
+	page = f.runs(page, l.def[first:last], l.maxDef)
+	page, err := v.encode(page, a, b)
+	if err != nil && f.err == nil {
+		f.err = fmt.Errorf("encode column %v: %w", chunk.PathInSchema, err)
+	}
+	f.page = page
+	f.put(chunk, &format.PageHeader{Type: format.DataPage, DataPageHeader: thrift.New(format.DataPageHeader{
+		NumValues: int32(last - first), Encoding: v.encoding, DefinitionLevelEncoding: format.RLE, RepetitionLevelEncoding: format.RLE,
+		Statistics: format.Statistics{NullCount: int64(last - first - (b - a))},
+	})})
+}
+
+// runs appends levels, with their length before them.
+func (f *fileWriter) runs(page []byte, l []uint8, highest uint8) []byte {
+	e := rle.Encoding{BitWidth: bitWidth(int(highest))}
+	at := len(page)
+	packed, err := e.EncodeLevels(f.packed[:0], l)
+	f.packed = packed
+	if err != nil && f.err == nil {
+		f.err = fmt.Errorf("encode levels: %w", err)
+	}
+	page = append(append(page, 0, 0, 0, 0), packed...)
+	binary.LittleEndian.PutUint32(page[at:], uint32(len(packed)))
+	return page
+}
+
+// put compresses and writes the page in f.page.
+func (f *fileWriter) put(chunk *format.ColumnMetaData, h *format.PageHeader) {
+	if len(f.page) > math.MaxInt32 && f.err == nil {
+		f.err = fmt.Errorf("a page of column %v has %d bytes, more than a file can hold", chunk.PathInSchema, len(f.page))
+	}
+	f.packed = f.zstd.EncodeAll(f.page, f.packed[:0])
+	h.UncompressedPageSize, h.CompressedPageSize = int32(len(f.page)), int32(len(f.packed))
+	header, err := thrift.Marshal(new(thrift.CompactProtocol), h)
+	if err != nil && f.err == nil {
+		f.err = fmt.Errorf("write a page header: %w", err)
+	}
+	chunk.TotalUncompressedSize += int64(len(header) + len(f.page))
+	f.write(header)
+	f.write(f.packed)
+}
+
+// bitWidth is how many bits numbers up to highest need.
+func bitWidth(highest int) int {
+	n := 0
+	for ; highest > 0; highest >>= 1 {
+		n++
+	}
+	return n
+}

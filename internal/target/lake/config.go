@@ -1,0 +1,215 @@
+package lake
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weirdata/weir/internal/catalog"
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/parquet"
+)
+
+// Config is the HCL of the lake target.
+type Config struct {
+	// Path is the folder of the dataset; it is made when it is not there. A relative path
+	// means from the folder of the config file.
+	Path string `hcl:"path"`
+
+	// TimeField is the field that holds the time of an event, as keys with dots between
+	// ("payload.created_at"). Without it, the default, an event's time is when it was read.
+	TimeField string `hcl:"time_field,optional"`
+	// TimeFormat is how the time is written: "rfc3339" (default), or as seconds,
+	// milliseconds, microseconds or nanoseconds since 1970: "epoch_s", "epoch_ms",
+	// "epoch_us", "epoch_ns". A time in another form makes the event invalid.
+	TimeFormat string `hcl:"time_format,optional"`
+	// MissingTime is what happens to an event whose time field is absent or null: "invalid"
+	// (default) sends it to the failure target, "read_time" uses the time it was read.
+	MissingTime string `hcl:"missing_time,optional"`
+	// PartitionBy is the levels of folders, by the time of the event in UTC: the first one,
+	// two, three or, the default, all of ["year", "month", "day", "hour"]; an empty list
+	// puts all files into one folder. It cannot change once the dataset exists.
+	PartitionBy []string `hcl:"partition_by,optional"`
+
+	// DedupField is a field with a unique id of the event ("event_uuid"). An event whose id,
+	// a string or a whole number, is in its partition already is not written again, however
+	// the source groups what it delivers again. Without it, the default, only a file that is
+	// delivered again as a whole is recognised, by the ids that the source gives.
+	DedupField string `hcl:"dedup_field,optional"`
+	// DedupMaxIDs is the most ids kept in memory, at about 40 bytes each; 2000000 by default.
+	// In a partition with more, only the events of the newest files are recognised.
+	DedupMaxIDs int `hcl:"dedup_max_ids,optional"`
+
+	// Types declares the types of columns that inference would give another one, by the
+	// field's keys with dots between: "bool", "int64", "double", "string", "json" (any value,
+	// as text; right for objects whose keys vary), "timestamp" (from RFC 3339 text),
+	// "timestamp_s", "timestamp_ms" or "timestamp_us" (from numbers), the last four kept to
+	// the microsecond. Only columns that the dataset does not have yet.
+	Types map[string]string `hcl:"types,optional"`
+
+	// BufferMaxEvents is the most events in one write, which becomes one file for each
+	// partition it touches; 5000 by default, half of what a pipeline holds in flight by
+	// default. A larger one makes larger files and needs in_flight.messages of the pipeline
+	// to be at least twice as much: what is in flight bounds what can be buffered, and a
+	// buffer that cannot fill is written when it is buffer_max_age_seconds old.
+	BufferMaxEvents int `hcl:"buffer_max_events,optional"`
+	// BufferMaxBytes is the most payload bytes in one write; 16777216 (16 MiB) by default,
+	// 1073741824 at most. in_flight.bytes should be at least twice as much. Memory in use is
+	// about three times as much.
+	BufferMaxBytes int `hcl:"buffer_max_bytes,optional"`
+	// BufferMaxAgeSeconds is the longest time, in seconds, that an event waits for the buffer
+	// to fill; 60 by default. The source is told that an event is done after it is written.
+	BufferMaxAgeSeconds int `hcl:"buffer_max_age_seconds,optional"`
+	// MaxMessageBytes is the largest payload in bytes; 1048576 (1 MiB) by default.
+	MaxMessageBytes int `hcl:"max_message_bytes,optional"`
+	// MaxConcurrentBatches is the most writes in progress at once; 2 by default. With
+	// dedup_field they take turns.
+	MaxConcurrentBatches int `hcl:"max_concurrent_batches,optional"`
+
+	// MaxFileBytes is the most payload bytes that become one file, before columns and
+	// compression, which leave about an eighth; 536870912 (512 MiB) by default.
+	MaxFileBytes int `hcl:"max_file_bytes,optional"`
+	// MaxOpenPartitions is the most partitions that are filled at once; when one write has
+	// events of more, their files are closed early. 256 by default.
+	MaxOpenPartitions int `hcl:"max_open_partitions,optional"`
+	// MaxDepth is how deep objects and arrays may nest in an event, which counts as 1; a
+	// deeper event is invalid. 16 by default.
+	MaxDepth int `hcl:"max_depth,optional"`
+	// MaxColumns is the most columns of the dataset, groups included; an event that would
+	// need more is invalid. 1000 by default.
+	MaxColumns int `hcl:"max_columns,optional"`
+}
+
+// Entry is the lake target.
+var Entry = connector.Of(connector.Spec[Config, connector.Target]{
+	Name:      "lake",
+	Summary:   "Lands JSON events as Parquet files in folders by time, each event once.",
+	Stability: connector.Experimental,
+	Default: func() Config {
+		return Config{
+			TimeFormat: "rfc3339", MissingTime: "invalid", PartitionBy: []string{"year", "month", "day", "hour"},
+			DedupMaxIDs: 2_000_000, BufferMaxEvents: 5000, BufferMaxBytes: 16 << 20, BufferMaxAgeSeconds: 60,
+			MaxMessageBytes: 1 << 20, MaxConcurrentBatches: 2, MaxFileBytes: 512 << 20, MaxOpenPartitions: 256, MaxDepth: 16, MaxColumns: 1000,
+		}
+	},
+	New: func(_ context.Context, d connector.Deps, c Config) (connector.Target, error) { return New(d, c) },
+})
+
+// Limits of the settings.
+const (
+	mostBytes   = 1 << 30
+	mostDepth   = 500
+	mostColumns = 100_000
+)
+
+// Validate implements connector.Validator.
+func (c Config) Validate() []connector.Problem {
+	var ps []connector.Problem
+	refuse := func(field, fix, format string, args ...any) {
+		ps = append(ps, connector.Problem{Field: field, What: fmt.Sprintf(format, args...), Fix: fix})
+	}
+	if c.Path == "" {
+		refuse("path", "name the folder of the dataset", "path must not be empty")
+	}
+	oneOf := func(field, value string, allowed ...string) {
+		if !slices.Contains(allowed, value) {
+			refuse(field, "use one of "+strings.Join(allowed, ", "), "%s must not be %q", field, value)
+		}
+	}
+	oneOf("time_format", c.TimeFormat, "rfc3339", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns")
+	oneOf("missing_time", c.MissingTime, "invalid", "read_time")
+	units := catalog.Units()
+	for i, u := range c.PartitionBy {
+		if i >= len(units) || string(units[i]) != u {
+			refuse("partition_by", `use the first levels of ["year", "month", "day", "hour"], in that order`, "partition_by has %q in place %d", u, i+1)
+			break
+		}
+	}
+	for _, name := range sortedKeys(c.Types) {
+		kind, ok := parquet.ParseKind(c.Types[name])
+		if !ok {
+			refuse("types", "use one of "+strings.Join(parquet.Declarable(), ", "), "types gives %q the type %q", name, c.Types[name])
+		}
+		for field, path := range map[string]string{"time_field": c.TimeField, "dedup_field": c.DedupField} {
+			if path != "" && kind == parquet.JSON && (path == name || strings.HasPrefix(path, name+".")) {
+				refuse(field, "declare another type, or none", "%s is in %q, which types makes text that is not looked into", field, name)
+			}
+		}
+	}
+	if c.TimeField != "" && c.TimeField == c.DedupField {
+		refuse("dedup_field", "name a field with an id that no other event has", "dedup_field and time_field are both %q", c.DedupField)
+	}
+	if kind := c.Types[c.DedupField]; c.DedupField != "" && kind != "" && kind != "string" && kind != "int64" {
+		refuse("dedup_field", "use string or int64", "dedup_field is a column of type %s by types", kind)
+	}
+	between := func(field string, v, most int) {
+		if v < 1 || v > most {
+			refuse(field, "leave it out to use the default", "%s must be from 1 to %d, not %d", field, most, v)
+		}
+	}
+	between("dedup_max_ids", c.DedupMaxIDs, mostBytes)
+	between("buffer_max_events", c.BufferMaxEvents, mostBytes)
+	between("buffer_max_bytes", c.BufferMaxBytes, mostBytes)
+	between("buffer_max_age_seconds", c.BufferMaxAgeSeconds, 24*3600)
+	between("max_message_bytes", c.MaxMessageBytes, mostBytes)
+	between("max_concurrent_batches", c.MaxConcurrentBatches, 1000)
+	between("max_file_bytes", c.MaxFileBytes, mostBytes)
+	between("max_open_partitions", c.MaxOpenPartitions, 100_000)
+	between("max_depth", c.MaxDepth, mostDepth)
+	between("max_columns", c.MaxColumns, mostColumns)
+	if c.MaxMessageBytes > c.BufferMaxBytes {
+		refuse("max_message_bytes", "lower max_message_bytes or raise buffer_max_bytes",
+			"max_message_bytes (%d) must not be greater than buffer_max_bytes (%d)", c.MaxMessageBytes, c.BufferMaxBytes)
+	}
+	return ps
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func (c Config) layout() catalog.Layout {
+	l := make(catalog.Layout, len(c.PartitionBy))
+	for i, u := range c.PartitionBy {
+		l[i] = catalog.Unit(u)
+	}
+	return l
+}
+
+// The taps of the decoder.
+const (
+	tapTime = iota
+	tapID
+)
+
+func (c Config) decoding() parquet.Options {
+	o := parquet.Options{MaxDepth: c.MaxDepth, MaxColumns: c.MaxColumns, Types: map[string]parquet.Kind{}, Taps: []string{c.TimeField, c.DedupField}}
+	for name, kind := range c.Types {
+		o.Types[name], _ = parquet.ParseKind(kind)
+	}
+	o.Reserved = append(o.Reserved, c.PartitionBy...)
+	return o
+}
+
+func (c Config) limits() connector.Limits {
+	return connector.Limits{
+		MaxBatchMessages: c.BufferMaxEvents, MaxBatchBytes: c.BufferMaxBytes, MaxMessageBytes: c.MaxMessageBytes,
+		MaxConcurrentBatches: c.MaxConcurrentBatches, FlushPeriod: time.Duration(c.BufferMaxAgeSeconds) * time.Second,
+	}
+}
+
+// resolve is the dataset's folder: a relative path means from dir.
+func (c Config) resolve(dir string) string {
+	if filepath.IsAbs(c.Path) {
+		return c.Path
+	}
+	return filepath.Join(dir, c.Path)
+}

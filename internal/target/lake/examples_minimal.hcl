@@ -1,0 +1,5 @@
+target {
+  use "lake" {
+    path = "lake/events"
+  }
+}

@@ -1,0 +1,176 @@
+// Package lake lands JSON events in a dataset of Parquet files: packages parquet and
+// catalog say what the files and folders are.
+//
+// # A write is a commit
+//
+// The engine groups messages to buffers by count, bytes and age (the limits of this
+// target), and one buffer is one Write. It becomes one file for each partition it has
+// events of; Write returns after all of them are committed, so a message is acknowledged
+// only once it is in a file that survives power loss. What is in flight in a pipeline
+// bounds how much can be buffered: a buffer larger than in_flight never fills and is
+// written by its age, while nothing more is read. Half of in_flight is right: one buffer
+// fills while the one before is written.
+//
+// # Every event once
+//
+// A source delivers again what was written but not acknowledged. Two things keep that from
+// being there twice:
+//
+//   - The name of a file is the hash of the messages in it: of the source's id of each and its
+//     payload, in order. A file that is delivered again as a whole has the name it had, and
+//     is not written again. Messages without an id of the source cannot be told from new
+//     ones that look the same, and so their files have random names.
+//   - With dedup_field, an event whose id is in a committed file of its partition, or earlier
+//     in the buffer, is not written. Equal ids have equal times in a well-made event, and so
+//     one partition. This holds for any grouping of what is delivered again.
+//
+// Only ids that are in their column count: an id that is null, absent or of another type
+// than the column makes an event that is never taken for another one.
+//
+// # Order of things in a Write
+//
+//	decode ──▶ drop what is there already ──▶ new version of the schema, if any ──▶ files
+//
+// When another writer changes the schema first, the events are decoded again. A file that
+// cannot be committed fails its own events, not those of other partitions.
+package lake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+
+	"github.com/weirdata/weir/internal/catalog"
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/parquet"
+)
+
+// Attributes of log entries.
+const (
+	keyPath    = "path"
+	keyColumns = "columns"
+	keyFiles   = "files"
+)
+
+// Target writes to one dataset.
+type Target struct {
+	config  Config
+	path    string
+	layout  catalog.Layout
+	options parquet.Options
+	clock   clock
+	log     *slog.Logger
+	step    func(string) // of the dataset's commits; for tests
+	slots   chan struct{}
+
+	mu      sync.RWMutex
+	dataset *catalog.Dataset
+	warned  sync.Once
+}
+
+var (
+	_ connector.Limiter = (*Target)(nil)
+	_ connector.Checker = (*Target)(nil)
+)
+
+// New returns a target that is not opened.
+func New(d connector.Deps, c Config) (*Target, error) {
+	log := d.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Target{
+		config: c, path: c.resolve(d.Dir), layout: c.layout(), options: c.decoding(), log: log,
+		clock: clock{field: c.TimeField, format: c.TimeFormat, fallback: c.MissingTime == "read_time"},
+		slots: make(chan struct{}, runtime.GOMAXPROCS(0)),
+	}, nil
+}
+
+// Limits implements connector.Limiter.
+func (t *Target) Limits() connector.Limits { return t.config.limits() }
+
+// Check implements connector.Checker.
+func (t *Target) Check(context.Context) error { return catalog.Check(t.path, t.layout) }
+
+// Open implements connector.Target.
+func (t *Target) Open(context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.dataset != nil {
+		return nil
+	}
+	d, err := catalog.Open(t.path, catalog.Options{Layout: t.layout, MaxIDs: t.config.DedupMaxIDs, Step: t.step})
+	if err != nil {
+		return err
+	}
+	if err := t.declared(d.Schema().Fields, ""); err != nil {
+		return errors.Join(fault.New(fault.Setup, err), d.Close())
+	}
+	t.dataset = d
+	return nil
+}
+
+// declared finds a column whose type is another than the one declared for it.
+func (t *Target) declared(fields []*parquet.Field, above string) error {
+	for _, f := range fields {
+		if f.Variant != parquet.Main {
+			continue
+		}
+		path := above + f.Key
+		if want, ok := t.options.Types[path]; ok && f.Kind != want && f.Kind != parquet.Unknown {
+			return fmt.Errorf("open the dataset %s: types declares %s as %s, but its column is %s already, and types never change; remove it from types, or begin a dataset in another path",
+				t.path, path, want, f.Kind)
+		}
+		if err := t.declared(f.Fields, path+"."); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close implements connector.Target.
+func (t *Target) Close(context.Context) error {
+	t.mu.Lock() // waits for writes in progress
+	defer t.mu.Unlock()
+	if t.dataset == nil {
+		return nil
+	}
+	err := t.dataset.Close()
+	t.dataset = nil
+	return err
+}
+
+// Write implements connector.Target.
+func (t *Target) Write(ctx context.Context, b event.Batch) error {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.dataset == nil {
+		return fault.New(fault.Fatal, fmt.Errorf("write to the dataset %s: it is not open", t.path))
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	if t.config.DedupField != "" {
+		done, err := t.dataset.Exclusive(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
+	w := &write{t: t, dataset: t.dataset, batch: b, failed: map[int]error{}}
+	for at := 0; at < len(b); {
+		at = w.round(ctx, at)
+		if t.config.DedupField != "" {
+			t.dataset.Trim()
+		}
+	}
+	if len(w.failed) > 0 {
+		return &connector.Partial{Failed: w.failed}
+	}
+	return nil
+}

@@ -1,0 +1,111 @@
+package lake
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/parquet"
+)
+
+// clock tells the time of events.
+type clock struct {
+	field, format string
+	fallback      bool // an event without a time has the time it was read
+}
+
+// of is the time of the event m, whose time field has the value v.
+func (c clock) of(m *event.Message, v parquet.Value) (time.Time, error) {
+	if c.field == "" {
+		return read(m), nil
+	}
+	if v.Kind == parquet.Unknown {
+		if c.fallback {
+			return read(m), nil
+		}
+		return time.Time{}, c.invalid(errors.New("the field is not there"))
+	}
+	t, err := c.parse(v)
+	if err == nil && (t.UTC().Year() < 1 || t.UTC().Year() > 9999) {
+		err = errors.New("the year has more than four digits")
+	}
+	if err != nil {
+		return time.Time{}, c.invalid(err)
+	}
+	return t, nil
+}
+
+func read(m *event.Message) time.Time {
+	if m.Times.Read.IsZero() {
+		return time.Now()
+	}
+	return m.Times.Read
+}
+
+func (c clock) invalid(err error) error {
+	return fault.Describe(fault.Invalid, fmt.Errorf("read the time of the event from %s as %s: %w", c.field, c.format, err),
+		fault.Detail{Type: "api", Code: "InvalidTime", Safe: fmt.Sprintf("no time in %s", c.field)})
+}
+
+func (c clock) parse(v parquet.Value) (time.Time, error) {
+	switch v.Kind {
+	case parquet.Timestamp, parquet.TimestampS, parquet.TimestampMs, parquet.TimestampUs:
+		return time.UnixMicro(v.Int), nil
+	case parquet.Int:
+		return c.epoch(v.Int, 0)
+	case parquet.Double:
+		whole, part := math.Modf(v.Real)
+		if math.Abs(whole) > math.MaxInt64/2 {
+			return time.Time{}, errRange
+		}
+		return c.epoch(int64(whole), part)
+	case parquet.String:
+		return c.text(v.Text)
+	case parquet.JSON: // of another type than the column
+		if bytes.HasPrefix(v.Text, []byte{'"'}) {
+			var s string
+			if err := json.Unmarshal(v.Text, &s); err != nil {
+				return time.Time{}, err
+			}
+			return c.text([]byte(s))
+		}
+		n, err := strconv.ParseInt(string(v.Text), 10, 64)
+		if err != nil {
+			return time.Time{}, errors.New("the value is neither text nor a whole number")
+		}
+		return c.epoch(n, 0)
+	}
+	return time.Time{}, fmt.Errorf("the value is of type %s", v.Kind)
+}
+
+var errRange = errors.New("the number is too large")
+
+func (c clock) text(s []byte) (time.Time, error) {
+	if c.format != "rfc3339" {
+		return time.Time{}, errors.New("the value is text; set time_format if it is an RFC 3339 time")
+	}
+	t, err := time.Parse(time.RFC3339Nano, string(s))
+	if err != nil {
+		return time.Time{}, errors.New("the text is not an RFC 3339 time")
+	}
+	return t, nil
+}
+
+// epoch is n units and a part of one after 1970.
+func (c clock) epoch(n int64, part float64) (time.Time, error) {
+	perSecond := map[string]int64{"epoch_s": 1, "epoch_ms": 1e3, "epoch_us": 1e6, "epoch_ns": 1e9}[c.format]
+	if perSecond == 0 {
+		return time.Time{}, errors.New("the value is a number; set time_format to its unit")
+	}
+	if n/perSecond > 1<<40 || n/perSecond < -(1<<40) {
+		return time.Time{}, errRange
+	}
+	unit := int64(time.Second) / perSecond
+	return time.Unix(n/perSecond, n%perSecond*unit+int64(part*float64(unit))), nil
+}

@@ -1,0 +1,299 @@
+package lake
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/weirdata/weir/internal/catalog"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/parquet"
+)
+
+// write is one Write under way.
+type write struct {
+	t       *Target
+	dataset *catalog.Dataset
+	batch   event.Batch
+	failed  map[int]error
+}
+
+// part is the rows of one file.
+type part struct {
+	partition   string
+	rows        *parquet.Rows
+	messages    []int // whose fate is that of the file: its rows, and repetitions of them
+	row         []int // the messages that are its rows
+	ids         []catalog.ID
+	first, last time.Time
+}
+
+// round is the files that are filled together.
+type round struct {
+	open    map[string]*part // by partition
+	all     []*part
+	pending map[rowID]*part // rows with an id
+	buckets map[int64]string
+	seen    map[string]*catalog.Seen
+}
+
+type rowID struct {
+	partition string
+	id        catalog.ID
+}
+
+// round writes the messages from start on, as many as the limit of open partitions allows,
+// and returns the index of the first one after them.
+func (w *write) round(ctx context.Context, start int) int {
+	for {
+		schema := w.dataset.Schema()
+		d := parquet.NewDecoder(schema, w.t.options)
+		r := &round{open: map[string]*part{}, pending: map[rowID]*part{}, buckets: map[int64]string{}, seen: map[string]*catalog.Seen{}}
+		end := w.decode(ctx, d, r, start)
+		next := d.Schema()
+		if d.Changed() && len(r.all) > 0 {
+			err := w.dataset.Evolve(schema, next)
+			if errors.Is(err, catalog.ErrStale) {
+				for i := start; i < end; i++ {
+					delete(w.failed, i)
+				}
+				continue
+			}
+			if err != nil {
+				for _, p := range r.all {
+					w.fail(p, err)
+				}
+				return end
+			}
+			w.announce(schema, next)
+		}
+		w.commit(ctx, r, next)
+		return end
+	}
+}
+
+// decode puts messages into parts until one needs a partition too many.
+func (w *write) decode(ctx context.Context, d *parquet.Decoder, r *round, start int) int {
+	for i := start; i < len(w.batch); i++ {
+		if i%1024 == 0 && ctx.Err() != nil {
+			for ; i < len(w.batch); i++ {
+				w.failed[i] = context.Cause(ctx)
+			}
+			return i
+		}
+		m := w.batch[i]
+		if err := d.Decode(m.Data); err != nil {
+			w.failed[i] = err
+			continue
+		}
+		at, err := w.t.clock.of(m, d.Tap(tapTime))
+		if err != nil {
+			d.Forget()
+			w.failed[i] = err
+			continue
+		}
+		partition := r.partition(w.t.layout, at)
+		id, known := idOf(d.Tap(tapID), w.t.config.DedupField != "")
+		if known {
+			there, err := w.there(r, partition, id, i)
+			if there || err != nil {
+				d.Forget()
+				if err != nil {
+					w.failed[i] = err
+				}
+				continue
+			}
+		}
+		p := r.open[partition]
+		if p == nil {
+			if len(r.open) >= w.t.config.MaxOpenPartitions {
+				d.Forget()
+				return i
+			}
+			p = &part{partition: partition, rows: parquet.NewRows(), first: at, last: at}
+			r.open[partition] = p
+			r.all = append(r.all, p)
+		}
+		p.add(d, i, at)
+		if known {
+			p.ids = append(p.ids, id)
+			r.pending[rowID{partition, id}] = p
+		}
+		if p.rows.Bytes() >= w.t.config.MaxFileBytes {
+			delete(r.open, partition)
+		}
+	}
+	return len(w.batch)
+}
+
+func (r *round) partition(l catalog.Layout, at time.Time) string {
+	bucket := l.Bucket(at)
+	name, ok := r.buckets[bucket]
+	if !ok {
+		name = l.Partition(at)
+		r.buckets[bucket] = name
+	}
+	return name
+}
+
+func (p *part) add(d *parquet.Decoder, i int, at time.Time) {
+	p.rows.Append(d)
+	p.messages = append(p.messages, i)
+	p.row = append(p.row, i)
+	if at.Before(p.first) {
+		p.first = at
+	}
+	if at.After(p.last) {
+		p.last = at
+	}
+}
+
+// idOf is the fingerprint of an event's id, if it has one that counts.
+func idOf(v parquet.Value, wanted bool) (catalog.ID, bool) {
+	if !wanted || !v.Fits {
+		return catalog.ID{}, false
+	}
+	switch v.Kind {
+	case parquet.String:
+		return catalog.Fingerprint('s', v.Text), true
+	case parquet.Int:
+		var buf [20]byte
+		return catalog.Fingerprint('n', strconv.AppendInt(buf[:0], v.Int, 10)), true
+	}
+	return catalog.ID{}, false
+}
+
+// there reports whether the event with the id is in the partition already, or will be with
+// an earlier message: then message i shares that one's fate.
+func (w *write) there(r *round, partition string, id catalog.ID, i int) (bool, error) {
+	if p := r.pending[rowID{partition, id}]; p != nil {
+		p.messages = append(p.messages, i)
+		return true, nil
+	}
+	s := r.seen[partition]
+	if s == nil {
+		var err error
+		if s, err = w.dataset.Seen(partition); err != nil {
+			return false, err
+		}
+		r.seen[partition] = s
+		if s.Partial || s.Unknown > 0 {
+			w.t.warned.Do(func() {
+				w.t.log.Warn("events of some files are not recognised when they come again: the files were written without dedup_field, or have more ids than dedup_max_ids",
+					keyPath, partition, keyFiles, s.Unknown)
+			})
+		}
+	}
+	return s.Has(id), nil
+}
+
+// commit writes the files of a round, several at once.
+func (w *write) commit(ctx context.Context, r *round, schema *parquet.Schema) {
+	var wg sync.WaitGroup
+	errs := make([]error, len(r.all))
+	for i, p := range r.all {
+		select {
+		case w.t.slots <- struct{}{}:
+		case <-ctx.Done():
+			errs[i] = context.Cause(ctx)
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-w.t.slots }()
+			errs[i] = w.commitPart(ctx, p, schema)
+		})
+	}
+	wg.Wait()
+	for i, p := range r.all {
+		if errs[i] != nil {
+			w.fail(p, errs[i])
+			continue
+		}
+		if s := r.seen[p.partition]; s != nil {
+			s.Add(p.ids)
+		}
+	}
+}
+
+func (w *write) commitPart(ctx context.Context, p *part, schema *parquet.Schema) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	_, err := w.dataset.Commit(catalog.File{
+		Partition: p.partition, Name: w.name(p), IDs: p.ids,
+		Record: catalog.Record{Rows: int64(p.rows.Len()), Events: int64(p.rows.Bytes()), Schema: schema.Version,
+			First: p.first.UTC(), Last: p.last.UTC(), At: time.Now().UTC()},
+		Write: func(out io.Writer) error { return p.rows.Write(out, schema, nil) },
+	})
+	return err
+}
+
+func (w *write) fail(p *part, err error) {
+	for _, i := range p.messages {
+		w.failed[i] = err
+	}
+}
+
+// name is the name of the file of p: see the package comment.
+func (w *write) name(p *part) string {
+	type identity struct {
+		id   string
+		data uint64
+	}
+	all := make([]identity, len(p.row))
+	for k, i := range p.row {
+		m := w.batch[i]
+		if m.Meta.ID == "" {
+			return "events-" + rand.Text()
+		}
+		all[k] = identity{m.Meta.ID, xxhash.Sum64(m.Data)}
+	}
+	slices.SortFunc(all, func(a, b identity) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.data, b.data)) })
+	h := sha256.New()
+	var buf []byte
+	for _, x := range all {
+		buf = append(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(buf[:0], uint64(len(x.id))), x.data), x.id...)
+		h.Write(buf)
+	}
+	return "events-" + hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// announce logs columns that are there for values that fit no other: somebody may want to
+// declare a type in the next dataset.
+func (w *write) announce(before, after *parquet.Schema) {
+	old := variants(before.Fields, "", nil)
+	var added []string
+	for _, name := range variants(after.Fields, "", nil) {
+		if !slices.Contains(old, name) {
+			added = append(added, name)
+		}
+	}
+	if len(added) > 0 {
+		w.t.log.Warn("values of another type than their column go to columns of their own", keyPath, w.t.path, keyColumns, added)
+	}
+}
+
+func variants(fields []*parquet.Field, above string, out []string) []string {
+	for _, f := range fields {
+		if f.Variant != parquet.Main {
+			out = append(out, above+f.Name)
+		}
+		end := f
+		for end.Elem != nil {
+			end = end.Elem
+		}
+		out = variants(end.Fields, above+f.Name+".", out)
+	}
+	return out
+}
