@@ -4,16 +4,22 @@ package all
 
 import (
 	"github.com/weirdata/weir/internal/connector"
+	filesource "github.com/weirdata/weir/internal/source/file"
+	gatewaysource "github.com/weirdata/weir/internal/source/gateway"
 	httpsource "github.com/weirdata/weir/internal/source/http"
 	queuesource "github.com/weirdata/weir/internal/source/queue"
 	"github.com/weirdata/weir/internal/source/stdin"
 	embeddedstore "github.com/weirdata/weir/internal/store/embedded"
 	postgresstore "github.com/weirdata/weir/internal/store/postgres"
+	filetarget "github.com/weirdata/weir/internal/target/file"
 	httptarget "github.com/weirdata/weir/internal/target/http"
 	queuetarget "github.com/weirdata/weir/internal/target/queue"
+	"github.com/weirdata/weir/internal/target/lake"
 	"github.com/weirdata/weir/internal/target/silent"
 	"github.com/weirdata/weir/internal/target/stdout"
+	"github.com/weirdata/weir/internal/target/webhook"
 	"github.com/weirdata/weir/internal/transform/base64"
+	"github.com/weirdata/weir/internal/transform/fanout"
 	"github.com/weirdata/weir/internal/transform/gtmss"
 	"github.com/weirdata/weir/internal/transform/jq"
 	"github.com/weirdata/weir/internal/transform/js"
@@ -26,7 +32,9 @@ func Connectors() connector.Set {
 	return connector.Set{
 		Sources: []connector.Entry[connector.Source]{
 			stdin.Entry,
+			filesource.Entry,
 			httpsource.Entry,
+			gatewaysource.Entry,
 			queuesource.Entry,
 		},
 		Transforms: []connector.Entry[connector.Transform]{
@@ -42,11 +50,15 @@ func Connectors() connector.Set {
 			spenriched.FilterUnstruct,
 			spenriched.SetPk,
 			gtmss.Entry,
+			fanout.Entry,
 		},
 		Targets: []connector.Entry[connector.Target]{
 			stdout.Entry,
+			filetarget.Entry,
 			httptarget.Entry,
+			webhook.Entry,
 			queuetarget.Entry,
+			lake.Entry,
 			silent.Entry,
 		},
 		Stores: []connector.Entry[connector.StoreOpener]{

@@ -1,0 +1,130 @@
+package gateway
+
+import (
+	"net/http"
+	"strconv"
+)
+
+// Answer is what a request is answered with. Answers are shared: never change one.
+type Answer struct {
+	Code int
+	// Type is the content type.
+	Type string
+	Body []byte
+	// Allow names the methods of a path, for code 405.
+	Allow string
+	// Retry asks the client to send the request again.
+	Retry bool
+}
+
+const (
+	plainText = "text/plain; charset=utf-8"
+	jsonText  = "application/json; charset=utf-8"
+)
+
+// refusal is an answer of one line of text.
+func refusal(code int, text string) *Answer {
+	return &Answer{Code: code, Type: plainText, Body: []byte(text + "\n")}
+}
+
+func again(code int, text string) *Answer {
+	a := refusal(code, text)
+	a.Retry = true
+	return a
+}
+
+// The answers to requests that carry events.
+var (
+	OK    = &Answer{Code: http.StatusOK, Type: plainText, Body: []byte("ok")}
+	Pixel = &Answer{Code: http.StatusOK, Type: "image/gif", Body: gif}
+
+	NilBody         = refusal(http.StatusBadRequest, "request body is nil")
+	InvalidMethod   = refusal(http.StatusBadRequest, "invalid http request method")
+	InvalidJSON     = refusal(http.StatusBadRequest, "invalid json")
+	EmptyBatch      = refusal(http.StatusBadRequest, "empty batch payload")
+	NoID            = refusal(http.StatusBadRequest, "request neither has anonymousId nor userId")
+	NotAnEvent      = refusal(http.StatusBadRequest, "event is not a valid rudder event")
+	NoWriteKey      = refusal(http.StatusUnauthorized, "failed to read writekey from header")
+	NoQueryKey      = refusal(http.StatusUnauthorized, "failed to read writekey from query params")
+	InvalidWriteKey = refusal(http.StatusUnauthorized, "invalid write key")
+	SourceDisabled  = refusal(http.StatusNotFound, "source is disabled")
+	TooLarge        = refusal(http.StatusRequestEntityTooLarge, "request size exceeds max limit")
+	TooMany         = refusal(http.StatusTooManyRequests, "max requests limit reached")
+	// UnreadBody is for a body that broke off or did not arrive in time.
+	UnreadBody = refusal(http.StatusInternalServerError, "failed to read body from request")
+	// BadEncoding is for a body that is not what its Content-Encoding says. RudderStack's
+	// text, with a code that tells SDKs not to send it again.
+	BadEncoding = refusal(http.StatusBadRequest, "failed to read body from request")
+	// Unavailable: nothing was accepted, or not everything was kept.
+	Unavailable = again(http.StatusServiceUnavailable, "service unavailable")
+	// Timeout: it is not known whether the events were kept.
+	Timeout  = refusal(http.StatusGatewayTimeout, "gateway timeout")
+	NotFound = refusal(http.StatusNotFound, "404 page not found")
+
+	onlyPost = &Answer{Code: http.StatusMethodNotAllowed, Type: plainText, Body: InvalidMethod.Body, Allow: "POST"}
+	onlyGet  = &Answer{Code: http.StatusMethodNotAllowed, Type: plainText, Body: InvalidMethod.Body, Allow: "GET, HEAD"}
+)
+
+// gif is one transparent pixel.
+var gif = []byte("GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00," +
+	"\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;")
+
+var (
+	noSniff    = []string{"nosniff"}
+	typePlain  = []string{plainText}
+	varyOrigin = []string{"Origin"}
+)
+
+// Write writes a. retryAfter, in seconds, goes with answers that ask to send again.
+func (a *Answer) Write(w http.ResponseWriter, retryAfter int) {
+	h := w.Header()
+	if a.Type == plainText {
+		h["Content-Type"] = typePlain // shared: net/http reads it only
+	} else {
+		h.Set("Content-Type", a.Type)
+	}
+	if a.Code >= 400 {
+		h["X-Content-Type-Options"] = noSniff
+	}
+	if a.Allow != "" {
+		h.Set("Allow", a.Allow)
+	}
+	if a.Retry && retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(retryAfter))
+	}
+	if a.Code != http.StatusOK {
+		w.WriteHeader(a.Code)
+	}
+	_, _ = w.Write(a.Body) // a client that has gone needs no answer
+}
+
+// corsMethods are the methods that pages of other origins may use.
+var corsMethods = map[string]bool{http.MethodGet: true, http.MethodPost: true, http.MethodHead: true, http.MethodOptions: true}
+
+// CORS sets the headers that let pages of any origin use the gateway, and answers
+// preflight requests, which it reports. Every origin, every header, and GET, POST and HEAD
+// are allowed; an answer may be kept for 900 seconds.
+func (g *Gateway) CORS(w http.ResponseWriter, r *http.Request) (preflight bool) {
+	origin := r.Header["Origin"]
+	h := w.Header()
+	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		h["Vary"] = []string{"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"}
+		if method := r.Header.Get("Access-Control-Request-Method"); len(origin) > 0 && corsMethods[method] {
+			h["Access-Control-Allow-Origin"] = origin[:1]
+			h.Set("Access-Control-Allow-Methods", method)
+			if asked := r.Header["Access-Control-Request-Headers"]; len(asked) > 0 && asked[0] != "" {
+				h["Access-Control-Allow-Headers"] = asked[:1]
+			}
+			h.Set("Access-Control-Allow-Credentials", "true")
+			h.Set("Access-Control-Max-Age", "900")
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return true
+	}
+	h["Vary"] = varyOrigin
+	if len(origin) > 0 && corsMethods[r.Method] {
+		h["Access-Control-Allow-Origin"] = origin[:1]
+		h.Set("Access-Control-Allow-Credentials", "true")
+	}
+	return false
+}

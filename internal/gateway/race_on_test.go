@@ -1,0 +1,6 @@
+//go:build race
+
+package gateway_test
+
+// raceDetector: pools forget what they hold at random.
+const raceDetector = true

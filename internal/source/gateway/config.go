@@ -1,0 +1,155 @@
+package gatewaysource
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/tlsconfig"
+)
+
+// Config is the source's HCL block.
+type Config struct {
+	// WorkspaceConfig is the path of the workspaceConfig.json with the sources and their
+	// write keys. A change of the file counts within five seconds.
+	WorkspaceConfig string `hcl:"workspace_config"`
+	// Address is the host and port to listen on; "0.0.0.0:8080" by default. Port 0 takes
+	// a free one.
+	Address string `hcl:"address,optional"`
+
+	// MaxBodyBytes is the largest request body, in bytes, before and after decompression;
+	// 4096000 (4000 KiB) by default. Larger ones are answered 413.
+	MaxBodyBytes int `hcl:"max_body_bytes,optional"`
+	// MaxRequestEvents is the most events one request may hold; 20000 by default. More are
+	// answered 413.
+	MaxRequestEvents int `hcl:"max_request_events,optional"`
+	// MaxBatchMessages is about how many events of waiting requests are handed to the
+	// pipeline together; a single request is never divided. 1000 by default.
+	MaxBatchMessages int `hcl:"max_batch_messages,optional"`
+	// MaxBatchBytes is about how many bytes of waiting requests are handed to the
+	// pipeline together; 8388608 (8 MiB) by default.
+	MaxBatchBytes int `hcl:"max_batch_bytes,optional"`
+	// MaxInFlightRequests is the most requests whose events are not settled yet; more
+	// are answered 503. 10000 by default.
+	MaxInFlightRequests int `hcl:"max_in_flight_requests,optional"`
+	// MaxInFlightBytes is the most bytes of request bodies and events held at once; more
+	// are answered 503. 268435456 (256 MiB) by default.
+	MaxInFlightBytes int `hcl:"max_in_flight_bytes,optional"`
+	// MaxConnections is the most connections open at once; more wait to be accepted.
+	// 20000 by default.
+	MaxConnections int `hcl:"max_connections,optional"`
+	// MaxHeaderBytes is the most bytes of a request's headers; 524288 (512 KiB) by default.
+	MaxHeaderBytes int `hcl:"max_header_bytes,optional"`
+
+	// ResponseTimeoutMillis is the longest time, in milliseconds, a request waits for its
+	// events to be settled before it is answered 504; 10000 by default. Its events may
+	// still be kept, and once more when the client repeats the request.
+	ResponseTimeoutMillis int `hcl:"response_timeout_millis,optional"`
+	// ReadTimeoutMillis is the longest time, in milliseconds, for a request to arrive;
+	// 60000 by default.
+	ReadTimeoutMillis int `hcl:"read_timeout_millis,optional"`
+	// IdleTimeoutMillis is how long, in milliseconds, a connection without requests stays
+	// open; 720000 by default.
+	IdleTimeoutMillis int `hcl:"idle_timeout_millis,optional"`
+	// RetryAfterSeconds is the Retry-After header, in seconds, of every 503; 1 by default.
+	RetryAfterSeconds int `hcl:"retry_after_seconds,optional"`
+
+	// RateLimitEvents is the most events a workspace may send in rate_limit_window_seconds;
+	// more are answered 429. 0, the default, sets no limit.
+	RateLimitEvents int `hcl:"rate_limit_events,optional"`
+	// RateLimitWindowSeconds is the time, in seconds, that rate_limit_events counts for;
+	// 60 by default.
+	RateLimitWindowSeconds int `hcl:"rate_limit_window_seconds,optional"`
+	// AllowEventsWithoutIDs accepts events with neither userId nor anonymousId; off by default.
+	AllowEventsWithoutIDs bool `hcl:"allow_events_without_ids,optional"`
+
+	// CertFile is the PEM file of the server's certificate; with key_file it turns TLS on.
+	CertFile string `hcl:"cert_file,optional"`
+	// KeyFile is the PEM file of the certificate's private key.
+	KeyFile string `hcl:"key_file,optional"`
+	// CAFile is a PEM file of authorities; clients must then present a certificate
+	// signed by one of them.
+	CAFile string `hcl:"ca_file,optional"`
+}
+
+func defaults() Config {
+	return Config{
+		Address:                "0.0.0.0:8080",
+		MaxBodyBytes:           4000 << 10,
+		MaxRequestEvents:       20000,
+		MaxBatchMessages:       1000,
+		MaxBatchBytes:          8 << 20,
+		MaxInFlightRequests:    10000,
+		MaxInFlightBytes:       256 << 20,
+		MaxConnections:         20000,
+		MaxHeaderBytes:         512 << 10,
+		ResponseTimeoutMillis:  10000,
+		ReadTimeoutMillis:      60000,
+		IdleTimeoutMillis:      720000,
+		RetryAfterSeconds:      1,
+		RateLimitWindowSeconds: 60,
+	}
+}
+
+// Validate names what could never work.
+func (c Config) Validate() []connector.Problem {
+	var ps []connector.Problem
+	refuse := func(field, what, fix string) {
+		ps = append(ps, connector.Problem{Field: field, What: what, Fix: fix})
+	}
+	if c.WorkspaceConfig == "" {
+		refuse("workspace_config", "workspace_config is empty", "write the path of the workspaceConfig.json")
+	}
+	if err := checkAddress(c.Address); err != nil {
+		refuse("address", fmt.Sprintf("address %q is not an address to listen on: %v", c.Address, err), "write host and port without a scheme, such as 0.0.0.0:8080")
+	}
+	for _, n := range []struct {
+		field string
+		value int
+	}{
+		{"max_body_bytes", c.MaxBodyBytes},
+		{"max_request_events", c.MaxRequestEvents},
+		{"max_batch_messages", c.MaxBatchMessages},
+		{"max_batch_bytes", c.MaxBatchBytes},
+		{"max_in_flight_requests", c.MaxInFlightRequests},
+		{"max_in_flight_bytes", c.MaxInFlightBytes},
+		{"max_connections", c.MaxConnections},
+		{"max_header_bytes", c.MaxHeaderBytes},
+		{"response_timeout_millis", c.ResponseTimeoutMillis},
+		{"read_timeout_millis", c.ReadTimeoutMillis},
+		{"idle_timeout_millis", c.IdleTimeoutMillis},
+		{"retry_after_seconds", c.RetryAfterSeconds},
+		{"rate_limit_window_seconds", c.RateLimitWindowSeconds},
+	} {
+		if n.value <= 0 {
+			refuse(n.field, fmt.Sprintf("%s must be at least 1, not %d", n.field, n.value), "leave it out to use the default")
+		}
+	}
+	if c.RateLimitEvents < 0 {
+		refuse("rate_limit_events", fmt.Sprintf("rate_limit_events must not be negative, and is %d", c.RateLimitEvents), "leave it out to set no limit")
+	}
+	if c.MaxBodyBytes > 0 && c.MaxInFlightBytes > 0 && c.MaxInFlightBytes/4 < c.MaxBodyBytes {
+		refuse("max_in_flight_bytes", fmt.Sprintf("max_in_flight_bytes (%d) must be at least four times max_body_bytes (%d): a body, its unpacked form and its events are held at once", c.MaxInFlightBytes, c.MaxBodyBytes), "raise max_in_flight_bytes or lower max_body_bytes")
+	}
+	ps = append(ps, tlsconfig.Settings{CertFile: c.CertFile, KeyFile: c.KeyFile}.Validate()...)
+	if c.CAFile != "" && c.CertFile == "" {
+		refuse("ca_file", "ca_file is set without cert_file and key_file", "client certificates need TLS: set cert_file and key_file")
+	}
+	return ps
+}
+
+func checkAddress(address string) error {
+	if strings.Contains(address, "://") {
+		return fmt.Errorf("it has a scheme")
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%q is not a port", port)
+	}
+	return nil
+}

@@ -1,0 +1,28 @@
+source {
+  use "gateway" {
+    workspace_config = "workspaceConfig.json"
+    address          = "0.0.0.0:8443"
+
+    max_body_bytes         = 2097152
+    max_request_events     = 5000
+    max_batch_messages     = 2000
+    max_batch_bytes        = 4194304
+    max_in_flight_requests = 5000
+    max_in_flight_bytes    = 134217728
+    max_connections        = 5000
+    max_header_bytes       = 65536
+
+    response_timeout_millis = 20000
+    read_timeout_millis     = 30000
+    idle_timeout_millis     = 60000
+    retry_after_seconds     = 5
+
+    rate_limit_events         = 100000
+    rate_limit_window_seconds = 30
+    allow_events_without_ids  = true
+
+    cert_file = "server.crt"
+    key_file  = "server.key"
+    ca_file   = "clients.crt"
+  }
+}

@@ -1,0 +1,5 @@
+source {
+  use "gateway" {
+    workspace_config = "workspaceConfig.json"
+  }
+}

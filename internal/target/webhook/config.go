@@ -1,0 +1,86 @@
+package webhook
+
+import (
+	"fmt"
+
+	"github.com/weirdata/weir/internal/connector"
+)
+
+// Config is the target's HCL block.
+type Config struct {
+	// WorkspaceConfig is the path of the workspaceConfig.json with the destinations; the
+	// same file as the gateway's. A change of the file counts within five seconds.
+	WorkspaceConfig string `hcl:"workspace_config"`
+	// MaxConcurrentRequests is the most requests in progress at once, over all
+	// destinations; 64 by default.
+	MaxConcurrentRequests int `hcl:"max_concurrent_requests,optional"`
+	// RequestTimeoutMillis is the longest time, in milliseconds, a request may take from
+	// connecting to the end of the answer; 10000 by default.
+	RequestTimeoutMillis int `hcl:"request_timeout_millis,optional"`
+	// UserAgent is the User-Agent header of every request; "RudderLabs" by default.
+	UserAgent string `hcl:"user_agent,optional"`
+	// Endpoints says which URLs an event may name for itself with "fullPath" and
+	// "appendPath": "any" (default, as RudderStack does), "same_host" as the destination's
+	// webhookUrl, or "none", which ignores both. Choose less than "any" when write keys are
+	// in the hands of strangers.
+	Endpoints string `hcl:"endpoints,optional"`
+	// BlockPrivateNetworks refuses to connect to loopback, private and link-local
+	// addresses; off by default.
+	BlockPrivateNetworks bool `hcl:"block_private_networks,optional"`
+	// ForceHTTP1 keeps to HTTP/1.1 over TLS; off by default.
+	ForceHTTP1 bool `hcl:"force_http1,optional"`
+	// Batching is how messages are handed to the target. Every message is a request of its
+	// own, whatever the batch.
+	Batching *connector.Batching `hcl:"batching,block"`
+}
+
+func defaults() Config {
+	return Config{
+		MaxConcurrentRequests: 64,
+		RequestTimeoutMillis:  10000,
+		UserAgent:             "RudderLabs",
+		Endpoints:             endpointsAny,
+		Batching: &connector.Batching{
+			MaxBatchMessages:     64,
+			MaxBatchBytes:        16 << 20,
+			MaxMessageBytes:      4 << 20,
+			MaxConcurrentBatches: 8,
+			FlushPeriodMillis:    100,
+		},
+	}
+}
+
+const (
+	endpointsAny  = "any"
+	endpointsHost = "same_host"
+	endpointsNone = "none"
+)
+
+// Validate names what could never work.
+func (c Config) Validate() []connector.Problem {
+	var ps []connector.Problem
+	refuse := func(field, what, fix string) {
+		ps = append(ps, connector.Problem{Field: field, What: what, Fix: fix})
+	}
+	if c.WorkspaceConfig == "" {
+		refuse("workspace_config", "workspace_config is empty", "write the path of the workspaceConfig.json")
+	}
+	if c.MaxConcurrentRequests <= 0 {
+		refuse("max_concurrent_requests", fmt.Sprintf("max_concurrent_requests must be at least 1, not %d", c.MaxConcurrentRequests), "leave it out to use the default of 64")
+	}
+	if c.RequestTimeoutMillis <= 0 {
+		refuse("request_timeout_millis", fmt.Sprintf("request_timeout_millis must be at least 1, not %d", c.RequestTimeoutMillis), "leave it out to use the default of 10000")
+	}
+	if !validHeader("User-Agent", c.UserAgent) {
+		refuse("user_agent", "user_agent is not a valid header value", "remove line breaks and control characters")
+	}
+	switch c.Endpoints {
+	case endpointsAny, endpointsHost, endpointsNone:
+	default:
+		refuse("endpoints", fmt.Sprintf("endpoints %q is not known", c.Endpoints), `use "any", "same_host" or "none"`)
+	}
+	if c.Batching != nil {
+		ps = append(ps, connector.Under("batching", c.Batching.Validate())...)
+	}
+	return ps
+}

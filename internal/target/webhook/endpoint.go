@@ -1,0 +1,215 @@
+package webhook
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"sort"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/workspace"
+)
+
+// endpoint is a webhook destination, ready to be called.
+type endpoint struct {
+	id     string
+	raw    string // webhookUrl
+	url    *url.URL
+	method string
+	header http.Header // shared by requests: never written
+	// foreign is header for hosts other than that of url.
+	foreign http.Header
+	hidden  []string // values that no error may show
+	err     error    // why it cannot be called
+}
+
+// endpoints are those of one state of the workspace.
+type endpoints struct {
+	of   *workspace.Workspace
+	byID map[string]*endpoint
+}
+
+// settings is what is read of a destination's config.
+type settings struct {
+	URL     string `json:"webhookUrl"`
+	Method  any    `json:"webhookMethod"`
+	Headers []struct {
+		From string `json:"from"`
+		To   string `json:"to"`
+	} `json:"headers"`
+}
+
+// endpoint finds the destination of a message.
+func (t *Target) endpoint(m *event.Message) (*endpoint, error) {
+	id := destinationOf(m)
+	if id == "" {
+		return nil, aborted("400", "the message does not say which destination it is for: put the target behind the transform fanout, or a queue that it fills")
+	}
+	w := t.file.Current(time.Now())
+	es := t.endpoints.Load()
+	if es == nil || es.of != w {
+		es = t.renew(w)
+	}
+	if e := es.byID[id]; e != nil {
+		return e, nil
+	}
+	d := w.Destination(id)
+	switch {
+	case d == nil:
+		return nil, aborted("410", "destination is not available in the config")
+	case !d.Enabled:
+		return nil, aborted("410", "destination is disabled")
+	}
+	e := newEndpoint(d, t.c.UserAgent)
+	return t.keep(w, e), nil
+}
+
+// renew begins with no endpoints for a new state; each is made when it is first needed.
+func (t *Target) renew(w *workspace.Workspace) *endpoints {
+	t.making.Lock()
+	defer t.making.Unlock()
+	if es := t.endpoints.Load(); es != nil && es.of == w {
+		return es
+	}
+	es := &endpoints{of: w, byID: map[string]*endpoint{}}
+	t.endpoints.Store(es)
+	return es
+}
+
+// keep adds an endpoint to those of w, by copying: readers take no lock.
+func (t *Target) keep(w *workspace.Workspace, e *endpoint) *endpoint {
+	t.making.Lock()
+	defer t.making.Unlock()
+	es := t.endpoints.Load()
+	if es == nil || es.of != w {
+		return e
+	}
+	if known := es.byID[e.id]; known != nil {
+		return known
+	}
+	more := &endpoints{of: w, byID: make(map[string]*endpoint, len(es.byID)+1)}
+	for id, x := range es.byID {
+		more.byID[id] = x
+	}
+	more.byID[e.id] = e
+	t.endpoints.Store(more)
+	return e
+}
+
+// sensitiveName is a header that holds credentials, by its name.
+var sensitiveName = regexp.MustCompile(`(?i)auth|cookie|key|token|secret|password|signature`)
+
+func newEndpoint(d *workspace.Destination, userAgent string) *endpoint {
+	e := &endpoint{id: d.ID, method: http.MethodPost}
+	if d.Type != "WEBHOOK" {
+		e.err = aborted("400", fmt.Sprintf("the destination is of type %s, not WEBHOOK: send its events to another target", d.Type))
+		return e
+	}
+	var s settings
+	if err := json.Unmarshal(d.Config, &s); err != nil {
+		e.err = aborted("400", "the destination's config cannot be read: webhookUrl must be a text, and headers a list of from and to")
+		return e
+	}
+	e.raw = strings.TrimSpace(s.URL)
+	u, err := parseURL(e.raw)
+	if err != nil {
+		e.err = aborted("400", "Invalid URL in destination config")
+		return e
+	}
+	e.url = u
+	if method, ok := s.Method.(string); ok && method != "" {
+		e.method = strings.ToUpper(method)
+	}
+	switch e.method {
+	case http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodGet, http.MethodDelete:
+	default:
+		e.err = aborted("400", fmt.Sprintf("the destination's webhookMethod %q is not known: use POST, PUT, PATCH, GET or DELETE", s.Method))
+		return e
+	}
+	e.header = http.Header{}
+	if e.hasBody() {
+		e.header.Set("Content-Type", "application/json")
+	}
+	e.header.Set("User-Agent", userAgent)
+	if u.User != nil {
+		password, _ := u.User.Password()
+		r := http.Request{Header: e.header}
+		r.SetBasicAuth(u.User.Username(), password)
+		e.hidden = append(e.hidden, password)
+	}
+	for _, h := range s.Headers {
+		if h.From == "" {
+			continue
+		}
+		if !validHeader(h.From, h.To) {
+			e.err = aborted("400", "a header in the destination's config is not a valid HTTP header")
+			return e
+		}
+		e.header.Set(h.From, h.To)
+	}
+	e.protect()
+	return e
+}
+
+// protect makes the headers for other hosts, and the list of what no error may show.
+func (e *endpoint) protect() {
+	e.foreign = e.header.Clone()
+	for name, values := range e.header {
+		if sensitiveName.MatchString(name) {
+			e.hidden = append(e.hidden, values...)
+			delete(e.foreign, name)
+		}
+	}
+	e.hidden = append(e.hidden, e.url.RawQuery)
+	for _, vs := range e.url.Query() {
+		e.hidden = append(e.hidden, vs...)
+	}
+	long := e.hidden[:0]
+	for _, s := range e.hidden {
+		if len(s) >= 4 { // replacing shorter ones would only show where they are
+			long = append(long, s)
+		}
+	}
+	e.hidden = long
+	// Longest first, so that one that contains another is replaced whole.
+	sort.Slice(long, func(i, j int) bool { return len(long[i]) > len(long[j]) })
+}
+
+// hide replaces credentials in a text.
+func (e *endpoint) hide(text string) string {
+	for _, s := range e.hidden {
+		text = strings.ReplaceAll(text, s, "[hidden]")
+	}
+	return text
+}
+
+func (e *endpoint) hasBody() bool {
+	return e.method != http.MethodGet && e.method != http.MethodDelete
+}
+
+// parseURL reads a whole http or https URL.
+func parseURL(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" || (!strings.EqualFold(u.Scheme, "http") && !strings.EqualFold(u.Scheme, "https")) {
+		return nil, errors.New("not a whole http or https URL")
+	}
+	return u, nil
+}
+
+func validHeader(name, value string) bool {
+	return httpguts.ValidHeaderFieldName(name) && httpguts.ValidHeaderFieldValue(value)
+}
+
+// aborted is the error of a message that will never be delivered as things are. what
+// holds nothing of the message.
+func aborted(code, what string) error {
+	return fault.Describe(fault.Invalid, errors.New(what), fault.Detail{Type: "api", Code: code, Safe: what})
+}

@@ -1,0 +1,5 @@
+target {
+  use "webhook" {
+    workspace_config = "workspaceConfig.json"
+  }
+}

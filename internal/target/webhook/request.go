@@ -1,0 +1,201 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+)
+
+const (
+	// maxShown is how much of a response body, in bytes, an error shows.
+	maxShown = 10 << 10
+	// maxDrain is how much more is read so that the connection can be used again.
+	maxDrain = 64 << 10
+	// maxWait bounds what Retry-After may ask for.
+	maxWait = time.Hour
+)
+
+var payloads = sync.Pool{New: func() any { return new(payload) }}
+
+// deliver sends one message and judges the answer.
+func (t *Target) deliver(ctx context.Context, m *event.Message) error {
+	e, err := t.endpoint(m)
+	if err != nil {
+		return err
+	}
+	if e.err != nil {
+		return e.err
+	}
+	req, err := t.request(e, m)
+	if err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	resp, err := t.transport.RoundTrip(req.WithContext(limited))
+	if err != nil {
+		return t.noResponse(ctx, e, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
+		// What is left unread only costs the connection.
+		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
+		return nil
+	}
+	shown, err := io.ReadAll(io.LimitReader(resp.Body, maxShown))
+	if err == nil {
+		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
+	}
+	return e.judge(resp, shown)
+}
+
+// request makes the request for a message.
+func (t *Target) request(e *endpoint, m *event.Message) (*http.Request, error) {
+	p := payloads.Get().(*payload)
+	defer func() {
+		p.data = nil
+		payloads.Put(p)
+	}()
+	if !p.read(m.Data) {
+		return nil, aborted("400", "the payload is not a JSON object")
+	}
+	to, err := t.address(e, p)
+	if err != nil {
+		return nil, err
+	}
+	header := e.header
+	if to.Host != e.url.Host || to.Scheme != e.url.Scheme {
+		header = e.foreign
+	}
+	header, ok := p.headers(header)
+	if !ok {
+		return nil, aborted("400", "a header of the event is not a valid HTTP header")
+	}
+	req := &http.Request{
+		Method: e.method, URL: to, Host: to.Host, Header: header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}
+	if e.hasBody() {
+		body := p.body()
+		req.ContentLength = int64(len(body))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		req.Body, _ = req.GetBody()
+		return req, nil
+	}
+	if values := p.parameters(); len(values) > 0 {
+		u := *to
+		if u.RawQuery != "" {
+			u.RawQuery += "&"
+		}
+		u.RawQuery += values.Encode()
+		req.URL = &u
+	}
+	return req, nil
+}
+
+// address is where an event goes.
+func (t *Target) address(e *endpoint, p *payload) (*url.URL, error) {
+	if t.c.Endpoints == endpointsNone || (!p.hasFull && p.appendPath == "") {
+		return e.url, nil
+	}
+	raw := e.raw
+	if p.hasFull {
+		raw = p.fullPath
+	}
+	u, err := parseURL(raw + p.appendPath)
+	if err != nil {
+		return nil, aborted("400", "fullPath and appendPath of the event do not make a URL")
+	}
+	if t.c.Endpoints == endpointsHost && (u.Host != e.url.Host || u.Scheme != e.url.Scheme) {
+		return nil, aborted("403", "fullPath or appendPath of the event lead to another host, which endpoints does not allow")
+	}
+	return u, nil
+}
+
+// noResponse is the error of a request that got no response. It shows neither the URL's
+// path nor its query.
+func (t *Target) noResponse(ctx context.Context, e *endpoint, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("request to destination %s given up: %w", e.id, context.Cause(ctx))
+	}
+	if errors.Is(err, errPrivate) {
+		return aborted("403", errPrivate.Error())
+	}
+	if ue, ok := errors.AsType[*url.Error](err); ok {
+		err = ue.Err
+	}
+	what := e.hide(err.Error())
+	if errors.Is(err, context.DeadlineExceeded) {
+		what = fmt.Sprintf("no response within %s", t.timeout)
+	}
+	return &fault.Error{
+		Kind:   fault.Transient,
+		Err:    fmt.Errorf("destination %s did not answer: %s", e.id, what),
+		Detail: fault.Detail{Type: "api", Code: "504", Safe: "the destination did not answer"},
+	}
+}
+
+// judge is the error that a response means.
+func (e *endpoint) judge(resp *http.Response, shown []byte) error {
+	code := resp.StatusCode
+	kind := fault.Invalid
+	switch {
+	case code == http.StatusTooManyRequests || code == http.StatusRequestTimeout:
+		kind = fault.Throttled
+	case code >= 500 || code < 200:
+		kind = fault.Transient
+	}
+	status := strconv.Itoa(code)
+	if name := http.StatusText(code); name != "" {
+		status += " " + name
+	}
+	err := &fault.Error{
+		Kind:   kind,
+		Err:    fmt.Errorf("destination %s answered %s: %s", e.id, status, e.hide(readable(resp.Header.Get("Content-Type"), shown))),
+		Detail: fault.Detail{Type: "api", Code: status, Safe: "the destination answered " + status},
+	}
+	if kind != fault.Invalid {
+		err.After = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	}
+	return err
+}
+
+// readable is a response body for an error: text, JSON and XML as they are.
+func readable(contentType string, body []byte) string {
+	kind, _, err := mime.ParseMediaType(contentType)
+	switch {
+	case len(body) == 0:
+		return "(no body)"
+	case err != nil && contentType != "":
+		return "(the body is not text)"
+	case contentType == "", strings.HasPrefix(kind, "text/"), strings.HasSuffix(kind, "json"), strings.HasSuffix(kind, "xml"), kind == "application/x-www-form-urlencoded":
+		return strings.ToValidUTF8(string(body), "\ufffd")
+	}
+	return "(the body is not text)"
+}
+
+// retryAfter reads a Retry-After header: seconds or a date.
+func retryAfter(v string, now time.Time) time.Duration {
+	v = strings.TrimSpace(v)
+	var d time.Duration
+	if n, err := strconv.ParseUint(v, 10, 64); err == nil {
+		d = time.Duration(min(n, uint64(maxWait/time.Second))) * time.Second
+	} else if errors.Is(err, strconv.ErrRange) {
+		d = maxWait
+	} else if at, err := http.ParseTime(v); err == nil {
+		d = at.Sub(now)
+	}
+	return min(max(d, 0), maxWait)
+}

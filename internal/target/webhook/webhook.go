@@ -1,0 +1,258 @@
+// Package webhook is the target "webhook": it delivers events to destinations of
+// RudderStack's type WEBHOOK, each event as an HTTP request of its own. Which destination
+// is said by the message's scope; its settings are in the workspace config.
+//
+// # Request
+//
+// The destination's config says where to and how: webhookUrl, webhookMethod (POST, PUT,
+// PATCH, GET or DELETE; POST by default) and headers, a list of {"from": name, "to": value}.
+// An event may add to it: "header" with further headers, "fullPath" in the place of the URL
+// and "appendPath" behind it, the last two also in its integrations under webhook.
+//
+// The body of POST, PUT and PATCH is the event without these three members and without
+// members that are null, and with context.ip filled from request_ip. GET and DELETE have no
+// body: the event's properties, or traits of an identify, become query parameters, nested
+// ones as a.b and a[0].
+//
+// A header of the destination that holds credentials is not sent to another host than that
+// of webhookUrl.
+//
+// # Response
+//
+//	2xx                          delivered
+//	408, 429                     throttled
+//	1xx, 5xx, no response        transient
+//	other 3xx and 4xx            invalid: the event is aborted
+//	no such destination          invalid, code 410; so is one that is disabled
+//
+// Redirects are not followed. Retry-After is passed on, an hour at most. How often and how
+// long to repeat is the pipeline's policy: see package workspace.
+//
+// # Order
+//
+// Of the messages of one write, those with one destination and key are sent one after
+// the other, and when one fails and is to be repeated, those behind it are not sent.
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/workspace"
+)
+
+// Entry is the target's place in the registry.
+var Entry = connector.Of(connector.Spec[Config, connector.Target]{
+	Name:      "webhook",
+	Summary:   "Delivers events to RudderStack's webhook destinations, one request for each.",
+	Stability: connector.Stable,
+	Default:   defaults,
+	New: func(ctx context.Context, d connector.Deps, c Config) (connector.Target, error) {
+		t, err := New(ctx, d, c)
+		if err != nil {
+			return nil, err
+		}
+		return t, nil
+	},
+})
+
+// Target delivers to every webhook destination of a workspace.
+type Target struct {
+	c         Config
+	file      *workspace.File
+	timeout   time.Duration
+	transport *http.Transport
+	places    chan struct{} // one for each request in progress
+	endpoints atomic.Pointer[endpoints]
+	making    sync.Mutex // held while endpoints are made
+}
+
+var (
+	_ connector.Target  = (*Target)(nil)
+	_ connector.Limiter = (*Target)(nil)
+)
+
+// New builds the target. It reads the workspace config and touches nothing else.
+func New(_ context.Context, d connector.Deps, c Config) (*Target, error) {
+	if c.Batching == nil {
+		c.Batching = defaults().Batching
+	}
+	if ps := c.Validate(); len(ps) > 0 {
+		return nil, fault.New(fault.Setup, fmt.Errorf("webhook target: %s: %s", ps[0].What, ps[0].Fix))
+	}
+	file, err := workspace.Open(d.Path(c.WorkspaceConfig), d.Log)
+	if err != nil {
+		return nil, err
+	}
+	t := &Target{
+		c: c, file: file, timeout: time.Duration(c.RequestTimeoutMillis) * time.Millisecond,
+		places: make(chan struct{}, c.MaxConcurrentRequests),
+	}
+	t.transport = transport(c)
+	return t, nil
+}
+
+func transport(c Config) *http.Transport {
+	tr := http.DefaultTransport.(*http.Transport).Clone()
+	tr.MaxIdleConnsPerHost = c.MaxConcurrentRequests
+	tr.MaxIdleConns = max(tr.MaxIdleConns, c.MaxConcurrentRequests)
+	tr.DisableCompression = true
+	if c.ForceHTTP1 {
+		tr.ForceAttemptHTTP2 = false
+		tr.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+	}
+	if c.BlockPrivateNetworks {
+		d := net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: refusePrivate}
+		tr.DialContext = d.DialContext
+		tr.Proxy = nil // a proxy would connect in our place
+	}
+	return tr
+}
+
+// errPrivate is the error of a connection that block_private_networks refuses.
+var errPrivate = errors.New("the address is private, and block_private_networks is on")
+
+// refusePrivate looks at the address that a name has become.
+func refusePrivate(_, address string, _ syscall.RawConn) error {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("read address %s: %w", address, err)
+	}
+	if ip := to.Addr().Unmap(); !ip.IsGlobalUnicast() || ip.IsPrivate() || shared.Contains(ip) {
+		return errPrivate
+	}
+	return nil
+}
+
+// shared is the address space between carriers and their customers (RFC 6598).
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
+// Limits implements connector.Limiter.
+func (t *Target) Limits() connector.Limits {
+	l := t.c.Batching.Limits()
+	l.Eager = true
+	return l
+}
+
+// Open does nothing: connections are opened by the first requests.
+func (t *Target) Open(context.Context) error { return nil }
+
+// Close closes idle connections.
+func (t *Target) Close(context.Context) error {
+	t.transport.CloseIdleConnections()
+	return nil
+}
+
+// lane is the order that messages of a write keep among themselves.
+type lane struct{ destination, key string }
+
+// Write delivers each message by a request of its own, several at once.
+func (t *Target) Write(ctx context.Context, b event.Batch) error {
+	switch len(b) {
+	case 0:
+		return nil
+	case 1:
+		if err := t.enter(ctx); err != nil {
+			return err
+		}
+		defer t.leave()
+		return t.deliver(ctx, b[0])
+	}
+	errs := make([]error, len(b))
+	next, heads := lanes(b)
+	var wg sync.WaitGroup
+	for _, i := range heads {
+		if err := t.enter(ctx); err != nil {
+			for j := i; j >= 0; j = next[j] {
+				errs[j] = err
+			}
+			continue
+		}
+		wg.Go(func() {
+			defer t.leave()
+			t.deliverLane(ctx, b, errs, next, i)
+		})
+	}
+	wg.Wait()
+	failed := map[int]error{}
+	for i, err := range errs {
+		if err != nil {
+			failed[i] = err
+		}
+	}
+	if len(failed) == 0 {
+		return nil
+	}
+	return &connector.Partial{Failed: failed}
+}
+
+// lanes links the messages of each lane: next is the index behind a message, or -1, and
+// heads are the first ones.
+func lanes(b event.Batch) (next, heads []int) {
+	next, heads = make([]int, len(b)), make([]int, 0, len(b))
+	last := make(map[lane]int, len(b))
+	for i, m := range b {
+		next[i] = -1
+		if m.Key == "" {
+			heads = append(heads, i)
+			continue
+		}
+		l := lane{destinationOf(m), m.Key}
+		if before, ok := last[l]; ok {
+			next[before] = i
+		} else {
+			heads = append(heads, i)
+		}
+		last[l] = i
+	}
+	return next, heads
+}
+
+// deliverLane delivers the messages from i on, until one is to be repeated.
+func (t *Target) deliverLane(ctx context.Context, b event.Batch, errs []error, next []int, i int) {
+	for ; i >= 0; i = next[i] {
+		errs[i] = t.deliver(ctx, b[i])
+		if errs[i] == nil || fault.Of(errs[i]) == fault.Invalid {
+			continue
+		}
+		held := fault.Describe(fault.Of(errs[i]), fmt.Errorf("not sent, to keep the order: %w", errs[i]), fault.DetailOf(errs[i]))
+		for j := next[i]; j >= 0; j = next[j] {
+			errs[j] = held
+		}
+		return
+	}
+}
+
+// enter takes a place for a request.
+func (t *Target) enter(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("wait for a request to end: %w", context.Cause(ctx))
+	}
+	select {
+	case t.places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a request to end: %w", context.Cause(ctx))
+	}
+}
+
+func (t *Target) leave() { <-t.places }
+
+func destinationOf(m *event.Message) string {
+	if m.Meta.Scope == nil {
+		return ""
+	}
+	return m.Meta.Scope.Destination
+}

@@ -1,0 +1,5 @@
+transform {
+  use "fanout" {
+    workspace_config = "workspaceConfig.json"
+  }
+}

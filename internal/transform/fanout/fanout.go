@@ -1,0 +1,275 @@
+// Package fanout is the transform "fanout": from each event of a gateway it makes one for
+// every destination that the event's source is connected to. RudderStack's documents call
+// the choice of destinations "fan-out by connection"; "route" and "router" are its words
+// for delivery, which happens later.
+//
+// # Rules
+//
+// The source is the one in the message's scope. A destination gets the event when all of
+// these hold:
+//
+//   - source and destination are connected, and the destination is enabled and has
+//     isProcessorEnabled
+//   - the event's "integrations" choose it by its definition's display name: true or an
+//     object is yes, false is no; what is not named goes by "All". Without integrations
+//     everything is chosen; with an "All" that is not a boolean, nothing is.
+//   - the consent that "context.consentManagement" denies leaves it open
+//   - its definition supports the event's type (in hybrid mode, from the cloud), and its
+//     list of conversions, if it has one, holds the event's name
+//
+// An event that no destination gets is filtered. So is a track event that the workspace
+// blocks, and one whose source is not in the configuration any more or is disabled.
+//
+// # Invariants
+//
+//   - Every message made carries the workspace, source and destination in its scope, and
+//     the payload and key of the event unchanged.
+//   - An event without a type is invalid as a whole when a destination that would get it
+//     needs one: none gets it, so that its repair delivers nothing twice.
+package fanout
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+	"unicode"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/jsonspan"
+	"github.com/weirdata/weir/internal/workspace"
+)
+
+// Config is the transform's HCL block.
+type Config struct {
+	// WorkspaceConfig is the path of the workspaceConfig.json with the connections; the
+	// same file as the gateway's. A change of the file counts within five seconds.
+	WorkspaceConfig string `hcl:"workspace_config"`
+}
+
+// Validate names what could never work.
+func (c Config) Validate() []connector.Problem {
+	if c.WorkspaceConfig == "" {
+		return []connector.Problem{{Field: "workspace_config", What: "workspace_config is empty", Fix: "write the path of the workspaceConfig.json"}}
+	}
+	return nil
+}
+
+// Entry is the transform's place in the registry.
+var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
+	Name:      "fanout",
+	Summary:   "Makes one message for each destination that an event's source is connected to.",
+	Stability: connector.Stable,
+	Default:   func() Config { return Config{} },
+	New: func(_ context.Context, d connector.Deps, c Config) (connector.Transform, error) {
+		if ps := c.Validate(); len(ps) > 0 {
+			return nil, fault.New(fault.Setup, fmt.Errorf("fanout: %s: %s", ps[0].What, ps[0].Fix))
+		}
+		file, err := workspace.Open(d.Path(c.WorkspaceConfig), d.Log)
+		if err != nil {
+			return nil, err
+		}
+		return &Transform{file: file}, nil
+	},
+})
+
+// Transform is one worker's instance.
+type Transform struct {
+	file   *workspace.File
+	event  parsed
+	chosen []*workspace.Connection
+}
+
+// Apply appends a message for each destination.
+func (t *Transform) Apply(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
+	if m.Meta.Scope == nil || m.Meta.Scope.Source == "" {
+		return nil, invalid(errNoSource)
+	}
+	w := t.file.Current(time.Now())
+	s := w.BySource(m.Meta.Scope.Source)
+	if s == nil || !s.Enabled || len(s.Connections) == 0 {
+		return out, nil
+	}
+	if err := t.event.read(m.Data); err != nil {
+		return nil, invalid(err)
+	}
+	if string(t.event.kind) == "track" && s.Blocked[string(t.event.name)] {
+		return out, nil
+	}
+	t.chosen = t.chosen[:0]
+	for _, c := range s.Connections {
+		ok, err := t.event.goesTo(c)
+		if err != nil {
+			return nil, invalid(err)
+		}
+		if ok {
+			t.chosen = append(t.chosen, c)
+		}
+	}
+	for i, c := range t.chosen {
+		to := m
+		if i > 0 {
+			to = m.Clone()
+		}
+		to.Meta.Scope = c.Scope
+		out = append(out, to)
+	}
+	return out, nil
+}
+
+var (
+	errNoSource = errors.New("the message does not say which source it is from: put the transform behind a gateway, or a queue that a gateway fills")
+	errNoEvent  = errors.New("the payload is not a JSON object")
+	errNoType   = errors.New("Invalid message type. Type assertion failed: the event has no type")
+)
+
+// invalid is the error of one message.
+func invalid(err error) error {
+	return fault.Describe(fault.Invalid, err, fault.Detail{Type: "transformation", Code: "400", Safe: err.Error()})
+}
+
+// parsed is what of an event the choice depends on.
+type parsed struct {
+	data    []byte
+	kind    []byte // type, in lower case without spaces; empty when it is not text
+	name    []byte // event
+	all     bool   // integrations.All, or that there are none
+	named   []jsonspan.Member
+	members []jsonspan.Member
+	scratch []jsonspan.Member
+	denial  workspace.Denial
+}
+
+// read looks at the members of an event.
+func (p *parsed) read(data []byte) error {
+	p.data, p.kind, p.name, p.all, p.named = data, nil, nil, true, p.named[:0]
+	p.denial = workspace.Denial{IDs: p.denial.IDs[:0]}
+	s := jsonspan.Scanner{Data: data}
+	var ok bool
+	if p.members, ok = s.Object(p.members[:0]); !ok || !s.End() {
+		return errNoEvent
+	}
+	for _, m := range p.members {
+		switch string(m.Name(data)) {
+		case "type":
+			p.kind = bytes.TrimSpace(text(m.Of(data)))
+			if bytes.ContainsFunc(p.kind, unicode.IsUpper) {
+				p.kind = bytes.ToLower(p.kind)
+			}
+		case "event":
+			p.name = text(m.Of(data))
+		case "integrations":
+			p.integrations(m)
+		case "context":
+			p.consent(m)
+		}
+	}
+	return nil
+}
+
+// integrations reads the member of that name. What is no object says nothing.
+func (p *parsed) integrations(m jsonspan.Member) {
+	p.all = true
+	s := jsonspan.Scanner{Data: p.data, At: m.Value}
+	p.named, _ = s.Object(p.named[:0])
+	for _, n := range p.named {
+		if string(n.Name(p.data)) == "All" {
+			p.all = string(n.Of(p.data)) == "true"
+			if v := n.Of(p.data)[0]; v != 't' && v != 'f' {
+				p.all, p.named = false, p.named[:0]
+				return
+			}
+		}
+	}
+}
+
+// chooses reports whether integrations choose a destination by its display name.
+func (p *parsed) chooses(name string) bool {
+	chosen := p.all
+	for _, n := range p.named {
+		if string(n.Name(p.data)) == name {
+			switch n.Of(p.data)[0] {
+			case 't', '{':
+				chosen = true
+			case 'f':
+				chosen = false
+			default: // neither yes nor no
+				chosen = p.all
+			}
+		}
+	}
+	return chosen
+}
+
+// consent reads consentManagement of the context.
+func (p *parsed) consent(m jsonspan.Member) {
+	management := p.member(m, "consentManagement")
+	if management.End == 0 {
+		return
+	}
+	p.denial = workspace.Denial{IDs: p.denial.IDs[:0]}
+	p.denial.Provider = string(text(p.member(management, "provider").Of(p.data)))
+	p.denial.Any = string(text(p.member(management, "resolutionStrategy").Of(p.data))) == "or"
+	denied := p.member(management, "deniedConsentIds")
+	s := jsonspan.Scanner{Data: p.data, At: denied.Value}
+	if denied.End == 0 || !s.Take('[') || s.Take(']') {
+		return
+	}
+	for {
+		s.Next()
+		from := s.At
+		if !s.Value() {
+			return
+		}
+		if id := bytes.TrimSpace(text(p.data[from:s.At])); len(id) > 0 {
+			p.denial.IDs = append(p.denial.IDs, string(id))
+		}
+		if !s.Take(',') {
+			return
+		}
+	}
+}
+
+// member finds a member of the object that is the value of m; zero when there is none.
+func (p *parsed) member(m jsonspan.Member, name string) (found jsonspan.Member) {
+	s := jsonspan.Scanner{Data: p.data, At: m.Value}
+	p.scratch, _ = s.Object(p.scratch[:0])
+	for _, x := range p.scratch {
+		if string(x.Name(p.data)) == name {
+			found = x
+		}
+	}
+	return found
+}
+
+// text is a JSON string's text, in the memory of value if it has no escapes; empty for
+// other values.
+func text(value []byte) []byte {
+	if len(value) < 2 || value[0] != '"' {
+		return nil
+	}
+	if bytes.IndexByte(value, '\\') < 0 {
+		return value[1 : len(value)-1]
+	}
+	return jsonspan.Unquote(nil, value)
+}
+
+// goesTo reports whether the event goes to the destination of a connection.
+func (p *parsed) goesTo(c *workspace.Connection) (bool, error) {
+	d := c.Destination
+	if !d.Enabled || !d.Processed || !p.chooses(d.DisplayName) || !d.Consent.Allows(&p.denial) {
+		return false, nil
+	}
+	if c.Types != nil {
+		if len(p.kind) == 0 {
+			return false, errNoType
+		}
+		if !c.Types[string(p.kind)] {
+			return false, nil
+		}
+	}
+	return d.Conversions == nil || d.Conversions[string(p.name)], nil
+}

@@ -1,0 +1,241 @@
+package workspace_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/workspace"
+)
+
+func read(t testing.TB) []byte {
+	t.Helper()
+	data, err := os.ReadFile("testdata/workspaceConfig.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func parse(t testing.TB, data []byte) *workspace.Workspace {
+	t.Helper()
+	w, err := workspace.Parse("test.json", data, time.Unix(1, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	w := parse(t, read(t))
+	s := w.ByWriteKey("WRITEKEY1")
+	if s == nil || s != w.BySource("src1") || s != w.ByAuthorization("Basic V1JJVEVLRVkxOg==") {
+		t.Fatalf("source %v", s)
+	}
+	if s.Workspace != "ws1" || s.Scope.Workspace != "ws1" || s.Scope.Source != "src1" || !s.Enabled || s.Category != "" || !s.Blocked["Spam"] {
+		t.Errorf("%+v", s)
+	}
+	if len(s.Connections) != 2 || s.Connections[0].Destination != w.Destination("dst1") || s.Connections[0].Scope.Destination != "dst1" {
+		t.Fatalf("connections %+v", s.Connections)
+	}
+	d := w.Destination("dst1")
+	if d.Type != "WEBHOOK" || d.DisplayName != "Webhook" || !d.Enabled || !d.Processed || !strings.Contains(string(d.Config), "webhookUrl") {
+		t.Errorf("%+v", d)
+	}
+	if d := cmp.Diff(map[string]bool{"track": true}, s.Connections[1].Types); d != "" {
+		t.Errorf("types of a hybrid destination without identify, -want +got:\n%s", d)
+	}
+	other := w.BySource("src2")
+	if len(other.Connections) != 1 || other.Connections[0].Scope.Workspace != "ws2" || len(other.Connections[0].Types) != 2 {
+		t.Errorf("a connection that only connections speaks of: %+v", other.Connections)
+	}
+	if len(w.Warnings) != 1 || !strings.Contains(w.Warnings[0], "dst9") {
+		t.Errorf("warnings %q", w.Warnings)
+	}
+	if w.ByWriteKey("") != nil || w.ByWriteKey("x") != nil || w.Destination("x") != nil || w.Destinations() != 2 {
+		t.Error("something was found that is not there")
+	}
+}
+
+func TestConnectionSwitchedOff(t *testing.T) {
+	t.Parallel()
+	w := parse(t, []byte(strings.Replace(string(read(t)), `"destinationId": "dst1", "enabled": true`, `"destinationId": "dst1", "enabled": false`, 1)))
+	if cs := w.BySource("src1").Connections; len(cs) != 1 || cs[0].Destination.ID != "dst2" {
+		t.Errorf("connections %+v", cs)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	w := parse(t, []byte(`{"sources":[{"id":"a","enabled":true,"destinations":[{"id":"d","enabled":true,"destinationDefinition":{"name":"X"}}]},
+		{"id":"b","writeKey":"k","destinations":[{"id":"d","enabled":false,"destinationDefinition":{"name":"X"}}]}]}`))
+	want := []string{
+		`source "a" (sources[0]) has no writeKey: nobody can send events to it`,
+		`destination "d" (sources[0].destinations[0]) is enabled, but "isProcessorEnabled" is not true: it gets no events`,
+		`destination "d" (sources[1].destinations[0]) differs from where it occurs first in the file: the first counts`,
+	}
+	if d := cmp.Diff(want, w.Warnings); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		``:                       "line 1, column 1: unexpected end of JSON input",
+		"{\n  \"sources\": [,]}": "line 2, column 15: invalid character ',' looking for beginning of value",
+		`{"sources":{}}`:         `line 1, column 12: "sources" is a object, and must be a list`,
+		`{"sources":[{"id":5}]}`: `"sources.id" is a number, and must be a text`,
+		`{"sources":[{}]}`:       `sources[0] has no id: give every source one`,
+		`{"sources":[{"id":"a","writeKey":"k"},{"id":"b","writeKey":"k"}]}`:                                     `source "b" (sources[1]): source "a" has the same writeKey: events could not be told apart`,
+		`{"sources":[{"id":"a","writeKey":"k"},{"id":"a","writeKey":"l"}]}`:                                     `source "a" (sources[1]): the id is used twice: give every source its own`,
+		`{"sources":[{"id":"a","destinations":[{}]}]}`:                                                          `sources[0].destinations[0] has no id: give every destination one`,
+		`{"sources":[{"id":"a","destinations":[{"id":"d"}]}]}`:                                                  `destination "d" (sources[0].destinations[0]) has no destinationDefinition.name: it says what kind of destination it is, such as WEBHOOK`,
+		`{"sources":[{"id":"a","destinations":[{"id":"d","config":[],"destinationDefinition":{"name":"X"}}]}]}`: `destination "d" (sources[0].destinations[0]): config: "" is a array, and must be an object`,
+	} {
+		_, err := workspace.Parse("test.json", []byte(text), time.Time{})
+		if err == nil || !strings.HasPrefix(err.Error(), "read workspace config test.json: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\n  got  %v\n  want %s", text, err, want)
+		}
+	}
+}
+
+func TestConsent(t *testing.T) {
+	t.Parallel()
+	or := workspace.Purposes{Any: true, IDs: []string{"a", "b"}}
+	and := workspace.Purposes{IDs: []string{"a", "b"}}
+	all := workspace.Consent{
+		Providers: map[string]workspace.Purposes{"custom": or, "iubenda": or},
+		OneTrust:  []string{"a", "b"}, Ketch: []string{"a", "b"},
+	}
+	for _, row := range []struct {
+		name    string
+		consent workspace.Consent
+		denial  workspace.Denial
+		want    bool
+	}{
+		{"nothing denied", all, workspace.Denial{Provider: "custom"}, true},
+		{"nothing configured", workspace.Consent{}, workspace.Denial{Provider: "custom", IDs: []string{"a"}}, true},
+		{"custom or, one", all, workspace.Denial{Provider: "custom", IDs: []string{"a"}}, true},
+		{"custom or, all", all, workspace.Denial{Provider: "custom", IDs: []string{"b", "a"}}, false},
+		{"custom and, one", workspace.Consent{Providers: map[string]workspace.Purposes{"custom": and}}, workspace.Denial{Provider: "custom", Any: true, IDs: []string{"a"}}, false},
+		{"custom and, another", workspace.Consent{Providers: map[string]workspace.Purposes{"custom": and}}, workspace.Denial{Provider: "custom", IDs: []string{"c"}}, true},
+		{"the event's strategy", all, workspace.Denial{Provider: "iubenda", IDs: []string{"a"}}, false},
+		{"the event's strategy or", all, workspace.Denial{Provider: "iubenda", Any: true, IDs: []string{"a"}}, true},
+		{"oneTrust, one", all, workspace.Denial{Provider: "oneTrust", IDs: []string{"b"}}, false},
+		{"no provider: oneTrust first", all, workspace.Denial{IDs: []string{"b"}}, false},
+		{"ketch, one", all, workspace.Denial{Provider: "ketch", IDs: []string{"a"}}, true},
+		{"ketch, all", all, workspace.Denial{Provider: "ketch", IDs: []string{"a", "b"}}, false},
+		{"no provider: ketch", workspace.Consent{Ketch: []string{"a"}}, workspace.Denial{IDs: []string{"a"}}, false},
+		{"another provider", all, workspace.Denial{Provider: "other", IDs: []string{"a", "b"}}, true},
+	} {
+		if got := row.consent.Allows(&row.denial); got != row.want {
+			t.Errorf("%s: %t", row.name, got)
+		}
+	}
+}
+
+func TestPolicy(t *testing.T) {
+	t.Parallel()
+	var got []time.Duration
+	for n := 1; n <= 8; n++ {
+		got = append(got, workspace.RetryAfter(n)/time.Second)
+	}
+	if d := cmp.Diff([]time.Duration{10, 20, 40, 80, 160, 300, 300, 300}, got); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+	if workspace.GiveUp(3, 180*time.Minute, false) || workspace.GiveUp(2, 200*time.Minute, false) || !workspace.GiveUp(3, 181*time.Minute, false) || workspace.GiveUp(99, 999*time.Hour, true) {
+		t.Error("the wrong events are given up")
+	}
+}
+
+// write replaces a file; its time is set, since the clock of a file system is coarse.
+func write(t *testing.T, path, text string, at time.Time) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, at, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "workspaceConfig.json")
+	if _, err := workspace.Open(path, nil); !errors.Is(err, fs.ErrNotExist) || fault.Of(err) != fault.Setup {
+		t.Errorf("no file: %v", err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		write(t, path, `{"sources":[{"id":"a","writeKey":"one"}]}`, time.Now())
+		f, err := workspace.Open(path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := workspace.Open(filepath.Join(filepath.Dir(path), ".", "workspaceConfig.json"), nil)
+		if err != nil || again != f {
+			t.Errorf("one path is two files: %v", err)
+		}
+		has := func(key string) bool { return f.Current(time.Now()).ByWriteKey(key) != nil }
+		write(t, path, `{"sources":[{"id":"a","writeKey":"two"}]}`, time.Now().Add(time.Second))
+		if !has("one") || has("two") {
+			t.Error("read before its time")
+		}
+		time.Sleep(workspace.CheckPeriod)
+		if has("one") || !has("two") || f.Err() != nil {
+			t.Errorf("not read again: %v", f.Err())
+		}
+		write(t, path, `{`, time.Now().Add(2*time.Second))
+		time.Sleep(workspace.CheckPeriod)
+		if !has("two") || f.Err() == nil || fault.Of(f.Err()) != fault.Setup {
+			t.Errorf("a broken file: %v", f.Err())
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Reload(); !errors.Is(err, fs.ErrNotExist) || !has("two") {
+			t.Errorf("a file that is gone: %v", err)
+		}
+		write(t, path, `{"sources":[{"id":"a","writeKey":"three"}]}`, time.Now())
+		if err := f.Reload(); err != nil || !has("three") || f.Err() != nil {
+			t.Errorf("Reload: %v", err)
+		}
+		runtime.KeepAlive(again)
+	})
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(read(f))
+	for _, s := range []string{`{}`, `null`, `{"sources":null}`, `{"SOURCES":[{"ID":"a","destinations":[{"id":"d","config":null,"destinationDefinition":{"name":"x","config":null}}]}]}`, `{"connections":{"c":null},"settings":{"eventBlocking":null}}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		w, err := workspace.Parse("f", data, time.Time{})
+		if (w == nil) == (err == nil) {
+			t.Fatalf("%v, %v", w, err)
+		}
+		if w == nil {
+			return
+		}
+		for _, s := range w.Sources {
+			if w.BySource(s.ID) != s || (s.WriteKey != "" && w.ByWriteKey(s.WriteKey) != s) {
+				t.Fatalf("source %q is not found", s.ID)
+			}
+			for _, c := range s.Connections {
+				if w.Destination(c.Destination.ID) != c.Destination || c.Scope.Source != s.ID {
+					t.Fatalf("connection to %q", c.Destination.ID)
+				}
+			}
+		}
+	})
+}
