@@ -88,11 +88,7 @@ func (p *Pipeline) admit(work context.Context, b event.Batch, settle connector.S
 	m.InFlight.Add(count)
 	m.InFlightBytes.Add(int64(bytes))
 
-	admitted := p.budget.messages.Acquire(work, messages) == nil
-	if admitted && p.budget.bytes.Acquire(work, size) != nil {
-		p.budget.messages.Release(messages)
-		admitted = false
-	}
+	admitted := p.acquire(work, messages, size)
 	readAt, created := oldest(b)
 	p.acks.Add(1)
 	event.TrackTagged(b, settle, func(o event.Outcomes) {
@@ -116,6 +112,33 @@ func (p *Pipeline) admit(work context.Context, b event.Batch, settle connector.S
 		todo <- r
 	}
 	route <- r
+}
+
+// acquire waits for room in flight; false means that the work was cut. While it waits,
+// batches that are filling leave without waiting for more: what would fill them is what
+// there is no room for.
+func (p *Pipeline) acquire(work context.Context, messages, bytes int64) bool {
+	if p.budget.messages.TryAcquire(messages) {
+		if p.budget.bytes.TryAcquire(bytes) {
+			return true
+		}
+		p.budget.messages.Release(messages)
+	}
+	p.starved.Store(true)
+	defer p.starved.Store(false)
+	for _, s := range []*sink{p.sinks.target, p.sinks.filter, p.sinks.failure} {
+		for _, l := range s.lanes {
+			l.in.signal()
+		}
+	}
+	if p.budget.messages.Acquire(work, messages) != nil {
+		return false
+	}
+	if p.budget.bytes.Acquire(work, bytes) != nil {
+		p.budget.messages.Release(messages)
+		return false
+	}
+	return true
 }
 
 // oldest is the instant the batch was read and its earliest creation time.

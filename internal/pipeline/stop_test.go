@@ -384,6 +384,29 @@ func TestMessagesLargerThanTheByteBudget(t *testing.T) {
 	})
 }
 
+// A batch that wants more messages than may be in flight leaves when there is no room for
+// more, not when its time is over.
+func TestBatchLargerThanTheBudgetDoesNotWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		script := make([]step, 20)
+		for i := range script {
+			script[i] = step{payloads: numbered(fmt.Sprintf("%d-", i), 5)}
+		}
+		b := newBench(script...)
+		b.parts.InFlightMessages = 10
+		b.parts.Target.Limits.MaxBatchMessages = 1000
+		b.parts.Target.Limits.FlushPeriod = time.Hour
+		began := time.Now()
+		if err := b.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > time.Minute || len(b.target.got) != 100 {
+			t.Errorf("%d of 100 messages written in %s", len(b.target.got), took)
+		}
+	})
+}
+
 // A transform that returns a batch of its own would drop what others put into out.
 func TestTransformThatDropsOut(t *testing.T) {
 	t.Parallel()
