@@ -1,11 +1,28 @@
-// Package admin is the HTTP server for operators: metrics, health, readiness, profiles.
+// Package admin is what operators see and do: metrics, health, readiness, profiles, and
+// the queues of the store.
 //
-//	GET /metrics        Prometheus text format
-//	GET /healthz        200 while the process works
-//	GET /readyz         200 while every pipeline is running, else 503 with the reason
-//	GET /debug/pprof/   Go profiles
+//	GET  /metrics                    Prometheus text format
+//	GET  /healthz                    200 while the process works
+//	GET  /readyz                     200 while every pipeline is running, else 503 with the reason
+//	GET  /debug/pprof/               Go profiles
+//	GET  /v1/queues                  numbers of messages; by=workspace|source|destination
+//	GET  /v1/queues/{queue}/jobs     a page of messages: selection, after, limit (most 1000)
+//	GET  /v1/queues/{queue}/count    {"jobs": N} that a selection chooses
+//	GET  /v1/queues/{queue}/export   lines of JSON
+//	POST /v1/queues/{queue}/import   lines of JSON
+//	POST /v1/queues/{queue}/retry    a selection as JSON; dead messages are waiting again
+//	POST /v1/queues/{queue}/drop     a selection as JSON; dead messages are removed
+//	GET  /v1/store                   identity and disk space
+//	POST /v1/store/check             lines: {"done", "total"}..., then {"figures"} or {"error"}
+//	POST /v1/store/compact           the same
 //
-// It has no authentication: keep its address on a private network.
+// A selection is [Selection], as JSON in a body and as parameters of the same names in a
+// GET. An error is {"error": "..."} with the status 400 (a mistake), 404 (no such queue),
+// 501 (the store cannot), 503 (no store is open) or 500. An export that fails breaks the
+// connection off, so that it is never taken for a whole one.
+//
+// There is no authentication: keep the address on a private network. Requests that a
+// browser makes for another site are refused.
 package admin
 
 import (
@@ -21,8 +38,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/queue"
 )
 
 // Server is the admin HTTP server.
@@ -31,19 +50,34 @@ type Server struct {
 	http     *http.Server
 }
 
-// Listen starts the server on address. ready says whether the process is ready.
-func Listen(address string, pipelines *meter.Registry, ready func() error) (*Server, error) {
-	l, err := net.Listen("tcp", address)
+// Options is what the server speaks of.
+type Options struct {
+	Address   string
+	Pipelines *meter.Registry
+	// Ready says whether the process is ready.
+	Ready func() error
+	// Store is the store, its identity and the queues of the config; the store is nil when
+	// none is open.
+	Store func() (queue.Store, string, []connector.Queue)
+}
+
+// Listen starts the server.
+func Listen(o Options) (*Server, error) {
+	l, err := net.Listen("tcp", o.Address)
 	if err != nil {
-		return nil, fault.New(fault.Setup, fmt.Errorf("admin address %s: %w; choose another admin.address", address, err))
+		return nil, fault.New(fault.Setup, fmt.Errorf("admin address %s: %w; choose another admin.address", o.Address, err))
 	}
+	return &Server{listener: l, http: &http.Server{Handler: handler(o), ReadHeaderTimeout: 10 * time.Second}}, nil
+}
+
+func handler(o Options) http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(pipelines, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(o.Pipelines, gauges{o.Store}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := ready(); err != nil {
+		if err := o.Ready(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
@@ -53,8 +87,8 @@ func Listen(address string, pipelines *meter.Registry, ready func() error) (*Ser
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	s := &Server{listener: l, http: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}}
-	return s, nil
+	api{o.Store}.routes(mux)
+	return http.NewCrossOriginProtection().Handler(mux)
 }
 
 // Address is where the server listens.

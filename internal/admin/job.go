@@ -23,7 +23,7 @@ type Job struct {
 	Source      Text      `json:"source,omitempty"`
 	Destination Text      `json:"destination,omitempty"`
 	At          time.Time `json:"at,omitzero"`       // appended; for a dead job, when it died
-	Attempts    int       `json:"attempts,omitzero"` // that ended with "again"
+	Attempts    int       `json:"attempts,omitzero"` // that failed
 	NotBefore   time.Time `json:"not_before,omitzero"`
 	Cause       Text      `json:"cause,omitempty"`
 	Ordered     bool      `json:"ordered,omitzero"`
@@ -56,6 +56,9 @@ func jobOf(j *queue.Job, state string) Job {
 	}
 	if raw := m.Raw(); !bytes.Equal(raw, m.Data) || (raw == nil) != (m.Data == nil) {
 		out.Raw = (*Payload)(&raw)
+	}
+	if state == StateDead {
+		out.Attempts++ // the store counts those that were to be tried again
 	}
 	return out
 }

@@ -62,11 +62,11 @@ func (l Local) Import(ctx context.Context, name string, r io.Reader, progress fu
 		in.line++
 		end := errors.Is(err, io.EOF)
 		if err != nil && !end {
-			return in.done, in.failed(ctx, err)
+			return in.failed(ctx, err)
 		}
 		if text := bytes.TrimSpace(line); len(text) > 0 {
 			if err := in.add(ctx, text); err != nil {
-				return in.done, in.failed(ctx, err)
+				return in.failed(ctx, err)
 			}
 		}
 		if end {
@@ -74,7 +74,7 @@ func (l Local) Import(ctx context.Context, name string, r io.Reader, progress fu
 		}
 	}
 	if err := in.flush(ctx); err != nil {
-		return in.done, in.failed(ctx, err)
+		return in.failed(ctx, err)
 	}
 	return in.done, nil
 }
@@ -150,7 +150,7 @@ func (in *importer) flush(ctx context.Context) error {
 
 // failed says what was imported when err ended the import. The messages before the line
 // at fault are imported as far as that can be done.
-func (in *importer) failed(ctx context.Context, err error) error {
+func (in *importer) failed(ctx context.Context, err error) (int, error) {
 	bad := in.line
 	var mistake requestError
 	if errors.As(err, &mistake) {
@@ -161,7 +161,7 @@ func (in *importer) failed(ctx context.Context, err error) error {
 		err = fmt.Errorf("line %d: %w", bad, err)
 	}
 	if in.upTo == 0 {
-		return fmt.Errorf("%w (nothing was imported)", err)
+		return 0, fmt.Errorf("%w (nothing was imported)", err)
 	}
-	return fmt.Errorf("%w (%d messages were imported, up to line %d: import the rest with tail -n +%d)", err, in.done, in.upTo, in.upTo+1)
+	return in.done, fmt.Errorf("%w (%d messages were imported, up to line %d: import the rest with tail -n +%d)", err, in.done, in.upTo, in.upTo+1)
 }

@@ -193,6 +193,9 @@ func (l Local) unknown(name string) error {
 // Queues implements Operator.
 func (l Local) Queues(ctx context.Context, by queue.Axis) (Overview, error) {
 	var out Overview
+	if _, err := (Selection{By: by}).search(""); err != nil {
+		return out, err
+	}
 	found, complete, err := l.walk(ctx, by)
 	if err != nil {
 		return out, err
@@ -346,7 +349,7 @@ func (l Local) decide(ctx context.Context, name string, s Selection, do func(que
 	return do(a, ctx, q)
 }
 
-// keeper is a store that can be looked after.
+// What stores may be able to do beside keeping jobs.
 type (
 	measured interface {
 		Usage(ctx context.Context) (map[string]int64, error)
@@ -354,7 +357,9 @@ type (
 	verified interface {
 		Verify(ctx context.Context, progress func(done, total int64)) (map[string]int64, error)
 	}
-	compacted interface{ Compact(ctx context.Context) error }
+	compacted interface {
+		Compact(ctx context.Context) error
+	}
 )
 
 // Usage implements Operator. A store that cannot say returns nothing.

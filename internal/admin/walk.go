@@ -45,7 +45,7 @@ func (l Local) walk(ctx context.Context, by queue.Axis) (found scopes, complete 
 			if p.Next == (queue.ID{}) {
 				break
 			}
-			after = queue.ID{Lane: j.ID.Lane, Seq: math.MaxInt64, Index: math.MaxUint32 - 1}
+			after = queue.ID{Lane: j.ID.Lane, Seq: math.MaxInt64}
 		}
 	}
 	return found, true, nil

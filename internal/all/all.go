@@ -6,15 +6,18 @@ import (
 	"github.com/weirdata/weir/internal/connector"
 	filesource "github.com/weirdata/weir/internal/source/file"
 	gatewaysource "github.com/weirdata/weir/internal/source/gateway"
+	generatesource "github.com/weirdata/weir/internal/source/generate"
 	httpsource "github.com/weirdata/weir/internal/source/http"
 	queuesource "github.com/weirdata/weir/internal/source/queue"
 	"github.com/weirdata/weir/internal/source/stdin"
 	embeddedstore "github.com/weirdata/weir/internal/store/embedded"
 	postgresstore "github.com/weirdata/weir/internal/store/postgres"
+	"github.com/weirdata/weir/internal/target/directory"
 	filetarget "github.com/weirdata/weir/internal/target/file"
 	httptarget "github.com/weirdata/weir/internal/target/http"
-	queuetarget "github.com/weirdata/weir/internal/target/queue"
 	"github.com/weirdata/weir/internal/target/lake"
+	queuetarget "github.com/weirdata/weir/internal/target/queue"
+	machinetarget "github.com/weirdata/weir/internal/target/machine"
 	"github.com/weirdata/weir/internal/target/silent"
 	"github.com/weirdata/weir/internal/target/stdout"
 	"github.com/weirdata/weir/internal/target/webhook"
@@ -36,6 +39,7 @@ func Connectors() connector.Set {
 			httpsource.Entry,
 			gatewaysource.Entry,
 			queuesource.Entry,
+			generatesource.Entry,
 		},
 		Transforms: []connector.Entry[connector.Transform]{
 			js.Entry,
@@ -55,9 +59,11 @@ func Connectors() connector.Set {
 		Targets: []connector.Entry[connector.Target]{
 			stdout.Entry,
 			filetarget.Entry,
+			directory.Entry,
 			httptarget.Entry,
 			webhook.Entry,
 			queuetarget.Entry,
+			machinetarget.Entry,
 			lake.Entry,
 			silent.Entry,
 		},

@@ -76,7 +76,7 @@ var spellings = []struct {
 	wrong *regexp.Regexp
 	fix   string
 }{
-	{regexp.MustCompile(`^(endpoint_url|uri|address)$`), "others call it url"},
+	{regexp.MustCompile(`^(endpoint_url|uri)$`), "others call it url, or address where it is listened at"},
 	{regexp.MustCompile(`^(aws_region|location)$`), "others call it region"},
 	{regexp.MustCompile(`^topic$`), "others call it topic_name"},
 	{regexp.MustCompile(`^stream$`), "others call it stream_name"},

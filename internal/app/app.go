@@ -182,6 +182,7 @@ func (a *App) start(ctx context.Context, b *Built) error {
 		a.live++
 		go a.run(pctx, r, after)
 	}
+	next.feed()
 	a.current = next
 	a.Meter.Replace(meters...)
 	if old != nil {

@@ -108,8 +108,10 @@ func (b *Builder) Build(ctx context.Context, cfg *config.Config) (*Built, config
 	if c, can := built.Store.(connector.Checker); can {
 		built.Checkers = append(built.Checkers, Checker{cfg.Store.Use, c})
 	}
+	machines, found := b.machines(ctx, cfg, built, queues)
+	ds = append(ds, found...)
 	for _, pc := range cfg.Pipelines {
-		a := assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), queues: queues}
+		a := assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), queues: queues, machines: machines}
 		r := a.runner(ctx)
 		ds = append(ds, a.found...)
 		if r != nil {
@@ -124,7 +126,7 @@ func (b *Builder) Build(ctx context.Context, cfg *config.Config) (*Built, config
 
 // OpenerOf is what opens the store of cfg; nil when nothing needs one.
 func (b *Builder) OpenerOf(ctx context.Context, cfg *config.Config) (connector.StoreOpener, config.Diagnostics) {
-	if len(cfg.Queues) == 0 {
+	if !NeedsStore(cfg) {
 		return nil, nil
 	}
 	a := assembly{b: b, built: &Built{}, log: b.Log, queues: queuesOf(cfg)}
@@ -137,7 +139,9 @@ func (b *Built) Queues() []connector.Queue { return QueuesOf(b.Config) }
 
 // QueuesOf is the queues of cfg, by name.
 func QueuesOf(cfg *config.Config) []connector.Queue {
-	return slices.SortedFunc(maps.Values(queuesOf(cfg)), func(a, b connector.Queue) int { return cmp.Compare(a.Name, b.Name) })
+	all := append(slices.Collect(maps.Values(queuesOf(cfg))), machineQueues(cfg)...)
+	slices.SortFunc(all, func(a, b connector.Queue) int { return cmp.Compare(a.Name, b.Name) })
+	return all
 }
 
 // queuesOf is the queues of cfg. A queue keeps order when a source reads it in order.
@@ -166,6 +170,8 @@ type assembly struct {
 	log    *slog.Logger
 	queues map[string]connector.Queue
 	found  config.Diagnostics
+
+	machines map[string]connector.Machine
 }
 
 // runner makes the pipeline, or what runs one for each value of its isolation. It is nil
@@ -180,7 +186,7 @@ func (a *assembly) runner(ctx context.Context) Runner {
 	}
 	if s, ok := parts.Source.(connector.Isolated); ok && s.Isolation() != queue.None {
 		return newIsolation(s, parts, func(ctx context.Context) (pipeline.Parts, error) {
-			again := assembly{b: a.b, built: &Built{}, config: a.config, log: a.log, queues: a.queues}
+			again := assembly{b: a.b, built: &Built{}, config: a.config, log: a.log, queues: a.queues, machines: a.machines}
 			p := again.parts(ctx)
 			return p, again.found.Err()
 		})
@@ -257,7 +263,7 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		Component: u.Block + "." + u.Name,
 		Log:       a.log.With(meter.KeyComponent, u.Block+"."+u.Name),
 		Dir:       u.Dir(), Version: a.b.Version,
-		Store: func() queue.Store { return a.b.Store }, Queues: a.queues,
+		Store: func() queue.Store { return a.b.Store }, Queues: a.queues, Machines: a.machines,
 	}
 	if a.config != nil {
 		deps.Pipeline = a.config.Name
@@ -279,7 +285,7 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 
 func policy(r *config.Retry) retry.Policy {
 	class := func(p *config.RetryPolicy) retry.Class {
-		return retry.Class{Delay: p.Delay(), MaxAttempts: p.MaxAttempts, MaxDelay: p.MaxDelay(), InvalidAfterMax: p.InvalidAfterMax}
+		return retry.Class{Delay: p.Delay(), MaxAttempts: p.MaxAttempts, MaxDelay: p.MaxDelay(), InvalidAfterMax: p.InvalidAfterMax, GiveUpAfter: p.GiveUpAfter()}
 	}
 	return retry.Policy{
 		Transient: class(r.Transient), Throttle: class(r.Throttle), Setup: class(r.Setup),

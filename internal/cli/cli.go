@@ -1,4 +1,4 @@
-// Package cli is Weir's command line: run, check, test, list, docs, version.
+// Package cli is Weir's command line: run, check, test, queue, store, list, docs, version.
 //
 // Exit codes: 0 when everything asked for was done (for run: everything that was read was
 // settled), 1 when something failed, 2 when the command line itself is wrong. What a user
@@ -29,12 +29,16 @@ const (
 // Streams is where a command reads and writes.
 type Streams struct {
 	Out, Err io.Writer
+	// In is what `weir queue import` reads, and answers of a person; nil means os.Stdin.
+	In io.Reader
 	// Env looks up an environment variable.
 	Env func(string) (string, bool)
 }
 
 // Standard is the process's own streams.
-func Standard() Streams { return Streams{Out: os.Stdout, Err: os.Stderr, Env: os.LookupEnv} }
+func Standard() Streams {
+	return Streams{Out: os.Stdout, Err: os.Stderr, In: os.Stdin, Env: os.LookupEnv}
+}
 
 // errReported is an error that the user has been told of already.
 var errReported = errors.New("reported")
@@ -88,7 +92,7 @@ Snowbridge runs unchanged:
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w; see %q", err, c.CommandPath()+" --help")
 	})
-	root.AddCommand(runCommand(s), checkCommand(s), testCommand(s), listCommand(s), docsCommand(s), versionCommand(s))
+	root.AddCommand(runCommand(s), checkCommand(s), testCommand(s), queueCommand(s), storeCommand(s), listCommand(s), lakeCommand(s), produceCommand(s), docsCommand(s), versionCommand(s))
 	return root
 }
 
@@ -100,7 +104,7 @@ func unknownCommand(c *cobra.Command, args []string) error {
 	if len(near) > 0 {
 		return usagef("unknown command %q; did you mean %q?", args[0], near[0])
 	}
-	return usagef("unknown command %q; see %q", args[0], "weir --help")
+	return usagef("unknown command %q; see %q", args[0], c.CommandPath()+" --help")
 }
 
 // atLeast and exactly are argument checks that speak of what is missing.

@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/queue"
 )
 
 // progress shows a live line on standard error while a person looks at it.
@@ -24,7 +27,7 @@ func (r *runner) progress() progress {
 	}
 	go func() {
 		defer close(p.ended)
-		live(r.s.Err, r.meter, p.quit)
+		live(&r.screen, r.meter, r.queued, p.quit)
 	}()
 	return p
 }
@@ -34,14 +37,56 @@ func (p progress) stop() {
 	<-p.ended
 }
 
+// screen is standard error while it has a live line: what is logged takes the line's place,
+// and the line comes back below it.
+type screen struct {
+	w io.Writer
+
+	mu    sync.Mutex
+	shown bool // the cursor stands behind a live line
+}
+
+const (
+	clearLine = "\r\x1b[K"
+	// A line that is longer than the terminal is wide is cut, since only one can be repainted.
+	wrapOff, wrapOn = "\x1b[?7l", "\x1b[?7h"
+)
+
+// Write writes whole lines in place of the live line.
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shown {
+		s.shown = false
+		if _, err := io.WriteString(s.w, clearLine); err != nil {
+			return 0, err
+		}
+	}
+	return s.w.Write(p)
+}
+
+// paint shows line as the live line; it stays there when it is the last.
+func (s *screen) paint(line string, last bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shown = !last
+	if last {
+		fmt.Fprintf(s.w, "%s%s\n", clearLine, line)
+		return
+	}
+	fmt.Fprintf(s.w, "%s%s%s%s", clearLine, wrapOff, line, wrapOn)
+}
+
 // live repaints the line each half second until quit is closed.
-func live(w io.Writer, pipelines *meter.Registry, quit <-chan struct{}) {
+func live(s *screen, pipelines *meter.Registry, queued func() string, quit <-chan struct{}) {
 	const period = 500 * time.Millisecond
+	const countEvery = 4 // periods between two counts of the queues, which may ask a database
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	begin := time.Now()
 	var last totals
-	for {
+	waiting := ""
+	for n := 0; ; n++ {
 		final := false
 		select {
 		case <-quit:
@@ -51,12 +96,35 @@ func live(w io.Writer, pipelines *meter.Registry, quit <-chan struct{}) {
 		now := sum(pipelines)
 		if final {
 			elapsed := time.Since(begin)
-			fmt.Fprintf(w, "\r\x1b[K%s\n", now.line(totals{}, elapsed, elapsed))
+			s.paint(now.line(totals{}, elapsed, elapsed)+waiting, true)
 			return
 		}
-		fmt.Fprintf(w, "\r\x1b[K%s", now.line(last, period, time.Since(begin)))
+		if n%countEvery == 0 {
+			waiting = queued()
+		}
+		s.paint(now.line(last, period, time.Since(begin))+waiting, false)
 		last = now
 	}
+}
+
+// queued is how many messages wait in the queues, for the end of the live line; empty
+// without a store, or while it cannot be asked.
+func (r *runner) queued() string {
+	s, _, queues := r.app.Store()
+	if s == nil || len(queues) == 0 {
+		return ""
+	}
+	ctx, done := context.WithTimeout(context.Background(), time.Second)
+	defer done()
+	var open, dead int64
+	for _, q := range queues {
+		st, err := s.Stats(ctx, queue.Filter{Queue: q.Name})
+		if err != nil {
+			return ""
+		}
+		open, dead = open+st.Open(), dead+st.Dead
+	}
+	return fmt.Sprintf("  queued %s  dead %d", short(float64(open)), dead)
 }
 
 // totals is the sum over all pipelines at one instant.
@@ -82,6 +150,9 @@ func sum(pipelines *meter.Registry) totals {
 // needs attention.
 func (t totals) line(last totals, over, elapsed time.Duration) string {
 	rate := func(now, before int64) string {
+		if now < before {
+			before = 0 // a reload begins to count anew
+		}
 		return short(float64(now-before)/over.Seconds()) + "/s"
 	}
 	parts := []string{

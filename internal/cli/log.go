@@ -39,24 +39,41 @@ func (f logFlags) check() error {
 	return usagef("supported log formats are 'auto, text, json'; provided %s", f.format)
 }
 
-// logger makes the process's logger: colours and text on a terminal, JSON otherwise,
-// unless the flags or the config say what to do.
-func (f logFlags) logger(p config.Process, w io.Writer) *slog.Logger {
-	level, format := p.LogLevel, p.LogFormat
+// apply sets level to what the flags, or else the config, say.
+func (f logFlags) apply(p config.Process, level *slog.LevelVar) {
+	name := p.LogLevel
 	if f.level != "" {
-		level = f.level
+		name = f.level
 	}
+	level.Set(levels[strings.ToLower(name)])
+}
+
+// json reports whether logs are JSON: not on a terminal, unless the flags or the config
+// say what to do.
+func (f logFlags) json(p config.Process, w io.Writer) bool {
+	format := p.LogFormat
 	if f.format != "" {
 		format = f.format
 	}
-	at := levels[strings.ToLower(level)]
 	if format == "" || format == "auto" {
-		if format = "json"; terminal(w) {
-			format = "text"
-		}
+		return !terminal(w)
 	}
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: at}))
+	return format == "json"
+}
+
+// logger makes the process's logger, which writes to w: JSON, or text with colours where they
+// are seen, which is on a terminal behind w.
+func (f logFlags) logger(p config.Process, err, w io.Writer, level slog.Leveler) *slog.Logger {
+	if f.json(p, err) {
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: readable}))
 	}
-	return slog.New(tint.NewHandler(w, &tint.Options{Level: at, TimeFormat: "15:04:05.000", NoColor: !terminal(w)}))
+	return slog.New(tint.NewHandler(w, &tint.Options{Level: level, TimeFormat: "15:04:05.000", NoColor: !terminal(err)}))
+}
+
+// readable writes durations with their unit, as the text format does: "1.5s".
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.String(a.Key, a.Value.Duration().String())
+	}
+	return a
 }

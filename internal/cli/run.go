@@ -57,8 +57,12 @@ type runner struct {
 	quiet   bool
 	builder *app.Builder
 	log     *slog.Logger
+	screen  screen
+	level   slog.LevelVar  // of log; a reload may change it
+	started config.Process // of the config at the start
 	app     *app.App
 	meter   *meter.Registry
+	reports *app.Reporter
 	// printsEvents is set when a target of the config writes to standard output.
 	printsEvents bool
 }
@@ -72,10 +76,12 @@ func (r *runner) run(ctx context.Context) error {
 	r.meter = &meter.Registry{}
 	r.app = &app.App{Log: r.log, Meter: r.meter, Builder: r.builder}
 
+	r.printsEvents = printsEvents(cfg)
+
 	ctx, stop := r.signals(ctx)
 	defer stop()
 	if cfg.Admin != nil {
-		server, err := admin.Listen(cfg.Admin.Address, r.meter, r.app.Ready)
+		server, err := admin.Listen(admin.Options{Address: cfg.Admin.Address, Pipelines: r.meter, Ready: r.app.Ready, Store: r.app.Store})
 		if err != nil {
 			return err
 		}
@@ -88,8 +94,10 @@ func (r *runner) run(ctx context.Context) error {
 		defer func() { _ = server.Close(context.WithoutCancel(ctx)) }() // the process ends next
 	}
 	progress := r.progress()
+	endReports := r.startReports(ctx)
 	err = r.app.Run(ctx, built)
 	progress.stop()
+	endReports(err)
 	if err != nil {
 		return err
 	}
@@ -98,57 +106,78 @@ func (r *runner) run(ctx context.Context) error {
 
 // build reads and builds the config; the first time it also makes the logger.
 func (r *runner) build(ctx context.Context) (*app.Built, error) {
-	cfg, err := load(r.paths, r.builder, r.s)
-	if err != nil {
+	cfg, found := config.Load(r.paths, r.builder.Options(r.s.Env))
+	if err := r.report(found); err != nil {
 		return nil, err
 	}
 	if r.log == nil {
-		r.log = r.flags.logger(cfg.Process, r.s.Err)
+		r.screen.w = r.s.Err
+		r.started = cfg.Process
+		r.flags.apply(cfg.Process, &r.level)
+		r.reports, r.log = r.builder.Report(cfg.Process, r.flags.logger(cfg.Process, r.s.Err, &r.screen, &r.level))
 		slog.SetDefault(r.log)
-		r.builder.Log = r.log
 	}
 	built, found := r.builder.Build(ctx, cfg)
-	if err := report(found, r.s); err != nil {
+	if err := r.report(found); err != nil {
 		return nil, err
-	}
-	for _, p := range cfg.Pipelines {
-		for _, u := range p.Uses() {
-			r.printsEvents = r.printsEvents || u.Name == "stdout" && u.Block == "target"
-		}
-	}
-	for _, w := range notReported(cfg) {
-		r.log.Warn(w)
 	}
 	return built, nil
 }
 
-// notReported names the settings that are read for compatibility and do nothing yet.
-func notReported(cfg *config.Config) []string {
-	var ws []string
-	add := func(on bool, block string) {
-		if on {
-			ws = append(ws, block+" is accepted and not acted upon by this version: metrics are at /metrics of the admin address")
+// report tells what is wrong with a config: on a reload in the log where that is JSON, which
+// a program may read.
+func (r *runner) report(found config.Diagnostics) error {
+	if r.app == nil || !r.flags.json(r.started, r.s.Err) {
+		return report(found, r.s)
+	}
+	for _, d := range found {
+		level := slog.LevelWarn
+		if d.Severity == config.Error {
+			level = slog.LevelError
+		}
+		r.log.Log(context.Background(), level, "the config has a mistake", "finding", d.String())
+	}
+	if found.HasErrors() {
+		return errReported
+	}
+	return nil
+}
+
+// printsEvents reports whether a target of cfg writes to standard output.
+func printsEvents(cfg *config.Config) bool {
+	for _, p := range cfg.Pipelines {
+		for _, u := range p.Uses() {
+			if u.Name == "stdout" && u.Kind == config.KindTarget {
+				return true
+			}
 		}
 	}
-	add(cfg.Sentry != nil, "sentry")
-	add(cfg.StatsReceiver != nil && cfg.StatsReceiver.Use != nil, "stats_receiver")
-	add(cfg.Monitoring != nil, "monitoring")
-	add(cfg.Metrics != nil && cfg.Metrics.E2ELatency, "metrics.enable_e2e_latency")
-	return ws
+	return false
 }
 
 // signals ends the context at the first SIGINT or SIGTERM, the process at the second, and
 // reloads at SIGHUP. A broken pipe is an error of the write, not the end of the process.
+// A reload that takes long holds up no other signal; one that comes meanwhile is the next.
 func (r *runner) signals(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	ch := make(chan os.Signal, 4)
+	reloads := make(chan struct{}, 1)
 	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	go func() {
+		for range reloads {
+			r.reload(ctx)
+		}
+	}()
+	go func() {
+		defer close(reloads)
 		for sig := range ch {
 			switch sig {
 			case syscall.SIGPIPE:
 			case syscall.SIGHUP:
-				r.reload(ctx)
+				select {
+				case reloads <- struct{}{}:
+				default: // one that waits reads the same files
+				}
 			default:
 				if ctx.Err() != nil {
 					r.log.Error("second signal: ending at once, what is not settled is delivered again")
@@ -169,6 +198,10 @@ func (r *runner) signals(parent context.Context) (context.Context, func()) {
 // reload builds the config anew and replaces what runs by it. Any failure leaves
 // everything as it was.
 func (r *runner) reload(ctx context.Context) {
+	if ctx.Err() != nil {
+		r.log.Warn("not reloading the config: the process is stopping")
+		return
+	}
 	r.log.Info("reloading the config")
 	built, err := r.build(ctx)
 	if err == nil {
@@ -180,6 +213,18 @@ func (r *runner) reload(ctx context.Context) {
 	case err != nil:
 		r.log.Error("the new config could not start, the old one runs on", meter.KeyError, err)
 	default:
+		r.flags.apply(built.Config.Process, &r.level)
+		if was, is := adminAddress(r.started), adminAddress(built.Config.Process); was != is {
+			r.log.Warn("the admin address changes at the next start only", meter.KeyAddress, was)
+		}
+		r.warnOfReports(built.Config.Process)
 		r.log.Info("the new config runs")
 	}
+}
+
+func adminAddress(p config.Process) string {
+	if p.Admin == nil {
+		return ""
+	}
+	return p.Admin.Address
 }

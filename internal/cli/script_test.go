@@ -27,7 +27,8 @@ func TestScripts(t *testing.T) {
 		// Scripts see no environment but their own.
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("SNOWBRIDGE_CONFIG_FILE", "")
-			return nil
+			return freeAdminAddress(e)
 		},
+		Cmds: processCommands(),
 	})
 }

@@ -164,7 +164,14 @@ type RetryPolicy struct {
 	// Longest wait, in milliseconds, between two attempts. When left out and delay_ms is
 	// greater than the default, it is delay_ms.
 	MaxDelayMillis int `hcl:"max_delay_ms,optional"`
+	// Age, in milliseconds since a message came into its queue, before which it is not
+	// given up, however many attempts it has had; 0 means that max_attempts alone decides.
+	// It applies to pipelines whose source is a queue.
+	GiveUpAfterMillis int `hcl:"give_up_after_ms,optional"`
 }
+
+// GiveUpAfter is GiveUpAfterMillis as a duration.
+func (r *RetryPolicy) GiveUpAfter() time.Duration { return millis(r.GiveUpAfterMillis) }
 
 // Delay is DelayMillis as a duration.
 func (r *RetryPolicy) Delay() time.Duration { return millis(r.DelayMillis) }
@@ -194,6 +201,10 @@ type Process struct {
 	Store *Store `hcl:"store,block"`
 	// The durable queues that pipelines write to and read from.
 	Queues []*Queue `hcl:"queue,block"`
+	// The state machines that pipelines start executions of. They need a store, as queues do.
+	Machines []*Machine `hcl:"machine,block"`
+	// The functions that machines call.
+	Functions []*Function `hcl:"function,block"`
 	// Reports errors to Sentry. Off when left out.
 	Sentry *Sentry `hcl:"sentry,block"`
 	// Sends metrics to a statsd server, and sets how often statistics are logged.
@@ -275,6 +286,10 @@ type Statsd struct {
 	// Tags sent with each metric, as a JSON object of strings in a string:
 	// "{\"env\":\"prod\"}".
 	Tags string `hcl:"tags,optional"`
+	// Value of the tag "host", which is the host name when left out. In Kubernetes that is
+	// the pod's name, new with each pod: set something that stays, to keep the number of
+	// series small.
+	HostTag string `hcl:"host_tag,optional"`
 }
 
 // SetDefaults sets what a use "statsd" block need not say.
@@ -285,19 +300,22 @@ func (s *Statsd) TagMap() map[string]string { m, _ := parseTags(s.Tags); return 
 
 // Metrics turns on metrics that cost something.
 type Metrics struct {
-	// Measures the time from the collector's timestamp to delivery, which needs each
-	// Snowplow event to be parsed.
+	// Measures the time from the collector's timestamp of Snowplow events to delivery.
+	// Messages that are no Snowplow events are left out, with a warning.
 	E2ELatency bool `hcl:"enable_e2e_latency,optional"`
-	// Reports how many records, and bytes, the Kinesis source holds in memory.
+	// Reports how many messages, and payload bytes, each pipeline holds in memory, under
+	// Snowbridge's names kinsumer_records_in_memory and kinsumer_records_in_memory_bytes.
 	KinsumerMemory bool `hcl:"enable_kinsumer_memory_metrics,optional"`
 }
 
 // Monitoring tells other systems by HTTP how the process is doing.
 type Monitoring struct {
 	// Sends a heartbeat while all is well, and an alert when somebody must change
-	// something.
+	// something or a pipeline stops with an error.
 	Webhook *Webhook `hcl:"webhook,block"`
-	// Sends counts of delivered, filtered and failed messages, and their errors.
+	// Sends counts of delivered, filtered and failed messages, and their errors, for each
+	// pipeline. Pipelines with a name carry it in the tag "pipeline", or "pipeline_name"
+	// where tags has a "pipeline" already.
 	MetadataReporter *MetadataReporter `hcl:"metadata_reporter,block"`
 }
 

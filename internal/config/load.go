@@ -167,7 +167,8 @@ func (d *document) build() (*Config, Diagnostics) {
 	whole.order = append(whole.order, "pipeline")
 	c.body(root, whole, place{header: root.SrcRange})
 	ds = append(ds, c.ds...)
-	if ds = append(ds, d.uses(root, DefaultPipeline)...); ds.HasErrors() {
+	ds = append(ds, d.uses(root, DefaultPipeline)...)
+	if ds = append(ds, d.functionUses(root)...); ds.HasErrors() {
 		return nil, ds
 	}
 
@@ -176,6 +177,7 @@ func (d *document) build() (*Config, Diagnostics) {
 	ds = append(ds, d.decode(part(root, schemaOf(processType)), &cfg.Process, root.SrcRange)...)
 	ds = append(ds, d.bindProcess(&cfg.Process)...)
 	ds = append(ds, d.queueNames(root)...)
+	ds = append(ds, d.machines(root, &cfg.Process)...)
 
 	named := slices.DeleteFunc(slices.Clone(root.Blocks), func(b *hclsyntax.Block) bool { return b.Type != "pipeline" })
 	top := part(root, schemaOf(pipelineType))
@@ -306,20 +308,7 @@ func (d *document) pipelineName(b *hclsyntax.Block, cfg *Config, top *hclsyntax.
 
 // queueNames refuses queues whose name is none, and a second queue of one name.
 func (d *document) queueNames(root *hclsyntax.Body) Diagnostics {
-	var ds Diagnostics
-	seen := map[string]hcl.Range{}
-	for _, b := range blocksOf(root, "queue") {
-		name, r := b.Labels[0], b.LabelRanges[0]
-		other, twice := seen[name]
-		switch {
-		case !pipelineName.MatchString(name):
-			ds = append(ds, d.errorAt(r, "this is not a name for a queue", `use letters, digits, "_", "-" and ".", starting with a letter or digit; at most 64 characters`))
-		case twice:
-			ds = append(ds, d.errorAt(r, fmt.Sprintf("there is another queue %q, at %s", name, position(other)), "give one of the two another name"))
-		}
-		seen[name] = r
-	}
-	return ds
+	return d.blockNames(blocksOf(root, "queue"), "queue")
 }
 
 // sharedStdin refuses a second pipeline that reads stdin: each would get some lines.

@@ -214,6 +214,8 @@ type Deps struct {
 	Store func() queue.Store
 	// Queues are the queues of the config, by name.
 	Queues map[string]Queue
+	// Machines are the state machines of the config, by name.
+	Machines map[string]Machine
 }
 
 // Path finds a file that a config names: where it is as seen from the working directory,

@@ -54,6 +54,9 @@ type Pipeline struct {
 	InFlightBytes atomic.Int64
 	lag           atomic.Int64 // nanoseconds; see CurrentLag
 
+	// Watch, if set before the pipeline is opened, is told what reports need beside these.
+	Watch *Watch
+
 	Target, Filter, Failure Sink
 	Latency                 prometheus.Histogram // from read to settled, seconds
 	Lag                     prometheus.Histogram // from created to settled, seconds
@@ -67,6 +70,7 @@ type Sink struct {
 	Writes       atomic.Int64 // attempts
 	Failures     [fault.Fatal + 1]atomic.Int64
 	Retries      atomic.Int64
+	broken       atomic.Bool          // somebody must change something; see [Watch.Setup]
 	Duration     prometheus.Histogram // of one attempt, seconds
 }
 
@@ -108,6 +112,9 @@ func (p *Pipeline) CurrentLag() time.Duration { return time.Duration(p.lag.Load(
 
 // Registry is every pipeline's counters, as Prometheus collects them.
 type Registry struct {
+	// Reports, if set before the first scrape, is reported too.
+	Reports *Reports
+
 	mu        sync.Mutex
 	pipelines []*Pipeline
 }
@@ -156,6 +163,7 @@ var (
 	descBytes    = desc("weir_written_bytes_total", "Payload bytes durable at a target.", "role")
 	descWrites   = desc("weir_writes_total", "Write attempts.", "role")
 	descRetries  = desc("weir_write_retries_total", "Write attempts that repeated a failed one.", "role")
+	descDropped  = prometheus.NewDesc("weir_reports_dropped_total", "What was to be sent to a receiver and was dropped.", []string{"receiver"}, nil)
 	descFailures = desc("weir_write_failures_total", "Messages a write attempt failed for, by what the error meant.", "role", "kind")
 )
 
@@ -165,6 +173,11 @@ func (r *Registry) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (r *Registry) Collect(ch chan<- prometheus.Metric) {
+	if d := r.Reports; d != nil {
+		for receiver, n := range map[string]*atomic.Int64{"statsd": &d.Statsd, "webhook": &d.Webhook, "metadata_reporter": &d.Metadata, "sentry": &d.Sentry} {
+			ch <- prometheus.MustNewConstMetric(descDropped, prometheus.CounterValue, float64(n.Load()), receiver)
+		}
+	}
 	for _, p := range r.Pipelines() {
 		for _, s := range perPipeline {
 			ch <- prometheus.MustNewConstMetric(s.desc, s.kind, float64(s.of(p)), p.Name)

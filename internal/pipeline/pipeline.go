@@ -120,10 +120,11 @@ type Pipeline struct {
 	parts Parts
 	state atomic.Int32
 
-	budget struct{ messages, bytes *semaphore.Weighted }
-	sinks  struct{ target, filter, failure *sink }
-	acks   sync.WaitGroup // reads whose ack has not run
-	left   atomic.Bool    // connectors are being closed: no ack may begin any more
+	budget  struct{ messages, bytes *semaphore.Weighted }
+	starved atomic.Bool // reading waits for room in flight
+	sinks   struct{ target, filter, failure *sink }
+	acks    sync.WaitGroup // reads whose ack has not run
+	left    atomic.Bool    // connectors are being closed: no ack may begin any more
 
 	redelivers bool                  // the source delivers again what was not handled
 	joined     connector.StoreSource // set when source and target are queues of one store
@@ -301,6 +302,7 @@ func (p *Pipeline) fail(err error) {
 	p.mu.Unlock()
 	if first && p.stop != nil {
 		p.parts.Log.Error("pipeline fails", meter.KeyError, err)
+		p.parts.Meter.Watch.Died(p.parts.Name, err)
 		p.stop(err)
 	}
 }

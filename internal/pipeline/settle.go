@@ -21,19 +21,18 @@ func (s *sink) settle(ctx context.Context, b event.Batch, err error) {
 		}
 		return
 	}
-	if s.p.redelivers && ctx.Err() == nil {
-		s.p.parts.Log.Warn("write failed, its messages are due again later", meter.KeyComponent, s.meter.Role,
-			meter.KeyKind, fault.Of(err).String(), meter.KeyMessages, len(b), meter.KeyError, err)
-	}
 	var partial *connector.Partial
 	isPartial := errors.As(err, &partial)
-	written, bytes := int64(0), int64(0)
+	written, bytes, later := int64(0), int64(0), 0
 	for i, m := range b {
 		e := err
 		if isPartial {
 			e = partial.Failed[i]
 		}
 		if e != nil {
+			if fault.Of(e) != fault.Invalid {
+				later++
+			}
 			s.undelivered(ctx, m, e)
 			continue
 		}
@@ -43,6 +42,10 @@ func (s *sink) settle(ctx context.Context, b event.Batch, err error) {
 	}
 	s.meter.Written.Add(written)
 	s.meter.WrittenBytes.Add(bytes)
+	if later > 0 && s.p.redelivers && ctx.Err() == nil {
+		s.p.parts.Log.Warn("write failed, messages are due again later", meter.KeyComponent, s.meter.Role,
+			meter.KeyMessages, later, meter.KeyError, err)
+	}
 }
 
 // undelivered is the end of a message that could not be written: to the failure target
@@ -68,6 +71,7 @@ func (s *sink) undelivered(ctx context.Context, m *event.Message, err error) {
 // reject sends a message that can never be delivered to the failure target.
 func (p *Pipeline) reject(m *event.Message, cause error) {
 	p.parts.Meter.Invalid.Add(1)
+	p.parts.Meter.Watch.Invalid(cause)
 	p.bury(Failure{Message: m, Cause: cause, Limit: p.sinks.target.limits.MaxMessageBytes})
 }
 
@@ -80,6 +84,7 @@ func (s *sink) oversized(m *event.Message) {
 		return
 	}
 	p.parts.Meter.Oversized.Add(1)
+	p.parts.Meter.Watch.Oversized()
 	p.bury(Failure{Message: m, Oversized: true, Limit: s.limits.MaxMessageBytes,
 		Cause: fmt.Errorf("payload of %d bytes is larger than the %s takes (%d)", len(m.Data), s.meter.Role, s.limits.MaxMessageBytes)})
 }

@@ -144,12 +144,13 @@ func (l *lane) run() {
 }
 
 // wait returns when there is more in the inbox, or the batch that is filling has left: an
-// eager one as soon as a writer is free, another when its time is over.
+// eager one, or one that reading waits for, as soon as a writer is free, another when its
+// time is over.
 func (l *lane) wait() {
 	switch {
 	case len(l.cur) == 0:
 		<-l.in.wake
-	case l.eager:
+	case l.eager || l.s.p.starved.Load():
 		select {
 		case <-l.in.wake:
 		case l.out <- l.cur:
@@ -251,8 +252,10 @@ func (s *sink) attempt(write connector.Write) connector.Write {
 	return func(ctx context.Context, b event.Batch) error {
 		begin := time.Now()
 		err := s.contained(ctx, write, b)
+		took := time.Since(begin)
 		s.meter.Writes.Add(1)
-		s.meter.Duration.Observe(time.Since(begin).Seconds())
+		s.meter.Duration.Observe(took.Seconds())
+		s.watch(b, begin, took, err)
 		if err != nil {
 			s.count(b, err)
 		}

@@ -126,6 +126,7 @@ func (p *Pipeline) route(work context.Context, reads <-chan *read) {
 		p.sinks.target.put(r.batch)
 		if len(r.filtered) > 0 {
 			p.parts.Meter.Filtered.Add(int64(len(r.filtered)))
+			p.watchFiltered(r.filtered)
 			p.sinks.filter.put(r.filtered)
 		}
 		for _, x := range r.invalid {

@@ -107,9 +107,10 @@ sentry {
 
 stats_receiver {
   use "statsd" {
-    address = "127.0.0.1:8125"
-    prefix  = "snow"
-    tags    = "{\"env\":\"prod\"}"
+    address  = "127.0.0.1:8125"
+    prefix   = "snow"
+    tags     = "{\"env\":\"prod\"}"
+    host_tag = "weir-a"
   }
   buffer_sec  = 15
   timeout_sec = 2

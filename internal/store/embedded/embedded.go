@@ -72,16 +72,10 @@ func (o opener) Identity() string {
 }
 
 // Open implements connector.StoreOpener.
-func (o opener) Open(context.Context) (queue.Store, error) { return o.open(false) }
-
-// OpenSalvaging opens a store that Open refuses because acknowledged commits are missing
-// from its log, with what the log holds.
-func (o opener) OpenSalvaging(context.Context) (queue.Store, error) { return o.open(true) }
-
-func (o opener) open(salvage bool) (queue.Store, error) {
+func (o opener) Open(context.Context) (queue.Store, error) {
 	s, err := embedded.Open(o.config.Path, embedded.Options{
 		Log: o.deps.Log, MaxBytes: o.config.MaxBytes, MinFree: o.config.MinFreeBytes,
-		DeadRetention: time.Duration(o.config.DeadRetentionDays) * 24 * time.Hour, Salvage: salvage,
+		DeadRetention: time.Duration(o.config.DeadRetentionDays) * 24 * time.Hour,
 	})
 	if err != nil {
 		return nil, err

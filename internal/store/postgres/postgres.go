@@ -9,6 +9,7 @@ package postgresstore
 import (
 	"context"
 	"fmt"
+	"math"
 	"regexp"
 	"time"
 
@@ -84,7 +85,6 @@ func (c Config) Validate() []connector.Problem {
 			ps = append(ps, connector.Problem{Field: field, What: fmt.Sprintf("%s must be at most %d, not %d", field, most, got), Fix: "leave it out to use the default"})
 		}
 	}
-	const any = 1<<63 - 1
 	if c.DSN == "" {
 		ps = append(ps, connector.Problem{Field: "dsn", What: "dsn is empty", Fix: "write env.NAME, with the name of a variable that holds postgres://user:password@host/database"})
 	}
@@ -100,10 +100,10 @@ func (c Config) Validate() []connector.Problem {
 	within("poll_interval_ms", int64(c.PollIntervalMs), 1, maxMillis)
 	within("patience_seconds", int64(c.PatienceSeconds), 1, maxSeconds)
 	within("timeout_seconds", int64(c.TimeoutSeconds), 1, maxSeconds)
-	within("max_bytes", c.MaxBytes, 0, any)
-	within("segment_bytes", c.SegmentBytes, 1<<20, any)
+	within("max_bytes", c.MaxBytes, 0, math.MaxInt64)
+	within("segment_bytes", c.SegmentBytes, 1<<20, math.MaxInt64)
 	within("segment_age_seconds", int64(c.SegmentAgeSeconds), 1, maxSeconds)
-	within("cache_bytes", int64(c.CacheBytes), 0, any)
+	within("cache_bytes", int64(c.CacheBytes), 0, math.MaxInt64)
 	return ps
 }
 

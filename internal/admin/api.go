@@ -1,0 +1,273 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/queue"
+)
+
+// maxSelection is the most bytes of a selection in a body, enough for half a million IDs.
+const maxSelection = 16 << 20
+
+// api answers the requests below /v1.
+type api struct {
+	store func() (queue.Store, string, []connector.Queue)
+}
+
+func (a api) routes(mux *http.ServeMux) {
+	handle := func(pattern string, f func(http.ResponseWriter, *http.Request, Local) error) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			s, name, queues := a.store()
+			if s == nil {
+				refuse(w, http.StatusServiceUnavailable, errors.New("no store is open in this process"))
+				return
+			}
+			if err := f(w, r, Local{s, name, queues}); err != nil {
+				refuse(w, status(err), err)
+			}
+		})
+	}
+	handle("GET /v1/queues", getQueues)
+	handle("GET /v1/queues/{queue}/jobs", getJobs)
+	handle("GET /v1/queues/{queue}/count", getCount)
+	handle("GET /v1/queues/{queue}/export", getExport)
+	handle("POST /v1/queues/{queue}/import", postImport)
+	handle("POST /v1/queues/{queue}/retry", func(w http.ResponseWriter, r *http.Request, l Local) error {
+		return decide(w, r, func(name string, s Selection) (int, error) { return l.Retry(r.Context(), name, s) })
+	})
+	handle("POST /v1/queues/{queue}/drop", func(w http.ResponseWriter, r *http.Request, l Local) error {
+		return decide(w, r, func(name string, s Selection) (int, error) { return l.Drop(r.Context(), name, s) })
+	})
+	handle("GET /v1/store", getStore)
+	handle("POST /v1/store/check", func(w http.ResponseWriter, r *http.Request, l Local) error {
+		return long(w, func(progress func(done, total int64)) (map[string]int64, error) {
+			return l.Verify(r.Context(), progress)
+		})
+	})
+	handle("POST /v1/store/compact", func(w http.ResponseWriter, r *http.Request, l Local) error {
+		return long(w, func(func(done, total int64)) (map[string]int64, error) { return nil, l.Compact(r.Context()) })
+	})
+}
+
+// answerError is an error as JSON.
+type answerError struct {
+	Error string `json:"error"`
+	// Jobs is how many jobs were done before it.
+	Jobs int `json:"jobs,omitempty"`
+}
+
+func refuse(w http.ResponseWriter, code int, err error) {
+	a := answerError{Error: err.Error()}
+	var partly partlyDone
+	if errors.As(err, &partly) {
+		a.Jobs = partly.jobs
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(a) // who asked has gone
+}
+
+// partlyDone is an error of an operation that did something before.
+type partlyDone struct {
+	error
+	jobs int
+}
+
+func (e partlyDone) Unwrap() error { return e.error }
+
+func status(err error) int {
+	var mistake requestError
+	switch {
+	case errors.Is(err, ErrNoQueue):
+		return http.StatusNotFound
+	case errors.As(err, &mistake):
+		return http.StatusBadRequest
+	case errors.Is(err, ErrUnsupported):
+		return http.StatusNotImplemented
+	case errors.Is(err, queue.ErrClosed):
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+func answer(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(v) // who asked has gone
+	return nil
+}
+
+func getQueues(w http.ResponseWriter, r *http.Request, l Local) error {
+	o, err := l.Queues(r.Context(), queue.Axis(r.FormValue("by")))
+	if err != nil {
+		return err
+	}
+	return answer(w, o)
+}
+
+// values is s as the parameters of a request; selectionOf reads them.
+func (s Selection) values() url.Values {
+	v := url.Values{}
+	if s.Dead {
+		v.Set("dead", "true")
+	}
+	if s.Cause != "" {
+		v.Set("cause", s.Cause)
+	}
+	if !s.Before.IsZero() {
+		v.Set("before", s.Before.Format(time.RFC3339Nano))
+	}
+	if s.By != "" {
+		v.Set("by", string(s.By))
+		v.Set("value", s.Value)
+	}
+	if len(s.IDs) > 0 {
+		v["ids"] = s.IDs
+	}
+	return v
+}
+
+func selectionOf(v url.Values) (Selection, error) {
+	s := Selection{Cause: v.Get("cause"), By: queue.Axis(v.Get("by")), Value: v.Get("value"), IDs: v["ids"]}
+	var err error
+	if text := v.Get("dead"); text != "" {
+		if s.Dead, err = strconv.ParseBool(text); err != nil {
+			return s, requestError{fmt.Errorf("dead is true or false, not %q", text)}
+		}
+	}
+	if text := v.Get("before"); text != "" {
+		if s.Before, err = time.Parse(time.RFC3339Nano, text); err != nil {
+			return s, requestError{fmt.Errorf("before is a time like 2026-01-31T12:00:00Z, not %q", text)}
+		}
+	}
+	return s, nil
+}
+
+func getJobs(w http.ResponseWriter, r *http.Request, l Local) error {
+	s, err := selectionOf(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	limit := 100
+	if text := r.FormValue("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > MaxPage {
+			return requestError{fmt.Errorf("limit is a number from 1 to %d, not %q", MaxPage, text)}
+		}
+	}
+	p, err := l.Jobs(r.Context(), r.PathValue("queue"), s, r.FormValue("after"), limit)
+	if err != nil {
+		return err
+	}
+	return answer(w, p)
+}
+
+type jobCount struct {
+	Jobs int `json:"jobs"`
+}
+
+func getCount(w http.ResponseWriter, r *http.Request, l Local) error {
+	s, err := selectionOf(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	n, err := l.Count(r.Context(), r.PathValue("queue"), s)
+	if err != nil {
+		return err
+	}
+	return answer(w, jobCount{n})
+}
+
+func getExport(w http.ResponseWriter, r *http.Request, l Local) error {
+	s, err := selectionOf(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	name := r.PathValue("queue")
+	if _, _, err := l.choose(r.Context(), name, s); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	if _, err := l.Export(r.Context(), name, s, w, nil); err != nil {
+		panic(http.ErrAbortHandler) // the status is sent: only breaking off tells
+	}
+	return nil
+}
+
+func postImport(w http.ResponseWriter, r *http.Request, l Local) error {
+	n, err := l.Import(r.Context(), r.PathValue("queue"), r.Body, nil)
+	if err != nil {
+		return partlyDone{err, n}
+	}
+	return answer(w, jobCount{n})
+}
+
+// decide runs an operation on a selection in the body.
+func decide(w http.ResponseWriter, r *http.Request, do func(string, Selection) (int, error)) error {
+	var s Selection
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxSelection))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return requestError{fmt.Errorf("the body is no selection: %w", err)}
+	}
+	n, err := do(r.PathValue("queue"), s)
+	if err != nil {
+		return partlyDone{err, n}
+	}
+	return answer(w, jobCount{n})
+}
+
+// storeAnswer is what GET /v1/store says.
+type storeAnswer struct {
+	Identity string           `json:"identity"`
+	Usage    map[string]int64 `json:"usage"`
+}
+
+func getStore(w http.ResponseWriter, r *http.Request, l Local) error {
+	u, err := l.Usage(r.Context())
+	if err != nil {
+		return err
+	}
+	return answer(w, storeAnswer{l.Identity(), u})
+}
+
+// longAnswer is one line of an operation that takes long.
+type longAnswer struct {
+	Done    int64            `json:"done,omitempty"`
+	Total   int64            `json:"total,omitempty"`
+	Figures map[string]int64 `json:"figures,omitempty"`
+	Error   string           `json:"error,omitempty"`
+	Status  int              `json:"status,omitempty"` // what an answer with this error would have
+	Ended   bool             `json:"ended,omitempty"`
+}
+
+// progressEvery is how often an operation that takes long says how far it is.
+const progressEvery = 200 * time.Millisecond
+
+// long runs an operation and streams its progress.
+func long(w http.ResponseWriter, do func(progress func(done, total int64)) (map[string]int64, error)) error {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	e := json.NewEncoder(w)
+	flush := http.NewResponseController(w)
+	var last time.Time
+	figures, err := do(func(done, total int64) {
+		if now := time.Now(); now.Sub(last) >= progressEvery {
+			last = now
+			_ = e.Encode(longAnswer{Done: done, Total: total}) // who asked has gone: the context ends the work
+			_ = flush.Flush()
+		}
+	})
+	end := longAnswer{Figures: figures, Ended: true}
+	if err != nil {
+		end = longAnswer{Error: err.Error(), Status: status(err), Ended: true}
+	}
+	_ = e.Encode(end)
+	return nil
+}

@@ -1,0 +1,308 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/executor"
+	"github.com/weirdata/weir/internal/lambda"
+	"github.com/weirdata/weir/internal/machine"
+	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/pipeline"
+	"github.com/weirdata/weir/internal/queue"
+)
+
+// NeedsStore reports whether something in cfg stands on the durable store.
+func NeedsStore(cfg *config.Config) bool { return len(cfg.Queues) > 0 || len(cfg.Machines) > 0 }
+
+// machineQueues is the queues of the machines of cfg.
+func machineQueues(cfg *config.Config) []connector.Queue {
+	var qs []connector.Queue
+	for _, m := range cfg.Machines {
+		qs = append(qs, connector.Queue{Name: executor.StartQueue(m.Name)}, connector.Queue{Name: executor.StepQueue(m.Name)})
+	}
+	return qs
+}
+
+// handle is a machine as connectors see it, which may be made before the machine is.
+type handle struct{ *executor.Machine }
+
+// Store, Accepts, StartIn and Execute are those of the machine.
+var _ connector.Machine = (*handle)(nil)
+
+func (h *handle) Store() queue.Store             { return h.Machine.Store() }
+func (h *handle) Accepts(m *event.Message) error { return h.Machine.Accepts(m) }
+func (h *handle) StartIn(tx queue.Tx, b event.Batch) error {
+	return h.Machine.StartIn(tx, b)
+}
+
+func (h *handle) Execute(ctx context.Context, b event.Batch) error { return h.Machine.Execute(ctx, b) }
+
+// machines makes the machines of cfg and their functions, and what connectors see of them.
+func (b *Builder) machines(ctx context.Context, cfg *config.Config, built *Built, queues map[string]connector.Queue) (map[string]connector.Machine, config.Diagnostics) {
+	seen := make(map[string]connector.Machine, len(cfg.Machines))
+	handles := make([]*handle, len(cfg.Machines))
+	for i, mc := range cfg.Machines {
+		handles[i] = &handle{}
+		seen[mc.Name] = handles[i]
+	}
+	a := assembly{b: b, built: built, log: b.Log, queues: queues, machines: seen}
+	functions := map[string]executor.Function{}
+	for _, fc := range cfg.Functions {
+		if f := a.function(ctx, fc); f != nil {
+			functions[fc.Name] = &shared{Function: f}
+		}
+	}
+	declared := make([]string, len(cfg.Functions))
+	for i, fc := range cfg.Functions {
+		declared[i] = fc.Name
+	}
+	for i, mc := range cfg.Machines {
+		def := a.definition(mc, declared)
+		if def == nil {
+			continue
+		}
+		handles[i].Machine = executor.New(executor.Options{
+			Name: mc.Name, Definition: def, MaxPayload: mc.MaxPayloadBytes, Functions: maps.Clone(functions),
+			Store: func() queue.Store { return b.Store }, Log: b.Log.With("machine", mc.Name), Meter: meter.NewPipeline(executor.StartQueue(mc.Name)),
+			Workers: mc.Workers, InFlight: mc.InFlight, Lease: mc.Lease(), Drain: mc.DrainTimeout(), Keep: mc.KeepEnded(),
+		})
+		built.Pipelines = append(built.Pipelines, &machineRunner{Machine: handles[i].Machine, stopWhenEmpty: mc.StopWhenEmpty, feeders: make(chan []<-chan struct{}, 1)})
+	}
+	return seen, a.found
+}
+
+// definition reads a machine's definition; nil when something is wrong with it.
+func (a *assembly) definition(mc *config.Machine, functions []string) *machine.Definition {
+	path := connector.Deps{Dir: mc.Dir()}.Path(mc.Definition)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		a.found = append(a.found, mc.Diagnose("definition", fmt.Sprintf("read the definition: %v", err), "check the path and its permissions"))
+		return nil
+	}
+	def, err := machine.Parse(text, machine.Limits{Payload: mc.MaxPayloadBytes, Events: uint64(mc.MaxEvents)})
+	var ps machine.Problems
+	switch {
+	case errors.As(err, &ps):
+	case err != nil:
+		a.found = append(a.found, mc.Diagnose("definition", err.Error(), ""))
+		return nil
+	default:
+		ps = executor.CheckResources(def, functions)
+	}
+	for _, p := range ps {
+		what := p.Message
+		if p.Path != "" {
+			what = p.Path + ": " + what
+		}
+		a.found = append(a.found, config.Diagnostic{Severity: config.Error, File: path, Line: p.Line, Column: p.Column, EndLine: p.Line, EndColumn: p.Column + 1, What: what, Fix: p.Fix})
+	}
+	if len(ps) > 0 {
+		return nil
+	}
+	return def
+}
+
+// function makes a function; nil when something is wrong with it.
+func (a *assembly) function(ctx context.Context, fc *config.Function) executor.Function {
+	if fc.Lambda != nil {
+		return a.lambda(fc)
+	}
+	var f executor.Function
+	if fc.Script != "" || fc.ScriptPath != "" {
+		source, field := fc.Script, "script"
+		if fc.ScriptPath != "" {
+			field = "script_path"
+			text, err := os.ReadFile(connector.Deps{Dir: fc.Dir()}.Path(fc.ScriptPath))
+			if err != nil {
+				a.found = append(a.found, fc.Diagnose(field, fmt.Sprintf("read the script: %v", err), "check the path and its permissions"))
+				return nil
+			}
+			source = string(text)
+		}
+		s, err := executor.NewScript(source, executor.ScriptOptions{Name: fc.Name, Env: fc.Env, Timeout: fc.Timeout(),
+			MemoryLimit: fc.MemoryLimitMB << 20, Runtimes: runtime.GOMAXPROCS(0) + 1})
+		if err != nil {
+			a.found = append(a.found, fc.Diagnose(field, err.Error(), "correct the script: its function main takes the input of a task and returns the output"))
+			return nil
+		}
+		f = s
+	}
+	if fc.Target == nil {
+		return f
+	}
+	t, ok := build(ctx, a, a.b.Set.Targets, fc.Target.Use)
+	if !ok {
+		return nil
+	}
+	put := executor.NewTarget(t)
+	if f == nil {
+		return put
+	}
+	return executor.Then(f, put)
+}
+
+func (a *assembly) lambda(fc *config.Function) executor.Function {
+	l := fc.Lambda
+	command := slices.Clone(l.Command)
+	dir := fc.Dir()
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	if filepath.Base(command[0]) != command[0] && !filepath.IsAbs(command[0]) {
+		command[0] = filepath.Join(dir, command[0])
+	}
+	f := lambda.New(lambda.Options{Name: fc.Name, Command: command, Dir: dir, Env: l.Env, Concurrency: l.Concurrency,
+		Timeout: l.Timeout(), Init: l.InitTimeout(), Log: a.log})
+	return handler{f}
+}
+
+// handler is an AWS Lambda handler as a function.
+type handler struct{ *lambda.Function }
+
+func (h handler) Effect() executor.Effect { return executor.Elsewhere }
+
+func (h handler) Invoke(ctx context.Context, c executor.Call) (executor.Answer, error) {
+	output, err := h.Function.Invoke(ctx, c.Input)
+	var failed *lambda.Error
+	switch {
+	case errors.As(err, &failed):
+		return executor.Answer{}, &executor.TaskError{Name: failed.Type, Cause: string(failed.Payload)}
+	case err != nil:
+		return executor.Answer{}, err
+	}
+	return executor.Answer{Output: output}, nil
+}
+
+// shared is a function that several machines call: it is opened by the first, and closed by
+// the last.
+type shared struct {
+	executor.Function
+	mu    sync.Mutex
+	users int
+}
+
+func (s *shared) Open(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users == 0 {
+		if err := s.Function.Open(ctx); err != nil {
+			return err
+		}
+	}
+	s.users++
+	return nil
+}
+
+func (s *shared) Close(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users == 0 {
+		return nil
+	}
+	if s.users--; s.users > 0 {
+		return nil
+	}
+	return s.Function.Close(ctx)
+}
+
+// machineRunner is a machine among the pipelines of a config.
+type machineRunner struct {
+	*executor.Machine
+	stopWhenEmpty bool
+	feeders       chan []<-chan struct{} // the ends of the pipelines, once they are known
+}
+
+func (r *machineRunner) Name() string                { return executor.StartQueue(r.Machine.Name()) }
+func (r *machineRunner) Ordered() bool               { return false }
+func (r *machineRunner) Discard(ctx context.Context) { _ = r.Machine.Close(ctx) } // nothing ran
+
+func (r *machineRunner) State() pipeline.State {
+	return [...]pipeline.State{executor.Built: pipeline.Built, executor.Running: pipeline.Running,
+		executor.Draining: pipeline.Draining, executor.Ended: pipeline.Ended}[r.Machine.State()]
+}
+
+// Run runs the machine until ctx ends or, where that is asked for, it has nothing left to do.
+func (r *machineRunner) Run(ctx context.Context) error {
+	if !r.stopWhenEmpty {
+		return r.Machine.Run(ctx)
+	}
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		if r.empty(running) {
+			stop()
+		}
+	})
+	err := r.Machine.Run(running)
+	stop()
+	watch.Wait()
+	return err
+}
+
+// emptyLook is how often a machine that ends when it is empty counts what is left.
+const emptyLook = 200 * time.Millisecond
+
+// empty waits until all pipelines have ended and no job of the machine is open.
+func (r *machineRunner) empty(ctx context.Context) bool {
+	select {
+	case ends := <-r.feeders:
+		for _, end := range ends {
+			select {
+			case <-end:
+			case <-ctx.Done():
+				return false
+			}
+		}
+	case <-ctx.Done():
+		return false
+	}
+	tick := time.NewTicker(emptyLook)
+	defer tick.Stop()
+	for {
+		open := int64(0)
+		for _, q := range [...]string{executor.StepQueue(r.Machine.Name()), executor.StartQueue(r.Machine.Name())} {
+			st, err := r.Store().Stats(ctx, queue.Filter{Queue: q})
+			if err != nil {
+				open = 1 // look again
+				break
+			}
+			open += st.Open()
+		}
+		if open == 0 {
+			return true
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// feed tells the machines of a generation which pipelines may start executions.
+func (g *generation) feed() {
+	var ends []<-chan struct{}
+	for _, r := range g.runs {
+		if _, is := r.p.(*machineRunner); !is {
+			ends = append(ends, r.ended)
+		}
+	}
+	for _, r := range g.runs {
+		if m, is := r.p.(*machineRunner); is {
+			m.feeders <- ends
+		}
+	}
+}

@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"net"
+	"regexp"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// freeAdminAddress gives each script an address for an admin server, as ADMIN_ADDRESS.
+func freeAdminAddress(e *testscript.Env) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	e.Setenv("ADMIN_ADDRESS", l.Addr().String())
+	return l.Close()
+}
+
+// processCommands are for scripts with a process in the background:
+//
+//	eventually COMMAND...               until the command succeeds
+//	eventually-stdout REGEXP COMMAND... until it also prints that
+func processCommands() map[string]func(*testscript.TestScript, bool, []string) {
+	return map[string]func(*testscript.TestScript, bool, []string){
+		"eventually": func(ts *testscript.TestScript, _ bool, args []string) {
+			eventually(ts, regexp.MustCompile(""), args)
+		},
+		"eventually-stdout": func(ts *testscript.TestScript, _ bool, args []string) {
+			eventually(ts, regexp.MustCompile("(?m)"+args[0]), args[1:])
+		},
+	}
+}
+
+func eventually(ts *testscript.TestScript, want *regexp.Regexp, command []string) {
+	for late := time.After(30 * time.Second); ; {
+		if err := ts.Exec(command[0], command[1:]...); err == nil && want.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-late:
+			ts.Fatalf("%q does not come to succeed and print %s", command, want)
+		}
+	}
+}

@@ -1,0 +1,32 @@
+package connector
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/queue"
+)
+
+// Machine is a state machine that the config declares, as those see it who start executions
+// of it. It stands on the durable store.
+type Machine interface {
+	Store() queue.Store
+	// Accepts says whether an execution can be started with m at all; the error is Invalid.
+	Accepts(m *event.Message) error
+	// StartIn starts an execution with each message, when tx is committed.
+	StartIn(tx queue.Tx, b event.Batch) error
+	// Execute starts an execution with each message and returns when all have ended. One
+	// that did not succeed is an Invalid error of its message. When ctx ends first, the
+	// executions go on nevertheless.
+	Execute(ctx context.Context, b event.Batch) error
+}
+
+// Machine finds a machine that the config declares.
+func (d Deps) Machine(name string) (Machine, error) {
+	m, ok := d.Machines[name]
+	if !ok {
+		return nil, fmt.Errorf("there is no machine %q: declare it with a block machine %q { ... }", name, name)
+	}
+	return m, nil
+}

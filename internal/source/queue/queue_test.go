@@ -1,0 +1,413 @@
+package queuesource_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/embedded"
+	queuesource "github.com/weirdata/weir/internal/source/queue"
+)
+
+// bubble runs f where time is virtual, with a store in memory.
+func bubble(t *testing.T, f func(t *testing.T, s *embedded.Store)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s, err := embedded.Open("store", embedded.Options{FS: vfs.NewMem()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(t, s)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// source makes an open source of queue "q" that is closed at the end of the test.
+func source(t *testing.T, s queue.Store, change func(*queuesource.Config)) *queuesource.Source {
+	t.Helper()
+	src := build(t, s, change)
+	if err := src.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return src
+}
+
+func build(t *testing.T, s queue.Store, change func(*queuesource.Config)) *queuesource.Source {
+	t.Helper()
+	d := connector.Deps{Log: slog.New(slog.DiscardHandler), Store: func() queue.Store { return s }, Queues: map[string]connector.Queue{"q": {Name: "q"}}}
+	made, err := queuesource.Entry.Build(t.Context(), d, func(into any) error {
+		c := into.(*queuesource.Config)
+		c.Name = "q"
+		if change != nil {
+			change(c)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made.(*queuesource.Source)
+}
+
+func closes(t *testing.T, src connector.Source) {
+	t.Helper()
+	for range 2 { // closing twice is safe
+		if err := src.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func appends(t *testing.T, s queue.Store, jobs ...queue.Job) {
+	t.Helper()
+	if err := s.Update(t.Context(), func(tx queue.Tx) error { return tx.Append(jobs...) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func job(payload string) queue.Job { return queue.Job{Queue: "q", Msg: event.New([]byte(payload))} }
+
+func reads(t *testing.T, src connector.Source) (event.Batch, connector.Ack) {
+	t.Helper()
+	b, ack, err := src.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, ack
+}
+
+func texts(b event.Batch) []string {
+	var ts []string
+	for _, m := range b {
+		ts = append(ts, string(m.Data))
+	}
+	return ts
+}
+
+func wants(t *testing.T, b event.Batch, want ...string) {
+	t.Helper()
+	if got := texts(b); !slices.Equal(got, want) {
+		t.Errorf("read %q, want %q", got, want)
+	}
+}
+
+func stats(t *testing.T, s queue.Store) queue.Stats {
+	t.Helper()
+	st, err := s.Stats(t.Context(), queue.Filter{Queue: "q"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.Bytes = 0
+	return st
+}
+
+// TestOutcomes gives each message of a read its own outcome, and looks at what the store
+// then holds.
+func TestOutcomes(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		appends(t, s, job("done"), job("again"), job("dead"), job("unsettled"), job("invalid"), job("plain"))
+		src := source(t, s, nil)
+		b, ack := reads(t, src)
+		wants(t, b, "done", "again", "dead", "unsettled", "invalid", "plain")
+		err := ack(t.Context(), event.Outcomes{
+			nil,
+			&connector.Again{After: time.Minute, Err: errors.New("later")},
+			&connector.Dead{Err: errors.New("never")},
+			fmt.Errorf("%w: stopped", event.ErrUnsettled),
+			fault.New(fault.Invalid, errors.New("broken")),
+			errors.New("unknown"),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		attempts := map[string]int{}
+		for len(attempts) < 2 {
+			b, ack = reads(t, src)
+			for _, m := range b {
+				attempts[string(m.Data)] = m.Meta.Delivery.Attempt
+			}
+			if err := ack(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if waited := time.Since(begin); waited > 10*time.Millisecond {
+			t.Errorf("what was let go of came again after %s, not at once", waited)
+		}
+		if want := map[string]int{"plain": 1, "unsettled": 0}; !maps.Equal(attempts, want) {
+			t.Errorf("attempts %v, want %v", attempts, want)
+		}
+		b, ack = reads(t, src)
+		wants(t, b, "again")
+		if waited := time.Since(begin); waited < 59*time.Second || waited > 61*time.Second {
+			t.Errorf("the next attempt came after %s, want a minute", waited)
+		}
+		if got := b[0].Meta.Delivery.Attempt; got != 1 {
+			t.Errorf("attempt %d, want 1", got)
+		}
+		if err := ack(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := stats(t, s), (queue.Stats{Dead: 2}); got != want {
+			t.Errorf("left: %+v, want %+v", got, want)
+		}
+		p, err := s.List(t.Context(), queue.Search{Filter: queue.Filter{Queue: "q"}, State: queue.Buried}, queue.ID{}, 10)
+		if err != nil || len(p.Jobs) != 2 || p.Jobs[0].Cause != "never" || p.Jobs[1].Cause != "broken" {
+			t.Errorf("dead: %+v, %v", p.Jobs, err)
+		}
+		closes(t, src)
+	})
+}
+
+// TestReleaseKeepsWhatIsSettled lets go of one message of a lease in which others are done.
+func TestReleaseKeepsWhatIsSettled(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		appends(t, s, job("a"), job("b"), job("c"))
+		src := source(t, s, func(c *queuesource.Config) { c.LeaseSeconds = 3600 })
+		_, ack := reads(t, src)
+		if err := ack(t.Context(), event.Outcomes{nil, event.ErrUnsettled, nil}); err != nil {
+			t.Fatal(err)
+		}
+		b, ack := reads(t, src)
+		wants(t, b, "b")
+		if err := ack(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		closes(t, src)
+	})
+}
+
+// TestClose hands out again at once what was read and never acknowledged.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		appends(t, s, job("a"), job("b"))
+		src := source(t, s, func(c *queuesource.Config) { c.LeaseSeconds = 3600 })
+		b, settle, ack, err := src.ReadJobs(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wants(t, b, "a", "b")
+		if err := s.Update(t.Context(), func(tx queue.Tx) error { return settle(tx, []int{0}) }); err != nil {
+			t.Fatal(err)
+		}
+		closes(t, src)
+		time.Sleep(time.Millisecond) // in the bubble: for the leases to end
+		if got, want := stats(t, s), (queue.Stats{Waiting: 1}); got != want {
+			t.Errorf("after Close: %+v, want %+v", got, want)
+		}
+		next := source(t, s, nil)
+		b, again := reads(t, next)
+		wants(t, b, "b")
+		if err := ack(t.Context(), nil); !errors.Is(err, queue.ErrLeaseLost) {
+			t.Errorf("an ack after Close: %v, want the lease lost", err)
+		}
+		if err := again(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
+		closes(t, next)
+	})
+}
+
+// TestRenewal keeps leases while messages are in flight, also when the first message of
+// the read was settled in a transaction of the engine.
+func TestRenewal(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		appends(t, s, job("a"), job("b"))
+		src := source(t, s, func(c *queuesource.Config) { c.LeaseSeconds = 3 })
+		_, settle, ack, err := src.ReadJobs(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Update(t.Context(), func(tx queue.Tx) error { return settle(tx, []int{0}) }); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if got, want := stats(t, s), (queue.Stats{Leased: 1}); got != want {
+			t.Errorf("after an hour: %+v, want %+v", got, want)
+		}
+		if err := ack(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
+		if got, want := stats(t, s), (queue.Stats{}); got != want {
+			t.Errorf("settled: %+v, want %+v", got, want)
+		}
+		closes(t, src)
+	})
+}
+
+// TestLostLease settles what can be settled when one message of a read is lost.
+func TestLostLease(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		appends(t, s, job("a"), job("b"))
+		src := source(t, s, nil)
+		_, settle, ack, err := src.ReadJobs(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Update(t.Context(), func(tx queue.Tx) error { return settle(tx, []int{1}) }); err != nil {
+			t.Fatal(err)
+		}
+		// The engine says that the message it moved has failed after all.
+		if err := ack(t.Context(), event.Outcomes{nil, &connector.Again{Err: errors.New("late")}}); !errors.Is(err, queue.ErrLeaseLost) {
+			t.Errorf("ack: %v, want the lease lost", err)
+		}
+		if got, want := stats(t, s), (queue.Stats{}); got != want {
+			t.Errorf("left: %+v, want %+v: the other message was not settled", got, want)
+		}
+		closes(t, src)
+	})
+}
+
+// TestStopWhenEmpty ends as soon as the last message is settled, and waits for the next
+// attempt of one that failed.
+func TestStopWhenEmpty(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		appends(t, s, job("a"))
+		src := source(t, s, func(c *queuesource.Config) { c.StopWhenEmpty = true })
+		_, ack := reads(t, src)
+		go func() {
+			time.Sleep(300 * time.Millisecond)
+			if err := ack(context.WithoutCancel(t.Context()), event.Outcomes{&connector.Again{After: 10 * time.Second, Err: errors.New("no")}}); err != nil {
+				t.Error(err)
+			}
+		}()
+		begin := time.Now()
+		b, ack := reads(t, src)
+		wants(t, b, "a")
+		if waited := time.Since(begin); waited < 10*time.Second || waited > 11*time.Second {
+			t.Errorf("the next attempt came after %s", waited)
+		}
+		begin = time.Now()
+		go func() {
+			time.Sleep(300 * time.Millisecond)
+			if err := ack(context.WithoutCancel(t.Context()), nil); err != nil {
+				t.Error(err)
+			}
+		}()
+		if _, _, err := src.Read(t.Context()); err != io.EOF {
+			t.Errorf("Read at the end: %v, want io.EOF", err)
+		}
+		if waited := time.Since(begin); waited > 400*time.Millisecond {
+			t.Errorf("the end came %s after the last message was read, want 300 ms", waited)
+		}
+		closes(t, src)
+	})
+}
+
+// TestIdleValue ends a source for one value when it finds no work for a while: soon, when
+// other values wait for a worker.
+func TestIdleValue(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name   string
+		values int
+		atMost time.Duration
+		least  time.Duration
+	}{
+		{"room for all", 2, 31 * time.Second, 29 * time.Second},
+		{"others wait", 4, 3 * time.Second, 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T, s *embedded.Store) {
+				for v := range row.values {
+					j := job("x")
+					j.Scope.Destination = fmt.Sprint(v)
+					appends(t, s, j)
+				}
+				all := build(t, s, func(c *queuesource.Config) { c.Isolation, c.MaxIsolated = "destination", 3 })
+				if values, err := all.Active(t.Context()); err != nil || len(values) != row.values {
+					t.Fatalf("active: %q, %v", values, err)
+				}
+				if all.Isolation() != queue.ByDestination || all.Workers() != 3 {
+					t.Errorf("isolation %q with %d workers", all.Isolation(), all.Workers())
+				}
+				one := all.For("1")
+				if err := one.Open(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				b, ack := reads(t, one)
+				if len(b) != 1 || b[0].Meta.Scope.Destination != "1" {
+					t.Errorf("read %q", texts(b))
+				}
+				begin := time.Now()
+				_, _, err := one.Read(t.Context())
+				if waited := time.Since(begin); err != io.EOF || waited > row.atMost || waited < row.least {
+					t.Errorf("Read of an idle value: %v after %s, want io.EOF after %s to %s", err, waited, row.least, row.atMost)
+				}
+				if err := ack(t.Context(), nil); err != nil {
+					t.Error(err)
+				}
+				closes(t, one)
+			})
+		})
+	}
+}
+
+// TestReadStops returns soon after its context ends, also while it waits.
+func TestReadStops(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		src := source(t, s, nil)
+		ctx, stop := context.WithCancelCause(t.Context())
+		go func() { time.Sleep(time.Second); stop(errors.New("enough")) }()
+		begin := time.Now()
+		if _, _, err := src.Read(ctx); err == nil || err.Error() != "enough" || time.Since(begin) > time.Second {
+			t.Errorf("Read: %v after %s", err, time.Since(begin))
+		}
+		closes(t, src)
+	})
+}
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	good := *queuesource.Entry.Default().(*queuesource.Config)
+	if ps := good.Validate(); len(ps) > 0 {
+		t.Errorf("the defaults are refused: %v", ps)
+	}
+	for field, change := range map[string]func(*queuesource.Config){
+		"isolation":          func(c *queuesource.Config) { c.Isolation = "tenant" },
+		"max_isolated":       func(c *queuesource.Config) { c.MaxIsolated = 0 },
+		"max_batch_messages": func(c *queuesource.Config) { c.MaxBatchMessages = 0 },
+		"max_batch_bytes":    func(c *queuesource.Config) { c.MaxBatchBytes = -1 },
+		"lease_seconds":      func(c *queuesource.Config) { c.LeaseSeconds = 2 },
+	} {
+		c := good
+		change(&c)
+		if ps := c.Validate(); len(ps) != 1 || ps[0].Field != field {
+			t.Errorf("%s: problems %v", field, ps)
+		}
+	}
+}
+
+func TestUndeclaredQueue(t *testing.T) {
+	t.Parallel()
+	_, err := queuesource.Entry.Build(t.Context(), connector.Deps{}, func(into any) error {
+		into.(*queuesource.Config).Name = "nowhere"
+		return nil
+	})
+	if err == nil || err.Error() != `there is no queue "nowhere": declare it with a block queue "nowhere" {}` {
+		t.Errorf("New: %v", err)
+	}
+}
