@@ -25,33 +25,41 @@ const defectEnv = "CONNTEST_DEFECT"
 func TestSuitesCatch(t *testing.T) {
 	t.Parallel()
 	for defect, want := range map[string]string{
-		"":                          "",
-		"target loses a message":    "missing",
-		"target changes a payload":  "changed in place",
-		"target reorders":           "payload 0 is",
-		"target hides a failure":    "want a *connector.Partial",
-		"target names the wrong":    "error <nil>",
-		"target is not invalid":     "want invalid",
-		"target ignores cancel":     "has not returned",
-		"target leaks":              "goroutines are left",
-		"target closes once":        "Close: already closed",
-		"target panics when empty":  "Write panics",
-		"target limits":             "limits that can never work",
-		"target broken kind":        "the error is transient, want setup",
-		"source loses a message":    "payload 1 is",
-		"source wraps the end":      "io.EOF",
-		"source reuses memory":      "changed in place",
-		"source ignores cancel":     "has not returned",
-		"source forgets":            "read after a restart",
-		"source acks too far":       "missing",
-		"source returns nil":        "is nil",
-		"source panics on ack":      "panics",
-		"transform panics":          "Apply to \"\" panics",
-		"transform writes in place": "changed in place",
-		"transform drops out":       "does not begin with the one it was given",
-		"transform loses a clone":   "never be acknowledged",
-		"transform makes anew":      "nobody waits for it",
-		"transform lists twice":     "listed twice",
+		"":                           "",
+		"target loses a message":     "missing",
+		"target changes a payload":   "changed in place",
+		"target reorders":            "payload 0 is",
+		"target hides a failure":     "want a *connector.Partial",
+		"target names the wrong":     "error <nil>",
+		"target is not invalid":      "want invalid",
+		"target ignores cancel":      "has not returned",
+		"target leaks":               "goroutines are left",
+		"target closes once":         "Close: already closed",
+		"target panics when empty":   "Write panics",
+		"target limits":              "limits that can never work",
+		"target broken kind":         "the error is transient, want setup",
+		"source loses a message":     "payload 1 is",
+		"source wraps the end":       "io.EOF",
+		"source reuses memory":       "changed in place",
+		"source ignores cancel":      "has not returned",
+		"source forgets":             "read after a restart",
+		"source acks too far":        "missing",
+		"source returns nil":         "is nil",
+		"source panics on ack":       "panics",
+		"transform panics":           "Apply to \"\" panics",
+		"transform writes in place":  "changed in place",
+		"transform drops out":        "does not begin with the one it was given",
+		"transform loses a clone":    "never be acknowledged",
+		"transform makes anew":       "nobody waits for it",
+		"transform lists twice":      "listed twice",
+		"examples leave at zero":     "sets third to its zero value",
+		"examples leave in block":    "sets block.inner to its zero value",
+		"examples leave out":         "does not set third",
+		"examples set unknown":       "unknown option: fourth",
+		"examples have a wrong type": "one must be a whole number, not text",
+		"examples are not listed":    "one and other exclude each other",
+		"examples are valid":         "take target exclusive out of the list",
+		"examples set too much":      "sets one, which may be left out",
 	} {
 		t.Run(defect, func(t *testing.T) {
 			t.Parallel()
@@ -86,6 +94,9 @@ func TestDefective(t *testing.T) {
 			New:    func(*testing.T) connector.Transform { return transform(defect) },
 			Inputs: [][]byte{[]byte("split me"), []byte("drop me"), []byte("refuse me")},
 		})
+	}
+	if kind == "" || kind == "examples" {
+		checkExamples(t, defect)
 	}
 }
 

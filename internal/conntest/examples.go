@@ -41,47 +41,78 @@ func One[T any](e connector.Entry[T]) connector.Set {
 		s.Transforms = append(s.Transforms, e)
 	case connector.Entry[connector.Target]:
 		s.Targets = append(s.Targets, e)
+	case connector.Entry[connector.StoreOpener]:
+		s.Stores = append(s.Stores, e)
 	}
 	return s
+}
+
+// Exclusive says that a connector has options that exclude each other and that its full
+// example sets all the same, so that the example is no config that anybody can run.
+type Exclusive struct {
+	Connector string // its kind and name, as in "target http"
+	Why       string // which options, and why one file shows them together
 }
 
 // Examples asserts of every connector in set that its two example files decode, that the
 // full one sets every option, to a value that is not zero, that the minimal one leaves out
 // what is optional, that every option and every connector is documented, and that
 // building one touches nothing (rule 1). Options that exclude each other are shown by
-// several uses in one file. module is the root of the module.
-func Examples(t *testing.T, set connector.Set, module string) {
+// several uses in one file; where they are not, exclusive has a row for the connector, and
+// its full example is decoded, but neither validated nor built. module is the root of the
+// module.
+func Examples(t *testing.T, set connector.Set, module string, exclusive ...Exclusive) {
 	t.Helper()
-	x := examples{module: module, comments: map[string]map[string]string{}}
+	x := examples{module: module, comments: map[string]map[string]string{}, exclusive: map[string]string{}}
+	for _, row := range exclusive {
+		x.exclusive[row.Connector] = row.Why
+	}
 	check(t, x, config.KindSource, set.Sources)
 	check(t, x, config.KindTransform, set.Transforms)
 	check(t, x, config.KindTarget, set.Targets)
+	check(t, x, config.KindStore, set.Stores)
 }
 
 type examples struct {
-	module   string
-	comments map[string]map[string]string // by package directory, then Type.Field
+	module    string
+	comments  map[string]map[string]string // by package directory, then Type.Field
+	exclusive map[string]string            // why, by kind and name
 }
 
 func check[T any](t *testing.T, x examples, kind config.Kind, entries []connector.Entry[T]) {
 	for _, e := range entries {
-		t.Run(fmt.Sprintf("%s %s", kind, e.Name), func(t *testing.T) {
+		title := fmt.Sprintf("%s %s", kind, e.Name)
+		t.Run(title, func(t *testing.T) {
 			if !strings.HasSuffix(e.Summary, ".") || e.Stability == "" {
 				t.Errorf("summary %q is no sentence, or stability %q is not set", e.Summary, e.Stability)
 			}
 			x.documented(t, e.Config)
 			for _, name := range []string{minimal, full} {
 				set := map[string]bool{} // options, by path: whether to a value that is not zero
+				_, excludes := x.exclusive[title]
+				excludes = excludes && name == full
+				refused := false
 				for _, u := range x.uses(t, kind, e.Name, e.Config, name) {
 					c := e.Default()
-					if err := u.use.Decode(c); err != nil {
+					if err := u.use.Decode(c); err != nil && !excludes {
 						t.Fatalf("%s: %v", name, err)
+					} else if err != nil {
+						refused = true
+						if c, err = unvalidated(u.use, e.Default()); err != nil {
+							t.Fatalf("%s: %v", name, err)
+						}
 					}
 					sets(set, "", u.body, reflect.ValueOf(c))
+					if excludes {
+						continue // what is refused is never built
+					}
 					touchesNothing(t, name, func(ctx context.Context, d connector.Deps) (any, error) {
-						d.Dir = x.dir(e.Config)
+						d.Dir, d.Queues = x.dir(e.Config), u.queues
 						return e.Build(ctx, d, u.use.Decode)
 					})
+				}
+				if excludes && !refused {
+					t.Errorf("%s is valid as it is: take %s out of the list of those whose options exclude each other", name, title)
 				}
 				if name == full {
 					setsAll(t, "", e.Config, set)
@@ -93,6 +124,19 @@ func check[T any](t *testing.T, x examples, kind config.Kind, entries []connecto
 	}
 }
 
+// unvalidated decodes u over the defaults that c points to, with every check but those of
+// its method Validate: in a field of a struct, c has no such method.
+func unvalidated(u *config.Use, c any) (any, error) {
+	v := reflect.ValueOf(c).Elem()
+	outer := reflect.New(reflect.StructOf([]reflect.StructField{{Name: "Config", Type: v.Type(), Tag: `hcl:",remain"`}}))
+	inner := outer.Elem().Field(0)
+	inner.Set(v)
+	if err := u.Decode(outer.Interface()); err != nil {
+		return nil, err
+	}
+	return inner.Addr().Interface(), nil
+}
+
 // dir is the directory of the package that t is declared in.
 func (x examples) dir(t reflect.Type) string {
 	_, path, _ := strings.Cut(t.PkgPath(), "/internal/")
@@ -101,8 +145,9 @@ func (x examples) dir(t reflect.Type) string {
 
 // used is a component in an example: decoded by package config, and as it is written.
 type used struct {
-	use  *config.Use
-	body *hclsyntax.Body
+	use    *config.Use
+	body   *hclsyntax.Body
+	queues map[string]connector.Queue // that the example declares
 }
 
 // uses finds the components called name in an example file. There may be several, since
@@ -115,7 +160,12 @@ func (x examples) uses(t *testing.T, kind config.Kind, name string, c reflect.Ty
 		t.Errorf("an example is missing: %v", err)
 		return nil
 	}
-	env := func(string) (string, bool) { return "from-the-environment", true }
+	env := func(name string) (string, bool) {
+		if strings.HasSuffix(name, "_DSN") {
+			return "postgres://user:password@localhost/weir", true
+		}
+		return "from-the-environment", true
+	}
 	cfg, ds := config.Parse(path, src, env)
 	if ds.HasErrors() {
 		t.Errorf("%s: %v", file, ds.Err())
@@ -128,11 +178,17 @@ func (x examples) uses(t *testing.T, kind config.Kind, name string, c reflect.Ty
 	}
 	bodies := map[int]*hclsyntax.Body{} // by where the block begins
 	bodiesOf(parsed.Body.(*hclsyntax.Body), bodies)
+	queues := map[string]connector.Queue{}
+	for _, q := range cfg.Queues {
+		queues[q.Name] = connector.Queue{Name: q.Name}
+	}
+	components := []*config.Use{cfg.Store.Use}
 	for _, p := range cfg.Pipelines {
-		for _, u := range p.Uses() {
-			if b := bodies[u.DefRange.Start.Byte]; b != nil && u.Body != nil && u.Kind == kind && u.Name == name {
-				found = append(found, used{u, b})
-			}
+		components = append(components, p.Uses()...)
+	}
+	for _, u := range components {
+		if b := bodies[u.DefRange.Start.Byte]; b != nil && u.Body != nil && u.Kind == kind && u.Name == name {
+			found = append(found, used{u, b, queues})
 		}
 	}
 	if len(found) == 0 {
@@ -247,7 +303,7 @@ func touchesNothing(t *testing.T, what string, build func(context.Context, conne
 	t.Helper()
 	d := connector.Deps{Pipeline: "test", Component: "test", Log: slog.New(slog.DiscardHandler), Version: "test"}
 	for try := 0; ; try++ {
-		before, goroutines := openFiles(t), runtime.NumGoroutine()
+		before, goroutines := openFiles(), runtime.NumGoroutine()
 		var c any
 		var err error
 		within(t, 10*time.Second, "New", func() { c, err = build(cancelled(), d) })
@@ -258,7 +314,7 @@ func touchesNothing(t *testing.T, what string, build func(context.Context, conne
 			t.Errorf("%s: rule 1: New with a context that has ended: %v", what, err)
 			return
 		}
-		after, started := openFiles(t), runtime.NumGoroutine()-goroutines
+		after, started := openFiles(), runtime.NumGoroutine()-goroutines
 		if closer, ok := c.(connector.Closer); ok {
 			_ = closer.Close()
 		}
@@ -273,7 +329,7 @@ func touchesNothing(t *testing.T, what string, build func(context.Context, conne
 }
 
 // openFiles names the sockets and files of this process, where the system shows them.
-func openFiles(t *testing.T) string {
+func openFiles() string {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return ""

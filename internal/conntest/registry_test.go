@@ -9,5 +9,7 @@ import (
 
 // TestRegistry: every connector that Weir has shows all of its options.
 func TestRegistry(t *testing.T) {
-	conntest.Examples(t, all.Connectors(), "../..")
+	conntest.Examples(t, all.Connectors(), "../..", conntest.Exclusive{
+		Connector: "target http", Why: "three ways to get OAuth tokens, and two to give a private key, stand side by side to be compared",
+	})
 }

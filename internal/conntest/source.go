@@ -1,6 +1,7 @@
 package conntest
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"testing"
@@ -79,7 +80,7 @@ func (s sourceSuite) read(t *testing.T, src connector.Source, n int) (gots []got
 			if m.Times.Read.IsZero() {
 				t.Errorf("message %d does not say when it was read", i)
 			}
-			if string(m.Raw()) != string(m.Data) {
+			if !bytes.Equal(m.Raw(), m.Data) {
 				t.Errorf("message %d: Raw is %s, Data is %s", i, show(m.Raw()), show(m.Data))
 			}
 		}

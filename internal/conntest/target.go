@@ -95,8 +95,7 @@ func (s targetSuite) write(t *testing.T, target connector.Target, b event.Batch)
 			t.Errorf("Write put another message at index %d of the batch", i)
 		}
 	}
-	var p *connector.Partial
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*connector.Partial](err); ok {
 		if len(p.Failed) == 0 {
 			t.Error("a *connector.Partial names no message")
 		}
@@ -280,8 +279,7 @@ func (s targetSuite) broken(t *testing.T) {
 	if err == nil {
 		b := batchOf(numbered(3))
 		err = s.write(t, target, b)
-		var p *connector.Partial
-		if errors.As(err, &p) {
+		if p, ok := errors.AsType[*connector.Partial](err); ok {
 			if len(p.Failed) != len(b) {
 				t.Errorf("a broken target has written %d messages", len(b)-len(p.Failed))
 			}

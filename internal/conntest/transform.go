@@ -28,27 +28,27 @@ func Transform(t *testing.T, c TransformCase) {
 		noLeak(t)
 		tr := s.fresh(t)
 		for _, in := range inputs {
-			s.apply(t, tr, t.Context(), in)
+			_, _ = s.apply(t.Context(), t, tr, in)
 		}
 	})
 	t.Run("apply with a cancelled context", func(t *testing.T) {
 		noLeak(t)
 		tr := s.fresh(t)
 		for _, in := range inputs {
-			within(t, prompt, "Apply with a cancelled context", func() { s.apply(t, tr, cancelled(), in) })
+			within(t, prompt, "Apply with a cancelled context", func() { _, _ = s.apply(cancelled(), t, tr, in) })
 		}
 		// A context that ended concerns that call only.
 		for _, in := range c.Inputs {
-			s.apply(t, tr, t.Context(), in)
+			_, _ = s.apply(t.Context(), t, tr, in)
 		}
 	})
 	t.Run("the same message twice", func(t *testing.T) {
 		noLeak(t)
 		one, two := s.fresh(t), s.fresh(t)
 		for _, in := range c.Inputs {
-			a, errA := s.apply(t, one, t.Context(), in)
-			_, _ = s.apply(t, one, t.Context(), in)
-			b, errB := s.apply(t, two, t.Context(), in)
+			a, errA := s.apply(t.Context(), t, one, in)
+			_, _ = s.apply(t.Context(), t, one, in)
+			b, errB := s.apply(t.Context(), t, two, in)
 			if (errA == nil) != (errB == nil) || len(a) != len(b) {
 				t.Errorf("%s: one instance makes %d messages of it (%v), another %d (%v)", show(in), len(a), errA, len(b), errB)
 			}
@@ -81,7 +81,7 @@ func (s transformSuite) fresh(t *testing.T) connector.Transform {
 
 // apply gives the transform a message between two others, and checks that nothing but
 // this message's fate follows from it.
-func (s transformSuite) apply(t *testing.T, tr connector.Transform, ctx context.Context, in []byte) (became event.Batch, err error) {
+func (s transformSuite) apply(ctx context.Context, t *testing.T, tr connector.Transform, in []byte) (became event.Batch, err error) {
 	t.Helper()
 	m, before, after := event.New(in), event.New([]byte("before")), event.New([]byte("after"))
 	if in == nil {

@@ -3,6 +3,7 @@ package queue
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -363,7 +364,7 @@ func ReadRecord(rec []byte, j *Job, m *event.Message) error {
 		return errRecord(rec)
 	}
 	if flags&flagNilData == 0 {
-		m.Data = r.b[:len(r.b):len(r.b)]
+		m.Data = slices.Clip(r.b)
 	}
 	if raw == nil {
 		raw = m.Data

@@ -128,58 +128,13 @@ func (s *Store) eachSide(l partition.Lane, prefix byte, from queue.ID, fn func(p
 	return nil
 }
 
-// eachOpen calls add for the open jobs of a lane, in order of ID: those of the side
-// table come between those of the log.
+// eachOpen calls add for the open jobs of a lane, in order of ID, until it says that it
+// wants no more: those of the side table come between those of the log.
 func (s *Store) eachOpen(l partition.Lane, from queue.ID, add func(queue.Job) bool) error {
-	var sides []queue.Job
+	sides := sidePages{s: s, lane: l, next: from}
 	more := true
-	flush := func(before queue.ID) {
-		for more && len(sides) > 0 && sides[0].ID.Before(before) {
-			more = add(sides[0])
-			sides = sides[1:]
-		}
-	}
-	// The side table is read a page at a time, ahead of the log.
-	next, complete := from, false
-	load := func() error {
-		if complete || len(sides) > 0 {
-			return nil
-		}
-		n := 0
-		complete = true
-		return s.eachSide(l, rowSide, next, func(r partition.Side) (bool, error) {
-			if n++; n > adminPage {
-				next, complete = r.ID, false
-				return false, nil
-			}
-			if !r.Open() {
-				return true, nil
-			}
-			j, err := jobOf(l, r)
-			sides = append(sides, j)
-			return true, err
-		})
-	}
-	upTo := func(id queue.ID) error {
-		for more {
-			if err := load(); err != nil {
-				return err
-			}
-			if len(sides) == 0 {
-				if complete {
-					return nil
-				}
-				continue
-			}
-			if !sides[0].ID.Before(id) {
-				return nil
-			}
-			flush(id)
-		}
-		return nil
-	}
 	seq := max(from.Seq, l.First)
-	for more {
+	for {
 		vs, err := s.Values(context.Background(), l.ID, seq, 1<<20)
 		if err != nil {
 			return err
@@ -189,7 +144,8 @@ func (s *Store) eachOpen(l partition.Lane, from queue.ID, add func(queue.Job) bo
 		}
 		for _, v := range vs {
 			if err := s.eachRecord(l, v, from, func(j queue.Job) (bool, error) {
-				if err := upTo(j.ID); err != nil || !more {
+				var err error
+				if more, err = sides.upTo(j.ID, add); err != nil || !more {
 					return false, err
 				}
 				more = add(j)
@@ -200,7 +156,56 @@ func (s *Store) eachOpen(l partition.Lane, from queue.ID, add func(queue.Job) bo
 			seq = v.Seq + 1
 		}
 	}
-	return upTo(queue.ID{Lane: l.ID, Seq: 1<<64 - 1})
+	_, err := sides.upTo(queue.ID{Lane: l.ID, Seq: 1<<64 - 1}, add)
+	return err
+}
+
+// sidePages reads the open side rows of a lane in order of ID, a page at a time.
+type sidePages struct {
+	s        *Store
+	lane     partition.Lane
+	next     queue.ID // where the next page begins
+	complete bool     // there is no next page
+	jobs     []queue.Job
+}
+
+// upTo calls add for the jobs before id; more is false once add wants no more.
+func (p *sidePages) upTo(id queue.ID, add func(queue.Job) bool) (more bool, err error) {
+	for {
+		for len(p.jobs) == 0 {
+			if p.complete {
+				return true, nil
+			}
+			if err := p.load(); err != nil {
+				return false, err
+			}
+		}
+		if !p.jobs[0].ID.Before(id) {
+			return true, nil
+		}
+		j := p.jobs[0]
+		p.jobs = p.jobs[1:]
+		if !add(j) {
+			return false, nil
+		}
+	}
+}
+
+func (p *sidePages) load() error {
+	n := 0
+	p.complete = true
+	return p.s.eachSide(p.lane, rowSide, p.next, func(r partition.Side) (bool, error) {
+		if n++; n > adminPage {
+			p.next, p.complete = r.ID, false
+			return false, nil
+		}
+		if !r.Open() {
+			return true, nil
+		}
+		j, err := jobOf(p.lane, r)
+		p.jobs = append(p.jobs, j)
+		return true, err
+	})
 }
 
 // eachRecord calls fn for the jobs of a value that have not left the log.

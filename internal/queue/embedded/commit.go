@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"syscall"
 
 	"github.com/weirdata/weir/internal/queue"
@@ -175,9 +176,7 @@ func (s *Store) commitGroup(rs []*request) {
 		return
 	}
 	s.commit, s.nextLane = g.commit, g.nextLane
-	for name, id := range g.names {
-		s.names[name] = id
-	}
+	maps.Copy(s.names, g.names)
 	err := s.apply(g.frames, s.mark.end, false)
 	if err != nil {
 		err = s.fail(fmt.Errorf("apply commit %d, which is in the log: %w", g.commit, err))
@@ -322,8 +321,7 @@ func (s *Store) roll() error {
 		}
 	}
 	if err != nil {
-		f.Close()
-		return fmt.Errorf("create segment %s: %w", path, errors.Join(err, s.fs.Remove(path)))
+		return fmt.Errorf("create segment %s: %w", path, errors.Join(err, f.Close(), s.fs.Remove(path)))
 	}
 	if s.file != nil {
 		if err := s.file.Close(); err != nil {

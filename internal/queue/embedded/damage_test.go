@@ -99,21 +99,21 @@ func kindOf(path string) string {
 
 // verdict opens a store whose files were changed: it must refuse to open, or to read, or
 // hold exactly what it should.
-func verdict(t *testing.T, dir string, want map[string]string, record int) (refused error, wrong string) {
+func verdict(t *testing.T, dir string, want map[string]string, record int) (wrong string, refused error) {
 	t.Helper()
 	s, err := Open(dir, Options{})
 	if err != nil {
-		return err, ""
+		return "", err
 	}
 	defer s.Close()
 	if _, err := s.Check(t.Context(), nil); err != nil {
-		return err, ""
+		return "", err
 	}
 	got := map[string]string{}
 	for where, q := range map[string]queue.Search{"a": {}, "dead": {State: queue.Buried}} {
 		p, err := s.List(t.Context(), q, queue.ID{}, 1<<20)
 		if err != nil {
-			return err, ""
+			return "", err
 		}
 		for i := range p.Jobs {
 			got[idOf(&p.Jobs[i])] = where
@@ -121,20 +121,20 @@ func verdict(t *testing.T, dir string, want map[string]string, record int) (refu
 	}
 	for id, where := range want {
 		if got[id] != where {
-			return nil, fmt.Sprintf("job %s is in %q, want %q", id, got[id], where)
+			return fmt.Sprintf("job %s is in %q, want %q", id, got[id], where), nil
 		}
 	}
 	if len(got) != len(want) {
-		return nil, fmt.Sprintf("%d jobs, want %d", len(got), len(want))
+		return fmt.Sprintf("%d jobs, want %d", len(got), len(want)), nil
 	}
 	rs, err := s.Records(t.Context(), []byte("n"), nil, 1)
 	if err != nil {
-		return err, ""
+		return "", err
 	}
 	if len(rs) != 1 || string(rs[0].Value) != fmt.Sprint(record) {
-		return nil, fmt.Sprintf("record is %q, want %d", rs, record)
+		return fmt.Sprintf("record is %q, want %d", rs, record), nil
 	}
-	return nil, ""
+	return "", nil
 }
 
 // TestFlippedByte flips one byte of each file, at many places, and cuts files short.
@@ -144,7 +144,7 @@ func TestFlippedByte(t *testing.T) {
 		t.Run(fmt.Sprintf("killed=%v", killed), func(t *testing.T) {
 			t.Parallel()
 			dir, want, record := sample(t, killed)
-			if refused, wrong := verdict(t, cloneOf(t, dir), want, record); refused != nil || wrong != "" {
+			if wrong, refused := verdict(t, cloneOf(t, dir), want, record); refused != nil || wrong != "" {
 				t.Fatalf("the store without damage: %v %s", refused, wrong)
 			}
 			var files []string
@@ -199,7 +199,7 @@ func tryDamage(t *testing.T, dir, rel string, content []byte, what string, want 
 	if err := os.WriteFile(filepath.Join(to, rel), content, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	refused, wrong := verdict(t, to, want, record)
+	wrong, refused := verdict(t, to, want, record)
 	if wrong != "" {
 		t.Errorf("%s, %s: the store opened, and %s", rel, what, wrong)
 	}
@@ -223,7 +223,7 @@ func TestMissingFile(t *testing.T) {
 		if err := os.RemoveAll(filepath.Join(to, rel)); err != nil {
 			t.Fatal(err)
 		}
-		if refused, wrong := verdict(t, to, want, record); refused == nil {
+		if wrong, refused := verdict(t, to, want, record); refused == nil {
 			t.Errorf("without %s the store opened; %s", rel, wrong)
 		}
 	}
@@ -232,7 +232,7 @@ func TestMissingFile(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(to, "state")); err != nil {
 		t.Fatal(err)
 	}
-	if _, wrong := verdict(t, to, want, record); wrong != "" {
+	if wrong, _ := verdict(t, to, want, record); wrong != "" {
 		t.Errorf("without the state the store opened, and %s", wrong)
 	}
 	segments, err := filepath.Glob(filepath.Join(dir, "log", "*"+segmentExt))
@@ -244,7 +244,7 @@ func TestMissingFile(t *testing.T) {
 		if err := os.Remove(filepath.Join(to, "log", filepath.Base(path))); err != nil {
 			t.Fatal(err)
 		}
-		refused, wrong := verdict(t, to, want, record)
+		wrong, refused := verdict(t, to, want, record)
 		if wrong != "" {
 			t.Errorf("without %s the store opened, and %s", filepath.Base(path), wrong)
 		}

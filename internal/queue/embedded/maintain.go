@@ -43,7 +43,7 @@ func (s *Store) maintenance() {
 			limits, expiry, compact = limits+markSync, expiry+markSync, compact+markSync
 			if s.markDirty.CompareAndSwap(true, false) {
 				if err := s.markFile.SyncData(); err != nil {
-					s.fail(fmt.Errorf("sync the high-water mark: %w", err))
+					_ = s.fail(fmt.Errorf("sync the high-water mark: %w", err)) // every call returns it from now on
 				}
 			}
 		}
@@ -67,7 +67,7 @@ func (s *Store) maintenance() {
 
 func (s *Store) report(what string, err error) {
 	if err != nil && !errors.Is(err, queue.ErrClosed) {
-		s.opt.Log.Warn("the queue store could not "+what, "dir", s.dir, "error", err)
+		s.opt.Log.Warn("maintenance of the queue store failed", "task", what, "dir", s.dir, "error", err)
 	}
 }
 
@@ -318,12 +318,12 @@ func (s *Store) stopped() error {
 type pebbleLog struct{ log *slog.Logger }
 
 func (l pebbleLog) Infof(format string, args ...any) {
-	l.log.Debug("pebble: " + fmt.Sprintf(format, args...))
+	l.log.Debug("pebble", "text", fmt.Sprintf(format, args...))
 }
 func (l pebbleLog) Errorf(format string, args ...any) {
-	l.log.Error("pebble: " + fmt.Sprintf(format, args...))
+	l.log.Error("pebble", "text", fmt.Sprintf(format, args...))
 }
 func (l pebbleLog) Fatalf(format string, args ...any) {
-	l.log.Error("pebble: " + fmt.Sprintf(format, args...))
+	l.log.Error("pebble", "text", fmt.Sprintf(format, args...))
 	panic("queue state: " + fmt.Sprintf(format, args...))
 }

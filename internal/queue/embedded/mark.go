@@ -54,7 +54,7 @@ func readMark(fs vfs.FS, path string) (m mark, damaged bool, err error) {
 	if err != nil {
 		return m, false, fmt.Errorf("open %s: %w", path, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	b := make([]byte, 2*markSlot)
 	n, err := f.ReadAt(b, 0)
 	if n == 0 && err != nil {

@@ -118,7 +118,7 @@ func readFile(fs vfs.FS, path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	b, err := io.ReadAll(f)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
@@ -363,9 +363,9 @@ func (s *Store) replaySegment(g *segment, from int64, last uint64) (int64, error
 		f, at, err := r.next()
 		var bad errFrame
 		switch {
-		case err == io.EOF && last == math.MaxUint64:
+		case errors.Is(err, io.EOF) && last == math.MaxUint64:
 			return r.at, nil
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return 0, fmt.Errorf("segment %s ends with commit %d, but has commits up to %d: %w", path, s.commit, last, queue.ErrCorrupt)
 		case errors.As(err, &bad):
 			if last != math.MaxUint64 || !s.opt.Salvage && (s.commit < s.mark.commit || r.follows(s.commit+1)) {

@@ -29,13 +29,12 @@ func newFrameReader(fs vfs.FS, path string, from, end int64) (*frameReader, erro
 	}
 	info, err := f.Stat()
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("open segment %s: %w", path, err)
+		return nil, fmt.Errorf("open segment %s: %w", path, errors.Join(err, f.Close()))
 	}
 	return &frameReader{f: f, path: path, at: from, end: min(end, max(info.Size(), from)), off: from}, nil
 }
 
-func (r *frameReader) close() { r.f.Close() }
+func (r *frameReader) close() { _ = r.f.Close() } // only read
 
 // fill returns n bytes from r.at on, or fewer at the end. They stay valid: a value may
 // be kept.

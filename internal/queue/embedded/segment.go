@@ -58,7 +58,7 @@ func readSegment(fs vfs.FS, path string, number uint64) (s *segment, whole bool,
 	if err != nil {
 		return nil, false, fmt.Errorf("open segment %s: %w", path, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	info, err := f.Stat()
 	if err != nil {
 		return nil, false, fmt.Errorf("open segment %s: %w", path, err)
@@ -155,7 +155,7 @@ func (s *segment) remove(files *atomic.Int64) {
 // too many are open.
 func (s *segment) closeUnused(files *atomic.Int64) {
 	if s.users == 0 && s.file != nil && (s.retire || files.Load() > maxOpenSegments) {
-		s.file.Close()
+		_ = s.file.Close() // only read
 		s.file = nil
 		files.Add(-1)
 	}

@@ -215,7 +215,7 @@ func (s *Store) apply(frames []*frame, end place, replay bool) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	a := applier{s: s, b: s.db.NewBatch(), lanes: map[uint64]struct{}{}, segments: map[uint64]struct{}{}}
-	defer func() { a.b.Close() }()
+	defer func() { _ = a.b.Close() }() // it is committed, or is not to be
 	for _, f := range frames {
 		if err := a.rows(f, end.segment); err != nil {
 			return err
@@ -224,7 +224,7 @@ func (s *Store) apply(frames []*frame, end place, replay bool) error {
 	if err := a.b.Commit(pebble.NoSync); err != nil {
 		return stateError("write", err)
 	}
-	a.b.Close()
+	_ = a.b.Close() // it is committed
 	a.b = s.db.NewBatch()
 	for _, f := range frames {
 		if err := a.memory(f, end.segment, replay); err != nil {

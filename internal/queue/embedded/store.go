@@ -77,7 +77,6 @@ type Store struct {
 	pending  sync.WaitGroup // transactions between begin and answer
 	gate     sync.RWMutex   // held for writing to close
 	closed   bool
-	closeErr error
 
 	applied    atomic.Uint64 // last commit in the state
 	flushed    atomic.Uint64 // last commit in the state on disk

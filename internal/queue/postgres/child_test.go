@@ -37,7 +37,7 @@ func child() bool {
 		return false
 	}
 	if err := runChild(name); err != nil {
-		fmt.Println("failed", err)
+		fmt.Fprintln(os.Stdout, "failed", err)
 		os.Exit(1)
 	}
 	return true
@@ -57,7 +57,7 @@ func runChild(name string) error {
 	if err := s.Open(ctx); err != nil {
 		return err
 	}
-	fmt.Println("open")
+	fmt.Fprintln(os.Stdout, "open")
 	input := bufio.NewScanner(os.Stdin)
 	if os.Getenv(childMode) == "hold" {
 		return errors.Join(hold(ctx, s, input), s.Close())
@@ -66,7 +66,7 @@ func runChild(name string) error {
 	produce, stop := context.WithCancel(ctx)
 	wg.Go(func() { produceJobs(produce, s, name) })
 	for range 2 {
-		wg.Go(func() { moveJobs(ctx, s, func(what string, err error) { fmt.Println(what, err) }) })
+		wg.Go(func() { moveJobs(ctx, s, func(what string, err error) { fmt.Fprintln(os.Stdout, what, err) }) })
 	}
 	for input.Scan() {
 		stop() // any line: append no more, go on moving
@@ -83,7 +83,7 @@ func hold(ctx context.Context, s *Store, input *bufio.Scanner) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("leased", len(jobs))
+	fmt.Fprintln(os.Stdout, "leased", len(jobs))
 	input.Scan()
 	err = s.Update(ctx, func(tx queue.Tx) error {
 		for i := range jobs {
@@ -93,7 +93,7 @@ func hold(ctx context.Context, s *Store, input *bufio.Scanner) error {
 		}
 		return tx.Append(queue.Job{Queue: "out", Msg: event.New([]byte("from the child"))})
 	})
-	fmt.Println("settled", errors.Is(err, queue.ErrLeaseLost), err)
+	fmt.Fprintln(os.Stdout, "settled", errors.Is(err, queue.ErrLeaseLost), err)
 	return nil
 }
 
@@ -112,10 +112,10 @@ func produceJobs(ctx context.Context, s *Store, name string) {
 		for {
 			err := s.Update(context.Background(), func(tx queue.Tx) error { return tx.Append(jobs...) })
 			if err == nil {
-				fmt.Println("ack " + strings.Join(said, ","))
+				fmt.Fprintln(os.Stdout, "ack "+strings.Join(said, ","))
 				break
 			}
-			fmt.Println("append", err)
+			fmt.Fprintln(os.Stdout, "append", err)
 			if errors.Is(err, queue.ErrClosed) {
 				return
 			}

@@ -49,8 +49,7 @@ func meaning(err error) error {
 	if err == nil {
 		return nil
 	}
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch {
 		case pg.Code == codeDiskFull:
 			return fmt.Errorf("%w: the disk of the database is full: %w", queue.ErrFull, err)

@@ -74,8 +74,8 @@ func (s *Store) home(q string, scope *queue.Scope) int {
 	for _, part := range [4]string{q, scope.Workspace, scope.Source, scope.Destination} {
 		var size [4]byte
 		binary.BigEndian.PutUint32(size[:], uint32(len(part)))
-		h.Write(size[:])
-		h.WriteString(part)
+		_, _ = h.Write(size[:]) // a hash takes everything
+		_, _ = h.WriteString(part)
 	}
 	return int(h.Sum64() % uint64(s.o.Partitions))
 }

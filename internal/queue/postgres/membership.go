@@ -127,7 +127,7 @@ func (s *Store) round(ctx context.Context) error {
 	}
 	for i := len(s.owned) - 1; i >= 0 && mine > quota; i-- {
 		if o := s.owned[i].Load(); o != nil {
-			s.handOn(ctx, o)
+			s.handOn(o)
 			mine--
 		}
 	}
@@ -344,7 +344,7 @@ func (s *Store) readCheckpoint(ctx context.Context, q querier, parts []int, out 
 
 // handOn prepares a partition for another process: it leases nothing any more, and when
 // what it has leased is settled, or has had half a minute, it is free.
-func (s *Store) handOn(ctx context.Context, o *owned) {
+func (s *Store) handOn(o *owned) {
 	if o.leaving.Swap(true) {
 		return
 	}

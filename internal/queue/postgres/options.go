@@ -129,8 +129,7 @@ func (o *Options) check() error {
 // dsnError says that a DSN cannot be read, without showing the DSN, which may hold a
 // password.
 func dsnError(err error) error {
-	var parse *pgconn.ParseConfigError
-	if errors.As(err, &parse) {
+	if parse, ok := errors.AsType[*pgconn.ParseConfigError](err); ok {
 		if cause := errors.Unwrap(parse); cause != nil {
 			return fmt.Errorf("the DSN cannot be read: %w", cause)
 		}

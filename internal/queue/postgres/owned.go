@@ -137,8 +137,12 @@ func (o *owned) catchUp(ctx context.Context) {
 func (s *Store) follow(ctx context.Context, parts []*owned) error {
 	for _, o := range parts { // in order of partition, so that two callers do not block each other
 		o.tail.Lock()
-		defer o.tail.Unlock()
 	}
+	defer func() {
+		for _, o := range parts {
+			o.tail.Unlock()
+		}
+	}()
 	if err := s.readHead(ctx); err != nil {
 		return err
 	}

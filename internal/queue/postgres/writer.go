@@ -210,7 +210,7 @@ func detail(err error) []int {
 		return nil
 	}
 	var out []int
-	for _, word := range strings.Split(pg.Detail, ",") {
+	for word := range strings.SplitSeq(pg.Detail, ",") {
 		if n, err := strconv.Atoi(word); err == nil {
 			out = append(out, n)
 		}
@@ -313,7 +313,7 @@ func (w *writer) resolve(ctx context.Context, a *attempt, cause error) error {
 				return fmt.Errorf("%w: the store closed before the database answered: %w: %w", errUnknown, err, cause)
 			}
 		}
-		time.Sleep(pause)
+		<-time.After(pause) // whatever ctx says: the outcome must be known before anybody is answered
 	}
 }
 

@@ -126,7 +126,7 @@ func (m *model) scope() queue.Scope {
 
 func (m *model) filter() queue.Filter {
 	f := queue.Filter{Queue: m.pick("a", "b"), By: queue.Axis(m.pick("", "none", "workspace", "source", "destination"))}
-	f.Value = map[queue.Axis]string{queue.ByWorkspace: m.pick("w1", "w2"), queue.BySource: m.pick("s1", "s2"), queue.ByDestination: m.pick("d1", "d2", "")}[f.By]
+	f.Value = map[queue.Axis]string{queue.None: "", queue.ByWorkspace: m.pick("w1", "w2"), queue.BySource: m.pick("s1", "s2"), queue.ByDestination: m.pick("d1", "d2", "")}[f.By]
 	return f
 }
 

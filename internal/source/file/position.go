@@ -77,7 +77,7 @@ func loadPositions(path string) (*positions, error) {
 	}
 	var content positionFile
 	if err := json.Unmarshal(src, &content); err != nil || content.Version != 1 {
-		return nil, fmt.Errorf("read position file %s: it is not one of this version (%v); correct position_file, or delete the file to read everything from the beginning", path, errors.Join(err, fmt.Errorf("version %d", content.Version)))
+		return nil, fmt.Errorf("read position file %s: it is not one of this version (%w); correct position_file, or delete the file to read everything from the beginning", path, errors.Join(err, fmt.Errorf("version %d", content.Version)))
 	}
 	for _, p := range content.Files {
 		if p.Offset < 0 || p.Prefix.Bytes < 0 || p.Prefix.Bytes > prefixBytes {
@@ -157,6 +157,9 @@ func replace(path string, content []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	return dir.Sync()
+	err = dir.Sync()
+	if cerr := dir.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }

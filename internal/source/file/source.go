@@ -422,10 +422,10 @@ func (s *Source) track(ctx context.Context, t *tail) (connector.Ack, error) {
 		return nil, err
 	}
 	return func(ctx context.Context, o event.Outcomes) error {
-		if o.Err() != nil {
-			return nil // its position is never committed: the next run reads it again
+		if o.Err() == nil {
+			return settle(ctx)
 		}
-		return settle(ctx)
+		return nil // its position is never committed: the next run reads it again
 	}, nil
 }
 

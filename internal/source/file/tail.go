@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"github.com/klauspost/compress/gzip"
 	"io"
 	"os"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/weirdata/weir/internal/fault"
@@ -52,7 +52,11 @@ const (
 	zstandard
 )
 
-var magics = map[format][]byte{gzipped: {0x1f, 0x8b, 0x08}, zstandard: {0x28, 0xb5, 0x2f, 0xfd}}
+// magics are the first bytes of what is compressed.
+var magics = [...]struct {
+	format format
+	bytes  []byte
+}{{gzipped, []byte{0x1f, 0x8b, 0x08}}, {zstandard, []byte{0x28, 0xb5, 0x2f, 0xfd}}}
 
 // growing reads a file that others append to.
 type growing struct {
@@ -93,8 +97,7 @@ func openTail(path string, follow bool) (*tail, error) {
 	}
 	fi, err := f.Stat()
 	if err != nil {
-		f.Close()
-		return nil, err
+		return nil, errors.Join(err, f.Close())
 	}
 	return &tail{path: path, id: identify(path, fi), raw: &growing{f: f, follow: follow}, size: fi.Size(), follow: follow}, nil
 }
@@ -106,11 +109,11 @@ func (t *tail) detect() (format, error) {
 	if err != nil {
 		return plain, err
 	}
-	for f, magic := range magics {
-		if n >= len(magic) && bytes.HasPrefix(buf[:n], magic) {
-			return f, nil
+	for _, magic := range magics {
+		if n >= len(magic.bytes) && bytes.HasPrefix(buf[:n], magic.bytes) {
+			return magic.format, nil
 		}
-		if t.follow && n < len(magic) && bytes.HasPrefix(magic, buf[:n]) {
+		if t.follow && n < len(magic.bytes) && bytes.HasPrefix(magic.bytes, buf[:n]) {
 			return plain, errUndecided
 		}
 	}
@@ -145,7 +148,7 @@ func (t *tail) begin(maxLine int) error {
 		}
 		t.unzip, content = z.IOReadCloser(), z
 	}
-	if _, err := io.CopyN(io.Discard, content, t.start); err != nil && err != io.EOF {
+	if _, err := io.CopyN(io.Discard, content, t.start); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	t.reader = lines.NewReader(content, maxLine)
@@ -177,14 +180,14 @@ func (t *tail) next(dst [][]byte, limit, maxLine int) ([][]byte, error) {
 	switch {
 	case err == nil:
 		return dst, nil
-	case err == errAtEnd:
+	case errors.Is(err, errAtEnd):
 		t.reader.Resume()
 		t.atEnd = true
 		return dst, nil
-	case err == io.EOF && t.again:
+	case errors.Is(err, io.EOF) && t.again:
 		t.restart()
 		return dst, nil
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		t.done = true
 		return dst, nil
 	case errors.Is(err, lines.ErrTooLong):

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -304,10 +303,10 @@ func TestLockBetweenProcesses(t *testing.T) {
 
 func childLock(path string) {
 	if err := at(path, nil).Open(context.Background()); err != nil {
-		fmt.Printf("%s: %v", fault.Of(err), err)
+		fmt.Fprintf(os.Stdout, "%s: %v", fault.Of(err), err)
 		return
 	}
-	fmt.Print("open")
+	fmt.Fprint(os.Stdout, "open")
 }
 
 // A disk that fills up within a line, for every place in the line: what was written whole
@@ -372,7 +371,7 @@ func check(err error, what string) {
 }
 
 func die(format string, args ...any) {
-	fmt.Printf(format+"\n", args...)
+	fmt.Fprintf(os.Stdout, format+"\n", args...)
 	os.Exit(1)
 }
 
@@ -444,7 +443,7 @@ func childWriter(path string) {
 			b = append(b, event.New([]byte(id+" "+childPadding)))
 		}
 		check(target.Write(context.Background(), b), "write")
-		if _, err := io.WriteString(os.Stdout, strings.Join(ids, "\n")+"\n"); err != nil {
+		if _, err := os.Stdout.WriteString(strings.Join(ids, "\n") + "\n"); err != nil {
 			os.Exit(1)
 		}
 	}

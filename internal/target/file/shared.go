@@ -110,7 +110,7 @@ func (s *shared) open(empty bool) (err error) {
 	defer func() {
 		if err != nil {
 			unlock(f)
-			f.Close()
+			err = errors.Join(err, f.Close())
 		}
 	}()
 	if err := lock(f); err != nil {
@@ -159,8 +159,11 @@ func syncDirectory(name string) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return d.Sync()
+	err = d.Sync()
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }
 
 // append writes the messages of b that are not in skip. On an error, the messages before
@@ -263,8 +266,7 @@ func (s *shared) ready() error {
 
 // explain gives an error of the file system its meaning and, where there is one, the fix.
 func explain(path string, err error) error {
-	var known *fault.Error
-	if errors.As(err, &known) {
+	if _, known := errors.AsType[*fault.Error](err); known {
 		return err
 	}
 	err = fmt.Errorf("write to %s: %w", path, err)
