@@ -309,6 +309,46 @@ func TestTornTail(t *testing.T) {
 	}
 }
 
+// A log that was cut after a clean close is refused when it is opened, not when somebody
+// reads what is gone.
+func TestCutAfterClose(t *testing.T) {
+	t.Parallel()
+	dir, _, _ := sample(t, false)
+	segments, err := filepath.Glob(filepath.Join(dir, "log", "*.seg"))
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("no segments: %v", err)
+	}
+	refused := 0
+	for i, segment := range segments {
+		clone := cloneOf(t, dir)
+		path := filepath.Join(clone, "log", filepath.Base(segment))
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, segmentHeader+(info.Size()-segmentHeader)/2); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(clone, Options{})
+		switch {
+		case err == nil:
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if info.Size() > segmentHeader && i == 0 {
+				t.Errorf("%s was cut to half of %d bytes, and the store opens", filepath.Base(segment), info.Size())
+			}
+		case !errors.Is(err, queue.ErrCorrupt):
+			t.Errorf("cut: %v", err)
+		default:
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("no cut was refused")
+	}
+}
+
 func TestOpenedTwice(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

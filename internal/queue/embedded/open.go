@@ -289,11 +289,21 @@ func (s *Store) openSegments() error {
 		if g == nil && live > 0 {
 			return fmt.Errorf("segment %s is missing, with %d batches of waiting jobs: %w", segmentPath(s.fs, s.dir, n), live, queue.ErrCorrupt)
 		}
-		if g != nil {
-			g.live, g.bytes, g.size = live, open, size
+		if g == nil {
+			return nil
 		}
+		if g.found < size && live > 0 && !s.opt.Salvage {
+			return g.short(s, size)
+		}
+		g.live, g.bytes, g.size = live, open, size
 		return nil
 	})
+}
+
+// short is the error of a segment whose file ends before what the state knows of it.
+func (g *segment) short(s *Store, size int64) error {
+	return fmt.Errorf("segment %s has %d bytes, but %d were written and acknowledged: restore it, or open with salvage to go on without: %w",
+		segmentPath(s.fs, s.dir, g.number), g.found, size, queue.ErrCorrupt)
 }
 
 // replay applies what the log has beyond the state.
@@ -321,6 +331,9 @@ func (s *Store) replay(at place) error {
 		from := int64(segmentHeader)
 		if n == at.segment {
 			from = at.offset
+			if g.found < from && !s.opt.Salvage {
+				return g.short(s, from)
+			}
 		} else if g.first != s.commit+1 {
 			return fmt.Errorf("segment %s begins with commit %d, but commit %d is next: a segment is missing: %w", segmentPath(s.fs, s.dir, n), g.first, s.commit+1, queue.ErrCorrupt)
 		}

@@ -27,6 +27,8 @@ type segment struct {
 	number uint64
 	first  uint64 // its first commit
 
+	found int64 // size of the file when the store was opened
+
 	// What is open in it, guarded by Store.mu.
 	size  int64 // valid bytes
 	live  int64 // values that are not settled
@@ -80,6 +82,7 @@ func readSegment(fs vfs.FS, path string, number uint64) (s *segment, whole bool,
 		number: binary.BigEndian.Uint64(b[8:]),
 		first:  binary.BigEndian.Uint64(b[16:]),
 		size:   segmentHeader,
+		found:  info.Size(),
 	}
 	if s.number != number {
 		return nil, false, fmt.Errorf("read segment %s: it says that it is segment %d: %w", path, s.number, queue.ErrCorrupt)
