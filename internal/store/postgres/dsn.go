@@ -24,6 +24,11 @@ func placeOf(dsn string) (string, error) {
 		if err != nil {
 			return "", errDSN("it is no valid URL") // err shows the URL
 		}
+		// A "#", "?" or "/" of the password ends what the URL takes for the host: what is
+		// before it would be shown as the host.
+		if u.Fragment != "" || u.User == nil && strings.Contains(dsn, "@") {
+			return "", errDSN("a character of the password ends the host")
+		}
 		words["user"] = u.User.Username()
 		words["dbname"] = strings.TrimPrefix(u.Path, "/")
 		words["host"] = u.Host
