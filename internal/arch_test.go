@@ -73,6 +73,7 @@ var places = map[string]place{
 	"internal/parquet":   {floor: contracts},
 	"internal/catalog":   {floor: contracts, beside: []string{"internal/parquet"}},
 	"internal/produce":   {floor: contracts},
+	"internal/lambda":    {floor: contracts},
 	"internal/workspace": {floor: contracts, beside: []string{"internal/jsonspan"}},
 	"internal/gateway":   {floor: contracts, beside: []string{"internal/workspace", "internal/jsonspan"}},
 	"internal/cloud/*":   {floor: contracts, beside: []string{"internal/connector", "internal/tlsconfig"}},
@@ -83,6 +84,7 @@ var places = map[string]place{
 	"internal/store/*":     {floor: leaves},
 
 	"internal/pipeline": {floor: engines},
+	"internal/executor": {floor: engines, beside: []string{"internal/machine", "internal/machine/jsonvalue"}},
 	"internal/machine":  {floor: engines, beside: []string{"internal/machine/jsonpath", "internal/machine/jsonvalue"}},
 
 	"internal/machine/jsonpath":  {floor: engines, beside: []string{"internal/machine/jsonvalue"}},

@@ -123,8 +123,9 @@ func (d *document) decodeUse(u *Use, body *hclsyntax.Body, into any) Diagnostics
 }
 
 // Diagnose makes diagnostics of an error that arose from u after decoding, at the place
-// of u: when its connector could not be built, for instance. Errors that are diagnostics
-// already stay as they are. Hidden values are taken out of the text.
+// of u: when its connector could not be built, for instance. One that blames an attribute
+// ([connector.Misconfigured]) is placed there. Errors that are diagnostics already stay as
+// they are. Hidden values are taken out of the text.
 func (u *Use) Diagnose(err error) Diagnostics {
 	if err == nil {
 		return nil
@@ -134,8 +135,12 @@ func (u *Use) Diagnose(err error) Diagnostics {
 		return ds
 	}
 	d := u.document()
-	what := scrub(err.Error(), nil, d.hiddenValues(u.body()))
-	return Diagnostics{d.errorAt(u.place(), fmt.Sprintf("%s: %s", u, what), "")}
+	p := connector.Problem{What: fmt.Sprintf("%s: %s", u, err)}
+	var m *connector.Misconfigured
+	if errors.As(err, &m) {
+		p.Field, p.Fix = m.Field, m.Fix
+	}
+	return Diagnostics{d.problem(u.body(), u.place(), p, d.hiddenValues(u.body()))}
 }
 
 // Attribute is the value of an attribute of u's body as text, for what has to be known of a

@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestReports runs a config with every receiver of reports, each a real server: what they
+// get of a run that works, and of one that cannot.
+func TestReports(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	got := map[string]string{}
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) {
+		body, _ := io.ReadAll(q.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		got[q.URL.Path] += string(body) + "\n"
+	}))
+	defer server.Close()
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "in"), []byte("a\nb\nc\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run := func(target string) (code int, log string) {
+		t.Helper()
+		cfg := fmt.Sprintf(`
+			source {
+				use "file" {
+					path = %q
+				}
+			}
+			target {
+				use "file" {
+					path = %q
+				}
+			}
+			stats_receiver {
+				use "statsd" {
+					address  = %q
+					host_tag = "here"
+				}
+			}
+			monitoring {
+				webhook {
+					endpoint = "%s/hook"
+				}
+				metadata_reporter {
+					endpoint = "%s/meta"
+				}
+			}
+			sentry {
+				dsn = "%s/1"
+			}`, filepath.Join(dir, "in"), target, udp.LocalAddr(), server.URL, server.URL,
+			strings.Replace(server.URL, "http://", "http://key@", 1))
+		path := filepath.Join(dir, "weir.hcl")
+		if err := os.WriteFile(path, []byte(cfg), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var errs bytes.Buffer
+		code = Main([]string{"run", path}, Streams{Out: io.Discard, Err: &errs, Env: func(string) (string, bool) { return "", false }})
+		return code, errs.String()
+	}
+	wants := func(path string, texts ...string) {
+		t.Helper()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, s := range texts {
+			if !strings.Contains(got[path], s) {
+				t.Errorf("%s did not get %s but\n%s", path, s, got[path])
+			}
+		}
+	}
+
+	if code, log := run(filepath.Join(dir, "out")); code != 0 || log != "" {
+		t.Fatalf("exit code %d\n%s", code, log)
+	}
+	wants("/hook", `heartbeat/jsonschema/1-0-0","data":{"appName":"weir"`)
+	wants("/meta", `"successCount":3,"filteredCount":0,"failedCount":0,"invalidCount":0`)
+	if err := udp.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	packet := make([]byte, 2000)
+	n, _, err := udp.ReadFrom(packet)
+	if err != nil || !strings.Contains(string(packet[:n]), "snowplow.snowbridge.target_success:3|c|#host:here,") {
+		t.Errorf("statsd got %q (%v)", packet[:n], err)
+	}
+	mu.Lock()
+	if got["/api/1/envelope/"] != "" || strings.Contains(got["/hook"], "alert") {
+		t.Errorf("a run that works raised %v", got)
+	}
+	mu.Unlock()
+
+	if code, _ := run(filepath.Join(dir, "missing", "out")); code != 1 {
+		t.Errorf("exit code %d of a run that cannot write", code)
+	}
+	wants("/hook", "alert/jsonschema/1-0-0", "missing")
+	wants("/api/1/envelope/", `"level":"fatal"`, "missing")
+}

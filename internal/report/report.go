@@ -1,0 +1,267 @@
+// Package report tells others how the process does: a statistics line in the log, metrics
+// to statsd, heartbeats and alerts to a webhook, counts of messages and their errors to a
+// metadata endpoint, and logged errors to Sentry. Formats and names are Snowbridge's.
+//
+// # Windows
+//
+// Counters are never reset: each window of stats_receiver.buffer_sec reports how much they
+// grew since the window before, and what the pipeline's [meter.Watch] noted meanwhile. A
+// pipeline that a reload replaced is counted until it is idle. The last window ends when
+// the process does.
+//
+// # Invariants
+//
+//   - Nothing here blocks or fails a message: the engine only adds to counters and puts
+//     alerts into memory of fixed size; all sending happens on goroutines of this package.
+//   - Every queue is bounded; what finds no room is dropped and counted in [meter.Reports].
+//   - No user information, query or fragment of a URL leaves the process or is logged.
+//   - The process waits for the last sends at most [Linger].
+package report
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/meter"
+)
+
+// Linger is how long the last sends may take once the process is to end.
+const Linger = 5 * time.Second
+
+// Options is what a Reporter is made of.
+type Options struct {
+	// AppName and Version are how the process calls itself.
+	AppName, Version string
+	Process          config.Process
+	Log              *slog.Logger
+
+	// Host and Process ID of statsd tags and Sentry events; the process's own when zero.
+	Host string
+	PID  int
+
+	// Transport and Dial reach the network; nil means the real one.
+	Transport http.RoundTripper
+	Dial      func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+func (o *Options) setDefaults() {
+	if o.Host == "" {
+		o.Host, _ = os.Hostname() // without one the tag is empty, as in any statsd client
+	}
+	if o.PID == 0 {
+		o.PID = os.Getpid()
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{Timeout: Linger}).DialContext
+	}
+}
+
+// Reporter reports what the pipelines of a process do. Make it with [New], hand it every
+// pipeline's counters with [Reporter.Attach] and call [Reporter.Run] once.
+type Reporter struct {
+	o       Options
+	every   time.Duration
+	dropped meter.Reports
+
+	statsd   *statsd
+	webhook  *webhook
+	metadata *metadata
+	sentry   *sentry
+
+	mu   sync.Mutex
+	seen map[*meter.Pipeline]*entry
+	from time.Time // when the window began
+}
+
+// entry is a pipeline's counters as they were at the end of the last window.
+type entry struct {
+	last counts
+	idle int // windows in a row without a change since the pipeline was replaced
+}
+
+// New makes a Reporter. It does no I/O.
+func New(o Options) *Reporter {
+	o.setDefaults()
+	r := &Reporter{o: o, every: o.Process.StatsReceiver.Buffer(), seen: map[*meter.Pipeline]*entry{}}
+	p := &o.Process
+	if p.StatsReceiver.Statsd != nil {
+		r.statsd = newStatsd(o, &r.dropped)
+	}
+	if m := p.Monitoring; m != nil && m.Webhook != nil {
+		r.webhook = newWebhook(o, &r.dropped)
+	}
+	if m := p.Monitoring; m != nil && m.MetadataReporter != nil {
+		r.metadata = newMetadata(o, &r.dropped)
+	}
+	if p.Sentry != nil {
+		r.sentry = newSentry(o, &r.dropped)
+	}
+	return r
+}
+
+// Dropped counts what could not be reported.
+func (r *Reporter) Dropped() *meter.Reports { return &r.dropped }
+
+// Handler is inner, and, where Sentry is configured, errors go there as well.
+func (r *Reporter) Handler(inner slog.Handler) slog.Handler {
+	if r.sentry == nil {
+		return inner
+	}
+	return r.sentry.handler(inner)
+}
+
+// Attach has p measured and reported. It must be called before p's pipeline is opened.
+func (r *Reporter) Attach(p *meter.Pipeline) {
+	p.Watch = &meter.Watch{CollectorTime: r.o.Process.Metrics != nil && r.o.Process.Metrics.E2ELatency}
+	if r.webhook != nil {
+		p.Watch.Tell = func(a meter.Alert) { r.webhook.tell(p, a) }
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen[p] = &entry{}
+}
+
+// Failed says that the process ends because of err. It raises an alert unless a pipeline
+// that died has done so. It must be called before the context of [Reporter.Run] ends.
+func (r *Reporter) Failed(err error) {
+	if r.sentry != nil {
+		r.sentry.failed(err)
+	}
+	if r.webhook != nil {
+		r.webhook.failed(err)
+	}
+}
+
+// Run reports until ctx ends, and then what is left, for at most [Linger]. The pipelines
+// that run now are what current returns.
+func (r *Reporter) Run(ctx context.Context, current func() []*meter.Pipeline) {
+	// Sends outlive ctx, for as long as the process lingers.
+	sending, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	var wg sync.WaitGroup
+	r.mu.Lock()
+	r.from = time.Now()
+	r.mu.Unlock()
+	if r.webhook != nil {
+		wg.Go(func() { r.webhook.run(ctx, sending, current) })
+	}
+	if r.metadata != nil {
+		wg.Go(func() { r.metadata.run(sending) })
+	}
+	ended := make(chan struct{})
+	if r.sentry != nil {
+		wg.Go(func() { r.sentry.run(ended, sending) })
+	}
+	tick := time.NewTicker(r.every)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-tick.C:
+			r.window(sending, current(), true)
+		case <-ctx.Done():
+		}
+	}
+	linger := time.AfterFunc(Linger, cut)
+	defer linger.Stop()
+	r.window(sending, current(), false)
+	if r.metadata != nil {
+		close(r.metadata.queue)
+	}
+	close(ended)
+	wg.Wait()
+	if r.statsd != nil {
+		r.statsd.close()
+	}
+}
+
+// part is what one window says of the pipelines with one name: after a reload there may be
+// two of them for a while.
+type part struct {
+	name            string
+	counts          counts
+	window          meter.Window
+	messages, bytes int64 // in flight
+}
+
+// window ends a window and reports it; log also writes the statistics lines.
+func (r *Reporter) window(ctx context.Context, current []*meter.Pipeline, log bool) {
+	now := time.Now()
+	parts, from := r.take(current, now)
+	for _, p := range parts {
+		if p.window.Untimed > 0 {
+			r.o.Log.Warn("messages without a collector timestamp are left out of the end-to-end latency: they are no Snowplow events",
+				meter.KeyPipeline, p.name, meter.KeyMessages, p.window.Untimed)
+		}
+		if log {
+			r.o.Log.Info(p.observed(), meter.KeyName, "Observer", meter.KeyPipeline, p.name)
+		}
+	}
+	if r.metadata != nil && len(parts) > 0 {
+		r.metadata.offer(parts, from, now)
+	}
+	if r.statsd != nil {
+		r.statsd.send(ctx, parts)
+	}
+}
+
+// take is what happened since the last window, by pipeline name.
+func (r *Reporter) take(current []*meter.Pipeline, now time.Time) (parts []*part, from time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	from, r.from = r.from, now
+	running := make(map[*meter.Pipeline]bool, len(current))
+	for _, p := range current {
+		running[p] = true
+		if r.seen[p] == nil {
+			r.seen[p] = &entry{}
+		}
+	}
+	byName := map[string]*part{}
+	for p, e := range r.seen {
+		c := countsOf(p)
+		grown := c.minus(e.last)
+		e.last = c
+		flying := p.InFlight.Load()
+		if !running[p] {
+			if grown == (counts{}) && flying == 0 {
+				// A pipeline may still be about to read when it is replaced: two windows
+				// without a change say that it is not.
+				if e.idle++; e.idle >= 2 {
+					delete(r.seen, p)
+					if r.webhook != nil {
+						r.webhook.forget(p)
+					}
+				}
+				continue
+			}
+			e.idle = 0
+		}
+		of := byName[p.Name]
+		if of == nil {
+			of = &part{name: p.Name}
+			byName[p.Name] = of
+			parts = append(parts, of)
+		}
+		of.counts = of.counts.plus(grown)
+		of.window.Join(p.Watch.Take())
+		of.messages += flying
+		of.bytes += p.InFlightBytes.Load()
+	}
+	slices.SortFunc(parts, func(a, b *part) int { return cmp.Compare(a.name, b.name) })
+	return parts, from
+}
+
+// named reports whether a pipeline's name is to be told: that of the pipeline made of
+// Snowbridge's blocks is not, so that its series stay what they were.
+func named(pipeline string) bool { return pipeline != config.DefaultPipeline }
