@@ -1,0 +1,128 @@
+# Collect events over HTTP, and route each to the destinations of its source.
+#
+#   SDK -> gateway -> [queue events] -> fanout -> [queue deliveries] -> webhook -> destinations
+#
+# workspaceConfig.json says who is who: the source "website" is connected to the destinations
+# "webhook", which takes track events, and "archive", which takes all; "app" to "archive".
+
+queue "events" {}
+queue "deliveries" {}
+
+# Answers "ok" once the events of a request are in the queue, on disk.
+pipeline "gateway" {
+  source {
+    use "gateway" {
+      workspace_config = env.WORKSPACE_CONFIG
+      address          = "127.0.0.1:${env.GATEWAY_PORT}"
+    }
+  }
+  target {
+    use "queue" {
+      name = "events"
+    }
+  }
+  failure_target {
+    use "file" {
+      path               = "${env.OUT}/failed/gateway.jsonl"
+      create_directories = true
+    }
+  }
+}
+
+# One message for each destination. Both queues are in one store: a message leaves the one
+# and enters the other in a single step, so none is lost or doubled here.
+pipeline "route" {
+  source {
+    use "queue" {
+      name      = "events"
+      isolation = "source"
+    }
+  }
+  transform {
+    use "fanout" {
+      workspace_config = env.WORKSPACE_CONFIG
+    }
+  }
+  target {
+    use "queue" {
+      name = "deliveries"
+    }
+  }
+  failure_target {
+    use "file" {
+      path               = "${env.OUT}/failed/route.jsonl"
+      create_directories = true
+    }
+  }
+}
+
+# Each destination is worked on by itself: one that is down holds up no other.
+pipeline "deliver" {
+  source {
+    use "queue" {
+      name      = "deliveries"
+      isolation = "destination"
+    }
+  }
+  target {
+    use "webhook" {
+      workspace_config = env.WORKSPACE_CONFIG
+    }
+  }
+  failure_target {
+    use "file" {
+      path               = "${env.OUT}/failed/deliver.jsonl"
+      create_directories = true
+    }
+  }
+  # A delivery that fails waits in the queue, and is never given up.
+  retry {
+    transient {
+      delay_ms     = 200
+      max_attempts = 0
+      max_delay_ms = 5000
+    }
+  }
+}
+
+# The two destinations. Elsewhere they would be somebody's servers; here they are two
+# pipelines that write what they are sent into JSON files.
+pipeline "webhook" {
+  source {
+    use "http" {
+      url = "127.0.0.1:${env.WEBHOOK_PORT}"
+    }
+  }
+  target {
+    use "file" {
+      path               = "${env.OUT}/files/webhook.jsonl"
+      create_directories = true
+    }
+  }
+  failure_target {
+    use "file" {
+      path               = "${env.OUT}/failed/webhook.jsonl"
+      create_directories = true
+    }
+  }
+}
+
+pipeline "archive" {
+  source {
+    use "http" {
+      url = "127.0.0.1:${env.ARCHIVE_PORT}"
+    }
+  }
+  target {
+    use "file" {
+      path               = "${env.OUT}/files/archive.jsonl"
+      create_directories = true
+    }
+  }
+  failure_target {
+    use "file" {
+      path               = "${env.OUT}/failed/archive.jsonl"
+      create_directories = true
+    }
+  }
+}

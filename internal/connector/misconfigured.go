@@ -1,0 +1,20 @@
+package connector
+
+import "github.com/weirdata/weir/internal/fault"
+
+// Misconfigured is an error of New that one attribute of the config is to blame for, so that
+// the diagnostic has its place and says what to do.
+type Misconfigured struct {
+	Field string // HCL path of the attribute within the block, as in [Problem]
+	Fix   string
+	Err   error
+}
+
+// Blame makes err a [Misconfigured] of kind setup.
+func Blame(field, fix string, err error) error {
+	return fault.New(fault.Setup, &Misconfigured{field, fix, err})
+}
+
+func (m *Misconfigured) Error() string { return m.Err.Error() }
+
+func (m *Misconfigured) Unwrap() error { return m.Err }

@@ -1,0 +1,322 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/machine"
+	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/queue"
+)
+
+// work is a worker: it takes work until there is no more.
+func (m *Machine) work(ctx context.Context) {
+	for w := range m.ready {
+		m.mu.Lock()
+		draining := m.draining
+		m.mu.Unlock()
+		if draining || ctx.Err() != nil {
+			continue // stays held, and is released
+		}
+		m.do(ctx, w)
+	}
+}
+
+// do brings one piece of work as far as a unit that can be committed.
+func (m *Machine) do(ctx context.Context, w *work) {
+	u, err := m.attempt(ctx, w)
+	switch {
+	case err == nil && u == nil: // waits for its execution, or is no more ours
+	case err == nil:
+		m.units <- u
+	case ctx.Err() != nil: // cut short: handed out again
+	case fault.Of(err) == fault.Transient || fault.Of(err) == fault.Throttled:
+		m.o.Log.Warn("cannot read an execution, trying again", meter.KeyError, err, keyExecution, w.execution)
+		m.units <- &unit{w: w, verdict: w.job.Again(time.Now().Add(afterFail), err.Error())}
+	default:
+		m.o.Log.Error("a job of the machine is given up", meter.KeyError, err, keyExecution, w.execution)
+		m.units <- m.buried(w, err)
+	}
+}
+
+const keyExecution = "execution"
+
+// attempt is do without judging the error. A panic is this job's error only.
+func (m *Machine) attempt(ctx context.Context, w *work) (u *unit, err error) {
+	defer func() {
+		if x := recover(); x != nil {
+			m.o.Meter.Panics.Add(1)
+			m.o.Log.Error("a panic while an execution was stepped", keyExecution, w.execution, meter.KeyError, x, meter.KeyStack, string(debug.Stack()))
+			u, err = nil, fault.New(fault.Invalid, fmt.Errorf("a panic while the execution was stepped: %v", x))
+		}
+	}()
+	switch {
+	case w.bad != nil:
+		return nil, fault.New(fault.Invalid, w.bad)
+	case w.failed != "":
+		if u, err := m.bury(ctx, w); u != nil || err != nil {
+			return u, err
+		}
+		w.begins("") // an operator wants it to be tried again
+	case w.step.Forget:
+		return &unit{w: w, verdict: w.job.Done(), key: m.stateKey(w.execution)}, nil
+	case w.step.Task != 0 && w.event.Kind == 0:
+		if err := m.runTask(ctx, w); err != nil {
+			return nil, err
+		}
+		if !m.claim(w) {
+			return nil, nil
+		}
+	}
+	return m.chain(ctx, w)
+}
+
+// runTask runs the task that is a job of its own.
+func (m *Machine) runTask(ctx context.Context, w *work) error {
+	s := w.step
+	answer, err := m.call(ctx, w.execution, s.Task, s.Resource, s.Input, time.Duration(s.TimeoutMillis)*time.Millisecond)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // a failure now means nothing
+	}
+	w.event, w.put = answered(s.Task, answer, err), answer.Put
+	return nil
+}
+
+// answered is the event that a task's answer is.
+func answered(id uint64, a Answer, err error) machine.Event {
+	var known *TaskError
+	switch {
+	case err == nil:
+		return machine.Event{Kind: machine.TaskSucceeded, ID: id, Data: a.Output}
+	case errors.Is(err, errTaskTimeout):
+		return machine.Event{Kind: machine.TaskTimedOut, ID: id}
+	case !errors.As(err, &known):
+		known = &TaskError{Name: "States.TaskFailed", Cause: err.Error()}
+	}
+	return machine.Event{Kind: machine.TaskFailed, ID: id, Error: &known.Name, Cause: &known.Cause}
+}
+
+// claim makes w the one that steps its execution. Otherwise w waits for its turn.
+func (m *Machine) claim(w *work) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if waiting, busy := m.busy[w.execution]; busy {
+		m.busy[w.execution] = append(waiting, w)
+		return false
+	}
+	m.busy[w.execution] = nil
+	w.claimed = true
+	return true
+}
+
+// Bounds of what one chain makes before it is committed.
+const (
+	chainTasks = 100
+	chainTime  = time.Second
+)
+
+// chain steps an execution and runs the tasks that may be run before the commit.
+func (m *Machine) chain(ctx context.Context, w *work) (*unit, error) {
+	u := &unit{w: w, verdict: w.job.Done(), key: m.stateKey(w.execution), start: w.start}
+	def, x, err := m.load(ctx, u)
+	if err != nil || def == nil {
+		return u, err
+	}
+	if w.put != nil && slices.Contains(x.Outstanding(), w.event.ID) {
+		u.puts = append(u.puts, w.put)
+	}
+	var (
+		e     = w.event
+		tasks []machine.Action // to be run
+		acted bool             // a function with effects elsewhere was called
+		began = time.Now()
+	)
+	for n := 0; ; n++ {
+		now := time.Now()
+		next, actions, err := def.Step(x, e, machine.Environment{Now: now, Random: rand.Float64})
+		if err != nil {
+			return nil, err
+		}
+		x = next
+		for _, a := range actions {
+			switch a.Kind {
+			case machine.StartTask:
+				tasks = append(tasks, a)
+			case machine.WaitUntil:
+				u.timers = append(u.timers, timer{a.ID, m.timerJob(w.execution, a, now)})
+			case machine.Cancel:
+				tasks = slices.DeleteFunc(tasks, func(t machine.Action) bool { return t.ID == a.ID })
+				u.timers = slices.DeleteFunc(u.timers, func(t timer) bool { return t.id == a.ID })
+			case machine.Finish:
+			}
+		}
+		at := m.inline(&x, tasks, acted)
+		if at < 0 || n >= chainTasks || time.Since(began) > chainTime || x.Status.Ended() {
+			break
+		}
+		t := tasks[at]
+		tasks = slices.Delete(tasks, at, at+1)
+		acted = acted || m.effect(t) == Elsewhere
+		answer, err := m.call(ctx, w.execution, t.ID, t.Resource, t.Input.Append(nil), t.Timeout)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err == nil && answer.Put != nil {
+			u.puts = append(u.puts, answer.Put)
+		}
+		e = answered(t.ID, answer, err)
+	}
+	for _, t := range tasks {
+		u.appends = append(u.appends, m.taskJob(w.execution, t))
+	}
+	m.finish(u, def, &x)
+	return u, nil
+}
+
+// inline is which of tasks may be run before the commit, -1 for none.
+func (m *Machine) inline(x *machine.Execution, tasks []machine.Action, acted bool) int {
+	for i, t := range tasks {
+		if m.effect(t) != Elsewhere {
+			return i
+		}
+	}
+	if len(tasks) == 1 && !acted && len(x.Outstanding()) == 1 {
+		return 0
+	}
+	return -1
+}
+
+// effect is that of the function that a task calls.
+func (m *Machine) effect(t machine.Action) Effect {
+	name, _ := functionName(t.Resource)
+	if invokes(t.Resource) {
+		name, _ = functionName(t.Input.Get("FunctionName").Text())
+	}
+	if f := m.o.Functions[name]; f != nil {
+		return f.Effect()
+	}
+	return None // it fails, and nothing happens
+}
+
+// load reads the execution that u is about: nothing when it is gone, or has ended.
+func (m *Machine) load(ctx context.Context, u *unit) (*machine.Definition, machine.Execution, error) {
+	named := u.start && u.w.execution != u.w.job.ID.String() // by one who waits for its end
+	if !u.start || named {
+		if err := m.o.Store().Update(ctx, func(tx queue.Tx) error {
+			v, err := tx.Get(u.key)
+			u.before = slices.Clone(v)
+			return err
+		}); err != nil {
+			return nil, machine.Execution{}, fmt.Errorf("read execution %q: %w", u.w.execution, err)
+		}
+		u.compare = true
+	}
+	if u.start && u.before == nil {
+		def := m.o.Definition
+		return def, def.New(machine.Identity{ID: "machine/" + m.o.Name + "/" + u.w.execution, Name: u.w.execution,
+			Machine: "machine/" + m.o.Name, MachineName: m.o.Name}), nil
+	}
+	if u.start || u.before == nil {
+		u.key, u.compare = nil, false
+		return nil, machine.Execution{}, nil // started already; ended already
+	}
+	def, x, err := m.decode(ctx, u.before)
+	if err == nil && x.Status.Ended() {
+		u.key, u.compare = nil, false
+		return nil, x, nil
+	}
+	return def, x, err
+}
+
+// finish makes u's record and jobs of what became of the execution.
+func (m *Machine) finish(u *unit, def *machine.Definition, x *machine.Execution) {
+	u.after = record(def, x)
+	if !x.Status.Ended() {
+		return
+	}
+	u.ended = x.Status
+	keep := m.o.Keep
+	if waited(u.w.execution) {
+		keep = max(keep, keepWaited)
+	}
+	if keep > 0 {
+		u.appends = append(u.appends, m.stepJob(stepJob{Execution: u.w.execution, Forget: true}, time.Now().Add(keep)))
+	} else {
+		u.after = nil
+	}
+	if x.Status == machine.Succeeded || waited(u.w.execution) {
+		return
+	}
+	u.cause = causeOf(x)
+	if u.start {
+		u.verdict = u.w.job.Dead(u.cause)
+		return
+	}
+	// The job that failed is a step; what is to be kept, and perhaps tried again, is the
+	// input. A job is appended for it, which is buried as soon as it is leased.
+	msg := event.New(x.Input.Append(nil))
+	msg.Meta.ID = u.w.execution
+	msg.Meta.Headers = map[string]string{headerFailed: u.w.execution}
+	u.appends = append(u.appends, queue.Job{Queue: m.starts, Msg: msg})
+	u.failed = m.failedKey(u.w.execution)
+}
+
+// causeOf is why an execution failed, in a line.
+func causeOf(x *machine.Execution) string {
+	s := x.Status.String()
+	if x.Error != nil {
+		s += " " + *x.Error
+	}
+	if x.Cause != nil {
+		s += ": " + *x.Cause
+	}
+	return s
+}
+
+// bury gives the job of a failed execution up, with the reason; nil when it was already, and
+// somebody asked for it to be tried again.
+func (m *Machine) bury(ctx context.Context, w *work) (*unit, error) {
+	key := m.failedKey(w.failed)
+	var cause []byte
+	err := m.o.Store().Update(ctx, func(tx queue.Tx) error {
+		v, err := tx.Get(key)
+		cause = slices.Clone(v)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read why execution %q failed: %w", w.failed, err)
+	}
+	if cause == nil {
+		return nil, nil
+	}
+	return &unit{w: w, verdict: w.job.Dead(string(cause)), key: key}, nil
+}
+
+// buried gives up a job that cannot be worked on. Its execution is not touched, unless it is
+// a start that somebody waits for, who hears of it.
+func (m *Machine) buried(w *work, err error) *unit {
+	u := &unit{w: w, verdict: w.job.Dead(err.Error()), refused: true}
+	if !w.start || !waited(w.execution) {
+		return u
+	}
+	def, env := m.o.Definition, machine.Environment{Now: time.Now()}
+	name, cause := "States.Runtime", err.Error()
+	x := def.New(machine.Identity{ID: w.execution, Name: w.execution})
+	for _, e := range []machine.Event{{Kind: machine.Start}, {Kind: machine.Abort, Error: &name, Cause: &cause}} {
+		next, _, err := def.Step(x, e, env)
+		if err != nil {
+			return u
+		}
+		x = next
+	}
+	u.key, u.verdict = m.stateKey(w.execution), w.job.Done()
+	m.finish(u, def, &x)
+	return u
+}

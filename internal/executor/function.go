@@ -1,0 +1,108 @@
+package executor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/weirdata/weir/internal/queue"
+)
+
+// Function does the work of Task states. Invoke may be called by several goroutines at once.
+type Function interface {
+	Open(ctx context.Context) error
+	// Invoke runs the function. A *TaskError is what Retry and Catch of the definition see;
+	// any other error counts as the task's failure with the name States.TaskFailed.
+	Invoke(ctx context.Context, c Call) (Answer, error)
+	// Effect says what running the function again would mean.
+	Effect() Effect
+	Close(ctx context.Context) error
+}
+
+// Effect is what a function leaves behind beside its answer.
+type Effect uint8
+
+// The effects.
+const (
+	Elsewhere     Effect = iota // anything: running it again is visible
+	None                        // nothing: running it again is harmless
+	InTransaction               // only what Answer.Put does, inside the step's transaction
+)
+
+// Call is one run of a task.
+type Call struct {
+	// ID names the task: the execution and its number in it. It is the same when the task
+	// runs again after a crash, and another for each retry of the definition.
+	ID string
+	// Input is JSON.
+	Input []byte
+}
+
+// Answer is what a task gave.
+type Answer struct {
+	Output []byte // JSON; null when empty
+	// Put is the effect of a function whose effect is InTransaction; nil when there is none.
+	Put func(queue.Tx) error
+}
+
+// TaskError is a failure that Retry and Catch tell by its name.
+type TaskError struct{ Name, Cause string }
+
+func (e *TaskError) Error() string { return e.Name + ": " + e.Cause }
+
+// The names of failures that no function chose, as AWS Lambda has them.
+const (
+	ErrorTimedOut = "Sandbox.Timedout"  // the function's own time limit
+	ErrorExited   = "Runtime.ExitError" // it ended, crashed or used too much memory
+	ErrorUnknown  = "Lambda.Unknown"
+	ErrorMissing  = "Lambda.ResourceNotFoundException" // there is no such function
+)
+
+// Failure is a TaskError whose cause is JSON as the Lambda runtimes write it.
+func Failure(errorType, message string, trace []string) *TaskError {
+	cause, err := json.Marshal(struct {
+		Type    string   `json:"errorType"`
+		Message string   `json:"errorMessage"`
+		Trace   []string `json:"trace,omitempty"`
+	}{errorType, message, trace})
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	return &TaskError{Name: errorType, Cause: string(cause)}
+}
+
+// call runs a task, whatever it does.
+func (m *Machine) call(ctx context.Context, execution string, id uint64, resource string, input []byte, timeout time.Duration) (Answer, error) {
+	t, err := m.target(resource, input)
+	if err != nil {
+		return Answer{}, err
+	}
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errTaskTimeout)
+		defer cancel()
+	}
+	answer, err := guarded(ctx, t.function, Call{ID: fmt.Sprintf("%s-%d", execution, id), Input: t.payload})
+	if errors.Is(context.Cause(ctx), errTaskTimeout) {
+		return Answer{}, errTaskTimeout // an answer that comes too late does not count
+	}
+	if err == nil && t.wrap {
+		answer.Output = wrapped(answer.Output)
+	}
+	return answer, err
+}
+
+// errTaskTimeout says that a task took longer than its state allows.
+var errTaskTimeout = errors.New("the task took longer than its TimeoutSeconds")
+
+// guarded keeps a panic of a function from everybody else.
+func guarded(ctx context.Context, f Function, c Call) (a Answer, err error) {
+	defer func() {
+		if x := recover(); x != nil {
+			a, err = Answer{}, Failure(ErrorExited, fmt.Sprintf("the function panicked: %v", x), nil)
+		}
+	}()
+	return f.Invoke(ctx, c)
+}

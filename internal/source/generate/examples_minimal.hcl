@@ -1,0 +1,5 @@
+source {
+  use "generate" {
+    kind = "lessons"
+  }
+}

@@ -1,0 +1,5 @@
+target {
+  use "directory" {
+    path = "/var/lib/weir/orders"
+  }
+}

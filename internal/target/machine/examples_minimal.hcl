@@ -1,0 +1,9 @@
+machine "orders" {
+  definition = "orders.asl.json"
+}
+
+target {
+  use "machine" {
+    name = "orders"
+  }
+}
