@@ -65,8 +65,7 @@ type answerError struct {
 
 func refuse(w http.ResponseWriter, code int, err error) {
 	a := answerError{Error: err.Error()}
-	var partly partlyDone
-	if errors.As(err, &partly) {
+	if partly, ok := errors.AsType[partlyDone](err); ok {
 		a.Jobs = partly.jobs
 	}
 	w.Header().Set("Content-Type", "application/json")

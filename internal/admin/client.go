@@ -179,8 +179,7 @@ func (c *Client) decide(ctx context.Context, name, what string, s Selection) (in
 
 func (c *Client) post(ctx context.Context, path, contentType string, body io.Reader) (int, error) {
 	a, err := c.do(ctx, http.MethodPost, path, nil, contentType, body)
-	var refused *remoteError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*remoteError](err); ok {
 		return refused.jobs, err
 	}
 	if err != nil {

@@ -152,8 +152,7 @@ func (in *importer) flush(ctx context.Context) error {
 // at fault are imported as far as that can be done.
 func (in *importer) failed(ctx context.Context, err error) (int, error) {
 	bad := in.line
-	var mistake requestError
-	if errors.As(err, &mistake) {
+	if _, ok := errors.AsType[requestError](err); ok {
 		in.line--
 		if ferr := in.flush(ctx); ferr != nil {
 			err = errors.Join(err, ferr)

@@ -212,7 +212,7 @@ func (i *isolation) begin(ctx context.Context, value string, stop context.Cancel
 func (i *isolation) one(ctx context.Context, p *pipeline.Pipeline) (opened bool, err error) {
 	if err := p.Open(ctx); err != nil {
 		if ctx.Err() != nil {
-			return false, nil
+			return false, nil //nolint:nilerr // it was asked to stop, and has read nothing
 		}
 		kind := fault.Of(err)
 		return kind != fault.Transient && kind != fault.Throttled, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -76,16 +77,14 @@ func reach(ctx context.Context, built *app.Built) config.Diagnostics {
 
 // summary says in a line what a config does.
 func summary(cfg *config.Config) string {
-	text := ""
-	for i, p := range cfg.Pipelines {
-		if i > 0 {
-			text += "; "
-		}
-		text += fmt.Sprintf("pipeline %q: %s", p.Name, p.Source.Use.Name)
+	texts := make([]string, 0, len(cfg.Pipelines))
+	for _, p := range cfg.Pipelines {
+		steps := []string{p.Source.Use.Name}
 		for _, u := range p.Transform.Use {
-			text += " -> " + u.Name
+			steps = append(steps, u.Name)
 		}
-		text += " -> " + p.Target.Use.Name
+		steps = append(steps, p.Target.Use.Name)
+		texts = append(texts, fmt.Sprintf("pipeline %q: %s", p.Name, strings.Join(steps, " -> ")))
 	}
-	return text
+	return strings.Join(texts, "; ")
 }

@@ -67,7 +67,7 @@ func (f logFlags) logger(p config.Process, err, w io.Writer, level slog.Leveler)
 	if f.json(p, err) {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: readable}))
 	}
-	return slog.New(tint.NewHandler(w, &tint.Options{Level: level, TimeFormat: "15:04:05.000", NoColor: !terminal(err)}))
+	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: "15:04:05.000", NoColor: !terminal(err)}))
 }
 
 // readable writes durations with their unit, as the text format does: "1.5s".

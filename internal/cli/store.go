@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -133,7 +134,7 @@ this does it now, and more thoroughly.`,
 func printFigures(s Streams, figures map[string]int64) error {
 	t := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
 	for _, name := range slices.Sorted(maps.Keys(figures)) {
-		n := fmt.Sprint(figures[name])
+		n := strconv.FormatInt(figures[name], 10)
 		what, bytes := strings.CutSuffix(name, "_bytes")
 		if bytes {
 			n = size(figures[name])

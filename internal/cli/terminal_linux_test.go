@@ -70,7 +70,7 @@ func TestLiveLine(t *testing.T) {
 	p.exits(0)
 	p.until(shown, `\r\x1b\[Kin \S+  out \S+  filtered \S+  failed 1  in flight 0  lag \S+  total 21 in \d+s\r\n$`)
 	widest := 0
-	for _, line := range strings.Split(shown.String(), "\r\x1b[K") {
+	for line := range strings.SplitSeq(shown.String(), "\r\x1b[K") {
 		widest = max(widest, len(strings.TrimSpace(line)))
 	}
 	if widest > 120 {

@@ -21,6 +21,7 @@ package event
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"maps"
 	"math/rand/v2"
 	"time"
 	"unsafe"
@@ -183,9 +184,7 @@ func randomKey() string {
 // SetHeader sets one header without touching a map that a clone may share.
 func (m *Message) SetHeader(name, value string) {
 	h := make(map[string]string, len(m.Meta.Headers)+1)
-	for k, v := range m.Meta.Headers {
-		h[k] = v
-	}
+	maps.Copy(h, m.Meta.Headers)
 	h[name] = value
 	m.Meta.Headers = h
 }

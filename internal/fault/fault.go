@@ -77,8 +77,7 @@ func Of(err error) Kind {
 
 // After is how long the other side asked to wait before the next try; zero if it did not say.
 func After(err error) time.Duration {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.After
 	}
 	return 0
@@ -86,8 +85,7 @@ func After(err error) time.Duration {
 
 // DetailOf is what may be shown of err outside the process; zero when err carries none.
 func DetailOf(err error) Detail {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Detail
 	}
 	return Detail{}

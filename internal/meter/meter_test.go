@@ -37,7 +37,7 @@ func TestExposition(t *testing.T) {
 	r.Replace(b, a)
 	got := gather(t, &r)
 	var kept []string
-	for _, l := range strings.Split(got, "\n") {
+	for l := range strings.SplitSeq(got, "\n") {
 		if strings.Contains(l, "_sum{") {
 			l = l[:strings.LastIndexByte(l, ' ')] // a measured time
 		}

@@ -37,7 +37,7 @@ type joined struct{ connector.StoreSource }
 func (j joined) ReadJobs(ctx context.Context) (event.Batch, connector.SettleIn, connector.Ack, error) {
 	b, settle, ack, err := j.StoreSource.ReadJobs(ctx)
 	if settle == nil {
-		return b, settle, ack, err
+		return b, nil, ack, err
 	}
 	var mu sync.Mutex
 	var spoiled map[int]bool

@@ -57,8 +57,7 @@ func (p *Pipeline) read(ctx, work context.Context, todo, route chan<- *read) {
 			if len(b) == 0 && ack == nil && p.parts.Retry.Wait(ctx, emptyReadPause) != nil {
 				return
 			}
-		case err == io.EOF || ctx.Err() != nil:
-			// Bare io.EOF only: a wrapped one is a connection that broke, not the end.
+		case err == io.EOF || ctx.Err() != nil: //nolint:errorlint // a wrapped io.EOF is a connection that broke, not the end
 			return
 		case fault.Of(err) == fault.Setup || fault.Of(err) == fault.Fatal || fault.Of(err) == fault.Invalid:
 			p.fail(fmt.Errorf("read: %w", err))

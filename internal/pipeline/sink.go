@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,8 +51,8 @@ func (p *Pipeline) newSink(ctx context.Context, c Sink, m *meter.Sink, eager boo
 		l.FlushPeriod = 200 * time.Millisecond
 	}
 	s.write = s.attempt(p.writeOf(s, c.Target))
-	for i := len(c.Middleware) - 1; i >= 0; i-- {
-		s.write = c.Middleware[i](s.write)
+	for _, v := range slices.Backward(c.Middleware) {
+		s.write = v(s.write)
 	}
 	policy := p.parts.Retry
 	told := policy.Notify
@@ -283,8 +284,7 @@ func (e *panicked) Error() string { return fmt.Sprintf("panic in target: %v", e.
 // one, so that only those that cause the panic become invalid (invariant 3).
 func (s *sink) contained(ctx context.Context, write connector.Write, b event.Batch) error {
 	err := s.recovered(ctx, write, b)
-	var p *panicked
-	if !errors.As(err, &p) {
+	if _, ok := errors.AsType[*panicked](err); !ok {
 		return err
 	}
 	failed := map[int]error{}
@@ -292,8 +292,7 @@ func (s *sink) contained(ctx context.Context, write connector.Write, b event.Bat
 		if len(b) > 1 {
 			err = s.recovered(ctx, write, b[i:i+1:i+1])
 		}
-		var partial *connector.Partial
-		if errors.As(err, &partial) {
+		if partial, ok := errors.AsType[*connector.Partial](err); ok {
 			err = partial.Failed[0]
 		}
 		if err = invalidPanic(err); err != nil {
@@ -308,8 +307,7 @@ func (s *sink) contained(ctx context.Context, write connector.Write, b event.Bat
 
 // invalidPanic makes an error that is a panic the fault of the message it arose for.
 func invalidPanic(err error) error {
-	var p *panicked
-	if errors.As(err, &p) {
+	if _, ok := errors.AsType[*panicked](err); ok {
 		return fault.Describe(fault.Invalid, err, fault.Detail{Type: "api", Code: "Panic", Safe: "panic in target"})
 	}
 	return err

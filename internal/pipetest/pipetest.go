@@ -38,6 +38,7 @@
 package pipetest
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -49,6 +50,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -158,7 +160,7 @@ func (c Case) outcome(ctx context.Context, b app.Builder) (map[string]string, er
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	paths, err := c.write(dir)
 	if err != nil {
 		return nil, err
@@ -191,7 +193,7 @@ func (c Case) outcome(ctx context.Context, b app.Builder) (map[string]string, er
 // that names config files of its own runs them where they are.
 func (c Case) write(dir string) (paths []string, err error) {
 	if list, ok := c.file("config"); ok {
-		for _, p := range strings.Fields(list) {
+		for p := range strings.FieldsSeq(list) {
 			if !filepath.IsAbs(p) {
 				p = filepath.Join(filepath.Dir(c.Path), p)
 			}
@@ -263,6 +265,8 @@ type message struct {
 	Base64  []byte            `json:"base64,omitempty"` // instead of data, for bytes that are no text
 	Key     string            `json:"key,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
+
+	at time.Time // it was read
 }
 
 func (c Case) input() ([]message, error) {
@@ -295,7 +299,7 @@ func (c Case) input() ([]message, error) {
 // printable is a payload as a line of a case: bytes that are no text, or would break the
 // line, are shown as base64.
 func printable(data []byte) string {
-	if utf8.Valid(data) && !strings.ContainsAny(string(data), "\n\x00") {
+	if utf8.Valid(data) && !bytes.ContainsAny(data, "\n\x00") {
 		return string(data)
 	}
 	return "base64:" + base64.StdEncoding.EncodeToString(data)

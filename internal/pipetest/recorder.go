@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +41,9 @@ func (r *recorder) wrap(p *pipeline.Parts) {
 
 // result is everything that came out, by the names of expectations.
 func (r *recorder) result(diagnostics string) (map[string]string, error) {
+	for _, s := range []*sink{&r.target, &r.filter, &r.failed} {
+		slices.SortStableFunc(s.got, func(a, b message) int { return a.at.Compare(b.at) })
+	}
 	got := map[string]string{
 		"out": r.target.lines(), "filtered": r.filter.lines(), "failed": r.failed.lines(), "diagnostics": diagnostics,
 	}
@@ -69,6 +73,7 @@ func (s *source) Read(context.Context) (event.Batch, connector.Ack, error) {
 	b := event.NewBatch(readAt, data)
 	for i, m := range s.input {
 		b[i].Key, b[i].Meta.Headers = m.Key, m.Headers
+		b[i].Times.Read = readAt.Add(time.Duration(i)) // what comes out is put in this order
 	}
 	return b, nil, nil
 }
@@ -86,7 +91,7 @@ func (s *sink) Write(_ context.Context, b event.Batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range b {
-		s.got = append(s.got, message{Data: string(m.Data), Key: m.Key, Headers: m.Meta.Headers})
+		s.got = append(s.got, message{Data: string(m.Data), Key: m.Key, Headers: m.Meta.Headers, at: m.Times.Read})
 	}
 	return nil
 }

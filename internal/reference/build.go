@@ -152,8 +152,8 @@ func (b *builder) block(path, doc string, v reflect.Value) []Option {
 		}
 		return []Option{o}
 	}
-	for i := range t.NumField() {
-		if name, kind, _ := strings.Cut(t.Field(i).Tag.Get("hcl"), ","); kind == "label" {
+	for field := range t.Fields() {
+		if name, kind, _ := strings.Cut(field.Tag.Get("hcl"), ","); kind == "label" {
 			o.Label = name
 		}
 	}
@@ -166,7 +166,7 @@ func (b *builder) block(path, doc string, v reflect.Value) []Option {
 
 func fresh(t reflect.Type) reflect.Value {
 	v := reflect.New(t)
-	if d, ok := v.Interface().(defaulter); ok {
+	if d, ok := reflect.TypeAssert[defaulter](v); ok {
 		d.SetDefaults()
 	}
 	return v.Elem()

@@ -131,10 +131,10 @@ func TestGenerateWritesAndFindsStaleFiles(t *testing.T) {
 	expect("two files are stale", generate(false), changed)
 	expect("two files are stale", generate(true), changed)
 	expect("they are fresh again", generate(false), nil)
-	if _, err := os.Stat(filepath.Join(dir, "docs/reference/target-gone.md")); err == nil {
+	if _, err := os.Stat(filepath.Join(dir, "docs", "reference", "target-gone.md")); err == nil {
 		t.Error("the page of a connector that is no more is still there")
 	}
-	if _, err := os.Stat(filepath.Join(dir, "docs/reference/notes.md")); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, "docs", "reference", "notes.md")); err != nil {
 		t.Error("a file that was written by hand is gone")
 	}
 }

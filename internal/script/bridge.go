@@ -17,11 +17,10 @@ func (vm *VM) bridge() {
 }
 
 // replace puts a function of ours in the place of a built-in one.
-func (vm *VM) replace(holder *goja.Object, name string, length int, f func(goja.FunctionCall) goja.Value) *goja.Object {
+func (vm *VM) replace(holder *goja.Object, name string, length int, f func(goja.FunctionCall) goja.Value) {
 	fn := vm.js.ToValue(f).(*goja.Object)
 	vm.describe(fn, name, length)
 	hide(holder, name, fn)
-	return fn
 }
 
 func (vm *VM) describe(fn *goja.Object, name string, length int) {
@@ -104,7 +103,7 @@ func (vm *VM) gap(call goja.FunctionCall) (gap string, simple bool) {
 		return strings.Repeat(" ", int(min(n, 10))), true
 	case goja.IsString(space):
 		s := space.String()
-		for i := 0; i < len(s); i++ {
+		for i := range len(s) {
 			if s[i] >= 0x80 {
 				return "", false
 			}

@@ -26,19 +26,19 @@ const (
 // rounds are what existing pipelines pseudonymise with; they are not a way to store
 // passwords.
 func Hash(version int, algorithm, data, salt string) (string, bool) {
-	make, ok := Algorithms[algorithm]
+	newHash, ok := Algorithms[algorithm]
 	if !ok {
 		return "", false
 	}
 	if version == HashPlain {
-		h := make()
+		h := newHash()
 		if salt != "" {
-			h = hmac.New(make, []byte(salt))
+			h = hmac.New(newHash, []byte(salt))
 		}
 		h.Write([]byte(data))
 		return hex.EncodeToString(h.Sum(nil)), true
 	}
-	key, err := pbkdf2.Key(make, data, []byte(salt), 1000, 24)
+	key, err := pbkdf2.Key(newHash, data, []byte(salt), 1000, 24)
 	if err != nil {
 		return "", false // only a wrong length or FIPS mode can cause it
 	}

@@ -18,7 +18,8 @@ type Runtime struct {
 	calls, again int // how many messages ran, and how many of them twice
 
 	guard   *Guard
-	running *VM // set for the whole of a call, under guard.mu
+	running *VM  // set for the whole of a call, under guard.mu
+	suspect bool // the last run was stopped for memory, which may be another script's
 }
 
 // New makes a runtime and runs the program's top level once, so that a script that
@@ -30,10 +31,10 @@ func (p *Program) New() (*Runtime, error) {
 			r.running.js.Interrupt(reason)
 		}
 	})
-	err := r.guarded(r.ensure)
+	err := r.within(r.ensure)
 	if errors.Is(err, errSeparate) {
 		r.frozen, r.vm = false, nil
-		err = r.guarded(r.ensure)
+		err = r.within(r.ensure)
 	}
 	if err != nil {
 		return nil, err
@@ -77,7 +78,7 @@ func (r *Runtime) begin(vm *VM) {
 func (r *Runtime) Call(in func(*VM) (goja.Value, error), out func(*VM, goja.Value) error) error {
 	r.calls++
 	frozen, views := r.frozen, r.views
-	err := r.guarded(func() error { return r.once(in, out) })
+	err := r.within(func() error { return r.once(in, out) })
 	if err == nil || !errors.Is(err, errSeparate) {
 		return err
 	}
@@ -86,7 +87,7 @@ func (r *Runtime) Call(in func(*VM) (goja.Value, error), out func(*VM, goja.Valu
 	r.again++
 	shared := r.vm
 	r.vm, r.frozen, r.views = nil, false, false
-	err = r.guarded(func() error { return r.once(in, out) })
+	err = r.within(func() error { return r.once(in, out) })
 	r.vm = nil
 	if r.again < 8 || r.again*8 < r.calls {
 		r.frozen, r.views = frozen, views
@@ -110,12 +111,24 @@ func (r *Runtime) once(in func(*VM) (goja.Value, error), out func(*VM, goja.Valu
 	if err != nil {
 		return err
 	}
+	r.guard.weigh()
 	result, err := vm.entry(goja.Undefined(), input)
 	if err == nil {
 		err = out(vm, result)
 	}
 	if e := vm.rewind(); err == nil {
 		err = e
+	}
+	return err
+}
+
+// within runs f within the limits of time and memory. One that is stopped for memory runs
+// again with nobody beside it, from the message as it was (invariant 3).
+func (r *Runtime) within(f func() error) error {
+	err := r.guarded(f)
+	if r.suspect {
+		r.guard.Alone(func() { err = r.guarded(f) })
+		r.suspect = false
 	}
 	return err
 }
@@ -131,11 +144,15 @@ func (r *Runtime) guarded(f func() error) (err error) {
 			// It ended by the interruption, or between the interruption and the next
 			// look at it, perhaps with what a built-in function gave up on.
 			r.vm = nil
+			r.suspect = errors.Is(stopped, ErrMemory)
 			err = r.limited(stopped)
 		case x != nil:
 			err = r.recovered(x)
 		case err != nil:
 			err = r.judge(err)
+		}
+		if r.vm == nil {
+			r.begin(nil) // what it holds is no memory of the next message
 		}
 	}()
 	return f()

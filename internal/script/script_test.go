@@ -192,8 +192,16 @@ func TestRunaways(t *testing.T) {
 			if test.reason == Timeout {
 				timeout = time.Second
 			}
-			r := start(t, source, Options{Timeout: timeout, MemoryLimit: 32 << 20})
-			for range 2 {
+			limit := 32 << 20
+			if test.reason == Memory {
+				limit = 8 << 20 // soon reached
+			}
+			r := start(t, source, Options{Timeout: timeout, MemoryLimit: limit})
+			rounds := 2
+			if raceEnabled {
+				rounds = 1 // each takes ten times as long
+			}
+			for range rounds {
 				began := time.Now()
 				got, err := run(t, r, "bad")
 				var e *Error

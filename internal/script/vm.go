@@ -114,8 +114,7 @@ func (vm *VM) Append(dst []byte, v goja.Value) []byte {
 
 // cause is the exception behind err without the stack of Go frames.
 func cause(err error) error {
-	var ex *goja.Exception
-	if errors.As(err, &ex) {
+	if ex, ok := errors.AsType[*goja.Exception](err); ok {
 		return errors.New(ex.Value().String())
 	}
 	return err

@@ -3,6 +3,7 @@ package script
 import (
 	"errors"
 	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"sync"
 	"sync/atomic"
@@ -14,15 +15,25 @@ const (
 	tick = 5 * time.Millisecond
 	// idleTicks is after how many looks at nothing the watchdog ends.
 	idleTicks = 200
+	// soon is after how long a script may be suspected of taking memory without a look at
+	// what of it is garbage, and seldom is how long after the last such suspicion.
+	soon, seldom = 20 * time.Millisecond, time.Second
 )
 
 // watchdog is one goroutine for all runtimes of the process. It is there only while
 // scripts run, and a script that ends before it looks costs it nothing.
+//
+// Nothing tells whose the memory is that a process takes. So a script that is stopped for
+// memory is only suspected: its message is run once more by [Guard.Alone], while no other
+// script runs, and only what happens then counts (invariant 3). Being only suspected, it can
+// be stopped early, before the heap has grown out of proportion.
 type watchdog struct {
 	mu      sync.Mutex
 	running bool
 	list    []*sighting
 	heap    heapMeter
+
+	suspected time.Time // when a script was last suspected at once
 }
 
 // Guard keeps what one goroutine runs within limits of time and memory.
@@ -37,9 +48,21 @@ type Guard struct {
 	stopping atomic.Bool
 	stopped  atomic.Bool
 
+	floor atomic.Uint64 // live heap when it began to run alone; 0 while it does not
+
 	mu     sync.Mutex
 	reason error // why it was stopped
 }
+
+// quiet is held by who runs alone, and awaited by all others.
+var quiet struct {
+	sync.Mutex
+	only atomic.Pointer[Guard]
+}
+
+// aloneGCPercent keeps garbage small beside what is in use, so that the size of the heap
+// tells what a script holds.
+const aloneGCPercent = 25
 
 // The reasons for which a guard interrupts what it runs.
 var (
@@ -48,7 +71,8 @@ var (
 )
 
 // NewGuard makes a guard that calls interrupt, on another goroutine, when a run takes
-// longer than timeout or the live heap grows by more than memory bytes meanwhile.
+// longer than timeout or the live heap grows by more than memory bytes meanwhile. For the
+// latter another script may be to blame: see [Guard.Alone].
 func NewGuard(timeout time.Duration, memory int, interrupt func(reason error)) *Guard {
 	return &Guard{timeout: timeout, memory: uint64(memory), interrupt: interrupt}
 }
@@ -62,10 +86,47 @@ func (g *Guard) Run(f func()) (reason error) {
 	return nil
 }
 
+// Alone runs f, which runs the guard, while no other guard runs: f is told nothing but the
+// truth about its memory. It waits for those that run for at most the guard's timeout.
+func (g *Guard) Alone(f func()) {
+	quiet.Lock()
+	defer quiet.Unlock()
+	quiet.only.Store(g)
+	defer quiet.only.Store(nil)
+	look := time.NewTicker(tick)
+	for end := time.Now().Add(g.timeout); dog.busy(g) && time.Now().Before(end); {
+		<-look.C
+	}
+	look.Stop()
+	defer debug.SetGCPercent(debug.SetGCPercent(aloneGCPercent))
+	g.floor.Store(1)
+	defer g.floor.Store(0)
+	g.weigh()
+	f()
+}
+
+// weigh begins to count what a guard that runs alone takes: once what the run before held
+// has been replaced.
+func (g *Guard) weigh() {
+	if g.floor.Load() == 0 {
+		return
+	}
+	runtime.GC()
+	var heap heapMeter
+	g.floor.Store(max(heap.live(), 1))
+}
+
 func (g *Guard) begin() {
 	g.state.Add(1)
 	if !g.watched.Load() {
 		dog.watch(g)
+	}
+	// Alone sets only before it looks who runs; this runs before it looks at only.
+	if only := quiet.only.Load(); only != nil && only != g {
+		g.state.Add(1)
+		quiet.Lock()
+		g.state.Add(1)
+		quiet.Unlock()
 	}
 }
 
@@ -107,6 +168,18 @@ func (w *watchdog) watch(g *Guard) {
 		w.running = true
 		go w.run()
 	}
+}
+
+// busy reports whether a guard other than g runs.
+func (w *watchdog) busy(g *Guard) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.list {
+		if s.guard != g && s.guard.state.Load()&1 == 1 {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *watchdog) run() {
@@ -181,23 +254,35 @@ func (w *watchdog) look(now time.Time) (active bool) {
 			oldest = s
 		}
 	}
-	if oldest != nil && !stuck && w.grown(oldest) {
+	if oldest != nil && !stuck && w.grown(oldest, now) {
 		oldest.stop(ErrMemory)
 	}
 	return active
 }
 
-// grown reports whether the live heap has grown by more than the script may use since it
-// was first seen running. Garbage does not count: where the heap as a whole has grown so
-// far, it is collected before anybody is blamed.
-func (w *watchdog) grown(s *sighting) bool {
-	limit := s.guard.memory
-	if w.heap.objects() < s.live+limit {
+// grown reports whether the script may have taken more memory than it may use since it was
+// first seen running. A script that runs alone has no garbage to speak of. Otherwise a script
+// that has run for a while is suspected at once, because what doubles its memory again and
+// again does so faster than it is collected; but not often, so that the innocent seldom run
+// twice. Another is suspected of what is left after a collection.
+func (w *watchdog) grown(s *sighting, now time.Time) bool {
+	limit, objects := s.guard.memory, w.heap.objects()
+	if floor := s.guard.floor.Load(); floor > 0 {
+		if objects < floor+limit {
+			return false
+		}
+		w.suspected = time.Time{} // it was right: the next may be suspected as soon
+		return true
+	}
+	if objects < s.live+limit {
 		return false
 	}
+	if now.Sub(s.since) >= soon && now.Sub(w.suspected) >= seldom {
+		w.suspected = now
+		return true
+	}
 	runtime.GC()
-	live := w.heap.live()
-	return live >= s.live+limit
+	return w.heap.live() >= s.live+limit
 }
 
 // stop interrupts the script s was seen running, unless it has ended since.

@@ -3,6 +3,7 @@ package snowplow
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -178,9 +179,8 @@ func (e *Event) Map() (map[string]any, error) {
 			if err != nil {
 				return nil, fieldError(f, err)
 			}
-			for name, v := range objects {
-				m[name] = v // a derived entity takes the place of one in contexts
-			}
+			// a derived entity takes the place of one in contexts
+			maps.Copy(m, objects)
 			continue
 		}
 		v, err := e.value(f, raw)

@@ -62,7 +62,7 @@ func TestFieldOrder(t *testing.T) {
 		}
 		seen[name] = true
 	}
-	for typo, want := range map[string]string{"collector_timestamp": "collector_tstamp", "appid": "app_id", "platfrom": "platform", "user_ip": "user_id"} {
+	for typo, want := range map[string]string{"collector_timestamp": "collector_tstamp", "appid": "app_id", "platfrom": "platform", "user_ip": "user_id"} { //nolint:misspell // that is the point
 		if got := NearestField(typo); got != want {
 			t.Errorf("nearest to %q is %q, want %q", typo, got, want)
 		}

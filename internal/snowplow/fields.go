@@ -170,16 +170,16 @@ var fields = [NumFields]struct {
 	{"true_tstamp", Time},
 }
 
-var (
-	fieldByName = make(map[string]Field, NumFields)
-	fieldKeys   [NumFields]string // `"app_id":`, as AppendJSON writes it
-)
+// fieldKeys is the keys as AppendJSON writes them: `"app_id":`.
+var fieldByName, fieldKeys = index()
 
-func init() {
+func index() (byName map[string]Field, keys [NumFields]string) {
+	byName = make(map[string]Field, NumFields)
 	for i := range fields {
-		fieldByName[fields[i].name] = Field(i)
-		fieldKeys[i] = `"` + fields[i].name + `":`
+		byName[fields[i].name] = Field(i)
+		keys[i] = `"` + fields[i].name + `":`
 	}
+	return byName, keys
 }
 
 // String is the field's name, "app_id" for the first.

@@ -1,6 +1,7 @@
 package snowplow
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -70,12 +71,11 @@ func (e *Event) appendEntities(dst []byte, first int) ([]byte, error) {
 		return dst, err
 	}
 	dst = appendGroups(dst, first, contexts, derived)
-	switch u, err := e.Unstruct(); err {
-	case nil:
+	switch u, err := e.Unstruct(); {
+	case err == nil:
 		dst = appendKey(dst, first, u.Name)
 		dst = u.append(dst)
-	case ErrEmpty:
-	default:
+	case !errors.Is(err, ErrEmpty):
 		return dst, err
 	}
 	return appendGroups(dst, first, derived, nil), nil

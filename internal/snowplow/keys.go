@@ -1,6 +1,9 @@
 package snowplow
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
 
 // Keys lists the keys of the event's JSON form in their order. With [Event.Get] it lets a
 // script see the event as an object of which only what it reads is ever typed.
@@ -10,7 +13,7 @@ func (e *Event) Keys() ([]string, error) {
 		return nil, err
 	}
 	u, err := e.Unstruct()
-	if err != nil && err != ErrEmpty {
+	if err != nil && !errors.Is(err, ErrEmpty) {
 		return nil, err
 	}
 	keys := make([]string, 0, 64)
@@ -58,7 +61,7 @@ func (e *Event) Get(key string) (value any, found bool, err error) {
 		return e.getContexts(key)
 	case strings.HasPrefix(key, "unstruct_event_"):
 		u, err := e.Unstruct()
-		if err == ErrEmpty || (err == nil && u.Name != key) {
+		if errors.Is(err, ErrEmpty) || (err == nil && u.Name != key) {
 			return nil, false, nil
 		}
 		if err != nil {

@@ -55,14 +55,13 @@ func decode(raw string) (any, error) {
 }
 
 func (p *scanner) decode() (any, error) {
-	start := p.i
 	switch p.peek() {
 	case '{':
 		return p.decodeObject()
 	case '[':
 		return p.decodeArray()
 	case '"':
-		start = p.i
+		start := p.i
 		escaped, ok := p.string()
 		if !ok {
 			return nil, p.err()
@@ -73,7 +72,7 @@ func (p *scanner) decode() (any, error) {
 		}
 		return s, nil
 	}
-	start = p.i
+	start := p.i
 	if !p.skip() {
 		return nil, p.err()
 	}

@@ -100,10 +100,10 @@ func (s Settings) authorities(pool *x509.CertPool) (*x509.CertPool, error) {
 	name := s.path(s.CAFile)
 	pem, err := os.ReadFile(name)
 	if err != nil {
-		return nil, fault.New(fault.Setup, fmt.Errorf("read ca_file: %w", err))
+		return nil, connector.Blame("ca_file", "name a PEM file that can be read", fmt.Errorf("read ca_file: %w", err))
 	}
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fault.New(fault.Setup, fmt.Errorf("read ca_file %s: it holds no certificate in PEM form", name))
+		return nil, connector.Blame("ca_file", "name a file of certificates in PEM form", fmt.Errorf("read ca_file %s: it holds no certificate in PEM form", name))
 	}
 	return pool, nil
 }
@@ -118,7 +118,7 @@ func (s Settings) keyPair() (*keyPair, error) {
 	}
 	kp := &keyPair{certFile: s.path(s.CertFile), keyFile: s.path(s.KeyFile)}
 	if err := kp.load(); err != nil {
-		return nil, fault.New(fault.Setup, fmt.Errorf("load cert_file and key_file: %w", err))
+		return nil, connector.Blame("cert_file", "name PEM files that can be read, of one certificate and its key", fmt.Errorf("load cert_file and key_file: %w", err))
 	}
 	return kp, nil
 }

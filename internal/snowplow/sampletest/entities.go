@@ -18,7 +18,8 @@ func entity(schema, format string, args ...any) string {
 
 // unstruct makes e a self-describing event that suits the visitor's platform.
 func (g *generator) unstruct(e *fields, v *visitor) {
-	vendor, name, version, data := "com.example.shop", "cart_change", "1-0-2", ""
+	vendor, name, version := "com.example.shop", "cart_change", "1-0-2"
+	var data string
 	switch {
 	case v.platform == "mob" || v.platform == "app":
 		vendor, name, version = "com.snowplowanalytics.mobile", "screen_view", "1-0-0"

@@ -7,6 +7,7 @@ package sampletest
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -121,8 +122,8 @@ func (e *fields) set(name, value string) {
 }
 
 func (e *fields) setAll(pairs ...string) {
-	for i := 0; i < len(pairs); i += 2 {
-		e.set(pairs[i], pairs[i+1])
+	for pair := range slices.Chunk(pairs, 2) {
+		e.set(pair[0], pair[1])
 	}
 }
 

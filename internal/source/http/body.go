@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -48,7 +49,7 @@ func split(body []byte, limit, maxLine int) ([][]byte, *refusal) {
 			return nil, refuse(http.StatusBadRequest, "the request has more than %d lines: nothing was accepted", limit)
 		}
 		// The capacity ends with the line, so that appending to it cannot reach the next.
-		payloads = append(payloads, line[:len(line):len(line)])
+		payloads = append(payloads, slices.Clip(line))
 	}
 	return payloads, nil
 }
@@ -183,7 +184,8 @@ func (u *unpacker) unpack(encoding string, packed []byte, limit int64, b *budget
 		if err := d.Reset(in); err != nil {
 			return out, err
 		}
-		return out, out.fill(http.MaxBytesReader(nil, io.NopCloser(d), limit), -1)
+		err := out.fill(http.MaxBytesReader(nil, io.NopCloser(d), limit), -1)
+		return out, err
 	}
 	z, _ := u.gzip.Get().(*gzip.Reader)
 	if z == nil {
@@ -193,5 +195,6 @@ func (u *unpacker) unpack(encoding string, packed []byte, limit int64, b *budget
 	if err := z.Reset(in); err != nil {
 		return out, err
 	}
-	return out, out.fill(http.MaxBytesReader(nil, io.NopCloser(z), limit), -1)
+	err := out.fill(http.MaxBytesReader(nil, io.NopCloser(z), limit), -1)
+	return out, err
 }

@@ -31,11 +31,6 @@ var (
 
 // handle serves one request. It writes one answer, or none when the client has gone.
 func (s *Source) handle(w http.ResponseWriter, r *http.Request) {
-	if !s.enter() {
-		s.answer(w, stopping)
-		return
-	}
-	defer s.handlers.Done()
 	// Set before anything is refused: the server reads what is left of a refused body.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Duration(s.c.ReadTimeoutMillis) * time.Millisecond))
 	if r.Method != http.MethodPost {
@@ -48,7 +43,7 @@ func (s *Source) handle(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, refuse(http.StatusUnauthorized, "credentials are missing or wrong"))
 		return
 	}
-	if s.paused() {
+	if !s.Accepting() && s.successor() == nil {
 		s.answer(w, stopping)
 		return
 	}
@@ -80,7 +75,7 @@ func (s *Source) accept(w http.ResponseWriter, r *http.Request) (*request, *refu
 					m.Meta.Headers = h
 				}
 			}
-			return newRequest(b, reserved), nil
+			return newRequest(b, &s.budget, reserved), nil
 		}
 	}
 	s.budget.release(reserved)
@@ -92,13 +87,21 @@ func (s *Source) accept(w http.ResponseWriter, r *http.Request) (*request, *refu
 func (s *Source) await(req *request, r *http.Request) (no *refusal, gone bool) {
 	giveUp := func() {
 		if req.abandon() {
-			s.budget.release(req.reserved)
+			req.release()
 		}
 	}
 	timer := time.NewTimer(time.Duration(s.c.ResponseTimeoutMillis) * time.Millisecond)
 	defer timer.Stop()
-	paused := s.pause.c()
-	for handOver := s.waiting; ; {
+	// The source that waits for req: this one, until another takes its place.
+	host, paused, stopped, handOver := s, s.pause.c(), s.stop, s.waiting
+	move := func() bool {
+		next := host.successor()
+		if next != nil {
+			host, paused, stopped, handOver = next, next.pause.c(), next.stop, next.waiting
+		}
+		return next != nil
+	}
+	for {
 		select {
 		case handOver <- req:
 			handOver = nil
@@ -109,14 +112,18 @@ func (s *Source) await(req *request, r *http.Request) (no *refusal, gone bool) {
 			}
 			return nil, false
 		case <-paused:
-			// What a batch has is still being worked on; only what waits is turned away.
+			// What a batch has is still being worked on; only what waits moves on, or is
+			// turned away.
 			paused = nil
+			if req.taken() || move() {
+				continue
+			}
 			if !req.abandon() {
 				continue
 			}
-			s.budget.release(req.reserved)
+			req.release()
 			return stopping, false
-		case <-s.stop:
+		case <-stopped:
 			// A settled request keeps its answer, whatever select looked at first.
 			select {
 			case err := <-req.done:
@@ -124,6 +131,9 @@ func (s *Source) await(req *request, r *http.Request) (no *refusal, gone bool) {
 					return nil, false
 				}
 			default:
+			}
+			if !req.taken() && move() {
+				continue
 			}
 			giveUp()
 			return stopping, false

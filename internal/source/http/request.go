@@ -18,18 +18,25 @@ const (
 // request is one accepted HTTP request on its way to a batch.
 type request struct {
 	batch    event.Batch
-	bytes    int   // payload bytes of batch
+	bytes    int // payload bytes of batch
+	budget   *budget
 	reserved int64 // bytes held of the budget
 	state    atomic.Int32
 	done     chan error // holds the outcome once settled
 }
 
-func newRequest(b event.Batch, reserved int64) *request {
-	return &request{batch: b, bytes: b.Bytes(), reserved: reserved, done: make(chan error, 1)}
+func newRequest(b event.Batch, from *budget, reserved int64) *request {
+	return &request{batch: b, bytes: b.Bytes(), budget: from, reserved: reserved, done: make(chan error, 1)}
 }
+
+// release gives back what r holds of the budget.
+func (r *request) release() { r.budget.release(r.reserved) }
 
 // take claims r for a batch; false when its handler has given up.
 func (r *request) take() bool { return r.state.CompareAndSwap(waiting, taken) }
+
+// taken reports whether a batch has r.
+func (r *request) taken() bool { return r.state.Load() == taken }
 
 // abandon gives r up; false when a batch has it already.
 func (r *request) abandon() bool { return r.state.CompareAndSwap(waiting, abandoned) }

@@ -28,6 +28,9 @@
 //
 // # Grouping
 //
+// While a reload replaces the source, the address stays open: what the old source has not
+// taken goes to the new one (package frontdoor).
+//
 // Requests wait in front of Read, which takes all that wait, up to a number of messages and
 // bytes, so that small requests share a batch under load. Acknowledging the batch answers
 // each request by the outcomes of its own messages.
@@ -43,13 +46,13 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/netutil"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/frontdoor"
 	"github.com/weirdata/weir/internal/tlsconfig"
 )
 
@@ -87,19 +90,17 @@ type Source struct {
 
 	stop     chan struct{} // closed when the source stops
 	stopOnce sync.Once
-	entry    sync.Mutex // guards handlers.Add against Close's Wait
-	handlers sync.WaitGroup
 
-	open   sync.Mutex
-	server *http.Server
-	addr   net.Addr
-	served chan struct{} // closed when the server has ended
-	err    error         // why it ended; valid after served is closed
+	pipeline string
+	mux      *http.ServeMux
+	open     sync.Mutex
+	place    atomic.Pointer[frontdoor.Place] // nil before Open
 }
 
 var (
 	_ connector.Source = (*Source)(nil)
 	_ connector.Holder = (*Source)(nil)
+	_ frontdoor.Host   = (*Source)(nil)
 )
 
 // New builds the source. It reads the TLS files and touches nothing else.
@@ -112,7 +113,11 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 		budget:  budget{maxRequests: int64(c.MaxInFlightRequests), maxBytes: int64(c.MaxInFlightBytes)},
 		waiting: make(chan *request),
 		stop:    make(chan struct{}),
-		served:  make(chan struct{}),
+		mux:     http.NewServeMux(),
+	}
+	s.mux.Handle(c.Path, http.HandlerFunc(s.handle))
+	if d.Pipeline != "" {
+		s.pipeline = fmt.Sprintf("pipeline %q", d.Pipeline)
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -126,66 +131,85 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	return s, nil
 }
 
-// Open binds the address and starts to serve. Requests wait until the first Read.
+// Open binds the address and starts to serve. Requests wait until the first Read; while the
+// source of the same pipeline that this one replaces still reads, they are that one's.
 func (s *Source) Open(ctx context.Context) error {
 	s.open.Lock()
 	defer s.open.Unlock()
-	if s.server != nil {
+	if s.place.Load() != nil {
 		return errors.New("open the http source: it is open already")
 	}
-	select {
-	case <-s.stop:
+	if s.stopped() {
 		return errors.New("open the http source: it is closed")
-	default:
 	}
-	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", s.c.URL)
+	p, err := frontdoor.Enter(ctx, frontdoor.Door{
+		Address: s.c.URL,
+		Owner:   s.pipeline,
+		Settings: frontdoor.Settings{
+			ReadHeaderTimeout: time.Duration(s.c.ReadHeaderTimeoutMillis) * time.Millisecond,
+			IdleTimeout:       time.Duration(s.c.IdleTimeoutMillis) * time.Millisecond,
+			MaxHeaderBytes:    64 << 10,
+			MaxConnections:    s.c.MaxConnections,
+			TLS:               s.tls != nil,
+		},
+		Certificates: s.tls,
+		Log:          s.log,
+	}, s)
 	if err != nil {
-		return fault.New(fault.Setup, fmt.Errorf("listen on %s: %w", s.c.URL, err))
+		return err
 	}
-	s.addr = ln.Addr()
-	mux := http.NewServeMux()
-	mux.Handle(s.c.Path, http.HandlerFunc(s.handle))
-	s.server = &http.Server{
-		Handler:           mux,
-		TLSConfig:         s.tls,
-		ReadHeaderTimeout: time.Duration(s.c.ReadHeaderTimeoutMillis) * time.Millisecond,
-		IdleTimeout:       time.Duration(s.c.IdleTimeoutMillis) * time.Millisecond,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
-	go s.serve(s.server, netutil.LimitListener(ln, s.c.MaxConnections))
+	s.place.Store(p)
 	return nil
 }
 
-func (s *Source) serve(server *http.Server, ln net.Listener) {
-	defer close(s.served)
-	var err error
-	if s.tls != nil {
-		err = server.ServeTLS(ln, "", "")
-	} else {
-		err = server.Serve(ln)
+// ServeHTTP implements frontdoor.Host.
+func (s *Source) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// Accepting implements frontdoor.Host.
+func (s *Source) Accepting() bool { return !s.stopped() && !s.paused() }
+
+func (s *Source) stopped() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
 	}
-	if !errors.Is(err, http.ErrServerClosed) {
-		s.err = fmt.Errorf("serve on %s: %w", s.c.URL, err)
+}
+
+// successor is the source of a newer config that takes the requests this one cannot take
+// any more; nil when there is none.
+func (s *Source) successor() *Source {
+	if p := s.place.Load(); p != nil {
+		if next, ok := p.Successor().(*Source); ok {
+			return next
+		}
 	}
+	return nil
 }
 
 // Addr is the address listened on; nil before Open.
 func (s *Source) Addr() net.Addr {
-	s.open.Lock()
-	defer s.open.Unlock()
-	return s.addr
+	if p := s.place.Load(); p != nil {
+		return p.Addr()
+	}
+	return nil
 }
 
 // Holds reports that clients wait until their events are settled.
 func (s *Source) Holds() bool { return true }
 
 // Read waits for a request and returns its messages with those of all other requests that
-// wait. When ctx ends, requests that wait are answered 503, and so are new ones until the
-// next Read.
+// wait. When ctx ends, requests that wait go to the source that replaces this one; when there
+// is none they are answered 503, and so are new ones until the next Read.
 func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
 	s.pause.end()
+	var served <-chan struct{}
+	place := s.place.Load()
+	if place != nil {
+		place.Lead()
+		served = place.Ended()
+	}
 	first := s.held
 	s.held = nil
 	for first == nil || !first.take() {
@@ -196,11 +220,11 @@ func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
 			return nil, nil, context.Cause(ctx)
 		case <-s.stop:
 			return nil, nil, io.EOF
-		case <-s.served:
-			if s.err == nil {
-				return nil, nil, io.EOF
+		case <-served:
+			if err := place.Err(); err != nil {
+				return nil, nil, fault.New(fault.Setup, err)
 			}
-			return nil, nil, fault.New(fault.Setup, s.err)
+			return nil, nil, io.EOF
 		}
 	}
 	taken := []*request{first}
@@ -243,45 +267,24 @@ func (s *Source) ack(taken []*request) connector.Ack {
 			}
 			at += len(r.batch)
 			r.settle(own.Err())
-			s.budget.release(r.reserved)
+			r.release()
 		}
 		return nil
 	}
 }
 
-// Close answers every waiting request 503, stops the server and waits for its goroutines.
-// Requests whose bodies are still arriving are cut off after five seconds, or when ctx ends.
+// Close answers every waiting request 503, or leaves it to the source that replaces this one.
+// The last source at an address stops the server: requests whose bodies are still arriving
+// are cut off after five seconds, or when ctx ends.
 func (s *Source) Close(ctx context.Context) error {
-	s.stopOnce.Do(func() {
-		s.entry.Lock()
-		close(s.stop)
-		s.entry.Unlock()
-	})
 	s.open.Lock()
-	server := s.server
-	s.open.Unlock()
-	if server == nil {
+	defer s.open.Unlock()
+	s.stopOnce.Do(func() { close(s.stop) })
+	p := s.place.Load()
+	if p == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, stopGrace)
 	defer cancel()
-	if err := server.Shutdown(ctx); err != nil {
-		_ = server.Close() // the connections that are left are the ones to cut off
-	}
-	<-s.served
-	s.handlers.Wait()
-	return s.err
-}
-
-// enter counts a handler in; false when the source has stopped.
-func (s *Source) enter() bool {
-	s.entry.Lock()
-	defer s.entry.Unlock()
-	select {
-	case <-s.stop:
-		return false
-	default:
-		s.handlers.Add(1)
-		return true
-	}
+	return p.Leave(ctx)
 }

@@ -179,17 +179,17 @@ func (t *Target) loadTemplate(dir string) error {
 	if t.c.TemplateFile != "" {
 		text, err := os.ReadFile(resolve(dir, t.c.TemplateFile))
 		if err != nil {
-			return fault.New(fault.Setup, fmt.Errorf("read template_file: %w", err))
+			return connector.Blame("template_file", "name a file that can be read; a relative path means from the working directory, or else from the directory of the config", fmt.Errorf("read template_file: %w", err))
 		}
 		if t.tmpl, err = parseTemplate(string(text)); err != nil {
-			return fault.New(fault.Setup, fmt.Errorf("parse template_file %s: %w", t.c.TemplateFile, err))
+			return connector.Blame("template_file", "correct the template at the line it names", fmt.Errorf("parse template_file %s: %w", t.c.TemplateFile, err))
 		}
 		size = len(text)
 	}
 	t.limits = b.Limits()
 	t.limits.MaxBatchBytes -= overhead(b.MaxBatchMessages, size)
 	if size >= b.MaxBatchBytes || t.limits.MaxBatchBytes <= 0 {
-		return fault.New(fault.Setup, fmt.Errorf("target error: Template must be smaller than batching Byte limit. MaxBatchBytes: %d, template: %d bytes: raise batching.max_batch_bytes", b.MaxBatchBytes, size))
+		return connector.Blame("batching.max_batch_bytes", "raise max_batch_bytes above the size of the template", fmt.Errorf("target error: Template must be smaller than batching Byte limit. MaxBatchBytes: %d, template: %d bytes", b.MaxBatchBytes, size))
 	}
 	t.limits.MaxMessageBytes = min(t.limits.MaxMessageBytes, t.limits.MaxBatchBytes)
 	if t.c.DynamicHeaders || t.dynURL != "" {

@@ -54,7 +54,7 @@ func summary(failed map[int]error, n int) error {
 		return &connector.Partial{Failed: failed}
 	}
 	for i := 1; i < n; i++ {
-		if failed[i] != failed[0] {
+		if failed[i] != failed[0] { //nolint:errorlint // whether it is the very same error
 			return &connector.Partial{Failed: failed}
 		}
 	}
@@ -104,7 +104,7 @@ func (d *delivery) send(ctx context.Context, lo, hi int) {
 		p.release()
 		p = nil
 	}
-	d.deliver(ctx, p, 0, n, 1+8*bits.Len(uint(n-1)))
+	_, _ = d.deliver(ctx, p, 0, n, 1+8*bits.Len(uint(n-1))) // what failed is in d
 }
 
 // prepare fills kept with the messages from lo to hi that are JSON and refuses the others.

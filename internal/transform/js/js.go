@@ -111,11 +111,12 @@ var _ connector.Transform = (*Transform)(nil)
 
 // New compiles the script and runs its top level.
 func New(d connector.Deps, c Config) (*Transform, error) {
-	source := c.Script
+	source, blame := c.Script, "script"
 	if c.ScriptPath != "" {
+		blame = "script_path"
 		text, err := readScript(d.Dir, c.ScriptPath)
 		if err != nil {
-			return nil, fault.New(fault.Setup, err)
+			return nil, connector.Blame("script_path", "correct the path: it means from the working directory, or else from the directory of the config", err)
 		}
 		source = text
 	} else if source == "" {
@@ -128,11 +129,11 @@ func New(d connector.Deps, c Config) (*Transform, error) {
 		Helpers:     helpers(c),
 	})
 	if err != nil {
-		return nil, fault.New(fault.Setup, fmt.Errorf("error building JS engine: %w", err))
+		return nil, connector.Blame(blame, "correct the script at the line it names", fmt.Errorf("error building JS engine: %w", err))
 	}
 	r, err := p.New()
 	if err != nil {
-		return nil, fault.New(fault.Setup, fmt.Errorf("error smoke testing JS function: %w", err))
+		return nil, connector.Blame(blame, "define function main(input) at the top level, which must run without an error", fmt.Errorf("error smoke testing JS function: %w", err))
 	}
 	return &Transform{config: c, runtime: r}, nil
 }

@@ -109,22 +109,26 @@ var (
 
 // New compiles the script and looks for main.
 func New(d connector.Deps, c Config) (*Transform, error) {
+	blame := "script"
+	if c.ScriptPath != "" {
+		blame = "script_path"
+	}
 	source, err := source(d.Dir, c)
 	if err != nil {
-		return nil, fault.New(fault.Setup, err)
+		return nil, connector.Blame(blame, "name a file that can be read, or write the script itself", err)
 	}
 	chunk, err := parse.Parse(strings.NewReader(source), "main")
 	if err != nil {
-		return nil, fault.New(fault.Setup, fmt.Errorf("error building Lua engine: %w", err))
+		return nil, connector.Blame(blame, "correct the script at the line it names", fmt.Errorf("error building Lua engine: %w", err))
 	}
 	proto, err := golua.Compile(chunk, "main")
 	if err != nil {
-		return nil, fault.New(fault.Setup, fmt.Errorf("error building Lua engine: %w", err))
+		return nil, connector.Blame(blame, "correct the script at the line it names", fmt.Errorf("error building Lua engine: %w", err))
 	}
 	t := &Transform{config: c, proto: proto}
 	t.guard = script.NewGuard(time.Duration(c.TimeoutSec)*time.Second, c.MemoryLimitMB<<20, func(reason error) { t.cancel(reason) })
 	if err := t.run(func(*golua.LState, *golua.LFunction) error { return nil }); err != nil {
-		return nil, fault.New(fault.Setup, fmt.Errorf("error smoke testing Lua function: %w", err))
+		return nil, connector.Blame(blame, "define function main(input) at the top level, which must run without an error", fmt.Errorf("error smoke testing Lua function: %w", err))
 	}
 	return t, nil
 }
@@ -165,9 +169,20 @@ func (t *Transform) drop() {
 	}
 }
 
-// run runs the top level of the script in an environment of its own and hands main to
+// run runs the script within its limits. One that is stopped for memory runs again with
+// nobody beside it, since another script may be to blame (invariant 3): call must start from
+// the message.
+func (t *Transform) run(call func(*golua.LState, *golua.LFunction) error) error {
+	err := t.once(call)
+	if errors.Is(err, script.ErrMemory) {
+		t.guard.Alone(func() { err = t.once(call) })
+	}
+	return err
+}
+
+// once runs the top level of the script in an environment of its own and hands main to
 // call, within the limits. A panic in the interpreter is an error of this run.
-func (t *Transform) run(call func(*golua.LState, *golua.LFunction) error) (err error) {
+func (t *Transform) once(call func(*golua.LState, *golua.LFunction) error) (err error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	t.cancel = cancel
