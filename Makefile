@@ -12,10 +12,8 @@ TOOL := $(GO) tool -modfile=tools/go.mod
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
-run: ## ship access logs as JSON over HTTP into run-data/events.jsonl; stop with Ctrl-C
-	@mkdir -p run-data
-	@echo "events:   run-data/events.jsonl    failures: run-data/failed.jsonl    stop: Ctrl-C"
-	OUT=run-data $(GO) run ./cmd/weir run examples/access-logs
+run: build ## the quickstart: four jobs at once on made-up events; stop with Ctrl-C
+	@WEIR=./weir examples/quickstart/run.sh
 
 build: ## build the static binary ./weir
 	CGO_ENABLED=0 $(GO) build -trimpath -o weir ./cmd/weir
@@ -30,11 +28,12 @@ check: ## what a change must pass: format, vet, lint, all tests with the race de
 	$(TOOL) golangci-lint run
 	$(TESTRUN) -race ./...
 
-test-chaos: ## all tests, with hundreds of random runs of each crash and model test
+test-chaos: ## kill the quickstart 50 times under load, then every test with hundreds of random runs
+	WEIR_CHAOS_RUNS=50 $(TESTRUN) -v -timeout 30m ./internal/chaos
 	WEIR_CHAOS_RUNS=300 WEIR_MODEL_RUNS=300 WEIR_FLIP_RUNS=50 $(TESTRUN) -timeout 90m ./...
 
-bench: ## benchmarks of whole pipelines; results belong in docs/bench
-	$(GO) run ./internal/bench
+bench: ## benchmarks of whole pipelines and of the stores; arguments in BENCH (docs/bench/README.md)
+	$(GO) run ./internal/bench $(BENCH)
 
 docs: ## write the generated documentation and schemas again
 	$(GO) generate ./...

@@ -31,7 +31,7 @@ import (
 // run runs a config to its end, in this process.
 func run(t *testing.T, env map[string]string, paths ...string) {
 	t.Helper()
-	b := app.Builder{Set: all.Connectors(), Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "0.0.0-test"}
+	b := app.Builder{Set: all.Connectors(), Log: slog.New(slog.DiscardHandler), Version: "0.0.0-test"}
 	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
 	cfg, found := config.Load(paths, b.Options(lookup))
 	if len(found) > 0 {

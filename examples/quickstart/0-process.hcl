@@ -10,7 +10,7 @@ store {
   }
 }
 
-# /metrics, /health and /ready.
+# /metrics, /healthz and /readyz.
 admin {
   address = "127.0.0.1:${env.ADMIN_PORT}"
 }

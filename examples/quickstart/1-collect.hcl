@@ -62,6 +62,8 @@ pipeline "deliver" {
     use "queue" {
       name      = "deliveries"
       isolation = "destination"
+      # What is settled together: the fewer, the less is delivered again after a crash.
+      max_batch_messages = 100
     }
   }
   target {

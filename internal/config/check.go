@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sort"
@@ -167,10 +168,10 @@ func inOrder(as hclsyntax.Attributes) []*hclsyntax.Attribute {
 		list = append(list, a)
 	}
 	slices.SortFunc(list, func(a, b *hclsyntax.Attribute) int {
-		if a.SrcRange.Filename != b.SrcRange.Filename {
-			return strings.Compare(a.SrcRange.Filename, b.SrcRange.Filename)
-		}
-		return a.SrcRange.Start.Byte - b.SrcRange.Start.Byte
+		return cmp.Or(
+			strings.Compare(a.SrcRange.Filename, b.SrcRange.Filename),
+			a.SrcRange.Start.Byte-b.SrcRange.Start.Byte,
+			strings.Compare(a.Name, b.Name)) // a dialect makes several of one
 	})
 	return list
 }
@@ -186,11 +187,12 @@ func headerOf(b *hclsyntax.Block) hcl.Range {
 
 // headerText is a block's type and labels as users write them.
 func headerText(b *hclsyntax.Block) string {
-	s := b.Type
+	var s strings.Builder
+	s.WriteString(b.Type)
 	for _, l := range b.Labels {
-		s += fmt.Sprintf(" %q", l)
+		s.WriteString(fmt.Sprintf(" %q", l))
 	}
-	return s
+	return s.String()
 }
 
 func position(r hcl.Range) string {

@@ -11,7 +11,17 @@
 // it with [Use.Decode], because only the connector knows its struct.
 //
 // Expressions may read the environment: env.NAME (a missing name is an error) and
-// env("NAME") (a missing name is the empty string). Nothing else is in scope.
+// env("NAME") (a missing name is the empty string). What it holds may be encoded:
+// base64decode gives the text of a base64 text, jsondecode the value of a JSON text, and
+// an empty map of an empty text. Nothing else is in scope.
+//
+// # Dialects
+//
+// Every form that Snowbridge has read since 2.0 is read: [Dialects] lists them. A dialect
+// is rewritten in the syntax tree and in the text at once, so that the file [Convert]
+// writes means what the old one does. Snowbridge up to 2.4.2 could be configured by
+// environment variables alone: [FromEnvironment] makes a file of them, which [Load] reads
+// when no file is named.
 //
 // # Stages
 //

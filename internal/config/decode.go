@@ -101,7 +101,7 @@ func prefillBlocks(blocks []*hclsyntax.Block, field reflect.Value) {
 
 func newDefault(t reflect.Type) reflect.Value {
 	v := reflect.New(t)
-	if s, ok := v.Interface().(defaulter); ok {
+	if s, ok := reflect.TypeAssert[defaulter](v); ok {
 		s.SetDefaults()
 	}
 	return v

@@ -8,28 +8,76 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// dialect is one way of writing a config that has since changed. Rewrite turns the old
-// form into the new one in the syntax tree of a pipeline's blocks, so that no later stage
-// knows the old form, and reports each place with [rewriter.warn]. It must leave a body
-// without the old form as it is.
+// Dialect is one way of writing a config that has since changed, with an example of both
+// forms: each example is a whole file.
+type Dialect struct {
+	// Name is a short name, unique among dialects.
+	Name string
+	// Since is the Snowbridge release whose configs need the new form.
+	Since string
+	// Old and New are one config in the two forms.
+	Old, New string
+	// Note says what the forms mean where that is more than a change of names.
+	Note string
+}
+
+// dialect is a [Dialect] with its rewriting. Rewrite turns the old form into the new one,
+// in the body of a file or of a pipeline block, by the operations of its [rewriter], which
+// change the syntax tree and note the same change of the text: so that no later stage
+// knows the old form, and what [Convert] writes is what [Parse] reads. It reports each
+// place with [rewriter.warn], and leaves a body without the old form as it is.
 type dialect struct {
-	// since is the release whose configs need the new form.
-	since   string
+	Dialect
 	rewrite func(*rewriter, *hclsyntax.Body)
+	// differs is set where the new form cannot do quite what the old one did; the warning
+	// says what is different.
+	differs bool
 }
 
 // dialects are applied in this order, oldest form first: each one sees what the ones
 // before it have made.
 var dialects = []dialect{
-	{since: "5.0.0", rewrite: joinTransforms},
-	{since: "5.1.1", rewrite: ignoreStatsTimeout},
+	{Dialect: tlsDialect, rewrite: enableTLS},
+	{Dialect: scriptDialect, rewrite: decodeScripts},
+	{Dialect: sourceMapsDialect, rewrite: dropSourceMaps},
+	{Dialect: filterDialect, rewrite: nameFilterAction},
+	{Dialect: httpBodyDialect, rewrite: oneEventPerRequest, differs: true},
+	{Dialect: responseRulesDialect, rewrite: orderResponseRules},
+	{Dialect: transformsDialect, rewrite: joinTransforms},
+	{Dialect: concurrencyDialect, rewrite: moveConcurrency},
+	{Dialect: failureFormatDialect, rewrite: moveFailureFormat},
+	{Dialect: headersDialect, rewrite: openHeaders},
+	{Dialect: timeoutDialect, rewrite: timeoutInMillis},
+	{Dialect: httpSizeDialect, rewrite: resize("http")},
+	{Dialect: eventHubSizeDialect, rewrite: resize("eventhub")},
+	{Dialect: kafkaSizeDialect, rewrite: resize("kafka")},
+	{Dialect: kinesisSizeDialect, rewrite: resize("kinesis")},
+	{Dialect: statsTimeoutDialect, rewrite: dropStatsTimeout},
+}
+
+// Dialects lists the older forms that are read, in the order of the releases that
+// changed them.
+func Dialects() []Dialect {
+	list := make([]Dialect, len(dialects))
+	for i, d := range dialects {
+		list[i] = d.Dialect
+	}
+	return list
 }
 
 // rewriter applies one dialect to one file.
 type rewriter struct {
 	doc   *document
+	file  *file
 	since string
+	// early says why the file is from before 3.0.0; empty when that is not known.
+	early string
 	ds    Diagnostics
+	// edits are what the rewriting means for the text of the file.
+	edits []edit
+	// cramped are the blocks to be changed that are written on one line: the text can
+	// only be edited after they are spread over several.
+	cramped []*hclsyntax.Block
 }
 
 // warn reports an old form, once for each place, with what to write instead.
@@ -37,87 +85,132 @@ func (r *rewriter) warn(old hcl.Range, what, fix string) {
 	r.ds = append(r.ds, r.doc.at(Warning, old, fmt.Sprintf("%s (the form from before Snowbridge %s)", what, r.since), fix))
 }
 
+// refuse reports an old form that cannot be read.
+func (r *rewriter) refuse(old hcl.Range, what, fix string) {
+	r.ds = append(r.ds, r.doc.errorAt(old, what, fix))
+}
+
+// twice refuses an old option beside the new one, and takes the old one out.
+func (r *rewriter) twice(b *hclsyntax.Block, old *hclsyntax.Attribute, now string) {
+	r.refuse(old.NameRange, fmt.Sprintf("%s is the older form of %s, and both are set", old.Name, now), "remove "+old.Name)
+	r.drop(b, old)
+}
+
+// hide keeps what is written at rg out of every diagnostic.
+func (r *rewriter) hide(rg hcl.Range) {
+	r.file.hidden = merged(sortedSpans(append(r.file.hidden, span{rg.Start.Byte, rg.End.Byte})))
+}
+
+// apply rewrites the bodies of a file.
+func (r *rewriter) apply(form dialect) {
+	form.rewrite(r, r.file.body)
+	for _, b := range r.file.body.Blocks {
+		if b.Type == "pipeline" {
+			form.rewrite(r, b.Body)
+		}
+	}
+}
+
 // modernize rewrites each file of d into the present form.
 func (d *document) modernize() Diagnostics {
 	var ds Diagnostics
 	for _, f := range d.files {
+		early := earlyForm(f)
 		for _, form := range dialects {
-			r := &rewriter{doc: d, since: form.since}
-			form.rewrite(r, f.body)
-			for _, b := range f.body.Blocks {
-				if b.Type == "pipeline" {
-					form.rewrite(r, b.Body)
-				}
-			}
+			r := &rewriter{doc: d, file: f, since: form.Since, early: early}
+			r.apply(form)
 			ds = append(ds, r.ds...)
 		}
 	}
 	return ds
 }
 
-// joinTransforms: before 5.0.0, each transform had a transform block of its own. They
-// run in the order they are written, as the use blocks of one transform block do now.
-func joinTransforms(r *rewriter, b *hclsyntax.Body) {
-	var first *hclsyntax.Block
-	var second *hclsyntax.Block
-	kept := make(hclsyntax.Blocks, 0, len(b.Blocks))
+// usesIn lists the use blocks in the blocks of b with the given types; without a name, all
+// of them.
+func usesIn(b *hclsyntax.Body, name string, types ...string) []*hclsyntax.Block {
+	var found []*hclsyntax.Block
+	for _, t := range types {
+		for _, block := range blocksOf(b, t) {
+			for _, use := range blocksOf(block.Body, "use") {
+				if len(use.Labels) == 1 && (name == "" || use.Labels[0] == name) {
+					found = append(found, use)
+				}
+			}
+		}
+	}
+	return found
+}
+
+// The blocks that hold a target.
+var targetBlocks = []string{"target", "failure_target", "filter_target"}
+
+// earlyForm finds a form that only releases before 3.0.0 read, and says where; empty when
+// f has none. What such a release did without being told is then known to be meant.
+func earlyForm(f *file) string {
+	bodies := []*hclsyntax.Body{f.body}
+	for _, b := range blocksOf(f.body, "pipeline") {
+		bodies = append(bodies, b.Body)
+	}
+	mark := func(r hcl.Range, what string) string {
+		return fmt.Sprintf("%s on line %d", what, r.Start.Line)
+	}
+	for _, b := range bodies {
+		for _, use := range usesIn(b, "http", targetBlocks...) {
+			if a := use.Body.Attributes["byte_limit"]; a != nil {
+				return mark(a.NameRange, a.Name)
+			}
+		}
+		for _, use := range usesIn(b, "", "transform") {
+			for _, name := range []string{"source_b64", "disable_source_maps", "regex_timeout", "description"} {
+				if a := use.Body.Attributes[name]; a != nil && (use.Labels[0] == "js" || isFilter(use)) {
+					return mark(a.NameRange, name)
+				}
+			}
+			if isFilter(use) && use.Body.Attributes["filter_action"] == nil && use.Body.Attributes["regex"] != nil {
+				return mark(headerOf(use), headerText(use)+" without filter_action")
+			}
+		}
+	}
+	// Lua went in 3.0.0, but is a transform of ours: it counts where nothing is newer.
+	for _, use := range usesIn(f.body, "lua", "transform") {
+		if use.Body.Attributes["script"] == nil && !hasLaterForm(f.body) {
+			return mark(headerOf(use), headerText(use))
+		}
+	}
+	return ""
+}
+
+// hasLaterForm reports whether b has a form that releases before 3.0.0 refuse.
+func hasLaterForm(b *hclsyntax.Body) bool {
 	for _, block := range b.Blocks {
-		switch {
-		case block.Type != "transform" || len(block.Labels) > 0:
-			kept = append(kept, block)
-		case first == nil:
-			joined := *block
-			body := *block.Body
-			joined.Body = &body
-			first = &joined
-			kept = append(kept, first)
-		case !addTo(first.Body, block.Body):
-			kept = append(kept, block) // both set one option: the checker names both places
-		case second == nil:
-			second = block
+		switch block.Type {
+		case "source", "target", "failure_target", "stats_receiver", "sentry":
+		case "transform":
+			if len(blocksOf(block.Body, "use")) > 1 || len(block.Body.Attributes) > 0 {
+				return true
+			}
+		default:
+			return true
 		}
 	}
-	if second == nil {
-		return
+	for _, use := range usesIn(b, "", append([]string{"source"}, targetBlocks...)...) {
+		if len(use.Body.Blocks) > 0 || use.Body.Attributes["enable_tls"] != nil || use.Body.Attributes["request_timeout_in_millis"] != nil {
+			return true
+		}
 	}
-	b.Blocks = kept
-	var now strings.Builder
-	now.WriteString("write one block with every use in it\ntransform {\n")
-	for _, use := range first.Body.Blocks {
-		fmt.Fprintf(&now, "  %s { ... }\n", headerText(use))
-	}
-	for _, a := range inOrder(first.Body.Attributes) {
-		fmt.Fprintf(&now, "  %s\n", r.doc.text(a.SrcRange))
-	}
-	now.WriteString("}")
-	r.warn(headerOf(second), "there is more than one transform block; they are read as one", now.String())
+	return false
 }
 
-// ignoreStatsTimeout: since 5.1.1 stats_receiver.timeout_sec is read and ignored.
-func ignoreStatsTimeout(r *rewriter, b *hclsyntax.Body) {
-	for _, receiver := range blocksOf(b, "stats_receiver") {
-		if a := receiver.Body.Attributes["timeout_sec"]; a != nil {
-			r.warn(a.NameRange, "timeout_sec has no effect: statsd is sent by UDP, which has nothing to wait for", "remove the line")
-		}
+// shown is name = text as a diagnostic shows it.
+func (r *rewriter) shown(name string, v value) string {
+	text := v.text
+	if len(text) > 60 || strings.ContainsAny(text, "\r\n") {
+		text = "..."
 	}
+	return name + " = " + text
 }
 
-// addTo moves the content of from behind that of to; false, with to unchanged, when both
-// set the same option.
-func addTo(to, from *hclsyntax.Body) bool {
-	for name := range from.Attributes {
-		if to.Attributes[name] != nil {
-			return false
-		}
-	}
-	attributes := make(hclsyntax.Attributes, len(to.Attributes)+len(from.Attributes))
-	for name, a := range to.Attributes {
-		attributes[name] = a
-	}
-	for name, a := range from.Attributes {
-		attributes[name] = a
-	}
-	to.Attributes = attributes
-	to.Blocks = append(append(hclsyntax.Blocks{}, to.Blocks...), from.Blocks...)
-	return true
+// blockText is lines within name { ... }.
+func blockText(name string, lines ...string) string {
+	return name + " {\n  " + strings.ReplaceAll(strings.Join(lines, "\n"), "\n", "\n  ") + "\n}"
 }

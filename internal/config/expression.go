@@ -36,7 +36,7 @@ func (d *document) prepare() {
 	})
 	d.eval = &hcl.EvalContext{
 		Variables: map[string]cty.Value{"env": cty.ObjectVal(values)},
-		Functions: map[string]function.Function{"env": lookup},
+		Functions: map[string]function.Function{"env": lookup, "base64decode": base64Decode, "jsondecode": jsonDecode},
 	}
 }
 
@@ -99,7 +99,7 @@ func readsEnvironment(node hclsyntax.Node) bool {
 }
 
 func visit(node hclsyntax.Node, fn func(hclsyntax.Expression)) {
-	hclsyntax.VisitAll(node, func(n hclsyntax.Node) hcl.Diagnostics {
+	_ = hclsyntax.VisitAll(node, func(n hclsyntax.Node) hcl.Diagnostics {
 		if e, ok := n.(hclsyntax.Expression); ok {
 			fn(e)
 		}
@@ -149,14 +149,14 @@ func (d *document) scopeProblems(e hclsyntax.Expression) Diagnostics {
 	}
 	visit(e, func(x hclsyntax.Expression) {
 		call, ok := x.(*hclsyntax.FunctionCallExpr)
-		if !ok || call.Name == "env" {
+		if !ok || isFunction(call.Name) {
 			return
 		}
 		what := "unknown function"
 		if d.text(call.NameRange) != "" {
 			what += ": " + call.Name
 		}
-		fix := `the only function is env("NAME")`
+		fix := `the functions are env("NAME"), base64decode("...") and jsondecode("...")`
 		if mark := d.templateAt(call.Range()); mark != "" {
 			fix = templateHint(mark, d.text(call.Range()))
 		}
@@ -233,7 +233,7 @@ func (d *document) evaluation(e hclsyntax.Expression, g *hcl.Diagnostic) Diagnos
 	what, fix := "this expression has no value", "write the value itself, or env.NAME"
 	switch g.Summary {
 	case "Error in function call", "Invalid function argument", "Not enough function arguments", "Too many function arguments":
-		what, fix = "env is called with something else than one name", `write env("NAME")`
+		what, fix = functionWords(e, g)
 	case "Invalid template interpolation value":
 		what, fix = "only text, numbers and true or false can be filled into a string", "write the text itself"
 	case "Incorrect condition type", "Null condition":
@@ -252,7 +252,7 @@ func (d *document) evaluation(e hclsyntax.Expression, g *hcl.Diagnostic) Diagnos
 func (d *document) fits(name string, e hclsyntax.Expression, v cty.Value, t reflect.Type) Diagnostics {
 	want, err := impliedType(t)
 	if err != nil {
-		return nil // an hcl.Expression or the like: the connector evaluates it
+		return nil //nolint:nilerr // an hcl.Expression or the like: the connector evaluates it
 	}
 	problem := func(what, fix string) Diagnostics {
 		return Diagnostics{d.errorAt(e.Range(), what, fix)}

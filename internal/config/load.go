@@ -38,10 +38,16 @@ type File struct {
 }
 
 // Load reads the files and directories at paths as one config; of a directory, every
-// file *.hcl in it, in the order of names. Without paths it is the built-in default:
-// one pipeline from stdin to stdout. The Config is nil exactly when the diagnostics
+// file *.hcl in it, in the order of names. Without paths it is what the environment says
+// (see [FromEnvironment]), or else the built-in default: one pipeline from stdin to
+// stdout. The Config is nil exactly when the diagnostics
 // hold an error; they may hold warnings in any case.
 func Load(paths []string, o Options) (*Config, Diagnostics) {
+	if len(paths) == 0 {
+		if cfg, ds, ok := loadEnvironment(o); ok {
+			return cfg, ds
+		}
+	}
 	files, ds := readFiles(paths)
 	if ds.HasErrors() {
 		return nil, ds
@@ -70,7 +76,7 @@ func ParseFiles(files []File, o Options) (*Config, Diagnostics) {
 	ds = append(ds, d.modernize()...)
 	d.prepare()
 	c, more := d.build()
-	ds = append(ds, more...).sorted(d.names())
+	ds = append(ds, more.without(ds.Errors())...).sorted(d.names())
 	if ds.HasErrors() {
 		return nil, ds
 	}
@@ -151,8 +157,7 @@ func filesAt(path string) ([]string, error) {
 
 // reason is err without the operation and path, which the diagnostic names already.
 func reason(err error) string {
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		err = p.Err
 	}
 	return err.Error()

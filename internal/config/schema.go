@@ -98,8 +98,8 @@ func fieldsOf(t reflect.Type) func(yield func(taggedField) bool) {
 		if t.Kind() != reflect.Struct {
 			return
 		}
-		for i := range t.NumField() {
-			f := t.Field(i)
+		for f := range t.Fields() {
+			f := f
 			tag := f.Tag.Get("hcl")
 			if tag == "" {
 				continue

@@ -130,14 +130,12 @@ func (u *Use) Diagnose(err error) Diagnostics {
 	if err == nil {
 		return nil
 	}
-	var ds Diagnostics
-	if errors.As(err, &ds) {
+	if ds, ok := errors.AsType[Diagnostics](err); ok {
 		return ds
 	}
 	d := u.document()
 	p := connector.Problem{What: fmt.Sprintf("%s: %s", u, err)}
-	var m *connector.Misconfigured
-	if errors.As(err, &m) {
+	if m, ok := errors.AsType[*connector.Misconfigured](err); ok {
 		p.Field, p.Fix = m.Field, m.Fix
 	}
 	return Diagnostics{d.problem(u.body(), u.place(), p, d.hiddenValues(u.body()))}

@@ -65,8 +65,6 @@ func (m *Machine) attempt(ctx context.Context, w *work) (u *unit, err error) {
 			return u, err
 		}
 		w.begins("") // an operator wants it to be tried again
-	case w.step.Forget:
-		return &unit{w: w, verdict: w.job.Done(), key: m.stateKey(w.execution)}, nil
 	case w.step.Task != 0 && w.event.Kind == 0:
 		if err := m.runTask(ctx, w); err != nil {
 			return nil, err
@@ -242,15 +240,10 @@ func (m *Machine) finish(u *unit, def *machine.Definition, x *machine.Execution)
 		return
 	}
 	u.ended = x.Status
-	keep := m.o.Keep
-	if waited(u.w.execution) {
-		keep = max(keep, keepWaited)
+	if m.keep(u.w.execution) > 0 {
+		u.end, u.endKey = u.after, m.endedKey(u.w.execution)
 	}
-	if keep > 0 {
-		u.appends = append(u.appends, m.stepJob(stepJob{Execution: u.w.execution, Forget: true}, time.Now().Add(keep)))
-	} else {
-		u.after = nil
-	}
+	u.after = nil
 	if x.Status == machine.Succeeded || waited(u.w.execution) {
 		return
 	}
@@ -316,7 +309,7 @@ func (m *Machine) buried(w *work, err error) *unit {
 		}
 		x = next
 	}
-	u.key, u.verdict = m.stateKey(w.execution), w.job.Done()
+	u.verdict = w.job.Done()
 	m.finish(u, def, &x)
 	return u
 }

@@ -26,7 +26,9 @@ type unit struct {
 	timers  []timer
 	appends []queue.Job
 	puts    []func(queue.Tx) error // effects of functions
-	failed  []byte                 // key of the record that says why it failed
+	end     []byte                 // record of an execution that ended and is kept
+	endKey  []byte
+	failed  []byte // key of the record that says why it failed
 	cause   string
 	ended   machine.Status
 	refused bool // buried because it cannot be worked on
@@ -69,6 +71,11 @@ func (u *unit) apply(tx queue.Tx) error {
 			}
 		}
 	}
+	if u.end != nil {
+		if err := tx.Put(u.endKey, u.end); err != nil {
+			return err
+		}
+	}
 	if u.failed != nil {
 		if err := tx.Put(u.failed, []byte(u.cause)); err != nil {
 			return err
@@ -92,7 +99,7 @@ func (u *unit) apply(tx queue.Tx) error {
 
 // size is about how many bytes u adds to a transaction.
 func (u *unit) size() int {
-	n := len(u.after) + len(u.cause)
+	n := len(u.after) + len(u.end) + len(u.cause)
 	for i := range u.appends {
 		n += len(u.appends[i].Msg.Data)
 	}

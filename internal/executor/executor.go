@@ -9,6 +9,7 @@
 //	queue  machine/NAME         one job for each execution to start; the payload is its input
 //	queue  machine/NAME/steps   timers that are not due yet, and tasks for any worker, as JSON
 //	record machine/NAME/x/ID    a running execution: the revision of its definition, then its bytes
+//	record machine/NAME/e/ID    an execution that ended and is kept for a while, likewise
 //	record machine/NAME/d/REV   the text of each definition that was ever run
 //	record machine/NAME/f/ID    an execution that failed and is about to be buried
 //
@@ -234,6 +235,7 @@ func (m *Machine) Run(ctx context.Context) (err error) {
 	}
 	renewing, ended := context.WithCancel(after)
 	renewer.Go(func() { m.renew(renewing) })
+	renewer.Go(func() { m.sweeps(renewing) })
 
 	m.lease(leasing)
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -145,11 +146,15 @@ func dead(t testing.TB, s *embedded.Store) []queue.Job {
 // executions counts the records of executions, ended ones included.
 func executions(t testing.TB, s *embedded.Store) int {
 	t.Helper()
-	rs, err := s.Records(context.Background(), []byte("machine/m/x/"), nil, 1000)
-	if err != nil {
-		t.Fatal(err)
+	n := 0
+	for _, prefix := range []string{"machine/m/x/", "machine/m/e/", "machine/m/f/"} {
+		rs, err := s.Records(context.Background(), []byte(prefix), nil, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(rs)
 	}
-	return len(rs)
+	return n
 }
 
 const catcherMachine = `{"StartAt":"Catcher","States":{"Catcher":{"Type":"Task","Resource":"Catcher","End":true,
@@ -160,7 +165,9 @@ const catcherMachine = `{"StartAt":"Catcher","States":{"Catcher":{"Type":"Task",
 // It is tried again and again with its back-off, keeps its size, and succeeds as soon as the
 // stream is there again.
 func TestYear(t *testing.T) {
-	bubble(t, func(t *testing.T, s *embedded.Store) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newMemory()
 		began := time.Now()
 		const year = 365 * 24 * time.Hour
 		var last time.Time
@@ -175,12 +182,8 @@ func TestYear(t *testing.T) {
 		largest := 0
 		for open(t, s) > 0 {
 			time.Sleep(6 * time.Hour)
-			rs, err := s.Records(context.Background(), []byte("machine/m/x/"), nil, 2)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, rec := range rs {
-				largest = max(largest, len(rec.Value))
+			for _, v := range s.executions() {
+				largest = max(largest, len(v))
 			}
 			if time.Since(began) > year+24*time.Hour {
 				t.Fatal("the execution does not end")
@@ -198,7 +201,7 @@ func TestYear(t *testing.T) {
 		if largest == 0 || largest > 2000 {
 			t.Errorf("the execution took up to %d bytes", largest)
 		}
-		if executions(t, s) != 0 || len(dead(t, s)) != 0 {
+		if len(s.executions()) != 0 || len(s.dead) != 0 {
 			t.Error("the execution left something behind")
 		}
 	})
@@ -206,21 +209,30 @@ func TestYear(t *testing.T) {
 
 // TestWaitCostsNothing: executions that wait hold no lease, no goroutine and no timer.
 func TestWaitCostsNothing(t *testing.T) {
-	bubble(t, func(t *testing.T, s *embedded.Store) {
-		r := run(t, s, `{"StartAt":"W","States":{"W":{"Type":"Wait","Seconds":2592000,"End":true}}}`, nil)
-		start(t, r.Machine, "1", "2", "3")
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const text = `{"StartAt":"W","States":{"W":{"Type":"Wait","Seconds":2592000,"End":true}}}`
+		s := newMemory()
+		r := run(t, s, text, nil)
+		before := runtime.NumGoroutine()
+		for range 400 {
+			start(t, r.Machine, "1", "2", "3")
+		}
 		time.Sleep(time.Minute)
+		if n := runtime.NumGoroutine() - before; n > 400 {
+			t.Errorf("1200 executions that wait have %d goroutines", n)
+		}
 		st, err := s.Stats(t.Context(), queue.Filter{Queue: executor.StepQueue("m")})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if st.Leased != 0 || st.Open() != 3 || executions(t, s) != 3 {
-			t.Errorf("%+v open, %d executions: want three that wait, none leased", st, executions(t, s))
+		if st.Leased != 0 || st.Open() != 1200 || len(s.executions()) != 1200 {
+			t.Errorf("%+v open, %d executions: want 1200 that wait, none leased", st, len(s.executions()))
 		}
 		r.ends(t) // a stop leaves them alone
-		r = run(t, s, `{"StartAt":"W","States":{"W":{"Type":"Wait","Seconds":2592000,"End":true}}}`, nil)
+		r = run(t, s, text, nil)
 		time.Sleep(31 * 24 * time.Hour)
-		if open(t, s) != 0 || executions(t, s) != 0 {
+		if open(t, s) != 0 || len(s.executions()) != 0 {
 			t.Error("the executions did not end")
 		}
 		r.ends(t)
@@ -330,6 +342,23 @@ func TestExecute(t *testing.T) {
 		time.Sleep(time.Hour) // the execution goes on, ends, and is forgotten
 		if open(t, s) != 0 || executions(t, s) != 0 {
 			t.Errorf("%d jobs, %d executions are left", open(t, s), executions(t, s))
+		}
+		r.ends(t)
+	})
+}
+
+// TestKeep: an execution that ended is kept for as long as asked for.
+func TestKeep(t *testing.T) {
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		r := run(t, s, `{"StartAt":"S","States":{"S":{"Type":"Succeed"}}}`, nil, func(o *executor.Options) { o.Keep = time.Hour })
+		start(t, r.Machine, "1", "2")
+		time.Sleep(50 * time.Minute)
+		if n := executions(t, s); n != 2 || open(t, s) != 0 {
+			t.Errorf("%d executions are kept, %d jobs open", n, open(t, s))
+		}
+		time.Sleep(30 * time.Minute)
+		if n := executions(t, s); n != 0 {
+			t.Errorf("%d executions are kept too long", n)
 		}
 		r.ends(t)
 	})

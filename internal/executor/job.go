@@ -20,13 +20,11 @@ const (
 	headerFailed = "weir-failed"
 )
 
-// stepJob is the payload of a job of the step queue. It is one of three: a timer, a task, or
-// the order to forget an execution that ended.
+// stepJob is the payload of a job of the step queue: a timer or a task.
 type stepJob struct {
 	Execution string `json:"execution"`
 	Timer     uint64 `json:"timer,omitempty"` // ID of a WaitUntil
 	Task      uint64 `json:"task,omitempty"`  // ID of a StartTask
-	Forget    bool   `json:"forget,omitempty"`
 
 	State         string          `json:"state,omitempty"`
 	Resource      string          `json:"resource,omitempty"`
@@ -103,7 +101,7 @@ func (m *Machine) read(j *queue.Job) *work {
 		w.bad = errors.New("the job names no execution")
 	case w.step.Timer != 0:
 		w.event = machine.Event{Kind: machine.TimerFired, ID: w.step.Timer}
-	case w.step.Task == 0 && !w.step.Forget:
+	case w.step.Task == 0:
 		w.bad = errors.New("the job is neither a timer nor a task")
 	}
 	return w
@@ -123,6 +121,10 @@ func (w *work) begins(id string) {
 func (m *Machine) stateKey(execution string) []byte {
 	return []byte("machine/" + m.o.Name + "/x/" + execution)
 }
+
+func (m *Machine) endedKey(execution string) []byte { return append(m.endedPrefix(), execution...) }
+
+func (m *Machine) endedPrefix() []byte { return []byte("machine/" + m.o.Name + "/e/") }
 
 func (m *Machine) definitionKey(revision string) []byte {
 	return []byte("machine/" + m.o.Name + "/d/" + revision)

@@ -2,14 +2,13 @@ package executor
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
@@ -24,9 +23,17 @@ const waitedPrefix = "wait-"
 
 func waited(execution string) bool { return strings.HasPrefix(execution, waitedPrefix) }
 
-// keepWaited is how long the end of an execution is kept for the one who waits for it, who
-// deletes it on hearing of it; it outlasts a restart.
+// keepWaited is how long the end of an execution is kept at least for the one who waits for
+// it, who deletes it on hearing of it.
 const keepWaited = 10 * time.Minute
+
+// keep is how long the end of an execution is kept.
+func (m *Machine) keep(execution string) time.Duration {
+	if waited(execution) {
+		return max(m.o.Keep, keepWaited)
+	}
+	return m.o.Keep
+}
 
 // Store implements connector.Machine.
 func (m *Machine) Store() queue.Store { return m.o.Store() }
@@ -97,7 +104,7 @@ func (m *Machine) Execute(ctx context.Context, b event.Batch) error {
 	open := make(map[int]string, len(b))
 	jobs := make([]queue.Job, len(b))
 	for i, msg := range b {
-		id := waitedPrefix + uuid.NewString()
+		id := waitedPrefix + rand.Text()
 		open[i], jobs[i] = id, m.startJob(msg, id)
 	}
 	if err := m.o.Store().Update(ctx, func(tx queue.Tx) error { return tx.Append(jobs...) }); err != nil {
@@ -138,7 +145,7 @@ func (m *Machine) collect(ctx context.Context, open map[int]string, failed map[i
 	if err := m.o.Store().Update(ctx, func(tx queue.Tx) error {
 		clear(ends)
 		for i, id := range open {
-			v, err := tx.Get(m.stateKey(id))
+			v, err := tx.Get(m.endedKey(id))
 			if err != nil {
 				return err
 			}
@@ -151,25 +158,24 @@ func (m *Machine) collect(ctx context.Context, open map[int]string, failed map[i
 	var gone [][]byte
 	for i, b := range ends {
 		if b == nil {
-			continue // not begun
+			continue
 		}
 		_, x, err := m.decode(ctx, b)
 		if err != nil {
 			return err
 		}
-		if !x.Status.Ended() {
-			continue
-		}
 		if x.Status != machine.Succeeded {
 			failed[i] = fault.New(fault.Invalid, fmt.Errorf("execution %q of machine %q: %w", open[i], m.o.Name, errors.New(causeOf(&x))))
 		}
-		gone = append(gone, m.stateKey(open[i]))
+		if m.o.Keep == 0 {
+			gone = append(gone, m.endedKey(open[i]))
+		}
 		delete(open, i)
 	}
 	if len(gone) == 0 {
 		return nil
 	}
-	// When this fails the order to forget, which lies in the step queue, does it later.
+	// When this fails, sweep does it later.
 	_ = m.o.Store().Update(ctx, func(tx queue.Tx) error {
 		for _, key := range gone {
 			if err := tx.Delete(key); err != nil {

@@ -24,6 +24,7 @@ package lambda
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,8 +35,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/weirdata/weir/internal/fault"
 )
@@ -167,7 +166,7 @@ func (f *Function) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		}
 		f.slots <- p
 	}()
-	i := &invocation{id: uuid.NewString(), payload: payload, done: make(chan result, 1)}
+	i := &invocation{id: requestID(), payload: payload, done: make(chan result, 1)}
 	for fresh := false; ; {
 		if p == nil || !p.alive() {
 			var err error
@@ -187,6 +186,14 @@ func (f *Function) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// requestID is a UUID of version 4, as AWS names invocations.
+func requestID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // command is the process to start, with the environment that does not change.

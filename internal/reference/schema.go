@@ -113,7 +113,7 @@ func property(options []Option, o Option, kind string) node {
 // usedKind is the kind of component that a use block chooses from, by the block it is in.
 func usedKind(o Option) string {
 	switch b := o.Block(); b {
-	case "failure_target", "filter_target":
+	case "failure_target", "filter_target", "function.target":
 		return "target"
 	default:
 		return b

@@ -15,6 +15,7 @@ package directory
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,7 +24,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/tidwall/gjson"
 	"golang.org/x/sync/errgroup"
 
@@ -193,11 +193,7 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 // name is the name of m's file.
 func (t *Target) name(m *event.Message) (string, error) {
 	if t.config.NameField == "" {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return "", fmt.Errorf("make a file name: %w", err)
-		}
-		return id.String() + t.config.Extension, nil
+		return fresh(time.Now()) + t.config.Extension, nil
 	}
 	v := gjson.GetBytes(m.Data, t.config.NameField)
 	if v.Type != gjson.String && v.Type != gjson.Number || v.String() == "" || !gjson.ValidBytes(m.Data) {
@@ -208,6 +204,18 @@ func (t *Target) name(m *event.Message) (string, error) {
 		return "", fault.New(fault.Invalid, fmt.Errorf("the field %q has %d bytes: a file name has at most %d", t.config.NameField, len(name), maxName-len(t.config.Extension)))
 	}
 	return name + t.config.Extension, nil
+}
+
+// fresh is a name that nothing else has: a UUID of version 7.
+func fresh(now time.Time) string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	ms := uint64(now.UnixMilli())
+	for i := range 6 {
+		b[i] = byte(ms >> (8 * (5 - i)))
+	}
+	b[6], b[8] = b[6]&0x0f|0x70, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // safe is s as a part of a file name. A dot at its beginning would hide the file, or name the

@@ -28,11 +28,11 @@ const (
 // request sends p, which it takes over, and judges the answer. first is the first message of the request, whose
 // headers count where messages have their own. divisible says that the refusal may be for
 // one of several messages.
-func (t *Target) request(ctx context.Context, p *payload, first *event.Message) (err error, divisible bool) {
+func (t *Target) request(ctx context.Context, p *payload, first *event.Message) (divisible bool, err error) {
 	to, header, err := t.address(first)
 	if err != nil {
 		p.release()
-		return err, false
+		return false, err
 	}
 	var watch sending
 	req := (&http.Request{
@@ -48,7 +48,7 @@ func (t *Target) request(ctx context.Context, p *payload, first *event.Message) 
 		token, err := t.tokens.get(ctx)
 		if err != nil {
 			p.release()
-			return t.noResponse(ctx, &url.Error{Op: verb(t.c.Method), URL: to.String(), Err: err}), false
+			return false, t.noResponse(ctx, &url.Error{Op: verb(t.c.Method), URL: to.String(), Err: err})
 		}
 		token.SetAuthHeader(req)
 	}
@@ -66,19 +66,19 @@ func (t *Target) request(ctx context.Context, p *payload, first *event.Message) 
 	}()
 	resp, err := t.client.Do(req)
 	if err != nil {
-		return t.noResponse(ctx, err), false
+		return false, t.noResponse(ctx, err)
 	}
 	defer resp.Body.Close()
 	return t.answer(ctx, req, resp)
 }
 
 // answer reads and judges a response.
-func (t *Target) answer(ctx context.Context, req *http.Request, resp *http.Response) (err error, divisible bool) {
+func (t *Target) answer(ctx context.Context, req *http.Request, resp *http.Response) (divisible bool, err error) {
 	code := resp.StatusCode
 	success := code >= 200 && code < 300
 	if success && !t.rules2xx[code-200] {
 		_, _ = io.CopyN(io.Discard, resp.Body, maxResponse+maxDrain)
-		return nil, false
+		return false, nil
 	}
 	if code == http.StatusUnauthorized && t.tokens != nil {
 		t.tokens.drop(req.Header.Get("Authorization"))
@@ -86,14 +86,14 @@ func (t *Target) answer(ctx context.Context, req *http.Request, resp *http.Respo
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	if err != nil {
 		if ctx.Err() != nil {
-			return t.cancelled(ctx), false
+			return false, t.cancelled(ctx)
 		}
-		return t.judge(reply{line: "Error reading response body", body: err.Error(), cause: err}), false
+		return false, t.judge(reply{line: "Error reading response body", body: err.Error(), cause: err})
 	}
 	_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
 	r := reply{code: code, line: resp.Status, body: string(body), after: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
 	err = t.judge(r)
-	return err, !success && fault.Of(err) == fault.Invalid
+	return !success && fault.Of(err) == fault.Invalid, err
 }
 
 // noResponse judges a request that got no response.

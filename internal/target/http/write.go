@@ -169,7 +169,7 @@ func (d *delivery) render(ctx context.Context, lo, hi int) (*payload, error) {
 // all. p is their body, or nil to make it. It returns how many requests were used, and an
 // error when the other side could not be asked any more, which ends the search.
 func (d *delivery) deliver(ctx context.Context, p *payload, lo, hi, budget int) (used int, stop error) {
-	err, divisible := d.attempt(ctx, p, lo, hi)
+	divisible, err := d.attempt(ctx, p, lo, hi)
 	if err == nil {
 		return 1, nil
 	}
@@ -196,15 +196,15 @@ func (d *delivery) deliver(ctx context.Context, p *payload, lo, hi, budget int) 
 
 // attempt makes one request of the kept messages lo to hi. divisible says that the fault
 // may lie with one of the messages.
-func (d *delivery) attempt(ctx context.Context, p *payload, lo, hi int) (err error, divisible bool) {
+func (d *delivery) attempt(ctx context.Context, p *payload, lo, hi int) (divisible bool, err error) {
 	if p == nil {
 		if p, err = d.render(ctx, lo, hi); err != nil {
-			return err, fault.Of(err) == fault.Invalid
+			return fault.Of(err) == fault.Invalid, err
 		}
 	}
 	if d.t.c.Compression == "gzip" {
 		if p, err = p.compressed(); err != nil {
-			return err, false
+			return false, err
 		}
 	}
 	return d.t.request(ctx, p, d.batch[d.kept[lo]])

@@ -79,7 +79,7 @@ func crash(path string) error {
 			return err
 		}
 		at = end
-		fmt.Println(at)
+		fmt.Fprintln(os.Stdout, at)
 	}
 	return target.Close(context.Background())
 }
@@ -106,7 +106,7 @@ func TestKilled(t *testing.T) {
 			fmt.Sprint("WEIR_TEST_FROM=", acked), fmt.Sprint("WEIR_TEST_STEPS=", seed%37))
 		var stderr strings.Builder
 		c.Stderr = &stderr
-		out, err := c.Output()
+		out, _ := c.Output() // how it ended is asked below
 		lines := bufio.NewScanner(strings.NewReader(string(out)))
 		for lines.Scan() {
 			if acked, err = strconv.Atoi(lines.Text()); err != nil {

@@ -275,7 +275,7 @@ func TestRedelivery(t *testing.T) {
 		}))
 		for at := 0; at < n; at += cut {
 			part := all[at:min(at+cut, n)]
-			writes(t, target, batch(append(part[:len(part):len(part)], part[0])...)) // one is twice in the batch
+			writes(t, target, batch(append(slices.Clip(part), part[0])...)) // one is twice in the batch
 		}
 		if err := target.Close(t.Context()); err != nil {
 			t.Fatal(err)

@@ -96,9 +96,7 @@ func (t *Target) keep(w *workspace.Workspace, e *endpoint) *endpoint {
 		return known
 	}
 	more := &endpoints{of: w, byID: make(map[string]*endpoint, len(es.byID)+1)}
-	for id, x := range es.byID {
-		more.byID[id] = x
-	}
+	maps.Copy(more.byID, es.byID)
 	more.byID[e.id] = e
 	t.endpoints.Store(more)
 	return e

@@ -210,9 +210,7 @@ func TestRequests(t *testing.T) {
 		all := from.all()
 		g := all[len(all)-1]
 		header := http.Header{"Content-Type": {"application/json"}, "User-Agent": {"RudderLabs"}, "X-A": {"b"}, "Authorization": {"Bearer hush"}}
-		for name, vs := range row.want.Header {
-			header[name] = vs
-		}
+		maps.Copy(header, row.want.Header)
 		for name, vs := range header {
 			if d := cmp.Diff(vs, g.Header[name]); d != "" {
 				t.Errorf("%s: header %s, -want +got:\n%s", row.name, name, d)
@@ -531,7 +529,7 @@ const hookProcess = "WEIR_WEBHOOK_PROCESS"
 func serveHooks() error {
 	h := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	defer h.Close()
-	fmt.Println(h.URL)
+	fmt.Fprintln(os.Stdout, h.URL)
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
 }

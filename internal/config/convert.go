@@ -1,0 +1,118 @@
+package config
+
+import (
+	"bytes"
+
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/hashicorp/hcl/v2/hclwrite"
+)
+
+// Convert writes a config file in the present form. A file without older forms comes back
+// as it is, byte for byte; of another one the comments stay, and its layout is that of
+// HCL's formatter. The result means what src means, and converting it again changes
+// nothing. The warnings are about what was changed; with an error there is no result.
+func Convert(name string, src []byte) ([]byte, Diagnostics) {
+	text, ds, _ := convertFrom(name, src, "")
+	return text, ds
+}
+
+// convertFrom is Convert of a file that is known to be from before 3.0.0, unless early is
+// empty. Of the diagnostics, differs are those about what works in another way now.
+func convertFrom(name string, src []byte, early string) (text []byte, ds, differs Diagnostics) {
+	d := &document{env: noEnvironment}
+	if ds = d.parse(name, src); ds.HasErrors() {
+		return nil, ds, nil
+	}
+	if early == "" {
+		early = earlyForm(d.files[0])
+	}
+	for _, form := range dialects {
+		r := &rewriter{doc: d, file: d.files[0], since: form.Since, early: early}
+		r.apply(form)
+		ds = append(ds, r.ds...)
+		if form.differs {
+			differs = append(differs, r.ds...)
+		}
+	}
+	if ds = ds.sorted(d.names()); ds.HasErrors() {
+		return nil, ds, nil
+	}
+	text, more := convertText(name, src, early)
+	return text, append(ds, more...), differs
+}
+
+// convertText applies the dialects to a text, one after the other.
+func convertText(name string, src []byte, early string) ([]byte, Diagnostics) {
+	bom, text := bytes.HasPrefix(src, byteOrderMark), bytes.TrimPrefix(src, byteOrderMark)
+	windows := bytes.Contains(text, []byte("\r\n"))
+	before := text
+	for _, form := range dialects {
+		var ds Diagnostics
+		if text, ds = rewriteText(name, text, form, early); ds.HasErrors() {
+			return nil, ds
+		}
+	}
+	if bytes.Equal(before, text) {
+		return src, nil
+	}
+	if windows {
+		text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
+	}
+	text = hclwrite.Format(text)
+	if windows {
+		text = bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))
+	}
+	if bom {
+		text = append(bytes.Clone(byteOrderMark), text...)
+	}
+	return text, nil
+}
+
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+func noEnvironment(string) (string, bool) { return "", false }
+
+// rewriteText applies one dialect to a text.
+func rewriteText(name string, text []byte, form dialect, early string) ([]byte, Diagnostics) {
+	for {
+		d := &document{env: noEnvironment}
+		if ds := d.parse(name, text); ds.HasErrors() {
+			return nil, ds
+		}
+		r := &rewriter{doc: d, file: d.files[0], since: form.Since, early: early}
+		r.apply(form)
+		if len(r.cramped) == 0 {
+			return applied(text, r.edits), nil
+		}
+		text = spread(text, r.cramped)
+	}
+}
+
+// onlyTransforms reports whether a file holds transform blocks and nothing else.
+func onlyTransforms(b *hclsyntax.Body) bool {
+	for _, block := range b.Blocks {
+		if block.Type != "transform" {
+			return false
+		}
+	}
+	return len(b.Attributes) == 0
+}
+
+// without leaves out what is at the place of one of others.
+func (ds Diagnostics) without(others Diagnostics) Diagnostics {
+	type place struct {
+		file         string
+		line, column int
+	}
+	taken := map[place]bool{}
+	for _, d := range others {
+		taken[place{d.File, d.Line, d.Column}] = d.Line > 0
+	}
+	var left Diagnostics
+	for _, d := range ds {
+		if !taken[place{d.File, d.Line, d.Column}] {
+			left = append(left, d)
+		}
+	}
+	return left
+}

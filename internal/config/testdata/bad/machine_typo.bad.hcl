@@ -1,0 +1,9 @@
+machine "typo" {
+  definitoin = "orders.asl.json"
+}
+
+function "Put" {
+  target {
+    use "kafak" {}
+  }
+}

@@ -1,0 +1,5 @@
+transform {
+  use "js" {
+    source_b64 = "function main(x) { return x }"
+  }
+}

@@ -1,0 +1,6 @@
+transform {
+  use "js" {
+    source_b64  = "eA=="
+    script_path = "x.js"
+  }
+}

@@ -1,0 +1,17 @@
+source {
+  use "stdin" {
+  }
+}
+
+transform {
+  use "base64Decode" {}
+  worker_pool = 3
+}
+
+target {
+  use "pubsub" {
+    project_id = "acme"
+    topic_name = "orders"
+    batching { max_concurrent_batches = 2 }
+  }
+}

@@ -1,0 +1,5 @@
+source {
+  use "stdin" {
+    concurrent_writes = 15
+  }
+}

@@ -1,0 +1,6 @@
+target {
+  use "pubsub" {
+    project_id = "acme-$${env}"
+    topic_name = "events"
+  }
+}

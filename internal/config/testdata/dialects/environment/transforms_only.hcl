@@ -1,0 +1,3 @@
+transform {
+  use "base64Decode" {}
+}

@@ -1,0 +1,25 @@
+source {
+  use "stdin" {}
+}
+failure_target {
+  use "stdout" {}
+}
+
+failure_parser {
+  # what the forwarding dashboard reads
+  format = "event_forwarding" # not bad rows
+}
+pipeline "orders" {
+  source {
+    use "http" {
+      url = "127.0.0.1:0"
+    }
+  }
+  failure_target {
+    use "stdout" {}
+  }
+
+  failure_parser {
+    format = "snowplow"
+  }
+}

@@ -1,0 +1,5 @@
+failure_target {
+}
+failure_parser {
+  format = "event_forwarding"
+}

@@ -1,0 +1,2 @@
+failure_target { format = "event_forwarding" }
+failure_parser {}

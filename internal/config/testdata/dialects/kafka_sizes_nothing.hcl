@@ -1,0 +1,6 @@
+target {
+  use "kafka" {
+    brokers    = "out.acme.internal:9092"
+    topic_name = "events"
+  }
+}

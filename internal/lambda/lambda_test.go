@@ -1,0 +1,214 @@
+package lambda_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/lambda"
+)
+
+// bootstrap builds the handler of testdata, a module of its own with the official runtime
+// library, once.
+var bootstrap = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "weir-lambda-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "bootstrap")
+	c := exec.Command("go", "build", "-o", path, ".")
+	c.Dir = filepath.Join("testdata", "handler")
+	if out, err := c.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the handler: %w: %s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if code == 0 {
+		// The server lingers half a second on a connection whose request was too large.
+		if err := goleak.Find(goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")); err != nil {
+			fmt.Fprintln(os.Stderr, "goroutines are left:", err)
+			code = 1
+		}
+	}
+	if path, err := bootstrap(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+// said is a log that is written and read at once.
+type said struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Write(p) }
+func (s *said) String() string              { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
+
+func open(t *testing.T, change func(*lambda.Options)) (*lambda.Function, *said) {
+	t.Helper()
+	path, err := bootstrap()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &said{}
+	o := lambda.Options{Name: "Legacy", Command: []string{path}, Dir: t.TempDir(), Env: map[string]string{"STAGE": "test"}, Concurrency: 1,
+		Timeout: time.Minute, Log: slog.New(slog.NewTextHandler(log, nil))}
+	if change != nil {
+		change(&o)
+	}
+	f := lambda.New(o)
+	if err := f.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for range 2 {
+			if err := f.Close(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return f, log
+}
+
+type answer struct {
+	ID         string   `json:"id"`
+	RequestID  string   `json:"request_id"`
+	ARN        string   `json:"arn"`
+	Function   string   `json:"function"`
+	DeadlineIn int64    `json:"deadline_in_ms"`
+	PID        int      `json:"pid"`
+	Env        []string `json:"env"`
+}
+
+func invoke(t *testing.T, f *lambda.Function, payload string) answer {
+	t.Helper()
+	out, err := f.Invoke(t.Context(), []byte(payload))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a answer
+	if err := json.Unmarshal(out, &a); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return a
+}
+
+// TestHandler runs a handler built with the official library, unchanged.
+func TestHandler(t *testing.T) {
+	t.Setenv("WEIR_TEST_SECRET", "of the parent")
+	f, log := open(t, nil)
+	first, second := invoke(t, f, `{"id":"1","country_code":"GB"}`), invoke(t, f, `{"id":"2","country_code":"GB"}`)
+	if first.ID != "1" || second.ID != "2" || first.PID != second.PID || first.RequestID == second.RequestID || first.RequestID == "" {
+		t.Errorf("%+v and %+v", first, second)
+	}
+	if !strings.HasSuffix(first.ARN, ":function:Legacy") || first.Function != "Legacy" || first.DeadlineIn < 50_000 || first.DeadlineIn > 60_000 {
+		t.Errorf("the context is %+v", first)
+	}
+	if !slices.Contains(first.Env, "STAGE=test") || slices.ContainsFunc(first.Env, func(e string) bool { return strings.HasPrefix(e, "WEIR_") || strings.HasPrefix(e, "HOME=") }) {
+		t.Errorf("the environment is %q", first.Env)
+	}
+	for _, want := range []string{"order 1", "stream=stdout", "country GB", "stream=stderr", "function=Legacy"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not have %q:\n%s", want, log)
+		}
+	}
+}
+
+// TestErrors: what fails has the name and payload of the handler's runtime, and the next
+// invocation works again.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	f, _ := open(t, func(o *lambda.Options) { o.Timeout = 2 * time.Second })
+	for _, row := range []struct{ code, name, payload string }{
+		{"FR", "ErrInvalidCountryCode", "invalid country code: FR"},
+		{"PLAIN", "errorString", "a plain error"},
+		{"PANIC", "string", "a panic of the handler"},
+		{"EXIT", lambda.ErrorExited, "exit status 3"},
+		{"SLOW", lambda.ErrorTimedOut, "Task timed out after 2.00 seconds"},
+		{"LARGE", lambda.ErrorTooLarge, "6291456"},
+	} {
+		_, err := f.Invoke(t.Context(), []byte(`{"country_code":"`+row.code+`"}`))
+		var failed *lambda.Error
+		if !errors.As(err, &failed) || failed.Type != row.name || !strings.Contains(string(failed.Payload), row.payload) || !json.Valid(failed.Payload) {
+			t.Errorf("%s: %v", row.code, err)
+		}
+		if a := invoke(t, f, `{"id":"after"}`); a.ID != "after" {
+			t.Errorf("after %s: %+v", row.code, a)
+		}
+	}
+}
+
+// TestConcurrency: as many processes as may be, and no more.
+func TestConcurrency(t *testing.T) {
+	t.Parallel()
+	f, _ := open(t, func(o *lambda.Options) { o.Concurrency = 2 })
+	var mu sync.Mutex
+	pids := map[int]int{}
+	var wg sync.WaitGroup
+	for i := range 40 {
+		wg.Go(func() {
+			out, err := f.Invoke(t.Context(), fmt.Appendf(nil, `{"id":"%d"}`, i))
+			var a answer
+			if err != nil || json.Unmarshal(out, &a) != nil || a.ID != fmt.Sprint(i) {
+				t.Errorf("%d: %s, %v", i, out, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			pids[a.PID]++
+		})
+	}
+	wg.Wait()
+	if len(pids) != 2 {
+		t.Errorf("the invocations ran in %v, want two processes", pids)
+	}
+}
+
+// TestCannotBegin: a process that never asks for an invocation, and a program that is not there.
+func TestCannotBegin(t *testing.T) {
+	t.Parallel()
+	f, _ := open(t, func(o *lambda.Options) { o.Env = map[string]string{"INIT": "fail"} })
+	var failed *lambda.Error
+	if _, err := f.Invoke(t.Context(), []byte(`{}`)); !errors.As(err, &failed) || failed.Type != lambda.ErrorExited {
+		t.Errorf("a process that exits: %v", err)
+	}
+	f, _ = open(t, func(o *lambda.Options) { o.Command, o.Init = []string{"sleep", "60"}, 200*time.Millisecond })
+	if _, err := f.Invoke(t.Context(), []byte(`{}`)); !errors.As(err, &failed) || failed.Type != lambda.ErrorTimedOut {
+		t.Errorf("a process that does not ask: %v", err)
+	}
+	missing := lambda.New(lambda.Options{Name: "x", Command: []string{"./not-there"}, Dir: t.TempDir(), Timeout: time.Second})
+	if err := missing.Open(t.Context()); fault.Of(err) != fault.Setup {
+		t.Errorf("a program that is not there: %v", err)
+	}
+}
+
+// TestCancelled: an invocation that nobody waits for any more ends with its process.
+func TestCancelled(t *testing.T) {
+	t.Parallel()
+	f, _ := open(t, nil)
+	invoke(t, f, `{}`)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if _, err := f.Invoke(ctx, []byte(`{"country_code":"SLOW"}`)); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 30*time.Second {
+		t.Errorf("%v after %s", err, time.Since(began))
+	}
+	invoke(t, f, `{}`)
+}
