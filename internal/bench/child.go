@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// cost is what a process used for something.
+type cost struct {
+	cpu, wall time.Duration
+	rss       int64 // KiB at the most
+}
+
+func (c cost) perEvent(events int) float64 {
+	return float64(c.cpu.Nanoseconds()) / 1e3 / float64(events)
+}
+
+// median is the element whose key is in the middle.
+func median[T any, K cmp.Ordered](all []T, key func(T) K) T {
+	all = slices.SortedFunc(slices.Values(all), func(a, b T) int { return cmp.Compare(key(a), key(b)) })
+	return all[len(all)/2]
+}
+
+func cpuOf(c cost) time.Duration { return c.cpu }
+
+// command is program, which is this one in the given role if role is not empty.
+func (b *bench) command(role, program string, args ...string) *exec.Cmd {
+	c := exec.Command(program, args...)
+	if role != "" {
+		c.Env = append(os.Environ(), roleVariable+"="+role)
+	}
+	return c
+}
+
+// child runs a program in a directory, on the input, to its end, and returns what it cost.
+func child(c *exec.Cmd, dir, input string) (used cost, err error) {
+	in, err := os.Open(input)
+	if err != nil {
+		return cost{}, err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return cost{}, err
+	}
+	defer func() { err = errors.Join(err, null.Close()) }()
+	var stderr strings.Builder
+	c.Dir, c.Stdin, c.Stdout, c.Stderr = dir, in, null, &stderr
+	begin := time.Now()
+	if err := c.Run(); err != nil {
+		return cost{}, fmt.Errorf("%s %s: %w: %s", filepath.Base(c.Path), strings.Join(c.Args[1:], " "), err, stderr.String())
+	}
+	usage, ok := c.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return cost{}, fmt.Errorf("no accounting of child processes on %s", runtime.GOOS)
+	}
+	return cost{c.ProcessState.UserTime() + c.ProcessState.SystemTime(), time.Since(begin), usage.Maxrss}, nil
+}
+
+// server is a child process that goes on until it is stopped.
+type server struct {
+	cmd    *exec.Cmd
+	stdout output
+	stderr output
+	ended  chan error
+}
+
+// output is what a process has written so far.
+type output struct {
+	mu   sync.Mutex
+	data bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.data.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.data.String()
+}
+
+func serve(c *exec.Cmd, dir string) (*server, error) {
+	s := &server{cmd: c, ended: make(chan error, 1)}
+	c.Dir, c.Stdout, c.Stderr = dir, &s.stdout, &s.stderr
+	if err := c.Start(); err != nil {
+		return nil, err
+	}
+	go func() { s.ended <- c.Wait() }()
+	return s, nil
+}
+
+// patience is how long a server may take to start or to stop.
+const patience = time.Minute
+
+// listening waits until the address takes connections.
+func (s *server) listening(address string) error {
+	tick, end := time.NewTicker(10*time.Millisecond), time.After(patience)
+	defer tick.Stop()
+	for {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case err := <-s.ended:
+			s.ended <- err
+			return fmt.Errorf("%s ended: %w: %s", filepath.Base(s.cmd.Path), err, s.stderr.String())
+		case <-end:
+			return fmt.Errorf("%s does not listen on %s after %s: %s", filepath.Base(s.cmd.Path), address, patience, s.stderr.String())
+		case <-tick.C:
+		}
+	}
+}
+
+// stop ends the process as a supervisor does, and reports an exit code that is not 0.
+func (s *server) stop() error {
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case err := <-s.ended:
+		s.ended <- err
+		if err != nil {
+			return fmt.Errorf("%s: %w: %s", filepath.Base(s.cmd.Path), err, s.stderr.String())
+		}
+		return nil
+	case <-time.After(patience):
+		return errors.Join(fmt.Errorf("%s did not stop within %s", filepath.Base(s.cmd.Path), patience), s.cmd.Process.Kill())
+	}
+}
+
+// answer waits for the process to end by itself and reads the JSON it printed.
+func (s *server) answer(limit time.Duration, into any) error {
+	select {
+	case err := <-s.ended:
+		s.ended <- err
+		if err != nil {
+			return fmt.Errorf("%s: %w: %s", s.cmd.Args, err, s.stderr.String())
+		}
+		return json.Unmarshal([]byte(s.stdout.String()), into)
+	case <-time.After(limit):
+		return errors.Join(fmt.Errorf("%s is not done after %s", s.cmd.Args, limit), s.cmd.Process.Kill())
+	}
+}
+
+// ticks are what /proc counts CPU time in, in a second; Linux shows this to programs
+// whatever its own clock.
+const ticks = 100
+
+// used is what the process has used since it started.
+func (s *server) used() (cost, error) {
+	pid := strconv.Itoa(s.cmd.Process.Pid)
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return cost{}, fmt.Errorf("servers are measured on Linux only: %w", err)
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 13 {
+		return cost{}, fmt.Errorf("/proc/%s/stat has %d fields", pid, len(fields))
+	}
+	sum := 0
+	for _, f := range fields[11:13] {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			return cost{}, fmt.Errorf("/proc/%s/stat: %w", pid, err)
+		}
+		sum += n
+	}
+	c := cost{cpu: time.Duration(sum) * time.Second / ticks}
+	status, err := os.ReadFile("/proc/" + pid + "/status")
+	if err != nil {
+		return cost{}, err
+	}
+	for line := range strings.Lines(string(status)) {
+		if v, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			if _, err := fmt.Sscan(v, &c.rss); err != nil {
+				return cost{}, fmt.Errorf("/proc/%s/status: %w", pid, err)
+			}
+		}
+	}
+	return c, nil
+}
+
+// freeAddress is a loopback address that nothing listens on.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
