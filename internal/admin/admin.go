@@ -63,7 +63,8 @@ type Options struct {
 
 // Listen starts the server.
 func Listen(o Options) (*Server, error) {
-	l, err := net.Listen("tcp", o.Address)
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", o.Address)
 	if err != nil {
 		return nil, fault.New(fault.Setup, fmt.Errorf("admin address %s: %w; choose another admin.address", o.Address, err))
 	}

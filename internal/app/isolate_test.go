@@ -23,7 +23,10 @@ import (
 	"github.com/weirdata/weir/internal/retry"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The watchdog of scripts is one for the process, and sleeps when it has been idle for a while.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/weirdata/weir/internal/script.(*watchdog).run"))
+}
 
 // desk is an isolated source: payloads that wait, by value. A value's source ends when it
 // has found none for idle.

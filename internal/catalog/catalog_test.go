@@ -268,10 +268,10 @@ func TestOpenTwice(t *testing.T) {
 func TestMain(m *testing.M) {
 	if path := os.Getenv("WEIR_TEST_HOLD"); path != "" {
 		if _, err := catalog.Open(path, hourly); err != nil {
-			fmt.Println(err)
+			fmt.Fprintln(os.Stdout, err)
 			os.Exit(1)
 		}
-		fmt.Println("open")
+		fmt.Fprintln(os.Stdout, "open")
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the parent goes
 		return
 	}

@@ -153,7 +153,7 @@ func (d *Dataset) folder(name string) error {
 		}
 	}
 	at := d.path
-	for _, part := range strings.Split(name, string(filepath.Separator)) {
+	for part := range strings.SplitSeq(name, string(filepath.Separator)) {
 		above := at
 		at = filepath.Join(at, part)
 		if err := os.Mkdir(at, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -197,7 +197,7 @@ func readRecord(path string, withIDs bool) (Record, []ID, error) {
 	if err != nil {
 		return r, nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	b := bufio.NewReader(f)
 	head, err := b.ReadBytes('\n')
 	if err != nil {

@@ -264,7 +264,7 @@ func Schema(w io.Writer, path string, asJSON bool) error {
 	return t.Flush()
 }
 
-func printFields(w io.Writer, fields []*parquet.Field, column, key string) {
+func printFields(t *tabwriter.Writer, fields []*parquet.Field, column, key string) {
 	for _, f := range fields {
 		if f.Kind == parquet.Unknown {
 			continue
@@ -281,9 +281,9 @@ func printFields(w io.Writer, fields []*parquet.Field, column, key string) {
 			end = end.Elem
 			kind += " of " + end.Kind.String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", column+f.Name, kind, from)
+		fmt.Fprintf(t, "%s\t%s\t%s\n", column+f.Name, kind, from)
 		lists := strings.Repeat("[]", strings.Count(kind, " of "))
-		printFields(w, end.Fields, column+f.Name+lists+".", key+f.Key+lists+".")
+		printFields(t, end.Fields, column+f.Name+lists+".", key+f.Key+lists+".")
 	}
 }
 
@@ -303,15 +303,16 @@ func Head(w io.Writer, path string, n int) error {
 		if err != nil {
 			return err
 		}
-		defer r.Close()
+		defer func() { _ = r.Close() }() // only read
 		for ; n > 0; n-- {
-			row, err = r.Next(row[:0])
+			next, err := r.Next(row[:0])
 			if err == io.EOF {
 				return nil
 			}
 			if err != nil {
 				return err
 			}
+			row = next
 			if _, err := b.Write(append(row, '\n')); err != nil {
 				return err
 			}
@@ -329,16 +330,17 @@ func Rows(path string, f func(partition string, row []byte) error) error {
 		if err != nil {
 			return err
 		}
-		defer r.Close()
+		defer func() { _ = r.Close() }() // only read
 		for {
-			row, err = r.Next(row[:0])
+			next, err := r.Next(row[:0])
 			if err == io.EOF {
 				return nil
 			}
-			if err == nil {
-				err = f(filepath.ToSlash(filepath.Dir(rel)), row)
-			}
 			if err != nil {
+				return err
+			}
+			row = next
+			if err := f(filepath.ToSlash(filepath.Dir(rel)), row); err != nil {
 				return err
 			}
 		}

@@ -103,7 +103,7 @@ func replaceFile(path string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // fails once it is renamed
+	defer func() { _ = os.Remove(f.Name()) }() // there is none once it is renamed
 	if err := fill(f, text, info.Mode()); err != nil {
 		return err
 	}

@@ -190,7 +190,7 @@ func headerText(b *hclsyntax.Block) string {
 	var s strings.Builder
 	s.WriteString(b.Type)
 	for _, l := range b.Labels {
-		s.WriteString(fmt.Sprintf(" %q", l))
+		fmt.Fprintf(&s, " %q", l)
 	}
 	return s.String()
 }

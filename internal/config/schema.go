@@ -99,7 +99,6 @@ func fieldsOf(t reflect.Type) func(yield func(taggedField) bool) {
 			return
 		}
 		for f := range t.Fields() {
-			f := f
 			tag := f.Tag.Get("hcl")
 			if tag == "" {
 				continue

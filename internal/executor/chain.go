@@ -218,8 +218,9 @@ func (m *Machine) load(ctx context.Context, u *unit) (*machine.Definition, machi
 	}
 	if u.start && u.before == nil {
 		def := m.o.Definition
-		return def, def.New(machine.Identity{ID: "machine/" + m.o.Name + "/" + u.w.execution, Name: u.w.execution,
-			Machine: "machine/" + m.o.Name, MachineName: m.o.Name}), nil
+		x := def.New(machine.Identity{ID: "machine/" + m.o.Name + "/" + u.w.execution, Name: u.w.execution,
+			Machine: "machine/" + m.o.Name, MachineName: m.o.Name})
+		return def, x, nil
 	}
 	if u.start || u.before == nil {
 		u.key, u.compare = nil, false

@@ -77,7 +77,8 @@ func wrapped(output []byte) []byte {
 func CheckResources(def *machine.Definition, functions []string) machine.Problems {
 	v, err := jsonvalue.ParseString(def.Text())
 	if err != nil {
-		return nil // Parse accepted it
+		// Parse accepted it: this is for the day it accepts more.
+		return machine.Problems{{Code: machine.CodeJSON, Location: "/", Line: 1, Column: 1, Message: err.Error()}}
 	}
 	c := resourceCheck{text: def.Text(), functions: functions}
 	c.block(v, nil)

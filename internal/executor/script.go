@@ -111,12 +111,12 @@ func (f *Script) Invoke(ctx context.Context, c Call) (Answer, error) {
 			if kept {
 				value, kept, failure = settled(value)
 			}
-			switch {
-			case failure != nil:
-			case !kept:
-				failure = thrown(value)
-			default:
-				output = vm.Append(nil, value)
+			if failure == nil {
+				if kept {
+					output = vm.Append(nil, value)
+				} else {
+					failure = thrown(value)
+				}
 			}
 			return nil
 		})

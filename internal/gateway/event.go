@@ -23,8 +23,10 @@ const (
 	fieldSentAt
 	fieldTimestamp
 	fields
-	other = -1
 )
+
+// other is any other member.
+const other = -1
 
 func field(name []byte) int {
 	switch string(name) {

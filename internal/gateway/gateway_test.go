@@ -203,7 +203,7 @@ func TestStamps(t *testing.T) {
 			if m.Key != row.key || id != row.id || m.Meta.Scope.Source != "src1" || m.Meta.Scope.Workspace != "ws1" || !m.Times.Read.Equal(received) {
 				t.Errorf("key %q, id %q, scope %v, read %s", m.Key, m.Meta.ID, m.Meta.Scope, m.Times.Read)
 			}
-			if !json.Valid(m.Data) || string(m.Raw()) != string(m.Data) {
+			if !json.Valid(m.Data) || !bytes.Equal(m.Raw(), m.Data) {
 				t.Errorf("data %s, raw %s", m.Data, m.Raw())
 			}
 		})

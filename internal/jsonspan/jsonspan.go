@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -339,7 +340,7 @@ func Unquote(dst, quoted []byte) []byte {
 		dst = append(dst, d[:i]...)
 		c := d[i+1]
 		if c != 'u' {
-			if at := bytes.IndexByte([]byte("bfnrt"), c); at >= 0 {
+			if at := strings.IndexByte("bfnrt", c); at >= 0 {
 				c = "\b\f\n\r\t"[at]
 			}
 			dst, d = append(dst, c), d[i+2:]

@@ -198,7 +198,7 @@ func requestID() string {
 
 // command is the process to start, with the environment that does not change.
 func (f *Function) command() *exec.Cmd {
-	c := exec.Command(f.o.Command[0], f.o.Command[1:]...)
+	c := exec.CommandContext(context.Background(), f.o.Command[0], f.o.Command[1:]...)
 	c.Dir = f.o.Dir
 	return c
 }

@@ -52,7 +52,8 @@ func (f *Function) start() (*process, error) {
 	if f.stop {
 		return nil, failure(ErrorExited, "the function is closed")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, failure(ErrorUnknown, "cannot listen for the Runtime API: %v", err)
 	}

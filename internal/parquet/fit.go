@@ -2,9 +2,7 @@ package parquet
 
 import (
 	"math"
-	"strconv"
 	"time"
-	"unsafe"
 )
 
 // fit reads a value that is not null into f, or reports that f cannot hold it; what it has
@@ -58,8 +56,8 @@ func (d *Decoder) fitString(f *Field) (bool, error) {
 		return false, err
 	}
 	if f.Kind == Timestamp {
-		at, err := time.Parse(time.RFC3339Nano, string(text))
-		if err != nil || at.Year() < 0 {
+		at, ok := instant(text)
+		if !ok {
 			return false, nil
 		}
 		d.push(token{op: opWord, field: f, bits: uint64(at.UnixMicro())})
@@ -70,6 +68,11 @@ func (d *Decoder) fitString(f *Field) (bool, error) {
 	}
 	d.push(token{op: opText, field: f, text: text})
 	return true, nil
+}
+
+func instant(text []byte) (time.Time, bool) {
+	at, err := time.Parse(time.RFC3339Nano, string(text))
+	return at, err == nil && at.Year() >= 0
 }
 
 func (d *Decoder) fitObject(f *Field) (bool, error) {
@@ -155,8 +158,9 @@ func (d *Decoder) fitNumber(f *Field) (bool, error) {
 	}
 	x := float64(n)
 	if !isInt {
-		if x, err = strconv.ParseFloat(unsafe.String(unsafe.SliceData(text), len(text)), 64); err != nil {
-			return false, nil // beyond the range of a double
+		var inRange bool
+		if x, inRange = parseDouble(text); !inRange {
+			return false, nil
 		}
 		if f.Kind == Int && !whole && x == math.Trunc(x) && math.Abs(x) <= exact {
 			n, isInt = int64(x), true

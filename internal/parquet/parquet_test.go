@@ -134,7 +134,7 @@ func TestInference(t *testing.T) {
 			o := options
 			o.Reserved = []string{"year"}
 			s := &parquet.Schema{}
-			for _, batch := range strings.Split(row.in, "\n\n") {
+			for batch := range strings.SplitSeq(row.in, "\n\n") {
 				d := parquet.NewDecoder(s, o)
 				events := strings.Split(batch, "\n")
 				same(t, readAll(t, file(t, d, events...)), events)
@@ -352,7 +352,7 @@ func TestLargeFile(t *testing.T) {
 	d := parquet.NewDecoder(&parquet.Schema{}, options)
 	var events []string
 	for i := range 30_000 {
-		events = append(events, fmt.Sprintf(`{"i":%d,"id":"%064x","type":"t%d","l":[%d,null,%d],"s":"%s","z":%v}`, i*i, i, i%7, i, i+1, strings.Repeat("v", i%90), i%3 == 0))
+		events = append(events, fmt.Sprintf(`{"i":%d,"id":"%064x","type":"t%d","l":[%d,null,%d],"s":%q,"z":%v}`, i*i, i, i%7, i, i+1, strings.Repeat("v", i%90), i%3 == 0))
 	}
 	same(t, readAll(t, file(t, d, events...)), events)
 }

@@ -171,14 +171,14 @@ func (r *Reader) fill() error {
 		return nil
 	}
 	if err == nil {
-		err = io.ErrNoProgress
+		return fmt.Errorf("read %s: %w", r.file.Name(), io.ErrNoProgress)
 	}
 	if err != io.EOF {
 		return fmt.Errorf("read %s: %w", r.file.Name(), err)
 	}
-	err = r.rows.Close()
+	rows := r.rows
 	r.rows = nil
-	return err
+	return rows.Close()
 }
 
 func members(dst []byte, nodes []*node) []byte {

@@ -185,6 +185,12 @@ func parseInt(text []byte) (int64, bool) {
 }
 
 // exactly reports whether x is the whole number of text.
+// parseDouble is false for a number beyond the range of a double.
+func parseDouble(text []byte) (float64, bool) {
+	x, err := strconv.ParseFloat(unsafe.String(unsafe.SliceData(text), len(text)), 64)
+	return x, err == nil
+}
+
 func exactly(text []byte, x float64) bool {
 	if len(text) > 320 {
 		return false

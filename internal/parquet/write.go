@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -101,7 +102,7 @@ func (f *fileWriter) write(p []byte) {
 // fields writes the columns of a group and their part of the schema.
 func (f *fileWriter) fields(fields []*Field, up chain, path []string) {
 	for _, x := range columnsOf(fields) {
-		f.field(x, x.Name, up, append(path[:len(path):len(path)], x.Name))
+		f.field(x, x.Name, up, append(slices.Clip(path), x.Name))
 	}
 }
 
@@ -112,7 +113,7 @@ func (f *fileWriter) field(x *Field, name string, up chain, path []string) {
 			c = parent.c.kids[place]
 		}
 	}
-	way := append(up[:len(up):len(up)], link{c, x.Kind})
+	way := append(slices.Clip(up), link{c, x.Kind})
 	switch x.Kind {
 	case Object:
 		f.element(name, x, len(columnsOf(x.Fields)))
@@ -121,7 +122,7 @@ func (f *fileWriter) field(x *Field, name string, up chain, path []string) {
 		f.element(name, x, 1)
 		f.meta.Schema = append(f.meta.Schema, format.SchemaElement{
 			Name: "list", RepetitionType: thrift.New(format.Repeated), NumChildren: thrift.New(int32(1))})
-		f.field(x.Elem, "element", way, append(path[:len(path):len(path)], "list", "element"))
+		f.field(x.Elem, "element", way, append(slices.Clip(path), "list", "element"))
 	default:
 		f.element(name, x, 0)
 		if f.err == nil {
@@ -130,14 +131,14 @@ func (f *fileWriter) field(x *Field, name string, up chain, path []string) {
 	}
 }
 
-// columnPlace is the place of x among the columns of its parent. The schema that is written
+// columnPlace is the place of f among the columns of its parent. The schema that is written
 // and the one that the rows were decoded with are different trees: the name joins them.
-func (x *Field) columnPlace(parent link) int {
+func (f *Field) columnPlace(parent link) int {
 	if parent.kind == List {
 		return 0
 	}
 	for i, k := range parent.c.kids {
-		if k != nil && k.field.Name == x.Name {
+		if k != nil && k.field.Name == f.Name {
 			return i
 		}
 	}

@@ -76,8 +76,7 @@ func drain(res *http.Response) {
 
 // withoutURL is err without the address, which may carry secrets.
 func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

@@ -161,7 +161,7 @@ func (r *Reporter) Run(ctx context.Context, current func() []*meter.Pipeline) {
 	}
 	ended := make(chan struct{})
 	if r.sentry != nil {
-		wg.Go(func() { r.sentry.run(ended, sending) })
+		wg.Go(func() { r.sentry.run(sending, ended) })
 	}
 	tick := time.NewTicker(r.every)
 	defer tick.Stop()

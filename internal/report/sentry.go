@@ -332,7 +332,7 @@ func (s *sentry) offer(e sentryEvent) {
 }
 
 // run sends events until ended is closed and the queue is empty.
-func (s *sentry) run(ended <-chan struct{}, sending context.Context) {
+func (s *sentry) run(sending context.Context, ended <-chan struct{}) {
 	for {
 		select {
 		case e := <-s.queue:

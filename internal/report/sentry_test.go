@@ -39,7 +39,7 @@ func TestSentryEnvelope(t *testing.T) {
 		log := slog.New(r.Handler(slog.NewTextHandler(r.log, nil))).With(meter.KeyPipeline, "orders", "api_key", "hush")
 		log.Info("not an error")
 		log.Warn("not an error either")
-		log.WithGroup("request").With("id", 5).Error("write gave up", meter.KeyError, errors.New("post https://me:pw@x.example/p?token=1: refused"),
+		log.WithGroup("request").With("id", 5).Error("write gave up", slog.Any(meter.KeyError, errors.New("post https://me:pw@x.example/p?token=1: refused")),
 			slog.Group("auth", "password", "hush", "user", "ann"), slog.Any(meter.KeyKind, "setup"))
 		log.Error("panic in a target", meter.KeyComponent, "target", meter.KeyStack, "goroutine 1 ...")
 		r.Failed(errors.New("open target: refused"))
@@ -154,7 +154,7 @@ func TestSentryHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, sentryBlock)
 		r.http.answers(hang)
-		log := slog.New(r.Handler(slog.NewTextHandler(io.Discard, nil)))
+		log := slog.New(r.Handler(slog.DiscardHandler))
 		began := time.Now()
 		for range 300 {
 			log.Error("x")

@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"encoding/json"
+	"slices"
 )
 
 // Destination is where events go.
@@ -85,21 +86,11 @@ func (c *Consent) Allows(d *Denial) bool {
 const custom = "custom"
 
 func (d *Denial) has(id string) bool {
-	for _, x := range d.IDs {
-		if x == id {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(d.IDs, id)
 }
 
 func (d *Denial) any(ids []string) bool {
-	for _, id := range ids {
-		if d.has(id) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(ids, d.has)
 }
 
 func (d *Denial) all(ids []string) bool {

@@ -64,7 +64,8 @@ func Open(path string, log *slog.Logger) (*File, error) {
 	files.Lock()
 	defer files.Unlock()
 	if f := files.byPath[abs].Value(); f != nil {
-		return f, f.Reload()
+		err := f.Reload()
+		return f, err
 	}
 	f := &File{path: abs, log: log}
 	if err := f.Reload(); err != nil {

@@ -332,12 +332,12 @@ func syntax(name string, data []byte, err error) error {
 		at = e.Offset
 	}
 	if at < 0 || at > int64(len(data)) {
-		return fmt.Errorf("read workspace config %s: %v", name, plain(err))
+		return fmt.Errorf("read workspace config %s: %w", name, plain(err))
 	}
 	before := data[:at]
 	line := bytes.Count(before, []byte{'\n'}) + 1
 	column := len(before) - bytes.LastIndexByte(before, '\n') - 1
-	return fmt.Errorf("read workspace config %s: line %d, column %d: %v", name, line, max(column, 1), plain(err))
+	return fmt.Errorf("read workspace config %s: line %d, column %d: %w", name, line, max(column, 1), plain(err))
 }
 
 // plain is err in the words of the file instead of those of Go.

@@ -301,9 +301,9 @@ func (s *Store) openSegments() error {
 }
 
 // short is the error of a segment whose file ends before what the state knows of it.
-func (g *segment) short(s *Store, size int64) error {
+func (s *segment) short(in *Store, size int64) error {
 	return fmt.Errorf("segment %s has %d bytes, but %d were written and acknowledged: restore it, or open with salvage to go on without: %w",
-		segmentPath(s.fs, s.dir, g.number), g.found, size, queue.ErrCorrupt)
+		segmentPath(in.fs, in.dir, s.number), s.found, size, queue.ErrCorrupt)
 }
 
 // replay applies what the log has beyond the state.

@@ -117,7 +117,7 @@ func (l *lines) run(s *Source) error {
 		}
 		if err != nil {
 			// Out of file descriptors, mostly: that passes.
-			if e, ok := err.(interface{ Temporary() bool }); ok && e.Temporary() { //nolint:staticcheck // what net/http asks as well
+			if e, ok := err.(interface{ Temporary() bool }); ok && e.Temporary() { // what net/http asks as well
 				delay = min(max(2*delay, 5*time.Millisecond), time.Second)
 				timer := time.NewTimer(delay)
 				select {

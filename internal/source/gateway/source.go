@@ -253,7 +253,7 @@ func (s *Source) enter() bool {
 // next Read.
 func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
 	taken, err := s.hall.take(ctx, s.c.MaxBatchMessages, s.c.MaxBatchBytes, s.served)
-	if err == errStopped {
+	if errors.Is(err, errStopped) {
 		select {
 		case <-s.served:
 			if s.err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -100,9 +101,7 @@ func (s *served) post(t testing.TB, path string, body io.Reader, header http.Hea
 		return reply{}
 	}
 	r.SetBasicAuth("KEY1", "")
-	for name, vs := range header {
-		r.Header[name] = vs
-	}
+	maps.Copy(r.Header, header)
 	resp, err := s.client.Do(r)
 	if err != nil {
 		t.Error(err)

@@ -225,7 +225,7 @@ func TestSlowBodyIsCutOff(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(func() { _ = conn.Close() })
 		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 		_, _ = io.WriteString(conn, method+" / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
 		answer, err := io.ReadAll(conn)

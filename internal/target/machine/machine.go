@@ -10,6 +10,7 @@ package machinetarget
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -133,7 +134,7 @@ func accepted(m connector.Machine, b event.Batch, start func(event.Batch) error)
 			return
 		}
 		err := start(part)
-		partial, some := err.(*connector.Partial)
+		partial, some := errors.AsType[*connector.Partial](err)
 		for n, i := range index {
 			if some {
 				err = partial.Failed[n]
