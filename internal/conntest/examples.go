@@ -107,7 +107,7 @@ func check[T any](t *testing.T, x examples, kind config.Kind, entries []connecto
 						continue // what is refused is never built
 					}
 					touchesNothing(t, name, func(ctx context.Context, d connector.Deps) (any, error) {
-						d.Dir, d.Queues = x.dir(e.Config), u.queues
+						d.Dir, d.Queues, d.Machines = x.dir(e.Config), u.deps.Queues, u.deps.Machines
 						return e.Build(ctx, d, u.use.Decode)
 					})
 				}
@@ -147,8 +147,11 @@ func (x examples) dir(t reflect.Type) string {
 type used struct {
 	use    *config.Use
 	body   *hclsyntax.Body
-	queues map[string]connector.Queue // that the example declares
+	deps connector.Deps // with the queues and machines that the example declares
 }
+
+// idle is a declared machine. Examples are built and never run.
+type idle struct{ connector.Machine }
 
 // uses finds the components called name in an example file. There may be several, since
 // some options exclude each other.
@@ -178,9 +181,12 @@ func (x examples) uses(t *testing.T, kind config.Kind, name string, c reflect.Ty
 	}
 	bodies := map[int]*hclsyntax.Body{} // by where the block begins
 	bodiesOf(parsed.Body.(*hclsyntax.Body), bodies)
-	queues := map[string]connector.Queue{}
+	declared := connector.Deps{Queues: map[string]connector.Queue{}, Machines: map[string]connector.Machine{}}
 	for _, q := range cfg.Queues {
-		queues[q.Name] = connector.Queue{Name: q.Name}
+		declared.Queues[q.Name] = connector.Queue{Name: q.Name}
+	}
+	for _, m := range cfg.Machines {
+		declared.Machines[m.Name] = idle{}
 	}
 	components := []*config.Use{cfg.Store.Use}
 	for _, p := range cfg.Pipelines {
@@ -188,7 +194,7 @@ func (x examples) uses(t *testing.T, kind config.Kind, name string, c reflect.Ty
 	}
 	for _, u := range components {
 		if b := bodies[u.DefRange.Start.Byte]; b != nil && u.Body != nil && u.Kind == kind && u.Name == name {
-			found = append(found, used{u, b, queues})
+			found = append(found, used{u, b, declared})
 		}
 	}
 	if len(found) == 0 {
