@@ -143,7 +143,7 @@ func (s *Source) Open(ctx context.Context) error {
 	}
 	s.watching.Go(s.hall.watch)
 	s.lines = newLines(netutil.LimitListener(ln, s.c.MaxConnections))
-	go s.serve(s.server, s.lines)
+	s.lines.done.Go(func() { s.serve(s.server, s.lines) }) // counted before anybody can wait
 	return nil
 }
 
