@@ -2,7 +2,7 @@
 
 GO ?= go
 # The packages where goroutines meet: their tests run a second time with the race detector.
-RACE := ./internal/event ./internal/pipeline ./internal/queue/... ./internal/retry ./internal/throttle ./internal/checkpoint ./internal/script ./internal/app
+RACE := ./internal/event ./internal/pipeline ./internal/queue/... ./internal/retry ./internal/throttle ./internal/checkpoint ./internal/script ./internal/app ./internal/executor ./internal/report ./internal/source/...
 TESTRUN := $(GO) run ./internal/testrun
 TOOL := $(GO) tool -modfile=tools/go.mod
 
