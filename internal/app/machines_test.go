@@ -3,6 +3,7 @@ package app_test
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,9 +68,7 @@ pipeline "p" {
 		{"unknown machine", "weir.hcl", `name = "orders"`, `name = "order"`, `there is no machine "order"`},
 	} {
 		files := map[string]string{}
-		for name, text := range good {
-			files[name] = text
-		}
+		maps.Copy(files, good)
 		files[row.file] = strings.Replace(files[row.file], row.old, row.new, 1)
 		_, _, found, _ := machineConfig(t, files)
 		if !found.HasErrors() || !strings.Contains(found.Text(), row.want) {

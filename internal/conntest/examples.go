@@ -145,8 +145,8 @@ func (x examples) dir(t reflect.Type) string {
 
 // used is a component in an example: decoded by package config, and as it is written.
 type used struct {
-	use    *config.Use
-	body   *hclsyntax.Body
+	use  *config.Use
+	body *hclsyntax.Body
 	deps connector.Deps // with the queues and machines that the example declares
 }
 
