@@ -301,8 +301,10 @@ func BenchmarkBacklog(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		var parts []float64
+		var parts, beside []float64 // CPU per event: ours, and of a bare log in turn with it
 		rss := 0.0
+		raw := newRawLog(b, benchDir(b))
+		payload := make([]byte, benchBatch*benchEvent)
 		for range 10 {
 			rounds := total / 10 / benchBatch / benchWriters
 			from := cpu()
@@ -312,7 +314,10 @@ func BenchmarkBacklog(b *testing.B) {
 			n := float64(rounds * benchBatch * benchWriters)
 			parts = append(parts, float64((cpu()-from).Nanoseconds())/n)
 			rss = max(rss, memory(b))
-			b.Logf("%.0f events/s, %.0f ns CPU per event, %.0f MB", n/took.Seconds(), parts[len(parts)-1], memory(b))
+			from = cpu()
+			parallel(b, rounds, func() error { return raw.append(payload) })
+			beside = append(beside, float64((cpu()-from).Nanoseconds())/n)
+			b.Logf("%.0f events/s, %.0f ns CPU per event (bare log %.0f), %.0f MB", n/took.Seconds(), parts[len(parts)-1], beside[len(beside)-1], memory(b))
 		}
 		// A process that dies leaves what was not flushed to be replayed.
 		clone := filepath.Join(benchDir(b), "clone")
@@ -342,7 +347,9 @@ func BenchmarkBacklog(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		b.ReportMetric(parts[len(parts)-1]/parts[0], "cost-last-by-first")
+		growth := parts[len(parts)-1] / parts[0]
+		b.ReportMetric(growth, "cost-last-by-first")
+		b.ReportMetric(growth/(beside[len(beside)-1]/beside[0]), "cost-last-by-first-beside-bare-log")
 		b.ReportMetric(rss, "MB")
 	}
 }
