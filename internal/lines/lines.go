@@ -13,7 +13,7 @@ import (
 )
 
 // chunk is how much is asked of the stream at once.
-const chunk = 128 << 10
+const chunk = 256 << 10
 
 // ErrTooLong says that a line is longer than the reader's limit.
 var ErrTooLong = errors.New("line too long")
