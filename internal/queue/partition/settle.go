@@ -297,7 +297,11 @@ func (p *Partition) revert(c *Change, now int64) {
 				p.freeSide(l, e.side)
 			}
 		default:
+			// A value that another owner settled meanwhile is not in memory any more.
 			b := l.at(e.id.Seq)
+			if b == nil {
+				continue
+			}
 			b.tokens[e.id.Index] &^= settling
 			if !held {
 				p.freeJob(l, b, e.id.Index)
@@ -311,6 +315,9 @@ func (p *Partition) revert(c *Change, now int64) {
 // unpark puts a withheld job back in front of those that are withheld after it.
 func (l *lane) unpark(e *end) {
 	b := l.at(e.id.Seq)
+	if b == nil {
+		return
+	}
 	l.withhold(e.hash, b, pos{e.id.Seq, e.id.Index})
 	slices.SortFunc(l.keys[e.hash].waiters, pos.compare)
 }

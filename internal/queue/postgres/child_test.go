@@ -409,7 +409,7 @@ func TestProcesses(t *testing.T) {
 	})
 	pauseFor(t, time.Second)
 	b.signal(syscall.SIGCONT)
-	await(t, 20*time.Second, "the stopped process takes part again", func() bool { return owners(t, s)["b"] > 0 })
+	await(t, 60*time.Second, "the stopped process takes part again", func() bool { return owners(t, s)["b"] > 0 })
 	pauseFor(t, 500*time.Millisecond)
 
 	a.write("no more")
