@@ -211,7 +211,13 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 	if len(pc.Transform.Use) > 0 {
 		p.Chains = a.chains(ctx, pc.Transform)
 	}
-	p.Target = a.sink(ctx, pc.Target.Use)
+	p.First = pc.Routing == config.RouteFirst
+	for _, r := range pc.Targets {
+		p.Routes = append(p.Routes, pipeline.Route{Name: r.Name, When: r.Condition(), Sink: a.sink(ctx, r.Use)})
+	}
+	if len(p.Routes) == 1 && p.Routes[0].When == nil {
+		p.Target, p.Routes = p.Routes[0].Sink, nil
+	}
 	p.Filter = a.sink(ctx, pc.FilterTarget.Use)
 	p.Failure = a.sink(ctx, pc.FailureTarget.Use)
 	return p
@@ -259,9 +265,10 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		a.found = append(a.found, u.Diagnose(fmt.Errorf("unknown %s: %s", u.Kind, u.Name))...)
 		return made, false
 	}
+	component := a.component(u)
 	deps := connector.Deps{
-		Component: u.Block + "." + u.Name,
-		Log:       a.log.With(meter.KeyComponent, u.Block+"."+u.Name),
+		Component: component,
+		Log:       a.log.With(meter.KeyComponent, component),
 		Dir:       u.Dir(), Version: a.b.Version,
 		Store: func() queue.Store { return a.b.Store }, Queues: a.queues, Machines: a.machines,
 	}
@@ -281,6 +288,19 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		a.built.Checkers = append(a.built.Checkers, Checker{u, c})
 	}
 	return made, true
+}
+
+// component is what logs and metrics call u: its block and name, or, where a pipeline has
+// several targets, the name of the target.
+func (a *assembly) component(u *config.Use) string {
+	if a.config != nil && len(a.config.Targets) > 1 {
+		for _, r := range a.config.Targets {
+			if r.Use == u {
+				return u.Block + "." + r.Name
+			}
+		}
+	}
+	return u.Block + "." + u.Name
 }
 
 func policy(r *config.Retry) retry.Policy {

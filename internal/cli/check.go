@@ -83,7 +83,11 @@ func summary(cfg *config.Config) string {
 		for _, u := range p.Transform.Use {
 			steps = append(steps, u.Name)
 		}
-		steps = append(steps, p.Target.Use.Name)
+		targets := make([]string, len(p.Targets))
+		for i, r := range p.Targets {
+			targets[i] = r.Name
+		}
+		steps = append(steps, strings.Join(targets, " + "))
 		texts = append(texts, fmt.Sprintf("pipeline %q: %s", p.Name, strings.Join(steps, " -> ")))
 	}
 	return strings.Join(texts, "; ")

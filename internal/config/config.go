@@ -74,8 +74,8 @@ func (c *Config) Pipeline(name string) (*Pipeline, bool) {
 	return nil, false
 }
 
-// Pipeline is one source, a chain of transforms and one target, with what happens to
-// messages that fail or are filtered out.
+// Pipeline is one source, a chain of transforms and one target or several, with what happens
+// to messages that fail or are filtered out.
 type Pipeline struct {
 	// Name of the pipeline, for logs, metrics and commands. Letters, digits, "_", "-"
 	// and "."; at most 64 characters. The top-level blocks are the pipeline "default".
@@ -84,8 +84,15 @@ type Pipeline struct {
 	Source *Source `hcl:"source,block"`
 	// What is done to each message, in the order of the use blocks. Default: nothing.
 	Transform *Transform `hcl:"transform,block"`
-	// Where messages go. Default: the target "stdout".
-	Target *Target `hcl:"target,block"`
+	// Where messages go. Repeat it to send messages to several targets, each on its own:
+	// one that is slow or fails is tried again by itself. In a pipeline fed by a queue,
+	// where a target has used up its attempts, the message is delivered again to all of
+	// them: give a target that may be down for long a queue of its own. Default: the target
+	// "stdout".
+	Targets []*Route `hcl:"target,block"`
+	// Which targets a message goes to when there are several: "all" whose condition when
+	// holds, or the "first" of them. Default: "all".
+	Routing string `hcl:"routing,optional"`
 	// Where messages go that are invalid or too large, wrapped by failure_parser. Any
 	// target will do. Default: the target "stdout".
 	FailureTarget *Target `hcl:"failure_target,block"`
@@ -115,11 +122,14 @@ func (p *Pipeline) DrainTimeout() time.Duration { return millis(p.DrainTimeoutMi
 func (p *Pipeline) Dir() string { return p.dir }
 
 // Uses lists the components of p that a connector decodes, in the order they are built:
-// source, transforms, target, filter target, failure target.
+// source, transforms, targets, filter target, failure target.
 func (p *Pipeline) Uses() []*Use {
 	us := []*Use{p.Source.Use}
 	us = append(us, p.Transform.Use...)
-	return append(us, p.Target.Use, p.FilterTarget.Use, p.FailureTarget.Use)
+	for _, r := range p.Targets {
+		us = append(us, r.Use)
+	}
+	return append(us, p.FilterTarget.Use, p.FailureTarget.Use)
 }
 
 // Source is where a pipeline's messages come from.
@@ -138,7 +148,7 @@ type Transform struct {
 	WorkerPool int `hcl:"worker_pool,optional"`
 }
 
-// Target is where messages go.
+// Target is where failed or filtered messages go, or what a function writes to.
 type Target struct {
 	// The target and its options.
 	Use *Use `hcl:"use,block"`
@@ -367,7 +377,8 @@ type License struct {
 func (p *Pipeline) SetDefaults() {
 	p.Source = &Source{Use: &Use{Name: "stdin"}}
 	p.Transform = &Transform{}
-	p.Target = &Target{Use: &Use{Name: "stdout"}}
+	p.Targets = []*Route{{Use: &Use{Name: "stdout"}}}
+	p.Routing = RouteAll
 	p.FailureTarget = &Target{Use: &Use{Name: "stdout"}}
 	p.FilterTarget = &Target{Use: &Use{Name: "silent"}}
 	p.FailureParser = &FailureParser{Format: "snowplow"}

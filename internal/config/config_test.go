@@ -48,7 +48,7 @@ func TestNoFilesIsTheDefaultPipeline(t *testing.T) {
 		t.Errorf("a config without files has the directory %q, the files %q and the position %q", c.Dir, c.Files, c.Pipelines[0].Source.Use.Position())
 	}
 	// A required option of a default component is missing without any place to show.
-	if err := c.Pipelines[0].Target.Use.Decode(newKafkaTarget()); err == nil || !strings.Contains(err.Error(), "brokers is required") {
+	if err := c.Pipelines[0].Targets[0].Use.Decode(newKafkaTarget()); err == nil || !strings.Contains(err.Error(), "brokers is required") {
 		t.Errorf("decode of a target with required options: %v", err)
 	}
 }
@@ -167,7 +167,7 @@ target {
   }
 }
 `)
-	u := c.Pipelines[0].Target.Use
+	u := c.Pipelines[0].Targets[0].Use
 	if ds := u.Diagnose(nil); ds != nil {
 		t.Errorf("Diagnose(nil) = %v", ds)
 	}
@@ -186,7 +186,7 @@ target {
 
 func TestDecodeWantsAPointerToAStruct(t *testing.T) {
 	t.Parallel()
-	u := parse(t, "").Pipelines[0].Target.Use
+	u := parse(t, "").Pipelines[0].Targets[0].Use
 	for _, into := range []any{nil, empty{}, new(int), (*empty)(nil)} {
 		if err := u.Decode(into); err == nil || !strings.Contains(err.Error(), "want a pointer to a struct") {
 			t.Errorf("Decode(%T) = %v", into, err)
@@ -219,7 +219,7 @@ target {
     count = 7
   }
 }
-`).Pipelines[0].Target.Use
+`).Pipelines[0].Targets[0].Use
 	got := withRaw{Value: connector.Batching{MaxBatchBytes: 9}}
 	if err := u.Decode(&got); err != nil {
 		t.Fatal(err)
@@ -234,7 +234,7 @@ target {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	// A block whose field is a struct is required.
-	u = parse(t, "target {\n  use \"x\" {}\n}\n").Pipelines[0].Target.Use
+	u = parse(t, "target {\n  use \"x\" {}\n}\n").Pipelines[0].Targets[0].Use
 	if err := u.Decode(&withRaw{}); err == nil || !strings.Contains(err.Error(), "a batching block is required") {
 		t.Errorf("without the block: %v", err)
 	}
@@ -242,7 +242,7 @@ target {
 
 func TestNullIsTheAbsenceOfAPointer(t *testing.T) {
 	t.Parallel()
-	u := parse(t, "target {\n  use \"x\" {\n    batching {}\n    count = null\n  }\n}\n").Pipelines[0].Target.Use
+	u := parse(t, "target {\n  use \"x\" {\n    batching {}\n    count = null\n  }\n}\n").Pipelines[0].Targets[0].Use
 	var got withRaw
 	if err := u.Decode(&got); err != nil || got.Count != nil {
 		t.Errorf("count = %v, %v", got.Count, err)

@@ -96,8 +96,11 @@ func dump(t *testing.T, c *config.Config, decoded []any) []byte {
 		Use, Position string
 		Config        any
 	}
+	type route struct{ Name, When string }
 	type pipeline struct {
 		Name          string
+		Routing       string  `json:",omitempty"`
+		Routes        []route `json:",omitempty"`
 		Uses          []use
 		WorkerPool    int
 		FailureParser *config.FailureParser
@@ -119,6 +122,12 @@ func dump(t *testing.T, c *config.Config, decoded []any) []byte {
 	for _, p := range c.Pipelines {
 		o := pipeline{Name: p.Name, WorkerPool: p.Transform.WorkerPool, FailureParser: p.FailureParser, Retry: p.Retry,
 			DrainTimeout: p.DrainTimeout().String(), Ordered: p.Ordered, InFlight: p.InFlight}
+		if len(p.Targets) > 1 {
+			o.Routing = p.Routing
+			for _, r := range p.Targets {
+				o.Routes = append(o.Routes, route{r.Name, r.Condition().String()})
+			}
+		}
 		for _, u := range p.Uses() {
 			o.Uses = append(o.Uses, use{Use: u.String(), Position: u.Position(), Config: decoded[0]})
 			decoded = decoded[1:]

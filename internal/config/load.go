@@ -275,8 +275,7 @@ func (d *document) addPipeline(cfg *Config, name string, b *hclsyntax.Body, head
 	}
 	cfg.Pipelines = append(cfg.Pipelines, p)
 	ds = append(ds, d.raiseMaxDelay(b, header, p)...)
-	d.bindPipeline(p, header)
-	return ds
+	return append(ds, d.bindPipeline(p, b, header)...)
 }
 
 func cmpOr(a, b string) string {

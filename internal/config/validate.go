@@ -68,6 +68,7 @@ func (p *Pipeline) Validate() []connector.Problem {
 	var ps problems
 	ps.least("transform.worker_pool", 0, p.Transform.WorkerPool, "write 0 for one worker more than there are CPUs")
 	ps.most("transform.worker_pool", 10000, p.Transform.WorkerPool)
+	ps.oneOf("routing", routings, p.Routing, fmt.Sprintf("unknown routing: %s", p.Routing))
 	ps.oneOf("failure_parser.format", failureFormats, p.FailureParser.Format,
 		fmt.Sprintf("invalid failure format found; expected one of 'snowplow', 'event_forwarding' and got '%s'", p.FailureParser.Format))
 	p.Retry.Transient.validate(&ps, "retry.transient")
@@ -199,15 +200,15 @@ func (d *document) bindProcess(p *Process) Diagnostics {
 	return u.Diagnose(u.Decode(s))
 }
 
-// bindPipeline completes the uses of p.
-func (d *document) bindPipeline(p *Pipeline, header hcl.Range) {
+// bindPipeline completes the uses of p, whose blocks are b's.
+func (d *document) bindPipeline(p *Pipeline, b *hclsyntax.Body, header hcl.Range) Diagnostics {
 	p.Source.Use.bind(d, KindSource, "source", p.Name, 0, header)
 	for i, u := range p.Transform.Use {
 		u.bind(d, KindTransform, "transform", p.Name, i, header)
 	}
-	p.Target.Use.bind(d, KindTarget, "target", p.Name, 0, header)
 	p.FailureTarget.Use.bind(d, KindTarget, "failure_target", p.Name, 0, header)
 	p.FilterTarget.Use.bind(d, KindTarget, "filter_target", p.Name, 0, header)
+	return d.routes(p, b, header)
 }
 
 func (u *Use) bind(d *document, kind Kind, block, pipeline string, index int, fallback hcl.Range) {

@@ -57,6 +57,10 @@ type Pipeline struct {
 	// Watch, if set before the pipeline is opened, is told what reports need beside these.
 	Watch *Watch
 
+	routing sync.Mutex
+	routes  []*Sink
+
+	// Target counts for all targets together; see [Pipeline.Route] for each of several.
 	Target, Filter, Failure Sink
 	Latency                 prometheus.Histogram // from read to settled, seconds
 	Lag                     prometheus.Histogram // from created to settled, seconds
@@ -87,12 +91,45 @@ func NewPipeline(name string) *Pipeline {
 		Name: "weir_lag_seconds", Help: "Age of the oldest message of a batch when the batch is settled.",
 		Buckets: append(slices.Clone(durations), 300, 1800, 7200, 86400), ConstLabels: labels})
 	for role, s := range map[string]*Sink{RoleTarget: &p.Target, RoleFilter: &p.Filter, RoleFailure: &p.Failure} {
-		s.Role = role
-		s.Duration = prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "weir_write_seconds", Help: "Time one write to a target took.",
-			Buckets: durations, ConstLabels: prometheus.Labels{"pipeline": name, "role": role}})
+		s.begin(name, role)
 	}
 	return p
+}
+
+// Route is the meter of one of several targets; its role is "target.NAME". The same name
+// gives the same meter.
+func (p *Pipeline) Route(name string) *Sink {
+	p.routing.Lock()
+	defer p.routing.Unlock()
+	role := RoleTarget + "." + name
+	for _, s := range p.routes {
+		if s.Role == role {
+			return s
+		}
+	}
+	s := &Sink{}
+	s.begin(p.Name, role)
+	p.routes = append(p.routes, s)
+	return s
+}
+
+// Sinks are the sinks of the pipeline: where there are several targets, each of them for
+// itself.
+func (p *Pipeline) Sinks() []*Sink {
+	p.routing.Lock()
+	defer p.routing.Unlock()
+	if len(p.routes) > 0 {
+		return append(slices.Clone(p.routes), &p.Filter, &p.Failure)
+	}
+	return []*Sink{&p.Target, &p.Filter, &p.Failure}
+}
+
+// begin names s and makes its histogram.
+func (s *Sink) begin(pipeline, role string) {
+	s.Role = role
+	s.Duration = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "weir_write_seconds", Help: "Time one write to a target took.",
+		Buckets: durations, ConstLabels: prometheus.Labels{"pipeline": pipeline, "role": role}})
 }
 
 // Settled notes that a batch read at read, its oldest message created at created, is settled.
@@ -184,7 +221,7 @@ func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- p.Latency
 		ch <- p.Lag
-		for _, s := range []*Sink{&p.Target, &p.Filter, &p.Failure} {
+		for _, s := range p.Sinks() {
 			counter := func(d *prometheus.Desc, v int64, labels ...string) {
 				ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), append([]string{p.Name, s.Role}, labels...)...)
 			}

@@ -22,10 +22,15 @@ func (p *Pipeline) relate() {
 		p.redelivers = r.Redelivers()
 	}
 	source, from := p.parts.Source.(connector.StoreSource)
-	target, to := p.parts.Target.Target.(connector.StoreTarget)
-	if from && to && source.Store() == target.Store() {
-		p.joined = joined{source}
-		p.parts.Format = spoilingFormat{p.parts.Format, p.parts.Failure.Limits.MaxMessageBytes}
+	if !from {
+		return
+	}
+	for _, r := range p.routes {
+		target, to := r.Target.(connector.StoreTarget)
+		if to && p.joined == nil && source.Store() == target.Store() {
+			p.joined = joined{source}
+			p.parts.Format = spoilingFormat{p.parts.Format, p.parts.Failure.Limits.MaxMessageBytes}
+		}
 	}
 }
 
@@ -97,7 +102,7 @@ func (p *Pipeline) writeOf(s *sink, t connector.Target) connector.Write {
 		return t.Write
 	}
 	write := t.Write
-	if target, ok := t.(connector.StoreTarget); ok && s.meter == &p.parts.Meter.Target {
+	if target, ok := t.(connector.StoreTarget); ok && s.target && target.Store() == p.joined.Store() {
 		s.whole = true
 		write = func(ctx context.Context, b event.Batch) error { return move(ctx, target, b) }
 	}

@@ -4,7 +4,7 @@
 // # The journey of a batch
 //
 //	read ──▶ transform (workers, in parallel) ──▶ route (in the order of reads)
-//	                                               ├─ good     ─▶ target
+//	                                               ├─ good     ─▶ target, or each of several
 //	                                               ├─ filtered ─▶ filter target
 //	                                               └─ invalid  ─▶ failure target
 //
@@ -48,6 +48,10 @@ type Parts struct {
 	// Chains holds one chain of transforms for each worker; empty means no transforms.
 	Chains [][]connector.Transform
 	Target Sink
+	// Routes are the targets, when there are several or one has a condition; Target is not
+	// used then. First sends a message to the first route that takes it, not to all.
+	Routes []Route
+	First  bool
 	Filter Sink
 	// Failure receives what Format makes of messages that cannot be delivered.
 	Failure Sink
@@ -122,9 +126,16 @@ type Pipeline struct {
 
 	budget  struct{ messages, bytes *semaphore.Weighted }
 	starved atomic.Bool // reading waits for room in flight
-	sinks   struct{ target, filter, failure *sink }
-	acks    sync.WaitGroup // reads whose ack has not run
-	left    atomic.Bool    // connectors are being closed: no ack may begin any more
+	sinks   struct {
+		targets         []*sink // as the routes
+		filter, failure *sink
+	}
+	acks sync.WaitGroup // reads whose ack has not run
+	left atomic.Bool    // connectors are being closed: no ack may begin any more
+
+	routes []Route // at least one
+	routed bool    // somebody must decide which routes a message takes
+	copies bool    // a message may have several copies
 
 	redelivers bool                  // the source delivers again what was not handled
 	joined     connector.StoreSource // set when source and target are queues of one store
@@ -151,7 +162,9 @@ func New(p Parts) *Pipeline {
 	if p.Log == nil {
 		p.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Pipeline{parts: p}
+	made := &Pipeline{parts: p}
+	made.plan()
+	return made
 }
 
 // Name is the pipeline's name in the config.
@@ -226,9 +239,10 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 		eager = h.Holds()
 	}
 	p.relate()
-	p.sinks.failure = p.newSink(work, p.parts.Failure, &p.parts.Meter.Failure, eager)
-	p.sinks.filter = p.newSink(work, p.parts.Filter, &p.parts.Meter.Filter, eager)
-	p.sinks.target = p.newSink(work, p.parts.Target, &p.parts.Meter.Target, eager)
+	newSink := func(s Sink, ms ...*meter.Sink) *sink { return p.newSink(work, s, ms, eager) }
+	p.sinks.failure = newSink(p.parts.Failure, &p.parts.Meter.Failure)
+	p.sinks.filter = newSink(p.parts.Filter, &p.parts.Meter.Filter)
+	p.sinks.targets = p.newTargets(newSink)
 
 	settled := make(chan struct{})
 	go func() {
@@ -271,11 +285,14 @@ func (p *Pipeline) stages(reading, work context.Context) {
 	}
 	p.route(work, route)
 	wg.Wait()
-	// Both of these feed the failure target; neither waits for the other to be flushed.
-	p.sinks.target.close()
-	p.sinks.filter.close()
-	p.sinks.target.wg.Wait()
-	p.sinks.filter.wg.Wait()
+	// All of these feed the failure target; none waits for another to be flushed.
+	feeders := append([]*sink{p.sinks.filter}, p.sinks.targets...)
+	for _, s := range feeders {
+		s.close()
+	}
+	for _, s := range feeders {
+		s.wg.Wait()
+	}
 	p.sinks.failure.close()
 	p.sinks.failure.wg.Wait()
 }
@@ -334,15 +351,19 @@ func (p *Pipeline) open(ctx context.Context) error {
 		Open(context.Context) error
 		Close(context.Context) error
 	}
-	for _, c := range []struct {
+	type part struct {
 		what string
 		opener
-	}{
-		{"failure target", p.parts.Failure.Target},
-		{"filter target", p.parts.Filter.Target},
-		{"target", p.parts.Target.Target},
-		{"source", p.parts.Source},
-	} {
+	}
+	all := []part{{"failure target", p.parts.Failure.Target}, {"filter target", p.parts.Filter.Target}}
+	for _, r := range p.routes {
+		what := "target"
+		if len(p.routes) > 1 {
+			what += " " + r.Name
+		}
+		all = append(all, part{what, r.Target})
+	}
+	for _, c := range append(all, part{"source", p.parts.Source}) {
 		p.closers = append([]closer{{c.what, c.Close}}, p.closers...)
 		policy := p.parts.Retry
 		policy.Notify = func(a retry.Attempt) {

@@ -16,6 +16,7 @@ import (
 // the order they were made and waits for each to be ready.
 type read struct {
 	batch    event.Batch
+	routes   []event.Batch // what each target gets, once decided; batch is empty then
 	ready    chan struct{} // closed when the transforms are done; nil without transforms
 	filtered event.Batch
 	invalid  []rejected
@@ -125,7 +126,7 @@ func (p *Pipeline) acquire(work context.Context, messages, bytes int64) bool {
 	}
 	p.starved.Store(true)
 	defer p.starved.Store(false)
-	for _, s := range []*sink{p.sinks.target, p.sinks.filter, p.sinks.failure} {
+	for _, s := range append([]*sink{p.sinks.filter, p.sinks.failure}, p.sinks.targets...) {
 		for _, l := range s.lanes {
 			l.in.signal()
 		}

@@ -14,8 +14,7 @@ import (
 // settle decides what became of a batch from the error its write ended with.
 func (s *sink) settle(ctx context.Context, b event.Batch, err error) {
 	if err == nil {
-		s.meter.Written.Add(int64(len(b)))
-		s.meter.WrittenBytes.Add(int64(b.Bytes()))
+		s.written(int64(len(b)), int64(b.Bytes()))
 		for _, m := range b {
 			event.Settle(m, nil) // invariant 1
 		}
@@ -23,7 +22,7 @@ func (s *sink) settle(ctx context.Context, b event.Batch, err error) {
 	}
 	var partial *connector.Partial
 	isPartial := errors.As(err, &partial)
-	written, bytes, later := int64(0), int64(0), 0
+	count, bytes, later := int64(0), int64(0), 0
 	for i, m := range b {
 		e := err
 		if isPartial {
@@ -36,15 +35,22 @@ func (s *sink) settle(ctx context.Context, b event.Batch, err error) {
 			s.undelivered(ctx, m, e)
 			continue
 		}
-		written++
+		count++
 		bytes += int64(len(m.Data))
 		event.Settle(m, nil)
 	}
-	s.meter.Written.Add(written)
-	s.meter.WrittenBytes.Add(bytes)
+	s.written(count, bytes)
 	if later > 0 && s.p.redelivers && ctx.Err() == nil {
 		s.p.parts.Log.Warn("write failed, messages are due again later", meter.KeyComponent, s.meter.Role,
 			meter.KeyMessages, later, meter.KeyError, err)
+	}
+}
+
+// written counts what is durable.
+func (s *sink) written(messages, bytes int64) {
+	for _, m := range s.meters {
+		m.Written.Add(messages)
+		m.WrittenBytes.Add(bytes)
 	}
 }
 
@@ -72,7 +78,7 @@ func (s *sink) undelivered(ctx context.Context, m *event.Message, err error) {
 func (p *Pipeline) reject(m *event.Message, cause error) {
 	p.parts.Meter.Invalid.Add(1)
 	p.parts.Meter.Watch.Invalid(cause)
-	p.bury(Failure{Message: m, Cause: cause, Limit: p.sinks.target.limits.MaxMessageBytes})
+	p.bury(Failure{Message: m, Cause: cause, Limit: p.sinks.targets[0].limits.MaxMessageBytes})
 }
 
 // oversized sends a message that is larger than the target takes to the failure target.

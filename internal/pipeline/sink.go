@@ -20,11 +20,14 @@ import (
 // sink batches messages for one target and writes them.
 type sink struct {
 	p      *Pipeline
-	meter  *meter.Sink
+	meter  *meter.Sink   // of this sink alone
+	meters []*meter.Sink // that count what it does: meter, and that of all targets together
 	limits connector.Limits
 	write  connector.Write
 	lanes  []*lane
 	seed   maphash.Seed
+	target bool // it is one of the pipeline's targets
+	use    string
 	whole  bool // what a read became is written together, in one batch
 	wg     sync.WaitGroup
 }
@@ -42,8 +45,10 @@ type lane struct {
 	timer *time.Timer
 }
 
-func (p *Pipeline) newSink(ctx context.Context, c Sink, m *meter.Sink, eager bool) *sink {
-	s := &sink{p: p, meter: m, limits: c.Limits, seed: maphash.MakeSeed()}
+func (p *Pipeline) newSink(ctx context.Context, c Sink, ms []*meter.Sink, eager bool) *sink {
+	m := ms[0]
+	s := &sink{p: p, meter: m, meters: ms, limits: c.Limits, seed: maphash.MakeSeed()}
+	s.target = ms[len(ms)-1] == &p.parts.Meter.Target
 	l := &s.limits
 	l.MaxBatchMessages = max(l.MaxBatchMessages, 1)
 	l.MaxConcurrentBatches = max(l.MaxConcurrentBatches, 1)
@@ -58,7 +63,9 @@ func (p *Pipeline) newSink(ctx context.Context, c Sink, m *meter.Sink, eager boo
 	told := policy.Notify
 	policy.Notify = func(a retry.Attempt) {
 		if a.Err != nil {
-			m.Retries.Add(1)
+			for _, m := range ms {
+				m.Retries.Add(1)
+			}
 			p.parts.Log.Warn("write failed, trying again", meter.KeyComponent, m.Role, meter.KeyKind, a.Kind.String(),
 				meter.KeyAttempt, a.Number, meter.KeyDelay, a.Delay, meter.KeyMessages, a.Messages, meter.KeyError, a.Err)
 		}
@@ -66,7 +73,9 @@ func (p *Pipeline) newSink(ctx context.Context, c Sink, m *meter.Sink, eager boo
 			told(a)
 		}
 	}
-	if !p.redelivers {
+	// A source that delivers again would deliver to the targets that have the message, too:
+	// where a message is copied, each copy is retried here first.
+	if !p.redelivers || p.copies && s.target {
 		s.write = policy.Middleware()(s.write)
 	}
 
@@ -254,8 +263,10 @@ func (s *sink) attempt(write connector.Write) connector.Write {
 		begin := time.Now()
 		err := s.contained(ctx, write, b)
 		took := time.Since(begin)
-		s.meter.Writes.Add(1)
-		s.meter.Duration.Observe(took.Seconds())
+		for _, m := range s.meters {
+			m.Writes.Add(1)
+			m.Duration.Observe(took.Seconds())
+		}
 		s.watch(b, begin, took, err)
 		if err != nil {
 			s.count(b, err)
@@ -266,12 +277,15 @@ func (s *sink) attempt(write connector.Write) connector.Write {
 
 func (s *sink) count(b event.Batch, err error) {
 	var partial *connector.Partial
-	if !errors.As(err, &partial) {
-		s.meter.Failures[fault.Of(err)].Add(int64(len(b)))
-		return
-	}
-	for _, e := range partial.Failed {
-		s.meter.Failures[fault.Of(e)].Add(1)
+	isPartial := errors.As(err, &partial)
+	for _, m := range s.meters {
+		if !isPartial {
+			m.Failures[fault.Of(err)].Add(int64(len(b)))
+			continue
+		}
+		for _, e := range partial.Failed {
+			m.Failures[fault.Of(e)].Add(1)
+		}
 	}
 }
 

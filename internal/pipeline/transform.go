@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/weirdata/weir/internal/condition"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
@@ -27,6 +28,8 @@ type worker struct {
 	p      *Pipeline
 	chain  []connector.Transform
 	stages [2]event.Batch
+
+	evaluator *condition.Evaluator // for routes; made when first needed
 }
 
 // apply replaces r's batch by what the chain makes of it.
@@ -43,6 +46,9 @@ func (w *worker) apply(ctx context.Context, r *read) {
 		}
 	}
 	r.batch = out
+	if w.p.routed {
+		w.distribute(r)
+	}
 	for _, s := range w.stages { // the scratch memory must not keep messages alive
 		clear(s[:cap(s)])
 	}
@@ -51,6 +57,9 @@ func (w *worker) apply(ctx context.Context, r *read) {
 // one takes a message through the chain and appends what it becomes to out.
 func (w *worker) one(ctx context.Context, out event.Batch, m *event.Message, r *read) event.Batch {
 	last := len(w.chain) - 1
+	if last < 0 {
+		return append(out, m)
+	}
 	cur := append(w.stages[0][:0], m)
 	spare := w.stages[1][:0]
 	for i, t := range w.chain {
@@ -123,7 +132,13 @@ func (p *Pipeline) route(work context.Context, reads <-chan *read) {
 		if r.ready != nil {
 			<-r.ready
 		}
-		p.sinks.target.put(r.batch)
+		if p.routed {
+			for i, b := range r.routes {
+				p.sinks.targets[i].put(b)
+			}
+		} else {
+			p.sinks.targets[0].put(r.batch)
+		}
 		if len(r.filtered) > 0 {
 			p.parts.Meter.Filtered.Add(int64(len(r.filtered)))
 			p.watchFiltered(r.filtered)

@@ -19,11 +19,10 @@ func (s *sink) watch(b event.Batch, begin time.Time, took time.Duration, err err
 	if p.Watch == nil {
 		return
 	}
-	target := s.meter == &p.Target
 	if err == nil {
 		p.Watch.Healthy(p.Name, s.meter)
-		if target {
-			s.written(b, nil, begin, took)
+		if s.target {
+			s.timed(b, nil, begin, took)
 		}
 		return
 	}
@@ -33,15 +32,15 @@ func (s *sink) watch(b event.Batch, begin time.Time, took time.Duration, err err
 		if fault.Of(e) == fault.Setup {
 			setup = e
 		}
-		if target && e != nil && fault.Of(e) != fault.Invalid {
+		if s.target && e != nil && fault.Of(e) != fault.Invalid {
 			p.Watch.Failed(e, 1)
 		}
 	}
 	if setup != nil {
 		p.Watch.Setup(p.Name, s.meter, setup)
 	}
-	if target {
-		s.written(b, failed, begin, took)
+	if s.target {
+		s.timed(b, failed, begin, took)
 	}
 }
 
@@ -58,9 +57,9 @@ func failures(b event.Batch, err error) []error {
 	return failed
 }
 
-// written notes the latencies of an attempt to write b to the target. Messages with an
+// timed notes the latencies of an attempt to write b to the target. Messages with an
 // error in failed, which may be nil, count for the attempt alone.
-func (s *sink) written(b event.Batch, failed []error, begin time.Time, took time.Duration) {
+func (s *sink) timed(b event.Batch, failed []error, begin time.Time, took time.Duration) {
 	w, end := s.p.parts.Meter.Watch, begin.Add(took)
 	var spans meter.Spans
 	spans[meter.Requesting].Add(took)

@@ -159,7 +159,7 @@ func TestWatchEndToEnd(t *testing.T) {
 func TestWatchAllocates(t *testing.T) { // not parallel: it counts allocations
 	p := New(Parts{Name: "test"})
 	p.parts.Meter.Watch = &meter.Watch{CollectorTime: true}
-	s := &sink{p: p, meter: &p.parts.Meter.Target}
+	s := &sink{p: p, meter: &p.parts.Meter.Target, target: true}
 	batch := make(event.Batch, 500)
 	for i := range batch {
 		batch[i] = event.New([]byte("a\tb\tc\t2026-05-26 16:45:15.123\t" + strings.Repeat("\t", 127)))
@@ -178,7 +178,7 @@ func BenchmarkWatch(b *testing.B) {
 			b.ReportAllocs()
 			p := New(Parts{Name: "test"})
 			p.parts.Meter.Watch = &meter.Watch{CollectorTime: collector}
-			s := &sink{p: p, meter: &p.parts.Meter.Target}
+			s := &sink{p: p, meter: &p.parts.Meter.Target, target: true}
 			now := time.Now()
 			payload := []byte("a\tb\tc\t2026-05-26 16:45:15.123\t" + strings.Repeat("\t", 127))
 			payloads := make([][]byte, 500)

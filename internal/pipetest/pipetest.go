@@ -22,9 +22,11 @@
 //	pipeline      name of the pipeline to run, when the config has several
 //	env           NAME=value lines: the only environment the config sees
 //	in            input, one message a line
-//	in.jsonl      input, one JSON object a line: data or base64, key, headers
+//	in.jsonl      input, one JSON object a line: data or base64, key, headers, and whose it
+//	              is: workspace, source, destination
 //	out           expected payloads at the target, one a line
 //	out.jsonl     the same with key and headers, as in.jsonl
+//	out.NAME      expected payloads at the target NAME, where the pipeline has several
 //	filtered      expected payloads at the filter target
 //	failed        expected payloads at the failure target
 //	diagnostics   expected findings in the config, warnings included
@@ -46,6 +48,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -103,8 +106,11 @@ func Find(path string) ([]Case, error) {
 // expectations are the files of a case that hold what should come out.
 var expectations = []string{"out", "out.jsonl", "filtered", "failed", "diagnostics"}
 
+// routed begins the name of an expectation for one of several targets.
+const routed = "out."
+
 // special are the files of a case that mean something to the runner.
-var special = append([]string{"config", "pipeline", "env", "in", "in.jsonl"}, expectations...)
+var special = []string{"config", "pipeline", "env", "in", "in.jsonl"}
 
 // Run runs the case and returns what differs from what it expects: nothing means passed.
 // With update, the case file is rewritten to expect what came out.
@@ -117,7 +123,7 @@ func (c Case) Run(ctx context.Context, b app.Builder, update bool) (difference s
 		return "", c.update(got)
 	}
 	var all strings.Builder
-	for _, name := range expectations {
+	for _, name := range c.expectations(got) {
 		want, expected := c.file(name)
 		if !expected && (name == "out" && c.has("out.jsonl") || name == "out.jsonl") {
 			continue
@@ -127,6 +133,26 @@ func (c Case) Run(ctx context.Context, b app.Builder, update bool) (difference s
 		}
 	}
 	return all.String(), nil
+}
+
+// expectations are the files that the case has or, by what came out, ought to have.
+func (c Case) expectations(got map[string]string) []string {
+	names := slices.Clone(expectations)
+	for _, f := range c.archive.Files {
+		if isExpectation(f.Name) && !slices.Contains(names, f.Name) {
+			names = append(names, f.Name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(got)) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func isExpectation(name string) bool {
+	return slices.Contains(expectations, name) || strings.HasPrefix(name, routed)
 }
 
 func (c Case) file(name string) (string, bool) {
@@ -142,7 +168,7 @@ func (c Case) has(name string) bool { _, ok := c.file(name); return ok }
 
 // update makes the case expect what came out.
 func (c Case) update(got map[string]string) error {
-	for _, name := range expectations {
+	for _, name := range c.expectations(got) {
 		i := slices.IndexFunc(c.archive.Files, func(f txtar.File) bool { return f.Name == name })
 		switch {
 		case i >= 0:
@@ -201,7 +227,7 @@ func (c Case) write(dir string) (paths []string, err error) {
 		}
 	}
 	for _, f := range c.archive.Files {
-		if slices.Contains(special, f.Name) {
+		if slices.Contains(special, f.Name) || isExpectation(f.Name) {
 			continue
 		}
 		if !filepath.IsLocal(f.Name) {
@@ -265,6 +291,10 @@ type message struct {
 	Base64  []byte            `json:"base64,omitempty"` // instead of data, for bytes that are no text
 	Key     string            `json:"key,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
+
+	Workspace   string `json:"workspace,omitempty"`
+	Source      string `json:"source,omitempty"`
+	Destination string `json:"destination,omitempty"`
 
 	at time.Time // it was read
 }

@@ -22,15 +22,32 @@ var readAt = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 type recorder struct {
 	input                  []message
 	target, filter, failed sink
+	routes                 []route // instead of target, where a pipeline has several
+}
+
+// route is one of several targets.
+type route struct {
+	name string
+	sink *sink
 }
 
 func (r *recorder) wrap(p *pipeline.Parts) {
 	p.Source = &source{input: r.input}
 	// One writer and one batch at a time keep the order of the input.
-	for _, s := range []struct {
+	type ends struct {
 		sink *pipeline.Sink
 		to   *sink
-	}{{&p.Target, &r.target}, {&p.Filter, &r.filter}, {&p.Failure, &r.failed}} {
+	}
+	all := []ends{{&p.Target, &r.target}, {&p.Filter, &r.filter}, {&p.Failure, &r.failed}}
+	for i := range p.Routes {
+		to := &r.target
+		if len(p.Routes) > 1 {
+			to = &sink{}
+			r.routes = append(r.routes, route{p.Routes[i].Name, to})
+		}
+		all = append(all, ends{&p.Routes[i].Sink, to})
+	}
+	for _, s := range all {
 		s.sink.Target = s.to
 		s.sink.Limits.MaxConcurrentBatches = 1
 		s.sink.Limits.Eager = true
@@ -41,11 +58,18 @@ func (r *recorder) wrap(p *pipeline.Parts) {
 
 // result is everything that came out, by the names of expectations.
 func (r *recorder) result(diagnostics string) (map[string]string, error) {
-	for _, s := range []*sink{&r.target, &r.filter, &r.failed} {
+	sinks := []*sink{&r.target, &r.filter, &r.failed}
+	for _, x := range r.routes {
+		sinks = append(sinks, x.sink)
+	}
+	for _, s := range sinks {
 		slices.SortStableFunc(s.got, func(a, b message) int { return a.at.Compare(b.at) })
 	}
 	got := map[string]string{
 		"out": r.target.lines(), "filtered": r.filter.lines(), "failed": r.failed.lines(), "diagnostics": diagnostics,
+	}
+	for _, x := range r.routes {
+		got[routed+x.name] = x.sink.lines()
 	}
 	var err error
 	got["out.jsonl"], err = r.target.json()
@@ -73,6 +97,9 @@ func (s *source) Read(context.Context) (event.Batch, connector.Ack, error) {
 	b := event.NewBatch(readAt, data)
 	for i, m := range s.input {
 		b[i].Key, b[i].Meta.Headers = m.Key, m.Headers
+		if scope := (event.Scope{Workspace: m.Workspace, Source: m.Source, Destination: m.Destination}); scope != (event.Scope{}) {
+			b[i].Meta.Scope = &scope
+		}
 		b[i].Times.Read = readAt.Add(time.Duration(i)) // what comes out is put in this order
 	}
 	return b, nil, nil

@@ -1,10 +1,10 @@
+source {
+  use "stdin" {}
+}
+
 target {
-  use "silent" {}
 }
 
 source {
-}
-
-target {
-  use "stdout" {}
+  use "stdin" {}
 }
