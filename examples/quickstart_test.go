@@ -36,7 +36,7 @@ func newDemo(t *testing.T) *demo {
 	d := &demo{t: t, out: t.TempDir()}
 	d.env = append(os.Environ(), "WEIR="+binary, "OUT="+d.out)
 	var held []net.Listener // until each port is another
-	for _, name := range []string{"GATEWAY_PORT", "ADMIN_PORT", "WEBHOOK_PORT", "ARCHIVE_PORT"} {
+	for _, name := range []string{"GATEWAY_PORT", "ADMIN_PORT", "WEBHOOK_PORT"} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)

@@ -1,9 +1,10 @@
 # Collect events over HTTP, and route each to the destinations of its source.
 #
-#   SDK -> gateway -> [queue events] -> fanout -> [queue deliveries] -> webhook -> destinations
+#   SDK -> gateway -> [queue events] -> fanout -> [queue deliveries] -> webhook | JSON file
 #
 # workspaceConfig.json says who is who: the source "website" is connected to the destinations
 # "webhook", which takes track events, and "archive", which takes all; "app" to "archive".
+# The webhook is called by HTTP; the archive is a file with one event a line.
 
 queue "events" {}
 queue "deliveries" {}
@@ -66,6 +67,15 @@ pipeline "deliver" {
       max_batch_messages = 100
     }
   }
+  # What a destination is decides how it is reached.
+  routing = "first"
+  target {
+    when = "destination == 'archive'"
+    use "file" {
+      path               = "${env.OUT}/files/archive.jsonl"
+      create_directories = true
+    }
+  }
   target {
     use "webhook" {
       workspace_config = env.WORKSPACE_CONFIG
@@ -87,8 +97,8 @@ pipeline "deliver" {
   }
 }
 
-# The two destinations. Elsewhere they would be somebody's servers; here they are two
-# pipelines that write what they are sent into JSON files.
+# Elsewhere the webhook would be somebody's server; here it is a pipeline that writes what it
+# is sent into a file, too.
 pipeline "webhook" {
   source {
     use "http" {
@@ -104,26 +114,6 @@ pipeline "webhook" {
   failure_target {
     use "file" {
       path               = "${env.OUT}/failed/webhook.jsonl"
-      create_directories = true
-    }
-  }
-}
-
-pipeline "archive" {
-  source {
-    use "http" {
-      url = "127.0.0.1:${env.ARCHIVE_PORT}"
-    }
-  }
-  target {
-    use "file" {
-      path               = "${env.OUT}/files/archive.jsonl"
-      create_directories = true
-    }
-  }
-  failure_target {
-    use "file" {
-      path               = "${env.OUT}/failed/archive.jsonl"
       create_directories = true
     }
   }

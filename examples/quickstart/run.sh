@@ -11,19 +11,18 @@ OUT=$(cd "$shown" && pwd)
 GATEWAY_PORT=${GATEWAY_PORT:-8080}
 ADMIN_PORT=${ADMIN_PORT:-8081}
 WEBHOOK_PORT=${WEBHOOK_PORT:-8082}
-ARCHIVE_PORT=${ARCHIVE_PORT:-8083}
 
-# The destinations are called by the URLs in workspaceConfig.json: with other ports, a copy.
+# The webhook is called by the URL in workspaceConfig.json: with another port, a copy.
 if [ -z "${WORKSPACE_CONFIG:-}" ]; then
 	WORKSPACE_CONFIG=$here/workspaceConfig.json
-	if [ "$WEBHOOK_PORT $ARCHIVE_PORT" != "8082 8083" ]; then
-		sed "s/:8082/:$WEBHOOK_PORT/; s/:8083/:$ARCHIVE_PORT/" "$WORKSPACE_CONFIG" >"$OUT/workspaceConfig.json"
+	if [ "$WEBHOOK_PORT" != 8082 ]; then
+		sed "s/:8082/:$WEBHOOK_PORT/" "$WORKSPACE_CONFIG" >"$OUT/workspaceConfig.json"
 		WORKSPACE_CONFIG=$OUT/workspaceConfig.json
 	fi
 fi
 
 # The other commands of weir read the config too, and so need the same environment.
-for name in OUT GATEWAY_PORT ADMIN_PORT WEBHOOK_PORT ARCHIVE_PORT WORKSPACE_CONFIG; do
+for name in OUT GATEWAY_PORT ADMIN_PORT WEBHOOK_PORT WORKSPACE_CONFIG; do
 	export "${name?}"
 	printf 'export %s=%q\n' "$name" "${!name}"
 done >"$OUT/env"

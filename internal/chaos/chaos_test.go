@@ -8,7 +8,7 @@
 // during its start too, and started again on the same data. In the end every event that was
 // acknowledged must be in each of its sinks:
 //
-//	webhook, archive    files that the webhook destinations of the gateway's source write
+//	webhook, archive    files of the two destinations that the gateway's sources are connected to
 //	valid, error, orphan  directories in which the state machine puts orders
 //	lake                Parquet files; an event once, whatever was delivered twice
 //	replica             a file; the lines as they were posted

@@ -63,7 +63,7 @@ func newQuickstart(t *testing.T) *quickstart {
 		t.Fatal(err)
 	}
 	q := &quickstart{t: t, binary: path, out: t.TempDir(), ports: map[string]int{}}
-	for _, name := range []string{"GATEWAY_PORT", "ADMIN_PORT", "WEBHOOK_PORT", "ARCHIVE_PORT", "ORDERS_PORT", "LESSONS_PORT", "STREAM_PORT"} {
+	for _, name := range []string{"GATEWAY_PORT", "ADMIN_PORT", "WEBHOOK_PORT", "ORDERS_PORT", "LESSONS_PORT", "STREAM_PORT"} {
 		q.ports[name] = freePort(t)
 	}
 	files, err := filepath.Glob(filepath.Join(example, "[0-4]-*.hcl"))
@@ -75,7 +75,7 @@ func newQuickstart(t *testing.T) *quickstart {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.NewReplacer(":8082/", fmt.Sprintf(":%d/", q.ports["WEBHOOK_PORT"]), ":8083/", fmt.Sprintf(":%d/", q.ports["ARCHIVE_PORT"])).Replace(string(workspace))
+	text := strings.NewReplacer(":8082/", fmt.Sprintf(":%d/", q.ports["WEBHOOK_PORT"])).Replace(string(workspace))
 	if err := os.WriteFile(q.path("workspaceConfig.json"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
