@@ -109,6 +109,7 @@ func encoded(in *bufio.Scanner) error {
 	n := 0
 	flush := func() error {
 		err := rows.Write(io.Discard, d.Schema(), nil)
+		rows.Release()
 		rows, n = parquet.NewRows(), 0
 		return err
 	}

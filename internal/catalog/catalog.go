@@ -68,7 +68,7 @@ const (
 // Units are all units, from the longest.
 func Units() []Unit { return []Unit{Year, Month, Day, Hour} }
 
-// Layout is the levels of partition folders, from the outermost; none puts all files into
+// Layout is the levels of partition folders, the first of [Units]; none puts all files into
 // the dataset's own folder.
 type Layout []Unit
 
@@ -99,12 +99,11 @@ func (l Layout) Bucket(t time.Time) int64 {
 	if len(l) == 0 {
 		return 0
 	}
-	t = t.UTC()
-	if slices.Contains(l, Hour) {
+	if l[len(l)-1] == Hour {
 		s := t.Unix()
 		return (s - ((s%3600)+3600)%3600) / 3600
 	}
-	y, m, d := t.Date()
+	y, m, d := t.UTC().Date()
 	return int64(y)<<16 | int64(m)<<8 | int64(d)
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	pq "github.com/parquet-go/parquet-go"
 	"pgregory.net/rapid"
 
 	"github.com/weirdata/weir/internal/catalog"
@@ -184,6 +185,35 @@ func TestSeenIsBounded(t *testing.T) {
 	}
 	if !s.Partial {
 		t.Error("nobody says that the ids are not all")
+	}
+}
+
+// TestSeenForgetsTheOldest adds to a partition more than may be kept: the newest stay, and
+// nothing is read again.
+func TestSeenForgetsTheOldest(t *testing.T) {
+	t.Parallel()
+	const limit = 10
+	d := openDataset(t, t.TempDir(), catalog.Options{Layout: catalog.Units(), MaxIDs: limit})
+	id := func(i int) catalog.ID { return catalog.Fingerprint('n', fmt.Append(nil, i)) }
+	first, err := d.Seen("year=2024")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n < 100; n += 3 {
+		first.Add([]catalog.ID{id(n), id(n + 1), id(n + 2)})
+		d.Trim()
+		s, err := d.Seen("year=2024")
+		if err != nil || s != first {
+			t.Fatalf("after %d ids the partition was forgotten: %v", n+3, err)
+		}
+		for i := range n + 3 {
+			if age := n + 2 - i; age < limit/2 && !s.Has(id(i)) || age >= limit && s.Has(id(i)) {
+				t.Errorf("after %d ids: id %d is known: %t", n+3, i, s.Has(id(i)))
+			}
+		}
+		if s.Len() > limit || s.Partial != (n+3 > limit) {
+			t.Errorf("after %d ids: %d are known, partial %t", n+3, s.Len(), s.Partial)
+		}
 	}
 }
 
@@ -401,6 +431,23 @@ func TestPrint(t *testing.T) {
 }
 
 // TestBuckets: two times have one bucket only if they have one folder.
+// TestForeignFile: what somebody else puts into the folders is counted, and does not keep
+// the rest from being listed.
+func TestForeignFile(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d := openDataset(t, path, hourly)
+	commit(t, d, filled(t, d, "year=2024/month=04/day=07/hour=18", "one", `{"a":1}`))
+	type row struct{ A int64 }
+	if err := pq.WriteFile(filepath.Join(path, "year=2024", "month=04", "day=07", "hour=18", "compacted.parquet"), []row{{1}, {2}}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := catalog.Describe(path)
+	if err != nil || s.Files != 2 || s.Rows != 3 || len(s.Partitions) != 1 || s.Partitions[0].First.IsZero() {
+		t.Errorf("%v: %+v", err, s)
+	}
+}
+
 func TestBuckets(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -175,10 +176,8 @@ const maxFolders = 4096
 
 // encode is the record as it is in its file: a line of JSON, then the ids in order.
 func (r Record) encode(ids []ID) []byte {
-	ids = slices.Clone(ids)
-	slices.SortFunc(ids, func(a, b ID) int { return bytes.Compare(a[:], b[:]) })
 	body := make([]byte, 0, len(ids)*len(ID{}))
-	for _, id := range ids {
+	for _, id := range sorted(ids) {
 		body = append(body, id[:]...)
 	}
 	sum := sha256.Sum256(body)
@@ -188,6 +187,35 @@ func (r Record) encode(ids []ID) []byte {
 		panic(fmt.Sprintf("a record has a JSON form: %v", err))
 	}
 	return append(append(head, '\n'), body...)
+}
+
+// sorted is the ids in order. Fingerprints are spread evenly: each begins near its place.
+func sorted(ids []ID) []ID {
+	if len(ids) == 0 {
+		return nil
+	}
+	near := func(id ID) int { return int(uint64(binary.BigEndian.Uint32(id[:])) * uint64(len(ids)) >> 32) }
+	ends := make([]int, len(ids)+1)
+	for _, id := range ids {
+		ends[near(id)+1]++
+	}
+	for i := 1; i < len(ends); i++ {
+		ends[i] += ends[i-1]
+	}
+	out := make([]ID, len(ids))
+	for _, id := range ids {
+		k := near(id)
+		out[ends[k]] = id
+		ends[k]++ // the end of k, once all are placed
+	}
+	from := 0
+	for _, end := range ends[:len(ids)] {
+		if end-from > 1 {
+			slices.SortFunc(out[from:end], func(a, b ID) int { return bytes.Compare(a[:], b[:]) })
+		}
+		from = end
+	}
+	return out
 }
 
 // readRecord reads the record of a file, with its ids when they are asked for.

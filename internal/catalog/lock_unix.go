@@ -28,7 +28,11 @@ func lockFile(path string) (*fileLock, error) {
 	return &fileLock{f}, nil
 }
 
-func (l *fileLock) release() error { return l.file.Close() }
+// release unlocks before it closes: a child that is just being started has the file open too,
+// until it becomes its own program.
+func (l *fileLock) release() error {
+	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())
+}
 
 // syncFolder makes names in a folder survive power loss.
 func syncFolder(path string) error {

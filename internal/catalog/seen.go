@@ -12,11 +12,13 @@ import (
 	"time"
 )
 
-// Seen is the ids of the events in one partition.
+// Seen is the ids of the events in one partition. When there are more than may be kept, the
+// older half is forgotten at once: so those that are known are always the newest.
 type Seen struct {
-	ids map[ID]struct{}
-	// Partial is set when the partition has more ids than may be kept: then these are those
-	// of its newest files.
+	young, old Index[struct{}]
+	half       int // the most ids of each
+	// Partial is set when the partition has more ids than may be kept: then these are the
+	// newest, at least half as many as may be.
 	Partial bool
 	// Unknown is how many files of the partition have no ids on record: events in them are
 	// not recognised.
@@ -25,13 +27,46 @@ type Seen struct {
 }
 
 // Has reports whether an event with the id is in a committed file.
-func (s *Seen) Has(id ID) bool { _, ok := s.ids[id]; return ok }
+func (s *Seen) Has(id ID) bool {
+	if _, ok := s.young.Get(id); ok {
+		return true
+	}
+	_, ok := s.old.Get(id)
+	return ok
+}
+
+// Len is the number of ids.
+func (s *Seen) Len() int { return s.young.Len() + s.old.Len() }
 
 // Add notes the ids of a file that was committed.
 func (s *Seen) Add(ids []ID) {
+	s.young.Reserve(min(len(ids), s.half-s.young.Len()))
 	for _, id := range ids {
-		s.ids[id] = struct{}{}
+		if s.young.Len() >= s.half {
+			s.Partial = s.Partial || s.old.Len() > 0
+			s.old, s.young = s.young, Index[struct{}]{}
+		}
+		s.young.Set(id, struct{}{})
 	}
+}
+
+// addOlder notes the ids of a file that is older than all that are noted, and reports whether
+// there was room for all.
+func (s *Seen) addOlder(ids []ID) bool {
+	for i, id := range ids {
+		into := &s.young
+		if s.young.Len() >= s.half {
+			into = &s.old
+		}
+		if into.Len() >= s.half {
+			return false
+		}
+		if i == 0 {
+			into.Reserve(min(len(ids), s.half-into.Len()))
+		}
+		into.Set(id, struct{}{})
+	}
+	return true
 }
 
 // Fingerprint is the ID of an id of the given kind ('s' for a string, 'n' for a number).
@@ -56,7 +91,7 @@ func (d *Dataset) Seen(partition string) (*Seen, error) {
 		s.used = d.seen.clock
 		return s, nil
 	}
-	s := &Seen{ids: map[ID]struct{}{}, used: d.seen.clock}
+	s := &Seen{used: d.seen.clock, half: max(d.seen.limit/2, 1)}
 	if err := d.loadSeen(s, partition); err != nil {
 		return nil, classify(fmt.Errorf("read which events %s has: %w", filepath.Join(d.path, partition), err))
 	}
@@ -72,7 +107,7 @@ func (d *Dataset) Seen(partition string) (*Seen, error) {
 func (d *Dataset) Trim() {
 	total := 0
 	for _, s := range d.seen.partitions {
-		total += len(s.ids)
+		total += s.Len()
 	}
 	for total > d.seen.limit && len(d.seen.partitions) > 0 {
 		oldest, at := "", uint64(0)
@@ -81,7 +116,7 @@ func (d *Dataset) Trim() {
 				oldest, at = name, s.used
 			}
 		}
-		total -= len(d.seen.partitions[oldest].ids)
+		total -= d.seen.partitions[oldest].Len()
 		delete(d.seen.partitions, oldest)
 	}
 	for len(d.seen.partitions) > maxFolders { // many partitions with few ids each
@@ -102,10 +137,6 @@ func (d *Dataset) loadSeen(s *Seen, partition string) error {
 			s.Unknown++
 			continue
 		}
-		if len(s.ids) >= d.seen.limit {
-			s.Partial = true
-			return nil
-		}
 		r, ids, err := readRecord(rec.path, true)
 		if err != nil {
 			return fmt.Errorf("%w; restore the file, or remove it to go on without knowing the events of %s", err, rec.data)
@@ -113,7 +144,10 @@ func (d *Dataset) loadSeen(s *Seen, partition string) error {
 		if r.IDs == 0 && r.Rows > 0 {
 			s.Unknown++
 		}
-		s.Add(ids)
+		if !s.addOlder(ids) {
+			s.Partial = true
+			return nil
+		}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package parquet
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -13,23 +14,30 @@ import (
 type op uint8
 
 const (
-	opSkip op = iota // a value that a later one of the same key replaced
-	opNull           // an element of a list
-	opWord           // bits: a bool, number or time
-	opText           // text: a string, or JSON
+	opSkip    op = iota // a value that a later one of the same key replaced
+	opNull              // an element of a list
+	opWord              // bits: a bool, number or time
+	opText              // a string, or JSON; bits: where it lies in the data, see spanOf
+	opEscaped           // a string that had escapes; bits: where it lies in the arena
 	opObject
-	opList
+	opList // bits: how many elements
 )
 
 // token is one value of the object that was decoded last; an object or a list is followed
-// by what it holds, up to end.
+// by what it holds, up to end. It is small, and its one pointer is to what lives as long as
+// the decoder: an event makes a dozen of them.
 type token struct {
-	op    op
 	field *Field
-	end   int32
 	bits  uint64
-	text  []byte
+	end   int32
+	op    op
 }
+
+// spanOf is the place of a text as the bits of its token. Data and arena are shorter than longest.
+func spanOf(from, to int) uint64 { return uint64(from)<<32 | uint64(to) }
+
+// longest is the most bytes of one object.
+const longest = 1 << 30
 
 // Decoder reads JSON objects. It is for one goroutine.
 type Decoder struct {
@@ -74,8 +82,8 @@ func (d *Decoder) Schema() *Schema {
 // Changed reports whether the decoder has learnt a column.
 func (d *Decoder) Changed() bool { return d.changed }
 
-// Decode reads one object; [Rows.Append] takes it from here. The tokens refer to data. An
-// error is a fault.Invalid, and nothing of data is kept.
+// Decode reads one object of at most 1 GiB; [Rows.Append] takes it from here. The tokens
+// refer to data. An error is a fault.Invalid, and nothing of data is kept.
 func (d *Decoder) Decode(data []byte) error {
 	d.data, d.pos, d.depth, d.was = data, 0, 0, d.changed
 	d.tokens, d.undo, d.arena = d.tokens[:0], d.undo[:0], d.arena[:0]
@@ -118,8 +126,10 @@ func (d *Decoder) Tap(i int) Value {
 		return Value{}
 	}
 	t := &d.tokens[at]
-	v := Value{Kind: t.field.Kind, Text: t.text, Fits: t.field.Variant == Main}
+	v := Value{Kind: t.field.Kind, Fits: t.field.Variant == Main}
 	switch t.op {
+	case opText, opEscaped:
+		v.Text = d.textOf(t)
 	case opWord:
 		v.Int, v.Real = int64(t.bits), math.Float64frombits(t.bits)
 		if v.Kind == Double {
@@ -129,6 +139,15 @@ func (d *Decoder) Tap(i int) Value {
 		return Value{}
 	}
 	return v
+}
+
+// textOf is the text of a token that is one.
+func (d *Decoder) textOf(t *token) []byte {
+	from := d.data
+	if t.op == opEscaped {
+		from = d.arena
+	}
+	return from[t.bits>>32 : uint32(t.bits)]
 }
 
 var (
@@ -141,10 +160,14 @@ var (
 	errEscape    = errors.New("a string has a malformed escape")
 	errControl   = errors.New("a string holds a control character")
 	errKey       = errors.New("a key holds half of a surrogate pair")
+	errLong      = errors.New("the event is longer than 1 GiB")
 )
 
 func (d *Decoder) document() error {
-	if !utf8.Valid(d.data) {
+	if len(d.data) > longest {
+		return errLong
+	}
+	if !ascii(d.data) && !utf8.Valid(d.data) {
 		return errUTF8
 	}
 	if d.space() != '{' {
@@ -184,28 +207,25 @@ func (d *Decoder) object(f *Field) error {
 	if err := d.enter(); err != nil {
 		return err
 	}
-	defer func() { d.depth-- }()
 	d.objects++
-	me := d.objects
 	d.pos++ // {
 	if d.space() == '}' {
 		d.pos++
-		return nil
+	} else if err := d.members(f, d.objects); err != nil {
+		return err
 	}
+	d.depth--
+	return nil
+}
+
+// members reads from the first key of the object number me on.
+func (d *Decoder) members(f *Field, me uint64) error {
 	var before *Field
 	for {
 		if d.space() != '"' {
 			return d.unexpected()
 		}
-		key, err := d.memberKey()
-		if err != nil {
-			return err
-		}
-		if d.space() != ':' {
-			return d.unexpected()
-		}
-		d.pos++
-		kid, err := d.value(f, before, key, me)
+		kid, err := d.member(f, before, me)
 		if err != nil {
 			return err
 		}
@@ -224,6 +244,30 @@ func (d *Decoder) object(f *Field) error {
 	}
 }
 
+// member reads a key and its value. Most often it is the field that followed the one before
+// the last time, and its key is spelt as always.
+func (d *Decoder) member(f, before *Field, me uint64) (*Field, error) {
+	var guess *Field
+	if before != nil {
+		guess = before.next
+	} else if len(f.Fields) > 0 {
+		guess = f.Fields[0]
+	}
+	if guess != nil && guess.quoted != "" && len(d.data)-d.pos >= len(guess.quoted) && string(d.data[d.pos:d.pos+len(guess.quoted)]) == guess.quoted {
+		d.pos += len(guess.quoted)
+		return d.value(f, before, guess, nil, me)
+	}
+	key, err := d.memberKey()
+	if err != nil {
+		return nil, err
+	}
+	if d.space() != ':' {
+		return nil, d.unexpected()
+	}
+	d.pos++
+	return d.value(f, before, f.index[string(key)], key, me)
+}
+
 func (d *Decoder) unexpected() error {
 	if d.pos >= len(d.data) {
 		return errTruncated
@@ -231,22 +275,23 @@ func (d *Decoder) unexpected() error {
 	return errSyntax
 }
 
-// memberKey reads a key; the result is valid until the next one is read.
+// memberKey reads a key; the result is valid until the next string with escapes is read.
 func (d *Decoder) memberKey() ([]byte, error) {
-	text, raw, err := d.text()
+	text, _, raw, err := d.text()
 	if err != nil {
 		return nil, err
 	}
-	if raw != nil {
+	if raw {
 		return nil, errKey
 	}
 	return text, nil
 }
 
-// value reads the value of one member of the group f.
-func (d *Decoder) value(f, before *Field, key []byte, me uint64) (*Field, error) {
-	kid := d.find(f, before, key)
-	if d.space() == 'n' {
+// value reads the value of one member of the group f: of the field kid, or of a new one with
+// the key when that is nil.
+func (d *Decoder) value(f, before, kid *Field, key []byte, me uint64) (*Field, error) {
+	c := d.space()
+	if c == 'n' {
 		if kid != nil && kid.seen == me {
 			d.tokens[kid.at].op = opSkip
 			if kid.tap > 0 {
@@ -263,21 +308,24 @@ func (d *Decoder) value(f, before *Field, key []byte, me uint64) (*Field, error)
 	} else if kid.seen == me {
 		d.tokens[kid.at].op = opSkip // the last of several wins
 	}
-	if before != nil {
+	if before != nil && before.next != kid {
 		before.next = kid
 	}
 	kid.seen, kid.at = me, int32(len(d.tokens))
 	if kid.tap > 0 {
 		d.taps[kid.tap-1] = kid.at
 	}
-	start, mark, tokens := d.pos, len(d.undo), len(d.tokens)
+	if d.plain(c, kid) {
+		return kid, nil
+	}
+	start, mark, tokens, depth := d.pos, len(d.undo), len(d.tokens), d.depth
 	fits, err := d.fit(kid)
 	if err != nil || fits {
 		return kid, err
 	}
 	d.rollback(mark)
 	d.tokens = d.tokens[:tokens]
-	d.pos = start
+	d.pos, d.depth = start, depth
 	variant, err := d.variant(kid, AsJSON)
 	if err != nil {
 		return nil, err
@@ -285,19 +333,41 @@ func (d *Decoder) value(f, before *Field, key []byte, me uint64) (*Field, error)
 	return kid, d.raw(variant)
 }
 
-// find is the field of f with the key: most often the one that followed the field before
-// the last time.
-func (d *Decoder) find(f, before *Field, key []byte) *Field {
-	var guess *Field
-	if before != nil {
-		guess = before.next
-	} else if len(f.Fields) > 0 {
-		guess = f.Fields[0]
+// plain reads the values that are the most frequent by far, strings without escapes and
+// short numbers in a column of their type, and reports whether this was one; otherwise it
+// has read nothing. c is the first byte of the value.
+func (d *Decoder) plain(c byte, f *Field) bool {
+	if c == '"' {
+		if f.Kind != String {
+			return false
+		}
+		end := stop(d.data, d.pos+1)
+		if end >= len(d.data) || d.data[end] != '"' {
+			return false
+		}
+		d.push(token{op: opText, field: f, bits: spanOf(d.pos+1, end)})
+		d.pos = end + 1
+		return true
 	}
-	if guess != nil && guess.Variant == Main && guess.Key == string(key) {
-		return guess
+	if f.Kind != Int && f.Kind != Double {
+		return false
 	}
-	return f.index[string(key)]
+	n, fraction, end := short(d.data, d.pos)
+	if end == 0 {
+		return false
+	}
+	var bits uint64
+	switch {
+	case f.Kind == Double:
+		bits = math.Float64bits(decimal(n, fraction, c == '-'))
+	case fraction == 0:
+		bits = uint64(n)
+	default:
+		return false
+	}
+	d.push(token{op: opWord, field: f, bits: bits})
+	d.pos = end
+	return true
 }
 
 // raw reads a value as its JSON text.
@@ -306,7 +376,7 @@ func (d *Decoder) raw(f *Field) error {
 	if err := d.skip(); err != nil {
 		return err
 	}
-	d.push(token{op: opText, field: f, text: d.data[start:d.pos]})
+	d.push(token{op: opText, field: f, bits: spanOf(start, d.pos)})
 	return nil
 }
 
@@ -346,8 +416,8 @@ func (d *Decoder) create(parent *Field, key string) (*Field, error) {
 	f := &Field{Key: key, Name: nameFor(parent, key)}
 	d.tree.attach(parent, f, d.options)
 	d.undo = append(d.undo, change{f: f, created: true})
-	if k, ok := d.options.Types[f.path]; ok {
-		f.Kind = k
+	if len(d.options.Types) > 0 {
+		f.Kind = cmp.Or(d.options.Types[f.path], d.options.Types[f.within()])
 	}
 	return f, nil
 }

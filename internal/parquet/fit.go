@@ -1,9 +1,6 @@
 package parquet
 
-import (
-	"math"
-	"time"
-)
+import "math"
 
 // fit reads a value that is not null into f, or reports that f cannot hold it; what it has
 // read by then is taken back by its caller.
@@ -51,28 +48,27 @@ func (d *Decoder) literal(word string) error {
 }
 
 func (d *Decoder) fitString(f *Field) (bool, error) {
-	text, raw, err := d.text()
+	text, escaped, raw, err := d.text()
 	if err != nil {
 		return false, err
 	}
 	if f.Kind == Timestamp {
-		at, ok := instant(text)
+		at, ok := Instant(text)
 		if !ok {
 			return false, nil
 		}
 		d.push(token{op: opWord, field: f, bits: uint64(at.UnixMicro())})
 		return true, nil
 	}
-	if raw != nil || !d.decide(f, String) {
+	if raw || !d.decide(f, String) {
 		return false, nil
 	}
-	d.push(token{op: opText, field: f, text: text})
+	if escaped {
+		d.push(token{op: opEscaped, field: f, bits: spanOf(len(d.arena)-len(text), len(d.arena))})
+	} else {
+		d.push(token{op: opText, field: f, bits: spanOf(d.pos-1-len(text), d.pos-1)})
+	}
 	return true, nil
-}
-
-func instant(text []byte) (time.Time, bool) {
-	at, err := time.Parse(time.RFC3339Nano, string(text))
-	return at, err == nil && at.Year() >= 0
 }
 
 func (d *Decoder) fitObject(f *Field) (bool, error) {
@@ -95,7 +91,6 @@ func (d *Decoder) fitList(f *Field) (bool, error) {
 	if err := d.enter(); err != nil {
 		return false, err
 	}
-	defer func() { d.depth-- }()
 	if f.Elem == nil {
 		if err := d.room(); err != nil {
 			return false, err
@@ -130,6 +125,7 @@ func (d *Decoder) fitList(f *Field) (bool, error) {
 			d.pos++
 		}
 	}
+	d.depth-- // where the list does not fit, the depth is set back with the rest
 	d.tokens[at].bits, d.tokens[at].end = n, int32(len(d.tokens))
 	return f.Elem.Kind != Unknown, nil
 }

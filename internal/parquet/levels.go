@@ -4,7 +4,9 @@ package parquet
 // value is there, and which list it continues. See the Dremel paper; the file format's
 // description has examples.
 type levels struct {
-	def, rep       []uint8
+	n              int     // how many there are
+	full           bool    // all are maxDef, and there is no list: def is empty
+	def, rep       []uint8 // rep is empty where there is no list
 	maxDef, maxRep uint8
 
 	way   chain
@@ -23,26 +25,45 @@ func (l *levels) of(way chain, rows int) {
 			l.maxRep++
 		}
 	}
+	if l.full = complete(way, rows); l.full {
+		l.n = rows
+		return
+	}
 	if len(way) == 2 { // a column at the top
 		if c := way[1].c; c != nil {
+			for len(c.there) < c.present { // all of those before the first that is missing
+				c.there = append(c.there, 1)
+			}
 			l.def = append(l.def, c.there...)
 		}
 		for len(l.def) < rows {
 			l.def = append(l.def, 0)
 		}
+		l.n = rows
 		return
 	}
-	l.next, l.elems = make([]int, len(way)), make([]int, len(way))
+	l.next, l.elems = append(l.next[:0], make([]int, len(way))...), append(l.elems[:0], make([]int, len(way))...)
 	for row := range rows {
 		l.emit(1, row, 0, 0, 0)
 	}
+	l.n = len(l.def)
+}
+
+// complete reports whether every row has a value at the end of the way, in no list.
+func complete(way chain, rows int) bool {
+	for _, k := range way[1:] {
+		if k.c == nil || k.kind == List || !k.c.full(rows) {
+			return false
+		}
+	}
+	return true
 }
 
 // emit appends the levels of everything in one slot of the k-th link. lists is how many
 // lists are above it.
 func (l *levels) emit(k, slot int, rep, def, lists uint8) {
 	c := l.way[k].c
-	if c == nil || slot >= len(c.there) || c.there[slot] == 0 {
+	if c == nil || !c.has(slot) {
 		l.out(rep, def)
 		return
 	}
@@ -78,7 +99,10 @@ func (l *levels) out(rep, def uint8) {
 // cut finds the end of a page that begins at first: at the first row after about n values.
 // values is how many of the levels from first to last have a value.
 func (l *levels) cut(first, n int) (last, values int) {
-	last = min(first+n, len(l.def))
+	last = min(first+n, l.n)
+	if l.full {
+		return last, last - first
+	}
 	for last < len(l.rep) && l.rep[last] != 0 {
 		last++
 	}

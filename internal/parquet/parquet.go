@@ -48,7 +48,9 @@
 // # Files
 //
 // One row group, pages of about 1 MiB, zstd. Strings and numbers that repeat are dictionary
-// encoded, other whole numbers as differences; min, max and null counts are in the footer.
+// encoded; of other strings the lengths are apart from the text (DELTA_LENGTH_BYTE_ARRAY),
+// and lengths and other whole numbers are differences (DELTA_BINARY_PACKED). Min, max and
+// null counts are in the footer. Equal rows and schemas make equal bytes.
 package parquet
 
 import (
@@ -144,7 +146,8 @@ type Field struct {
 	json, double *Field            // variants of this Main field
 	place        int               // in parent.Fields
 	tap          uint8             // 1 + number of the tap
-	path         string            // keys from the top, with dots between
+	path         string            // keys from the top, with dots between, and [] after that of a list
+	quoted       string            // of a Main field: its key as it is mostly written, with quotes and colon
 	open         bool              // the kind was set since the schema was last fixed
 	big          bool              // an open Int has a value beyond 2^53
 	next         *Field            // the field that followed this one in the last object
@@ -169,9 +172,10 @@ type Options struct {
 	// MaxColumns is the most fields a schema may have, groups and variants included.
 	MaxColumns int
 	// Types declares the kinds of fields, by their dotted path, that inference would give
-	// another. A field that the schema has already keeps its kind.
+	// another. A field that the schema has already keeps its kind. The path of a field of
+	// objects in a list is "items.price"; "items[].price" means it too.
 	Types map[string]Kind
-	// Taps are dotted paths of fields whose values [Decoder.Tap] tells.
+	// Taps are dotted paths of fields, in no list, whose values [Decoder.Tap] tells.
 	Taps []string
 	// Reserved are names that no column at the top may have: those of the partition folders.
 	Reserved []string
@@ -248,11 +252,38 @@ func (t *tree) attach(parent, f *Field, o Options) {
 			parent.index = map[string]*Field{}
 		}
 		parent.index[f.Key] = f
+		if end := stop([]byte(f.Key), 0); end == len(f.Key) {
+			f.quoted = `"` + f.Key + `":`
+		}
 		for i, path := range o.Taps {
-			if path == f.path {
+			if path == f.path && !f.inList() {
 				f.tap = uint8(i + 1)
 			}
 		}
+	}
+}
+
+// inList reports whether one object can have several of f.
+func (f *Field) inList() bool {
+	for ; f.parent != nil; f = f.parent {
+		if f.parent.Elem == f {
+			return true
+		}
+	}
+	return false
+}
+
+// within is the path of f without what tells lists.
+func (f *Field) within() string {
+	switch p := f.parent; {
+	case p == nil:
+		return ""
+	case p.Elem == f:
+		return p.within()
+	case p.parent == nil:
+		return f.Key
+	default:
+		return p.within() + "." + f.Key
 	}
 }
 

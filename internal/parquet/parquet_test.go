@@ -31,6 +31,7 @@ func file(t testing.TB, d *parquet.Decoder, events ...string) string {
 		}
 		rows.Append(d)
 	}
+	defer rows.Release() // the next file is made in the same memory, by whichever test
 	return save(t, rows, d.Schema())
 }
 
@@ -223,7 +224,7 @@ func TestRefused(t *testing.T) {
 	for _, in := range []string{
 		"", " ", "1", "null", "[]", `"x"`, "{", "{}x", "{} {}", `{"a"}`, `{"a":}`, `{"a":1,}`, `{a:1}`, `{"a":01}`, `{"a":-}`, `{"a":1.}`,
 		`{"a":.5}`, `{"a":1e}`, `{"a":+1}`, `{"a":tru}`, `{"a":truex}`, `{"a":nul}`, `{"a":"x`, `{"a":"\x"}`, `{"a":"\u12"}`, "{\"a\":\"\n\"}", "{\"a\":\"\xff\"}",
-		`{"a":[1,]}`, `{"a":[1 2]}`, `{"a":[`, `{"a":[1`, `{"a":{"b":1}`, `{"\ud800":1}`, `{"a":"x","a":}`, `{"new":1,"l":[1,{"x":tru}]}`,
+		`{"a":[1,]}`, `{"a":[1 2]}`, `{"a":NaN}`, `{"a":Infinity}`, `{"a":-Infinity}`, `{"a":[`, `{"a":[1`, `{"a":{"b":1}`, `{"\ud800":1}`, `{"a":"x","a":}`, `{"new":1,"l":[1,{"x":tru}]}`,
 		strings.Repeat(`{"a":`, 17) + "1" + strings.Repeat("}", 17), `{"a":` + strings.Repeat("[", 16) + strings.Repeat("]", 16) + "}",
 		`{"j":` + strings.Repeat("[", 100000),
 	} {
@@ -237,6 +238,30 @@ func TestRefused(t *testing.T) {
 		}
 		events := []string{`{"a":{"b":[{"c":1}]}}`, `{"l":true}`}
 		same(t, readAll(t, file(t, d, events...)), events)
+	}
+}
+
+// TestTruncated cuts an event anywhere, also where the decoder knows what must follow.
+func TestTruncated(t *testing.T) {
+	t.Parallel()
+	event := `{"s":"text","e":"\u00e9\ud83e\udd8a","i":-12,"d":1.25,"b":true,"n":null,"o":{"x":1,"y":{"z":"deep"}},"l":[1,null,2],"t":"2024-04-07T18:11:02Z"}`
+	o := options
+	o.Types = map[string]parquet.Kind{"t": parquet.Timestamp}
+	for _, known := range []bool{false, true} {
+		d := parquet.NewDecoder(&parquet.Schema{}, o)
+		for end := range event {
+			if known {
+				if err := d.Decode([]byte(event)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cut := make([]byte, end) // no longer than it must be
+			copy(cut, event)
+			if err := d.Decode(cut); fault.Of(err) != fault.Invalid {
+				t.Errorf("%s: error %v", cut, err)
+			}
+		}
+		same(t, readAll(t, file(t, d, event)), []string{event})
 	}
 }
 
@@ -269,6 +294,37 @@ func TestDeclaredTypes(t *testing.T) {
 		"t__json json\nms__json json\nus__json json\nn__json json\n"
 	if diff := cmp.Diff(want, columns(d.Schema())); diff != "" {
 		t.Errorf("schema (-want +got):\n%s", diff)
+	}
+}
+
+// TestDeclaredTypesInLists: the path of a field passes over lists, or names them.
+func TestDeclaredTypesInLists(t *testing.T) {
+	t.Parallel()
+	o := options
+	o.Types = map[string]parquet.Kind{"items.price": parquet.Double, "rows[][].at": parquet.TimestampS, "rows.deep.n": parquet.String}
+	events := []string{`{"items":[{"price":1}],"rows":[[{"at":5}]],"price":2}`, `{"rows":[[{"deep":[{"n":"7"}]}]]}`}
+	d := parquet.NewDecoder(&parquet.Schema{}, o)
+	same(t, readAll(t, file(t, d, events...)), events)
+	want := "items list of object\n  price double\nrows list of list of object\n  at timestamp_s\n  deep list of object\n    n string\nprice int64\n"
+	if diff := cmp.Diff(want, columns(d.Schema())); diff != "" {
+		t.Errorf("schema (-want +got):\n%s", diff)
+	}
+}
+
+// TestTapsAreInNoList: of several values none is the one.
+func TestTapsAreInNoList(t *testing.T) {
+	t.Parallel()
+	o := options
+	o.Taps = []string{"l.t", "l[].t"}
+	d := parquet.NewDecoder(&parquet.Schema{}, o)
+	for range 2 { // with a new column, and with one that is known
+		if err := d.Decode([]byte(`{"l":[{"t":1},{"t":2}],"x":3}`)); err != nil {
+			t.Fatal(err)
+		}
+		if a, b := d.Tap(0), d.Tap(1); a.Kind != parquet.Unknown || b.Kind != parquet.Unknown {
+			t.Errorf("taps %+v, %+v", a, b)
+		}
+		d = parquet.NewDecoder(d.Schema(), o)
 	}
 }
 
@@ -459,6 +515,7 @@ func FuzzDecode(f *testing.F) {
 	for _, s := range []string{"{}", `{"a":1}`, `{"a":[1,{"b":"\u00e9\n"}],"c":{"d":null,"e":-1.5e-3}}`, `{"a":1,"a":"x"}`, `{"a":[[],[null]],"a b":{}}`, `{"":"\ud800"}`, "[1]"} {
 		f.Add([]byte(`{"a":1.5}`), []byte(s))
 	}
+	f.Add([]byte(`{"a":0,"s":"x"}`), []byte(`{"a":0,"s":"`))
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		d := parquet.NewDecoder(&parquet.Schema{}, parquet.Options{MaxDepth: 1000, MaxColumns: 5000})
 		var accepted []string

@@ -54,7 +54,22 @@ func Open(path string) (*Reader, error) {
 	return r, nil
 }
 
-func read(f *os.File) (r *Reader, err error) {
+// CountRows is the number of rows of the Parquet file at path, whoever wrote it.
+func CountRows(path string) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	file, err := footer(f)
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", path, err)
+	}
+	return file.NumRows(), nil
+}
+
+// footer reads what a file says of itself.
+func footer(f *os.File) (file *pq.File, err error) {
 	defer func() { // the library panics on some files that are none
 		if p := recover(); p != nil {
 			err = fmt.Errorf("not a Parquet file: %v", p)
@@ -64,7 +79,16 @@ func read(f *os.File) (r *Reader, err error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := pq.OpenFile(f, info.Size(), pq.SkipBloomFilters(true), pq.SkipPageIndex(true))
+	return pq.OpenFile(f, info.Size(), pq.SkipBloomFilters(true), pq.SkipPageIndex(true))
+}
+
+func read(f *os.File) (r *Reader, err error) {
+	defer func() { // the schema of one that is none may not fit it
+		if p := recover(); p != nil {
+			err = fmt.Errorf("not a Parquet file: %v", p)
+		}
+	}()
+	file, err := footer(f)
 	if err != nil {
 		return nil, err
 	}

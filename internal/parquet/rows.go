@@ -1,5 +1,7 @@
 package parquet
 
+import "sync"
+
 // Rows is objects as columns, on their way into one file.
 //
 // A column has one slot for each instance of the object or list element it belongs to: the
@@ -15,9 +17,9 @@ type Rows struct {
 
 // column holds the slots of one field.
 type column struct {
-	field   *Field
+	field   *Field // nil when nothing has come to the column yet
 	kind    Kind   // of the values so far; an Int may become a Double later
-	there   []byte // one for each slot: 1 when it holds a value
+	there   []byte // one for each slot: 1 when it holds a value; empty while every slot does
 	present int    // how many do
 
 	words []uint64  // bools, numbers and times
@@ -28,8 +30,29 @@ type column struct {
 	kids  []*column // of an object by the field's place; of a list its element
 }
 
+// used are rows whose memory is free for others: growing it costs as much as filling it.
+// What a garbage collection finds here goes.
+var used = sync.Pool{New: func() any { return &Rows{root: &column{}} }}
+
 // NewRows returns rows without any.
-func NewRows() *Rows { return &Rows{root: &column{}} }
+func NewRows() *Rows { return used.Get().(*Rows) }
+
+// Release lets others have the memory of r, which must not be used any more.
+func (r *Rows) Release() {
+	r.root.reset()
+	r.n, r.bytes = 0, 0
+	used.Put(r)
+}
+
+// reset empties c and keeps its memory.
+func (c *column) reset() {
+	for _, k := range c.kids {
+		if k != nil && k.field != nil {
+			k.reset()
+		}
+	}
+	*c = column{there: c.there[:0], words: c.words[:0], text: c.text[:0], ends: c.ends[:0], lens: c.lens[:0], kids: c.kids}
+}
 
 // Len is the number of rows.
 func (r *Rows) Len() int { return r.n }
@@ -39,70 +62,105 @@ func (r *Rows) Bytes() int { return r.bytes }
 
 // Append adds the object that d decoded last. The rows of one file come from one decoder.
 func (r *Rows) Append(d *Decoder) {
-	r.root.members(d.tokens, 0, len(d.tokens), r.n)
+	r.root.members(d, 0, len(d.tokens), r.n)
 	r.n++
 	r.bytes += len(d.data)
 }
 
-// members puts the tokens from i to end into c's columns; slot is the slot of c's object
+// members puts d's tokens from i to end into c's columns; slot is the slot of c's object
 // among those that are there.
-func (c *column) members(tokens []token, i, end, slot int) {
+func (c *column) members(d *Decoder, i, end, slot int) {
 	for i < end {
-		t := &tokens[i]
+		t := &d.tokens[i]
 		if t.op != opSkip {
-			c.kid(t.field.place, t.field).put(tokens, i, slot)
+			c.kid(t.field.place, t.field).put(d, i, slot)
 		}
 		i = int(t.end)
 	}
 }
 
 func (c *column) kid(place int, f *Field) *column {
+	if place < len(c.kids) {
+		if k := c.kids[place]; k != nil && k.field == f {
+			return k
+		}
+	}
+	return c.begin(place, f)
+}
+
+// begin makes the column at the place that of f.
+func (c *column) begin(place int, f *Field) *column {
 	for place >= len(c.kids) {
 		c.kids = append(c.kids, nil)
 	}
 	if c.kids[place] == nil {
-		c.kids[place] = &column{field: f, kind: f.Kind}
+		c.kids[place] = &column{}
 	}
-	return c.kids[place]
+	k := c.kids[place]
+	k.field, k.kind = f, f.Kind
+	return k
 }
 
 // put sets c's value in the slot to that of the token at i.
-func (c *column) put(tokens []token, i, slot int) {
-	for len(c.there) < slot {
-		c.there = append(c.there, 0)
-	}
-	t := &tokens[i]
+func (c *column) put(d *Decoder, i, slot int) {
+	t := &d.tokens[i]
 	if t.op == opNull {
-		c.there = append(c.there, 0)
+		c.gap(slot + 1)
 		return
 	}
-	c.there = append(c.there, 1)
+	if c.present != slot || len(c.there) > 0 {
+		c.gap(slot)
+		c.there = append(c.there, 1)
+	}
 	c.present++
 	switch t.op {
 	case opWord:
-		c.widen()
+		if c.kind != c.field.Kind {
+			c.widen()
+		}
 		c.words = append(c.words, t.bits)
-	case opText:
-		c.text = append(c.text, t.text...)
+	case opText, opEscaped:
+		c.text = append(c.text, d.textOf(t)...)
 		c.ends = append(c.ends, uint32(len(c.text)))
 	case opObject:
-		c.members(tokens, i+1, int(t.end), c.present-1)
+		c.members(d, i+1, int(t.end), c.present-1)
 	case opList:
 		elem := c.kid(0, t.field.Elem)
 		for k, j := 0, i+1; k < int(t.bits); k++ {
-			elem.put(tokens, j, c.elems)
+			elem.put(d, j, c.elems)
 			c.elems++
-			j = int(tokens[j].end)
+			j = int(d.tokens[j].end)
 		}
 		c.lens = append(c.lens, uint32(t.bits))
 	}
 }
 
+// gap makes the slots up to the given one null, after those that are known. No slot is
+// known to be null before the first call.
+func (c *column) gap(slot int) {
+	if len(c.there) == 0 {
+		for range c.present {
+			c.there = append(c.there, 1)
+		}
+	}
+	for len(c.there) < slot {
+		c.there = append(c.there, 0)
+	}
+}
+
+// has reports whether the slot holds a value.
+func (c *column) has(slot int) bool {
+	if len(c.there) == 0 {
+		return slot < c.present
+	}
+	return slot < len(c.there) && c.there[slot] != 0
+}
+
+// full reports whether every one of so many slots holds a value.
+func (c *column) full(slots int) bool { return len(c.there) == 0 && c.present == slots }
+
 // widen turns whole numbers into doubles when the field has become one.
 func (c *column) widen() {
-	if c.kind == c.field.Kind {
-		return
-	}
 	if c.kind == Int && c.field.Kind == Double {
 		for i, w := range c.words {
 			c.words[i] = realBits(int64(w))

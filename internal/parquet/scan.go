@@ -1,8 +1,10 @@
 package parquet
 
 import (
+	"encoding/binary"
 	"math"
 	"math/big"
+	"math/bits"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -12,46 +14,83 @@ import (
 // exact is the largest whole number up to which a double holds all of them.
 const exact = 1 << 53
 
-// text reads a string. It is a part of the data, or of the arena when it has escapes. raw is
-// not nil when it holds half a surrogate pair, which no UTF-8 text can: then text has the
-// three bytes that stand for the half in its place.
-func (d *Decoder) text() (text, raw []byte, err error) {
-	start := d.pos + 1
-	for i := start; i < len(d.data); i++ {
-		switch c := d.data[i]; {
-		case c == '"':
-			d.pos = i + 1
-			return d.data[start:i], nil, nil
-		case c == '\\':
-			return d.escaped(start, i)
-		case c < ' ':
-			d.pos = i
-			return nil, nil, errControl
+// stop is the place, from i on, of the first byte that is a quote, a backslash or a control
+// character; the length of data when there is none.
+func stop(data []byte, i int) int {
+	for ; i+8 <= len(data); i += 8 {
+		if m := special(binary.LittleEndian.Uint64(data[i:])); m != 0 {
+			return i + bits.TrailingZeros64(m)>>3
 		}
 	}
-	d.pos = len(d.data)
-	return nil, nil, errTruncated
+	for ; i < len(data); i++ {
+		if c := data[i]; c == '"' || c == '\\' || c < ' ' {
+			break
+		}
+	}
+	return i
+}
+
+const (
+	ones = 0x0101010101010101
+	tops = 0x8080808080808080
+)
+
+// special has the top bit of each byte of w set that stop looks for; bits above the lowest
+// one set may be wrong.
+func special(w uint64) uint64 {
+	q := w ^ (ones * '"')
+	b := w ^ (ones * '\\')
+	return ((w-ones*' ')&^w | (q-ones)&^q | (b-ones)&^b) & tops
+}
+
+// ascii reports whether all of data is.
+func ascii(data []byte) bool {
+	var or uint64
+	for ; len(data) >= 32; data = data[32:] {
+		or |= binary.LittleEndian.Uint64(data) | binary.LittleEndian.Uint64(data[8:]) |
+			binary.LittleEndian.Uint64(data[16:]) | binary.LittleEndian.Uint64(data[24:])
+	}
+	for _, c := range data {
+		or |= uint64(c)
+	}
+	return or&tops == 0
+}
+
+// text reads a string. It is a part of the data, or the end of the arena when it has
+// escapes. raw is set when it holds half a surrogate pair, which no UTF-8 text can: then
+// text has the three bytes that stand for the half in its place.
+func (d *Decoder) text() (text []byte, escaped, raw bool, err error) {
+	start := d.pos + 1
+	i := stop(d.data, start)
+	switch {
+	case i == len(d.data):
+		d.pos = i
+		return nil, false, false, errTruncated
+	case d.data[i] == '"':
+		d.pos = i + 1
+		return d.data[start:i], false, false, nil
+	case d.data[i] == '\\':
+		text, raw, err = d.escaped(start, i)
+		return text, true, raw, err
+	}
+	d.pos = i
+	return nil, false, false, errControl
 }
 
 // escaped reads the rest of a string from its first escape on.
-func (d *Decoder) escaped(start, i int) (text, raw []byte, err error) {
+func (d *Decoder) escaped(start, i int) (text []byte, half bool, err error) {
 	at := len(d.arena)
 	d.arena = append(d.arena, d.data[start:i]...)
-	half := false
 	for i < len(d.data) {
 		switch c := d.data[i]; {
 		case c == '"':
 			d.pos = i + 1
-			text = d.arena[at:len(d.arena):len(d.arena)]
-			if half {
-				return text, d.data[start-1 : d.pos], nil
-			}
-			return text, nil, nil
+			return d.arena[at:len(d.arena):len(d.arena)], half, nil
 		case c == '\\':
 			r, n := unescape(d.data[i:])
 			if n == 0 {
 				d.pos = i
-				return nil, nil, errEscape
+				return nil, false, errEscape
 			}
 			if utf16.IsSurrogate(r) {
 				half = true
@@ -62,14 +101,15 @@ func (d *Decoder) escaped(start, i int) (text, raw []byte, err error) {
 			i += n
 		case c < ' ':
 			d.pos = i
-			return nil, nil, errControl
+			return nil, false, errControl
 		default:
-			d.arena = append(d.arena, c)
-			i++
+			end := stop(d.data, i)
+			d.arena = append(d.arena, d.data[i:end]...)
+			i = end
 		}
 	}
 	d.pos = len(d.data)
-	return nil, nil, errTruncated
+	return nil, false, errTruncated
 }
 
 // unescape reads one escape at the start of s; n is 0 when it is malformed. Half a surrogate
@@ -129,6 +169,58 @@ func hex4(s []byte) (rune, bool) {
 	return r, true
 }
 
+// mostDigits is how many decimal digits any whole number may have that a double holds.
+const mostDigits = 15
+
+// short reads the number at data[i] if it has no exponent and at most mostDigits digits, of
+// which the last are its fraction: n without its point. end is where the number ends, 0 when
+// it is not of this form.
+func short(data []byte, i int) (n int64, fraction, end int) {
+	minus := i < len(data) && data[i] == '-'
+	if minus {
+		i++
+	}
+	from := i
+	for ; i < len(data) && data[i]-'0' <= 9; i++ {
+		n = n*10 + int64(data[i]-'0')
+	}
+	digits := i - from
+	if digits == 0 || digits > 1 && data[from] == '0' {
+		return 0, 0, 0
+	}
+	if i < len(data) && data[i] == '.' {
+		point := i
+		for i++; i < len(data) && data[i]-'0' <= 9; i++ {
+			n = n*10 + int64(data[i]-'0')
+		}
+		if fraction = i - point - 1; fraction == 0 {
+			return 0, 0, 0
+		}
+	}
+	if digits+fraction > mostDigits || i == len(data) || data[i]|0x20 == 'e' {
+		return 0, 0, 0
+	}
+	if minus {
+		n = -n
+	}
+	return n, fraction, i
+}
+
+var powers = [...]float64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15}
+
+// decimal is the double nearest to the number that short has read: n and the power are
+// exact, so that dividing them rounds once.
+func decimal(n int64, fraction int, minus bool) float64 {
+	x := float64(n)
+	if fraction == 0 {
+		return x
+	}
+	if minus && n == 0 {
+		return math.Copysign(0, -1)
+	}
+	return x / powers[fraction]
+}
+
 // number reads a number; whole is set when it has neither fraction nor exponent.
 func (d *Decoder) number() (text []byte, whole bool, err error) {
 	start, i, whole := d.pos, d.pos, true
@@ -184,13 +276,13 @@ func parseInt(text []byte) (int64, bool) {
 	return n, err == nil
 }
 
-// exactly reports whether x is the whole number of text.
 // parseDouble is false for a number beyond the range of a double.
 func parseDouble(text []byte) (float64, bool) {
 	x, err := strconv.ParseFloat(unsafe.String(unsafe.SliceData(text), len(text)), 64)
 	return x, err == nil
 }
 
+// exactly reports whether x is the whole number of text.
 func exactly(text []byte, x float64) bool {
 	if len(text) > 320 {
 		return false
@@ -225,7 +317,7 @@ func (d *Decoder) skip() error {
 	switch c := d.space(); {
 	case c == '"':
 		at := len(d.arena)
-		_, _, err := d.text()
+		_, _, _, err := d.text()
 		d.arena = d.arena[:at]
 		return err
 	case c == '-' || c >= '0' && c <= '9':

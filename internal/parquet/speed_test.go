@@ -46,6 +46,7 @@ func benchmark(b *testing.B, write bool) {
 					b.Fatal(err)
 				}
 			}
+			rows.Release()
 			rows, i = parquet.NewRows(), 0
 		}
 	}
@@ -71,5 +72,29 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 		}
 	}); n > 0 {
 		t.Errorf("%v allocations for an event whose columns are known, want none", n)
+	}
+}
+
+// TestEncodingDoesNotAllocateForEachEvent: what a file allocates is for its columns and pages.
+func TestEncodingDoesNotAllocateForEachEvent(t *testing.T) {
+	in := events(4000)
+	d := parquet.NewDecoder(&parquet.Schema{}, options)
+	encode := func() {
+		rows := parquet.NewRows()
+		defer rows.Release()
+		for _, e := range in {
+			if err := d.Decode(e); err != nil {
+				t.Fatal(err)
+			}
+			rows.Append(d)
+		}
+		if err := rows.Write(io.Discard, d.Schema(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	encode()
+	// A collection of garbage may take the memory that rows share: then it grows once more.
+	if n, most := testing.AllocsPerRun(5, encode), float64(len(in)/8); n > most {
+		t.Errorf("%v allocations for a file of %d events, want at most %v", n, len(in), most)
 	}
 }

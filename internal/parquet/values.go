@@ -17,8 +17,14 @@ type values struct {
 	kind     Kind
 	n        int
 	encoding format.Encoding
-	index    []int32 // with a dictionary: which of distinct each value is
-	distinct []int32 // the value at which each distinct one is there first
+	d        *dictionary // of the values, where the encoding has one
+	scratch  *scratch
+}
+
+// scratch is memory that is used again for each column.
+type scratch struct {
+	packed  []byte
+	lengths []int32
 }
 
 func realBits(n int64) uint64 { return math.Float64bits(float64(n)) }
@@ -30,82 +36,37 @@ func (c *column) widenTo(k Kind) {
 	c.kind = k
 }
 
-// A dictionary pays when values repeat: after the first trial of values less than half may
-// be distinct, and later never more than most.
-const (
-	trial = 512
-	most  = 1 << 15
-)
-
-func newValues(k Kind, c *column) *values {
-	v := &values{c: c, kind: k, n: c.present, encoding: format.Plain}
+// newValues looks at the values of c and decides how they are written.
+func newValues(k Kind, c *column, d *dictionary, mem *scratch) values {
+	v := values{c: c, kind: k, n: c.present, encoding: format.Plain, d: d, scratch: mem}
 	switch k {
 	case Bool:
 		return v
 	case String, JSON:
-		if index[string](v, v.string) {
+		if v.n > 0 {
+			v.encoding = format.DeltaLengthByteArray
+		}
+		if d.fill(v.n, func(i int) uint32 { return hashText(c.bytes(i)) }, func(i, k int) bool { return bytes.Equal(c.bytes(i), c.bytes(k)) }) {
 			v.encoding = format.RLEDictionary
 		}
+		return v
 	case Double:
-		if index[uint64](v, v.word) {
-			v.encoding = format.RLEDictionary
-		}
 	default:
 		v.encoding = format.DeltaBinaryPacked
-		if index[uint64](v, v.word) {
-			v.encoding = format.RLEDictionary
-		}
+	}
+	if d.fill(v.n, func(i int) uint32 { return hashWord(c.words[i]) }, func(i, k int) bool { return c.words[i] == c.words[k] }) {
+		v.encoding = format.RLEDictionary
 	}
 	return v
 }
 
-func (v *values) word(i int) uint64 { return v.c.words[i] }
-
-func (v *values) bytes(i int) []byte {
+// bytes is the i-th text.
+func (c *column) bytes(i int) []byte {
 	from := uint32(0)
 	if i > 0 {
-		from = v.c.ends[i-1]
+		from = c.ends[i-1]
 	}
-	return v.c.text[from:v.c.ends[i]]
-}
-
-// string is bytes without a copy: the text does not change any more.
-func (v *values) string(i int) string {
-	b := v.bytes(i)
-	return unsafe.String(unsafe.SliceData(b), len(b))
-}
-
-// index makes a dictionary of the values, and reports whether it pays.
-func index[T comparable](v *values, at func(int) T) bool {
-	if v.n < 2 {
-		return false
-	}
-	places := make(map[T]int32, min(v.n, trial))
-	v.index = make([]int32, 0, v.n)
-	var before T
-	place := int32(-1)
-	for i := range v.n {
-		x := at(i)
-		if place < 0 || x != before {
-			p, ok := places[x]
-			if !ok {
-				p = int32(len(v.distinct))
-				places[x] = p
-				v.distinct = append(v.distinct, int32(i))
-			}
-			before, place = x, p
-		}
-		v.index = append(v.index, place)
-		if d := len(v.distinct); d > most || i == trial && d > trial/2 {
-			v.index, v.distinct = nil, nil
-			return false
-		}
-	}
-	if len(v.distinct) > v.n/2+1 {
-		v.index, v.distinct = nil, nil
-		return false
-	}
-	return true
+	return c.text[from:c.ends[i]]
 }
 
 // perPage is how many values a page holds.
@@ -113,7 +74,7 @@ func (v *values) perPage() int {
 	const rows = 1 << 17 // null values and dictionaries are small, pages of them long
 	size := 8
 	if v.kind == String || v.kind == JSON {
-		size = 4 + len(v.c.text)/max(v.n, 1)
+		size = 1 + len(v.c.text)/max(v.n, 1)
 	}
 	if v.encoding == format.RLEDictionary {
 		size = 2
@@ -123,7 +84,7 @@ func (v *values) perPage() int {
 
 // dictionary appends the distinct values.
 func (v *values) dictionary(page []byte) []byte {
-	for _, i := range v.distinct {
+	for _, i := range v.d.distinct {
 		page = v.plain(page, int(i))
 	}
 	return page
@@ -131,7 +92,7 @@ func (v *values) dictionary(page []byte) []byte {
 
 func (v *values) plain(page []byte, i int) []byte {
 	if v.kind == String || v.kind == JSON {
-		b := v.bytes(i)
+		b := v.c.bytes(i)
 		return append(binary.LittleEndian.AppendUint32(page, uint32(len(b))), b...)
 	}
 	return binary.LittleEndian.AppendUint64(page, v.c.words[i])
@@ -141,12 +102,16 @@ func (v *values) plain(page []byte, i int) []byte {
 func (v *values) encode(page []byte, a, b int) ([]byte, error) {
 	switch {
 	case v.encoding == format.RLEDictionary:
-		e := rle.Encoding{BitWidth: max(bitWidth(len(v.distinct)-1), 1)}
-		packed, err := e.EncodeInt32(nil, v.index[a:b])
+		e := rle.Encoding{BitWidth: max(bitWidth(len(v.d.distinct)-1), 1)}
+		packed, err := e.EncodeInt32(v.scratch.packed, v.d.index[a:b])
+		v.scratch.packed = packed
 		return append(append(page, byte(e.BitWidth)), packed...), err
 	case v.encoding == format.DeltaBinaryPacked:
-		packed, err := new(delta.BinaryPackedEncoding).EncodeInt64(nil, unsafe.Slice((*int64)(unsafe.Pointer(unsafe.SliceData(v.c.words[a:b]))), b-a))
+		packed, err := new(delta.BinaryPackedEncoding).EncodeInt64(v.scratch.packed, unsafe.Slice((*int64)(unsafe.Pointer(unsafe.SliceData(v.c.words[a:b]))), b-a))
+		v.scratch.packed = packed
 		return append(page, packed...), err
+	case v.encoding == format.DeltaLengthByteArray:
+		return v.texts(page, a, b)
 	case v.kind == Bool:
 		for i := a; i < b; i += 8 {
 			bits := byte(0)
@@ -163,6 +128,22 @@ func (v *values) encode(page []byte, a, b int) ([]byte, error) {
 	return page, nil
 }
 
+// texts appends the lengths of the texts from a to b as differences, then the texts.
+func (v *values) texts(page []byte, a, b int) ([]byte, error) {
+	from := uint32(0)
+	if a > 0 {
+		from = v.c.ends[a-1]
+	}
+	lengths, before := v.scratch.lengths[:0], from
+	for _, end := range v.c.ends[a:b] {
+		lengths = append(lengths, int32(end-before))
+		before = end
+	}
+	packed, err := new(delta.BinaryPackedEncoding).EncodeInt32(v.scratch.packed, lengths)
+	v.scratch.packed, v.scratch.lengths = packed, lengths
+	return append(append(page, packed...), v.c.text[from:before]...), err
+}
+
 // longestBound is the longest string that is written as the least or greatest of a column.
 const longestBound = 64
 
@@ -175,13 +156,16 @@ func (v *values) statistics(nulls int64) format.Statistics {
 	switch v.kind {
 	case JSON:
 	case String:
-		low, high := v.bytes(0), v.bytes(0)
+		low, high := v.c.bytes(0), v.c.bytes(0)
+		lowHead, highHead := head(low), head(high)
 		v.each(func(i int) {
-			b := v.bytes(i)
-			if bytes.Compare(b, low) < 0 {
-				low = b
-			} else if bytes.Compare(b, high) > 0 {
-				high = b
+			b := v.c.bytes(i)
+			h := head(b)
+			if h <= lowHead && bytes.Compare(b, low) < 0 {
+				low, lowHead = b, h
+			}
+			if h >= highHead && bytes.Compare(b, high) > 0 {
+				high, highHead = b, h
 			}
 		})
 		if len(low) <= longestBound && len(high) <= longestBound {
@@ -214,10 +198,22 @@ func (v *values) statistics(nulls int64) format.Statistics {
 	return s
 }
 
+// head is the first eight bytes of b, which are in the order that texts are in.
+func head(b []byte) uint64 {
+	if len(b) >= 8 {
+		return binary.BigEndian.Uint64(b)
+	}
+	var h uint64
+	for i, c := range b {
+		h |= uint64(c) << (56 - 8*i)
+	}
+	return h
+}
+
 // each calls f for every value that occurs, at least once.
 func (v *values) each(f func(int)) {
 	if v.encoding == format.RLEDictionary {
-		for _, i := range v.distinct {
+		for _, i := range v.d.distinct {
 			f(int(i))
 		}
 		return

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"runtime"
 	"slices"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go/deprecated"
@@ -21,14 +21,54 @@ const magic = "PAR1"
 // SchemaKey is the key of a file's metadata that holds its [Schema] as JSON.
 const SchemaKey = "weir.schema"
 
-// encoders are zstd encoders, which are costly to make.
-var encoders = sync.Pool{New: func() any {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1))
+// tools is what writing a file needs and the next file can use again. It is costly to make,
+// above all the compressors.
+type tools struct {
+	fast, thorough *zstd.Encoder
+	page           []byte // the page that is made
+	packed         []byte // and compressed
+	sample         []byte
+	runs           []byte
+	levels         levels
+	dictionary     dictionary
+	scratch        scratch
+}
+
+// idle are tools that nobody uses, at most one for each processor.
+var idle = make(chan *tools, runtime.GOMAXPROCS(0))
+
+// keep is the most bytes of a page that idle tools hold on to.
+const keep = 8 * pageBytes
+
+func takeTools() *tools {
+	select {
+	case t := <-idle:
+		return t
+	default:
+		return &tools{fast: compressor(zstd.SpeedFastest), thorough: compressor(zstd.SpeedDefault)}
+	}
+}
+
+func (t *tools) release() {
+	if cap(t.page)+cap(t.packed)+cap(t.scratch.packed) > keep || cap(t.levels.def)+cap(t.levels.rep)+4*cap(t.dictionary.index)+4*cap(t.scratch.lengths) > keep {
+		return
+	}
+	t.levels.way = nil
+	select {
+	case idle <- t:
+	default:
+	}
+}
+
+// compressor is a zstd encoder that looks back as far as a page is long, and shortens what has
+// no matches by its letters: the fast one would leave that out.
+func compressor(level zstd.EncoderLevel) *zstd.Encoder {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(pageBytes), zstd.WithAllLitEntropyCompression(true))
 	if err != nil {
 		panic(err) // the options are constants
 	}
 	return e
-}}
+}
 
 // Write writes a file of the rows, with a column for every field of s, which must be the
 // schema of the decoder the rows came from or a later one. metadata is added to the file's.
@@ -37,8 +77,7 @@ func (r *Rows) Write(w io.Writer, s *Schema, metadata map[string]string) error {
 	if err != nil {
 		return fmt.Errorf("write the schema: %w", err)
 	}
-	f := &fileWriter{w: w, rows: r.n, zstd: encoders.Get().(*zstd.Encoder)}
-	defer encoders.Put(f.zstd)
+	f := &fileWriter{w: w, rows: r.n, tools: takeTools()}
 	f.write([]byte(magic))
 	f.meta = format.FileMetaData{
 		Version: 1, NumRows: int64(r.n), CreatedBy: "weir",
@@ -53,7 +92,9 @@ func (r *Rows) Write(w io.Writer, s *Schema, metadata map[string]string) error {
 	}
 	f.element("weir", nil, len(columnsOf(fields)))
 	f.fields(fields, chain{{c: r.root, kind: Object}}, nil)
-	return f.finish()
+	err = f.finish()
+	f.release()
+	return err
 }
 
 // columnsOf are the fields that have a column.
@@ -75,11 +116,9 @@ type fileWriter struct {
 	err    error
 	meta   format.FileMetaData
 	chunks thrift.Slice[format.ColumnChunk]
-	total  int64 // bytes of the row group before compression
-	zstd   *zstd.Encoder
-	page   []byte // scratch
-	packed []byte // scratch
-	levels levels
+	total  int64         // bytes of the row group before compression
+	zstd   *zstd.Encoder // of the column that is written; nil until a page shows which is right
+	*tools
 }
 
 // chain is the way from the top to a leaf: what levels are made of.
@@ -110,7 +149,9 @@ func (f *fileWriter) field(x *Field, name string, up chain, path []string) {
 	var c *column
 	if parent := up[len(up)-1]; parent.c != nil {
 		if place := x.columnPlace(parent); place >= 0 && place < len(parent.c.kids) {
-			c = parent.c.kids[place]
+			if c = parent.c.kids[place]; c != nil && c.field == nil {
+				c = nil
+			}
 		}
 	}
 	way := append(slices.Clip(up), link{c, x.Kind})
@@ -138,7 +179,7 @@ func (f *Field) columnPlace(parent link) int {
 		return 0
 	}
 	for i, k := range parent.c.kids {
-		if k != nil && k.field.Name == f.Name {
+		if k != nil && k.field != nil && k.field.Name == f.Name {
 			return i
 		}
 	}
@@ -229,10 +270,11 @@ func (f *fileWriter) leaf(x *Field, way chain, path []string) {
 	}
 	l := &f.levels
 	l.of(way, f.rows)
-	v := newValues(x.Kind, c)
+	v := newValues(x.Kind, c, &f.dictionary, &f.scratch)
+	f.zstd = nil
 	chunk := format.ColumnMetaData{
-		Type: physical(x.Kind), PathInSchema: path, Codec: format.Zstd, NumValues: int64(len(l.def)),
-		Encoding: thrift.Slice[format.Encoding]{format.RLE, v.encoding}, Statistics: v.statistics(int64(len(l.def) - v.n)),
+		Type: physical(x.Kind), PathInSchema: path, Codec: format.Zstd, NumValues: int64(l.n),
+		Encoding: thrift.Slice[format.Encoding]{format.RLE, v.encoding}, Statistics: v.statistics(int64(l.n - v.n)),
 	}
 	start := f.at
 	if v.encoding == format.RLEDictionary {
@@ -240,13 +282,13 @@ func (f *fileWriter) leaf(x *Field, way chain, path []string) {
 		chunk.DictionaryPageOffset = f.at
 		f.page = v.dictionary(f.page[:0])
 		f.put(&chunk, &format.PageHeader{Type: format.DictionaryPage, DictionaryPageHeader: thrift.New(format.DictionaryPageHeader{
-			NumValues: int32(len(v.distinct)), Encoding: format.Plain})})
+			NumValues: int32(len(v.d.distinct)), Encoding: format.Plain})})
 	}
 	chunk.DataPageOffset = f.at
 	for first, value := 0, 0; ; {
 		last, values := l.cut(first, v.perPage())
-		f.data(&chunk, l, first, last, v, value, value+values)
-		if value += values; last >= len(l.def) {
+		f.data(&chunk, l, first, last, &v, value, value+values)
+		if value += values; last >= l.n {
 			break
 		}
 		first = last
@@ -260,9 +302,13 @@ func (f *fileWriter) leaf(x *Field, way chain, path []string) {
 func (f *fileWriter) data(chunk *format.ColumnMetaData, l *levels, first, last int, v *values, a, b int) {
 	page := f.page[:0]
 	if l.maxRep > 0 {
-		page = f.runs(page, l.rep[first:last], l.maxRep)
+		page = f.levelRuns(page, l.rep[first:last], l.maxRep)
 	}
-	page = f.runs(page, l.def[first:last], l.maxDef)
+	if l.full {
+		page = oneRun(page, last-first, l.maxDef)
+	} else {
+		page = f.levelRuns(page, l.def[first:last], l.maxDef)
+	}
 	page, err := v.encode(page, a, b)
 	if err != nil && f.err == nil {
 		f.err = fmt.Errorf("encode column %v: %w", chunk.PathInSchema, err)
@@ -274,12 +320,21 @@ func (f *fileWriter) data(chunk *format.ColumnMetaData, l *levels, first, last i
 	})})
 }
 
-// runs appends levels, with their length before them.
-func (f *fileWriter) runs(page []byte, l []uint8, highest uint8) []byte {
+// oneRun appends n times the same level, with the length before it.
+func oneRun(page []byte, n int, level uint8) []byte {
+	at := len(page)
+	page = binary.AppendUvarint(append(page, 0, 0, 0, 0), uint64(n)<<1)
+	page = append(page, level)
+	binary.LittleEndian.PutUint32(page[at:], uint32(len(page)-at-4))
+	return page
+}
+
+// levelRuns appends levels, with their length before them.
+func (f *fileWriter) levelRuns(page []byte, l []uint8, highest uint8) []byte {
 	e := rle.Encoding{BitWidth: bitWidth(int(highest))}
 	at := len(page)
-	packed, err := e.EncodeLevels(f.packed[:0], l)
-	f.packed = packed
+	packed, err := e.EncodeLevels(f.runs, l)
+	f.runs = packed
 	if err != nil && f.err == nil {
 		f.err = fmt.Errorf("encode levels: %w", err)
 	}
@@ -293,7 +348,7 @@ func (f *fileWriter) put(chunk *format.ColumnMetaData, h *format.PageHeader) {
 	if len(f.page) > math.MaxInt32 && f.err == nil {
 		f.err = fmt.Errorf("a page of column %v has %d bytes, more than a file can hold", chunk.PathInSchema, len(f.page))
 	}
-	f.packed = f.zstd.EncodeAll(f.page, f.packed[:0])
+	f.packed = f.compressorFor(f.page).EncodeAll(f.page, f.packed[:0])
 	h.UncompressedPageSize, h.CompressedPageSize = int32(len(f.page)), int32(len(f.packed))
 	header, err := thrift.Marshal(new(thrift.CompactProtocol), h)
 	if err != nil && f.err == nil {
@@ -302,6 +357,32 @@ func (f *fileWriter) put(chunk *format.ColumnMetaData, h *format.PageHeader) {
 	chunk.TotalUncompressedSize += int64(len(header) + len(f.page))
 	f.write(header)
 	f.write(f.packed)
+}
+
+// A page from worthwhile bytes on is compressed fast where the thorough way gains less than
+// a fiftieth on a sample of it: it takes three times as long to find matches that are not
+// there, as in a column of random ids.
+const (
+	worthwhile  = 96 << 10
+	sampleBytes = 32 << 10
+)
+
+// compressorFor is the compressor for a page; the first large one of a column decides for all.
+func (f *fileWriter) compressorFor(page []byte) *zstd.Encoder {
+	if len(page) < worthwhile {
+		return f.thorough
+	}
+	if f.zstd == nil {
+		middle := (len(page) - sampleBytes) / 2
+		sample := page[middle : middle+sampleBytes]
+		f.sample = f.thorough.EncodeAll(sample, f.sample[:0])
+		best := len(f.sample)
+		f.sample = f.fast.EncodeAll(sample, f.sample[:0])
+		if f.zstd = f.thorough; len(f.sample) <= best+best/50 {
+			f.zstd = f.fast
+		}
+	}
+	return f.zstd
 }
 
 // bitWidth is how many bits numbers up to highest need.

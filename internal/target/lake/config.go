@@ -40,14 +40,15 @@ type Config struct {
 	// delivered again as a whole is recognised, by the ids that the source gives.
 	DedupField string `hcl:"dedup_field,optional"`
 	// DedupMaxIDs is the most ids kept in memory, at about 40 bytes each; 2000000 by default.
-	// In a partition with more, only the events of the newest files are recognised.
+	// In a partition with more, only the newest events are recognised, at least half as many.
 	DedupMaxIDs int `hcl:"dedup_max_ids,optional"`
 
 	// Types declares the types of columns that inference would give another one, by the
 	// field's keys with dots between: "bool", "int64", "double", "string", "json" (any value,
 	// as text; right for objects whose keys vary), "timestamp" (from RFC 3339 text),
 	// "timestamp_s", "timestamp_ms" or "timestamp_us" (from numbers), the last four kept to
-	// the microsecond. Only columns that the dataset does not have yet.
+	// the microsecond. A field of the objects in a list is "items.price". Only columns that the
+	// dataset does not have yet.
 	Types map[string]string `hcl:"types,optional"`
 
 	// BufferMaxEvents is the most events in one write, which becomes one file for each

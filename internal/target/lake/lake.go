@@ -36,6 +36,7 @@
 package lake
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,7 +87,7 @@ func New(d connector.Deps, c Config) (*Target, error) {
 	}
 	return &Target{
 		config: c, path: c.resolve(d.Dir), layout: c.layout(), options: c.decoding(), log: log,
-		clock: clock{field: c.TimeField, format: c.TimeFormat, fallback: c.MissingTime == "read_time"},
+		clock: newClock(c),
 		slots: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}, nil
 }
@@ -108,25 +109,31 @@ func (t *Target) Open(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := t.declared(d.Schema().Fields, ""); err != nil {
+	if err := t.declared(d.Schema().Fields, "", ""); err != nil {
 		return errors.Join(fault.New(fault.Setup, err), d.Close())
 	}
 	t.dataset = d
 	return nil
 }
 
-// declared finds a column whose type is another than the one declared for it.
-func (t *Target) declared(fields []*parquet.Field, above string) error {
+// declared finds a column whose type is another than the one declared for it. Paths begin
+// with above, or with listed, which has [] after lists.
+func (t *Target) declared(fields []*parquet.Field, above, listed string) error {
 	for _, f := range fields {
 		if f.Variant != parquet.Main {
 			continue
 		}
-		path := above + f.Key
-		if want, ok := t.options.Types[path]; ok && f.Kind != want && f.Kind != parquet.Unknown {
+		path := listed + f.Key
+		if want := cmp.Or(t.options.Types[path], t.options.Types[above+f.Key]); want != parquet.Unknown && f.Kind != want && f.Kind != parquet.Unknown {
 			return fmt.Errorf("open the dataset %s: types declares %s as %s, but its column is %s already, and types never change; remove it from types, or begin a dataset in another path",
 				t.path, path, want, f.Kind)
 		}
-		if err := t.declared(f.Fields, path+"."); err != nil {
+		end := f
+		for end.Elem != nil {
+			end = end.Elem
+			path += "[]"
+		}
+		if err := t.declared(end.Fields, above+f.Key+".", path+"."); err != nil {
 			return err
 		}
 	}

@@ -426,13 +426,26 @@ func TestWritersAgreeOnTheSchema(t *testing.T) {
 func TestDeclaredTypesMustAgree(t *testing.T) {
 	t.Parallel()
 	path := t.TempDir()
-	writes(t, opened(t, config(path, nil)), batch(`{"a":1,"o":{"b":"x"}}`))
-	target, err := New(connector.Deps{}, config(path, func(c *Config) { c.Types = map[string]string{"a": "int64", "o.b": "timestamp"} }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := target.Open(t.Context()); fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), "o.b as timestamp") {
-		t.Errorf("error %v", err)
+	writes(t, opened(t, config(path, nil)), batch(`{"a":1,"o":{"b":"x"},"l":[[{"p":1}]]}`))
+	for _, row := range []struct{ field, kind, says string }{
+		{"o.b", "timestamp", "o.b as timestamp"},
+		{"l.p", "double", "l[][].p as double"},
+		{"l[][].p", "double", "l[][].p as double"},
+		{"a", "int64", ""},
+		{"l.p", "int64", ""},
+		{"l.q", "double", ""},
+	} {
+		target, err := New(connector.Deps{}, config(path, func(c *Config) { c.Types = map[string]string{"a": "int64", row.field: row.kind} }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = target.Open(t.Context())
+		if row.says != "" && (fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), row.says)) || row.says == "" && err != nil {
+			t.Errorf("%s as %s: error %v", row.field, row.kind, err)
+		}
+		if err := target.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -17,7 +17,15 @@ import (
 // clock tells the time of events.
 type clock struct {
 	field, format string
-	fallback      bool // an event without a time has the time it was read
+	perSecond     int64 // of the unit of numbers; 0 when the format has none
+	fallback      bool  // an event without a time has the time it was read
+}
+
+func newClock(c Config) clock {
+	return clock{
+		field: c.TimeField, format: c.TimeFormat, fallback: c.MissingTime == "read_time",
+		perSecond: map[string]int64{"epoch_s": 1, "epoch_ms": 1e3, "epoch_us": 1e6, "epoch_ns": 1e9}[c.TimeFormat],
+	}
 }
 
 // of is the time of the event m, whose time field has the value v.
@@ -32,7 +40,7 @@ func (c clock) of(m *event.Message, v parquet.Value) (time.Time, error) {
 		return time.Time{}, c.invalid(errors.New("the field is not there"))
 	}
 	t, err := c.parse(v)
-	if err == nil && (t.UTC().Year() < 1 || t.UTC().Year() > 9999) {
+	if err == nil && (t.Unix() < firstSecond || t.Unix() > lastSecond) {
 		err = errors.New("the year has more than four digits")
 	}
 	if err != nil {
@@ -40,6 +48,12 @@ func (c clock) of(m *event.Message, v parquet.Value) (time.Time, error) {
 	}
 	return t, nil
 }
+
+// The seconds since 1970 of the years with four digits.
+var (
+	firstSecond = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
+	lastSecond  = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).Unix()
+)
 
 func read(m *event.Message) time.Time {
 	if m.Times.Read.IsZero() {
@@ -90,8 +104,8 @@ func (c clock) text(s []byte) (time.Time, error) {
 	if c.format != "rfc3339" {
 		return time.Time{}, errors.New("the value is text; set time_format if it is an RFC 3339 time")
 	}
-	t, err := time.Parse(time.RFC3339Nano, string(s))
-	if err != nil {
+	t, ok := parquet.Instant(s)
+	if !ok {
 		return time.Time{}, errors.New("the text is not an RFC 3339 time")
 	}
 	return t, nil
@@ -99,7 +113,7 @@ func (c clock) text(s []byte) (time.Time, error) {
 
 // epoch is n units and a part of one after 1970.
 func (c clock) epoch(n int64, part float64) (time.Time, error) {
-	perSecond := map[string]int64{"epoch_s": 1, "epoch_ms": 1e3, "epoch_us": 1e6, "epoch_ns": 1e9}[c.format]
+	perSecond := c.perSecond
 	if perSecond == 0 {
 		return time.Time{}, errors.New("the value is a number; set time_format to its unit")
 	}

@@ -31,26 +31,35 @@ type write struct {
 
 // part is the rows of one file.
 type part struct {
-	partition   string
+	folder      *folder
+	number      int32 // in all
 	rows        *parquet.Rows
-	messages    []int // whose fate is that of the file: its rows, and repetitions of them
-	row         []int // the messages that are its rows
+	row         []int32 // the messages that are its rows, by their place in the batch
+	again       []int32 // those that repeat one of them and share its fate
 	ids         []catalog.ID
 	first, last time.Time
 }
 
-// round is the files that are filled together.
-type round struct {
-	open    map[string]*part // by partition
-	all     []*part
-	pending map[rowID]*part // rows with an id
-	buckets map[int64]string
-	seen    map[string]*catalog.Seen
+// folder is one partition while files of it are filled.
+type folder struct {
+	partition string
+	open      *part                // the file that rows go to; nil for none
+	pending   catalog.Index[int32] // the number of the file of each row with an id
+	seen      *catalog.Seen        // nil until it is needed
 }
 
-type rowID struct {
-	partition string
-	id        catalog.ID
+// round is the files that are filled together.
+type round struct {
+	all     []*part
+	open    int // how many files take rows
+	folders map[string]*folder
+	buckets map[int64]*folder
+	bucket  int64 // of the last event
+	last    *folder
+}
+
+func newRound() *round {
+	return &round{folders: map[string]*folder{}, buckets: map[int64]*folder{}}
 }
 
 // round writes the messages from start on, as many as the limit of open partitions allows,
@@ -59,7 +68,7 @@ func (w *write) round(ctx context.Context, start int) int {
 	for {
 		schema := w.dataset.Schema()
 		d := parquet.NewDecoder(schema, w.t.options)
-		r := &round{open: map[string]*part{}, pending: map[rowID]*part{}, buckets: map[int64]string{}, seen: map[string]*catalog.Seen{}}
+		r := newRound()
 		end := w.decode(ctx, d, r, start)
 		next := d.Schema()
 		if d.Changed() && len(r.all) > 0 {
@@ -68,18 +77,29 @@ func (w *write) round(ctx context.Context, start int) int {
 				for i := start; i < end; i++ {
 					delete(w.failed, i)
 				}
+				r.release()
 				continue
 			}
 			if err != nil {
 				for _, p := range r.all {
 					w.fail(p, err)
 				}
+				r.release()
 				return end
 			}
 			w.announce(schema, next)
 		}
 		w.commit(ctx, r, next)
+		r.release()
 		return end
+	}
+}
+
+// release lets others have the memory of the rows.
+func (r *round) release() {
+	for _, p := range r.all {
+		p.rows.Release()
+		p.rows = nil
 	}
 }
 
@@ -103,10 +123,10 @@ func (w *write) decode(ctx context.Context, d *parquet.Decoder, r *round, start 
 			w.failed[i] = err
 			continue
 		}
-		partition := r.partition(w.t.layout, at)
+		f := r.folder(w.t.layout, at)
 		id, known := idOf(d.Tap(tapID), w.t.config.DedupField != "")
 		if known {
-			there, err := w.there(r, partition, id, i)
+			there, err := w.there(r, f, id, i)
 			if there || err != nil {
 				d.Forget()
 				if err != nil {
@@ -115,42 +135,64 @@ func (w *write) decode(ctx context.Context, d *parquet.Decoder, r *round, start 
 				continue
 			}
 		}
-		p := r.open[partition]
-		if p == nil {
-			if len(r.open) >= w.t.config.MaxOpenPartitions {
+		if f.open == nil {
+			if r.open >= w.t.config.MaxOpenPartitions {
 				d.Forget()
 				return i
 			}
-			p = &part{partition: partition, rows: parquet.NewRows(), first: at, last: at}
-			r.open[partition] = p
-			r.all = append(r.all, p)
+			expected := w.expected(r, i)
+			f.open = &part{folder: f, number: int32(len(r.all)), rows: parquet.NewRows(), first: at, last: at, row: make([]int32, 0, expected)}
+			if known {
+				f.open.ids = make([]catalog.ID, 0, expected)
+				f.pending.Reserve(expected)
+			}
+			r.all = append(r.all, f.open)
+			r.open++
 		}
+		p := f.open
 		p.add(d, i, at)
 		if known {
 			p.ids = append(p.ids, id)
-			r.pending[rowID{partition, id}] = p
+			f.pending.Set(id, p.number)
 		}
 		if p.rows.Bytes() >= w.t.config.MaxFileBytes {
-			delete(r.open, partition)
+			f.open = nil
+			r.open--
 		}
 	}
 	return len(w.batch)
 }
 
-func (r *round) partition(l catalog.Layout, at time.Time) string {
-	bucket := l.Bucket(at)
-	name, ok := r.buckets[bucket]
-	if !ok {
-		name = l.Partition(at)
-		r.buckets[bucket] = name
+// expected is a guess of how many rows a new file will have: all that are left for the
+// first, few for the others.
+func (w *write) expected(r *round, i int) int {
+	if len(r.all) == 0 {
+		return len(w.batch) - i
 	}
-	return name
+	return 0
+}
+
+func (r *round) folder(l catalog.Layout, at time.Time) *folder {
+	bucket := l.Bucket(at)
+	if r.last != nil && r.bucket == bucket {
+		return r.last
+	}
+	f := r.buckets[bucket]
+	if f == nil {
+		name := l.Partition(at)
+		if f = r.folders[name]; f == nil {
+			f = &folder{partition: name}
+			r.folders[name] = f
+		}
+		r.buckets[bucket] = f
+	}
+	r.bucket, r.last = bucket, f
+	return f
 }
 
 func (p *part) add(d *parquet.Decoder, i int, at time.Time) {
 	p.rows.Append(d)
-	p.messages = append(p.messages, i)
-	p.row = append(p.row, i)
+	p.row = append(p.row, int32(i))
 	if at.Before(p.first) {
 		p.first = at
 	}
@@ -176,26 +218,26 @@ func idOf(v parquet.Value, wanted bool) (catalog.ID, bool) {
 
 // there reports whether the event with the id is in the partition already, or will be with
 // an earlier message: then message i shares that one's fate.
-func (w *write) there(r *round, partition string, id catalog.ID, i int) (bool, error) {
-	if p := r.pending[rowID{partition, id}]; p != nil {
-		p.messages = append(p.messages, i)
+func (w *write) there(r *round, f *folder, id catalog.ID, i int) (bool, error) {
+	if number, ok := f.pending.Get(id); ok {
+		p := r.all[number]
+		p.again = append(p.again, int32(i))
 		return true, nil
 	}
-	s := r.seen[partition]
-	if s == nil {
-		var err error
-		if s, err = w.dataset.Seen(partition); err != nil {
+	if f.seen == nil {
+		s, err := w.dataset.Seen(f.partition)
+		if err != nil {
 			return false, err
 		}
-		r.seen[partition] = s
+		f.seen = s
 		if s.Partial || s.Unknown > 0 {
 			w.t.warned.Do(func() {
 				w.t.log.Warn("events of some files are not recognised when they come again: the files were written without dedup_field, or have more ids than dedup_max_ids",
-					keyPath, partition, keyFiles, s.Unknown)
+					keyPath, f.partition, keyFiles, s.Unknown)
 			})
 		}
 	}
-	return s.Has(id), nil
+	return f.seen.Has(id), nil
 }
 
 // commit writes the files of a round, several at once.
@@ -220,8 +262,8 @@ func (w *write) commit(ctx context.Context, r *round, schema *parquet.Schema) {
 			w.fail(p, errs[i])
 			continue
 		}
-		if s := r.seen[p.partition]; s != nil {
-			s.Add(p.ids)
+		if p.folder.seen != nil {
+			p.folder.seen.Add(p.ids)
 		}
 	}
 }
@@ -231,7 +273,7 @@ func (w *write) commitPart(ctx context.Context, p *part, schema *parquet.Schema)
 		return context.Cause(ctx)
 	}
 	_, err := w.dataset.Commit(catalog.File{
-		Partition: p.partition, Name: w.name(p), IDs: p.ids,
+		Partition: p.folder.partition, Name: w.name(p), IDs: p.ids,
 		Record: catalog.Record{Rows: int64(p.rows.Len()), Events: int64(p.rows.Bytes()), Schema: schema.Version,
 			First: p.first.UTC(), Last: p.last.UTC(), At: time.Now().UTC()},
 		Write: func(out io.Writer) error { return p.rows.Write(out, schema, nil) },
@@ -240,8 +282,11 @@ func (w *write) commitPart(ctx context.Context, p *part, schema *parquet.Schema)
 }
 
 func (w *write) fail(p *part, err error) {
-	for _, i := range p.messages {
-		w.failed[i] = err
+	for _, i := range p.row {
+		w.failed[int(i)] = err
+	}
+	for _, i := range p.again {
+		w.failed[int(i)] = err
 	}
 }
 

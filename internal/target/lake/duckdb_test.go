@@ -1,0 +1,73 @@
+package lake
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weirdata/weir/internal/enginetest"
+)
+
+// TestDuckDBReadsAGrowingDataset adds columns at every level, one write at a time: DuckDB
+// reads all files as one table of the newest schema.
+func TestDuckDBReadsAGrowingDataset(t *testing.T) {
+	t.Parallel()
+	duck := enginetest.DuckDB(t)
+	path := t.TempDir()
+	target := opened(t, config(path, func(c *Config) { c.TimeField, c.TimeFormat = "seconds", "epoch_s" }))
+	for i, more := range []string{
+		`"a":1`,
+		`"a":1.5,"o":{"x":1}`,
+		`"a":"high","o":{"y":"z","deep":{"k":true}},"year":1999`,
+		`"o":{"x":2,"deep":{"l":[1]}},"items":[{"sku":"a"}],"e":{},"n":[]`,
+		`"items":[{"sku":"b","price":1.5},null],"o":[],"e":{"now":1},"n":["s"]`,
+		`"Größe":9007199254740993,"A":"other case","s":"\u0000\ud83e\udd8a"`,
+	} {
+		writes(t, target, batch(fmt.Sprintf(`{"seconds":%d,%s}`, 1712512800+i*1800, more)))
+	}
+	got := duck.Query(t, fmt.Sprintf(`SELECT * FROM read_parquet('%s/**/*.parquet', hive_partitioning = true, union_by_name = true) ORDER BY seconds`, path))
+	var rows []string
+	for _, row := range got {
+		for _, name := range []string{"seconds", "year", "month", "day"} {
+			delete(row, name)
+		}
+		text, err := json.Marshal(bare(row))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, string(text))
+	}
+	want := []string{
+		`{"a":1,"hour":18}`,
+		`{"a__double":1.5,"hour":18,"o":{"x":1}}`,
+		`{"a__json":"high","hour":19,"o":{"deep":{"k":true},"y":"z"},"year_2":1999}`,
+		`{"e__json":{},"hour":19,"items":[{"sku":"a"}],"n__json":[],"o":{"deep":{"l":[1]},"x":2}}`,
+		`{"e":{"now":1},"hour":20,"items":[{"price":1.5,"sku":"b"},null],"n":["s"],"o__json":[]}`,
+		`{"A_2":"other case","Größe":9007199254740993,"hour":20,"s":"\u0000🦊"}`,
+	}
+	if diff := cmp.Diff(want, rows); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+}
+
+// bare is v without members that are null.
+func bare(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, x := range v {
+			if x == nil {
+				delete(v, k)
+			} else {
+				v[k] = bare(x)
+			}
+		}
+	case []any:
+		for i, x := range slices.Clone(v) {
+			v[i] = bare(x)
+		}
+	}
+	return v
+}
