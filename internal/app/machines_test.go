@@ -20,18 +20,25 @@ import (
 func machineConfig(t *testing.T, files map[string]string) (*app.Builder, *app.Built, config.Diagnostics, string) {
 	t.Helper()
 	dir := t.TempDir()
+	b, built, found := machineConfigIn(t, dir, slog.New(slog.DiscardHandler), files)
+	return b, built, found, dir
+}
+
+// machineConfigIn does so in a folder that is there.
+func machineConfigIn(t *testing.T, dir string, log *slog.Logger, files map[string]string) (*app.Builder, *app.Built, config.Diagnostics) {
+	t.Helper()
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.ReplaceAll(text, "DIR", dir)), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	b := &app.Builder{Set: all.Connectors(), Log: slog.New(slog.DiscardHandler), Version: "0"}
+	b := &app.Builder{Set: all.Connectors(), Log: log, Version: "0"}
 	cfg, found := config.Load([]string{filepath.Join(dir, "weir.hcl")}, b.Options(nil))
 	if found.HasErrors() {
-		return b, nil, found, dir
+		return b, nil, found
 	}
 	built, found := b.Build(t.Context(), cfg)
-	return b, built, found, dir
+	return b, built, found
 }
 
 // TestMachineDiagnostics: what is wrong with a definition or a function is found by check, at

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -83,7 +85,53 @@ func machineSections(b *bench) ([]section, error) {
 			fmt.Sprintf("%.0f", float64(c.executions)/o.wall.Seconds()), strconv.FormatInt(o.rss/1024, 10), cmp.Or(c.aim, "-"),
 		})
 	}
-	return []section{s}, nil
+	designs, err := b.designs()
+	return []section{s, designs}, err
+}
+
+// designs compares a pipeline that waits for its executions with one that does not.
+func (b *bench) designs() (section, error) {
+	s := section{
+		title: "Blocking and not blocking at 1 % failing orders",
+		text: `An execution has one JavaScript task. One order in a hundred fails, is tried three times, one
+and then two seconds apart, and is caught. Four batches of 100 orders are in flight, as from
+four shards. Blocking (` + "`wait = true`" + `), a batch is acknowledged when its executions have ended;
+not blocking, when they are durably started. The time ends when every execution has ended,
+three seconds after the last order was started at least.`,
+		head: []string{"case", "orders", "orders/s", "us CPU/order", "times blocking", "aim"},
+	}
+	blocking := 0.0
+	for _, d := range []struct {
+		name   string
+		wait   bool
+		orders int
+		aim    string
+	}{
+		{"machine, blocking", true, 2000, ""},
+		{"machine, not blocking", false, 100_000, ">= 10 times"},
+	} {
+		if !b.wanted(d.name) {
+			continue
+		}
+		d.orders = b.scaled(d.orders)
+		input := filepath.Join(b.dir, "input")
+		if err := failing(input, d.orders); err != nil {
+			return s, err
+		}
+		o, err := b.runs(input, strings.Replace(machineConfig, `name = "orders"`, fmt.Sprintf(designFields, d.wait), 1), designMachine)
+		if err != nil {
+			return s, fmt.Errorf("%s: %w", d.name, err)
+		}
+		rate, times := float64(d.orders)/o.wall.Seconds(), "-"
+		if d.wait {
+			blocking = rate
+		} else if blocking > 0 {
+			times = fmt.Sprintf("%.0f", rate/blocking)
+		}
+		b.say("%s: %.0f orders/s", d.name, rate)
+		s.rows = append(s.rows, []string{d.name, strconv.Itoa(d.orders), fmt.Sprintf("%.0f", rate), fmt.Sprintf("%.1f", o.perEvent(d.orders)), times, cmp.Or(d.aim, "-")})
+	}
+	return s, nil
 }
 
 func (b *bench) execute(c machineCase) (cost, error) {
@@ -91,9 +139,14 @@ func (b *bench) execute(c machineCase) (cost, error) {
 	if err := orders(input, c.executions); err != nil {
 		return cost{}, err
 	}
+	return b.runs(input, machineConfig, `{"StartAt": "S0", "States": {`+c.states+`}}`)
+}
+
+// runs is what a config with a machine costs until every execution has ended.
+func (b *bench) runs(input, config, machine string) (cost, error) {
 	var all []cost
 	for range b.rounds {
-		work, err := b.fresh(map[string]string{"bench.hcl": machineConfig, "machine.json": `{"StartAt": "S0", "States": {` + c.states + `}}`})
+		work, err := b.fresh(map[string]string{"bench.hcl": config, "machine.json": machine})
 		if err != nil {
 			return cost{}, err
 		}
@@ -129,6 +182,37 @@ func (b *bench) ended(work string) error {
 	return nil
 }
 
+// failing writes orders of which every hundredth fails.
+func failing(path string, events int) error {
+	if err := orders(path, events); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	n := 0
+	for line := range bytes.Lines(text) {
+		if n++; n%100 == 1 {
+			line = bytes.Replace(line, []byte(`"GB"`), []byte(`"PANIC"`), 1)
+		}
+		out.Write(line)
+	}
+	return os.WriteFile(path, out.Bytes(), 0o600)
+}
+
+const designMachine = `{"StartAt": "Check", "States": {"Check": {"Type": "Task", "Resource": "check", "End": true,
+  "Retry": [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 1, "BackoffRate": 2, "MaxAttempts": 2}],
+  "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "Caught"}]}, "Caught": {"Type": "Pass", "End": true}}}`
+
+const designFields = `name = "orders"
+    wait = %t
+    batching {
+      max_batch_messages     = 100
+      max_concurrent_batches = 4
+    }`
+
 // In the function "effect" the target counts as an effect elsewhere, and costs nothing.
 const machineConfig = `store {
   use "embedded" {
@@ -137,6 +221,9 @@ const machineConfig = `store {
 }
 function "script" {
   script = "function main(order) { order.total = order.total + 1; return order }"
+}
+function "check" {
+  script = "function main(order) { if (order.country_code === \"PANIC\") throw new Error(\"PANIC\"); return order }"
 }
 function "effect" {
   target {

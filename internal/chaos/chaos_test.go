@@ -40,16 +40,23 @@ const (
 	longLife  = 8 * time.Second
 )
 
+// runs is how often to kill.
+func runs(t *testing.T) int {
+	t.Helper()
+	v := os.Getenv("WEIR_CHAOS_RUNS")
+	if v == "" {
+		return 3
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 {
+		t.Fatalf("WEIR_CHAOS_RUNS is %q, not how often to kill", v)
+	}
+	return n
+}
+
 func TestQuickstart(t *testing.T) {
 	t.Parallel()
-	kills := 3
-	if v := os.Getenv("WEIR_CHAOS_RUNS"); v != "" {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 {
-			t.Fatalf("WEIR_CHAOS_RUNS is %q, not how often to kill", v)
-		}
-		kills = n
-	}
+	kills := runs(t)
 	q := newQuickstart(t)
 	l := &ledger{begin: time.Now(), acknowledged: map[sink]map[string]moment{}}
 	clients := startClients(t, q, l)

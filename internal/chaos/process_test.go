@@ -52,6 +52,7 @@ type quickstart struct {
 	binary string
 	out    string
 	ports  map[string]int // by environment variable
+	env    []string       // further variables
 	config []string       // files
 	log    *os.File
 }
@@ -122,6 +123,7 @@ func (q *quickstart) command(args ...string) *exec.Cmd {
 	for name, port := range q.ports {
 		c.Env = append(c.Env, fmt.Sprintf("%s=%d", name, port))
 	}
+	c.Env = append(c.Env, q.env...)
 	return c
 }
 

@@ -79,11 +79,13 @@ func (m *Machine) attempt(ctx context.Context, w *work) (u *unit, err error) {
 // runTask runs the task that is a job of its own.
 func (m *Machine) runTask(ctx context.Context, w *work) error {
 	s := w.step
-	answer, err := m.call(ctx, w.execution, s.Task, s.Resource, s.Input, time.Duration(s.TimeoutMillis)*time.Millisecond)
+	answer, err := m.call(ctx, w.execution, s.action(), s.Input)
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // a failure now means nothing
 	}
 	w.event, w.put = answered(s.Task, answer, err), answer.Put
+	t, missing := m.target(s.Resource, s.Input)
+	w.acted = missing == nil && t.function.Effect() == Elsewhere
 	return nil
 }
 
@@ -95,6 +97,8 @@ func answered(id uint64, a Answer, err error) machine.Event {
 		return machine.Event{Kind: machine.TaskSucceeded, ID: id, Data: a.Output}
 	case errors.Is(err, errTaskTimeout):
 		return machine.Event{Kind: machine.TaskTimedOut, ID: id}
+	case errors.Is(err, errTaskHeartbeat):
+		return machine.Event{Kind: machine.TaskTimedOut, ID: id, Heartbeat: true}
 	case !errors.As(err, &known):
 		known = &TaskError{Name: "States.TaskFailed", Cause: err.Error()}
 	}
@@ -133,7 +137,7 @@ func (m *Machine) chain(ctx context.Context, w *work) (*unit, error) {
 	var (
 		e     = w.event
 		tasks []machine.Action // to be run
-		acted bool             // a function with effects elsewhere was called
+		acted = w.acted        // a function with effects elsewhere was called
 		began = time.Now()
 	)
 	for n := 0; ; n++ {
@@ -162,7 +166,7 @@ func (m *Machine) chain(ctx context.Context, w *work) (*unit, error) {
 		t := tasks[at]
 		tasks = slices.Delete(tasks, at, at+1)
 		acted = acted || m.effect(t) == Elsewhere
-		answer, err := m.call(ctx, w.execution, t.ID, t.Resource, t.Input.Append(nil), t.Timeout)
+		answer, err := m.call(ctx, w.execution, t, t.Input.Append(nil))
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}

@@ -213,11 +213,11 @@ func (m *Machine) Close(ctx context.Context) error {
 // drain time, hands the rest back to the store and closes the functions. Executions are not
 // touched by a stop: they go on at the next start.
 func (m *Machine) Run(ctx context.Context) (err error) {
+	after := context.WithoutCancel(ctx)
+	defer func() { err = errors.Join(err, m.Close(after)); m.state.Store(int32(Ended)) }()
 	if err := m.Open(ctx); err != nil {
 		return err
 	}
-	after := context.WithoutCancel(ctx)
-	defer func() { err = errors.Join(err, m.Close(after)); m.state.Store(int32(Ended)) }()
 	m.state.Store(int32(Running))
 	leasing, stop := context.WithCancel(ctx)
 	defer stop()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -64,9 +63,13 @@ func does(f func(ctx context.Context, c executor.Call) error) *task {
 
 func echo() *task { return does(func(context.Context, executor.Call) error { return nil }) }
 
+func parseText(text string) (*machine.Definition, error) {
+	return machine.Parse([]byte(text), machine.Limits{})
+}
+
 func parse(t testing.TB, text string) *machine.Definition {
 	t.Helper()
-	def, err := machine.Parse([]byte(text), machine.Limits{})
+	def, err := parseText(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +137,7 @@ func settle(t testing.TB, s queue.Store) {
 	}
 }
 
-func dead(t testing.TB, s *embedded.Store) []queue.Job {
+func dead(t testing.TB, s queue.Admin) []queue.Job {
 	t.Helper()
 	p, err := s.List(context.Background(), queue.Search{Filter: queue.Filter{Queue: executor.StartQueue("m")}, State: queue.Buried}, queue.ID{}, 100)
 	if err != nil {
@@ -144,7 +147,7 @@ func dead(t testing.TB, s *embedded.Store) []queue.Job {
 }
 
 // executions counts the records of executions, ended ones included.
-func executions(t testing.TB, s *embedded.Store) int {
+func executions(t testing.TB, s queue.Admin) int {
 	t.Helper()
 	n := 0
 	for _, prefix := range []string{"machine/m/x/", "machine/m/e/", "machine/m/f/"} {
@@ -239,40 +242,55 @@ func TestWaitCostsNothing(t *testing.T) {
 	})
 }
 
-const twoTasks = `{"StartAt":"A","States":{"A":{"Type":"Task","Resource":"A","Next":"B"},"B":{"Type":"Task","Resource":"B","End":true}}}`
-
-// TestResume stops the process within the second task: the first, whose answer is committed,
-// never runs again, the second does.
+// TestResume stops the process within each task of a row: those before it, whose answers are
+// committed, never run again; that one does.
 func TestResume(t *testing.T) {
-	bubble(t, func(t *testing.T, s *embedded.Store) {
-		a := echo()
-		hangs := true
-		b := does(func(ctx context.Context, c executor.Call) error {
-			if hangs {
-				<-ctx.Done()
-				return ctx.Err()
-			}
-			return nil
+	const text = `{"StartAt":"T0","States":{"T0":{"Type":"Task","Resource":"T0","Next":"T1"},"T1":{"Type":"Task","Resource":"T1","Next":"T2"},
+		"T2":{"Type":"Task","Resource":"T2","Next":"T3"},"T3":{"Type":"Task","Resource":"T3","End":true}}}`
+	for at := range 4 {
+		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *embedded.Store) {
+				hangs := true
+				tasks, fs := make([]*task, 4), map[string]executor.Function{}
+				for i := range tasks {
+					tasks[i] = does(func(ctx context.Context, c executor.Call) error {
+						if i == at && hangs {
+							<-ctx.Done()
+							return ctx.Err()
+						}
+						return nil
+					})
+					fs[fmt.Sprintf("T%d", i)] = tasks[i]
+				}
+				r := run(t, s, text, fs)
+				start(t, r.Machine, `{}`)
+				time.Sleep(time.Second)
+				if tasks[at].calls.Load() != 1 {
+					t.Fatalf("task %d was called %d times before the stop", at, tasks[at].calls.Load())
+				}
+				r.ends(t)
+				if n := open(t, s); n != 1 {
+					t.Fatalf("%d jobs are open after the stop, want the task", n)
+				}
+				hangs = false
+				r = run(t, s, text, fs)
+				settle(t, s)
+				r.ends(t)
+				for i, task := range tasks {
+					want := int64(1)
+					if i == at {
+						want = 2
+					}
+					if n := task.calls.Load(); n != want {
+						t.Errorf("stopped within task %d, task %d was called %d times, want %d", at, i, n, want)
+					}
+				}
+				if n := r.Meter().Target.Written.Load(); n != 1 {
+					t.Errorf("%d executions succeeded", n)
+				}
+			})
 		})
-		fs := map[string]executor.Function{"A": a, "B": b}
-		r := run(t, s, twoTasks, fs)
-		start(t, r.Machine, `{}`)
-		synctest.Wait()
-		if a.calls.Load() != 1 || b.calls.Load() != 1 {
-			t.Fatalf("%d and %d calls before the stop", a.calls.Load(), b.calls.Load())
-		}
-		r.ends(t)
-		if n := open(t, s); n != 1 {
-			t.Fatalf("%d jobs are open after the stop, want the task", n)
-		}
-		hangs = false
-		r = run(t, s, twoTasks, fs)
-		settle(t, s)
-		r.ends(t)
-		if a.calls.Load() != 1 || b.calls.Load() != 2 || r.Meter().Target.Written.Load() != 1 {
-			t.Errorf("%d and %d calls, %d executions succeeded", a.calls.Load(), b.calls.Load(), r.Meter().Target.Written.Load())
-		}
-	})
+	}
 }
 
 // TestFailed: an execution that failed is a dead job with its input and the reason, whether it
@@ -359,45 +377,6 @@ func TestKeep(t *testing.T) {
 		time.Sleep(30 * time.Minute)
 		if n := executions(t, s); n != 0 {
 			t.Errorf("%d executions are kept too long", n)
-		}
-		r.ends(t)
-	})
-}
-
-// TestParallel: tasks of branches run at the same time, and both answers count.
-func TestParallel(t *testing.T) {
-	bubble(t, func(t *testing.T, s *embedded.Store) {
-		var both sync.WaitGroup
-		both.Add(2)
-		meet := does(func(context.Context, executor.Call) error { both.Done(); both.Wait(); return nil })
-		r := run(t, s, `{"StartAt":"P","States":{"P":{"Type":"Parallel","End":true,"Branches":[
-			{"StartAt":"A","States":{"A":{"Type":"Task","Resource":"arn:aws:lambda:eu-west-1:123456789012:function:Meet","End":true}}},
-			{"StartAt":"B","States":{"B":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","Parameters":{"FunctionName":"Meet:$LATEST","Payload.$":"$"},"OutputPath":"$.Payload","End":true}}}]}}}`,
-			map[string]executor.Function{"Meet": meet})
-		if err := r.Execute(t.Context(), event.Batch{event.New([]byte(`{"x":1}`))}); err != nil {
-			t.Error(err)
-		}
-		r.ends(t)
-	})
-}
-
-// TestTimeouts: of a task, and of an execution whose task hangs.
-func TestTimeouts(t *testing.T) {
-	bubble(t, func(t *testing.T, s *embedded.Store) {
-		hang := does(func(ctx context.Context, _ executor.Call) error { <-ctx.Done(); return context.Cause(ctx) })
-		r := run(t, s, `{"StartAt":"T","States":{"T":{"Type":"Task","Resource":"Hang","TimeoutSeconds":30,"End":true,
-			"Catch":[{"ErrorEquals":["States.Timeout"],"Next":"Late"}]},"Late":{"Type":"Pass","End":true}}}`, map[string]executor.Function{"Hang": hang})
-		began := time.Now()
-		if err := r.Execute(t.Context(), event.Batch{event.New(nil)}); err != nil || time.Since(began) > 31*time.Second {
-			t.Errorf("%v after %s", err, time.Since(began))
-		}
-		r.ends(t)
-
-		r = run(t, s, `{"TimeoutSeconds":3600,"StartAt":"T","States":{"T":{"Type":"Task","Resource":"Hang","TimeoutSeconds":7200,"End":true}}}`, map[string]executor.Function{"Hang": hang})
-		began = time.Now()
-		err := r.Execute(t.Context(), event.Batch{event.New(nil)})
-		if err == nil || !strings.Contains(err.Error(), "TIMED_OUT") || time.Since(began).Round(time.Minute) != time.Hour {
-			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		r.ends(t)
 	})

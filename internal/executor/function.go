@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/weirdata/weir/internal/machine"
 	"github.com/weirdata/weir/internal/queue"
 )
 
@@ -73,20 +74,22 @@ func Failure(errorType, message string, trace []string) *TaskError {
 	return &TaskError{Name: errorType, Cause: string(cause)}
 }
 
-// call runs a task, whatever it does.
-func (m *Machine) call(ctx context.Context, execution string, id uint64, resource string, input []byte, timeout time.Duration) (Answer, error) {
-	t, err := m.target(resource, input)
+// call runs the task of an action, whatever it does.
+func (m *Machine) call(ctx context.Context, execution string, a machine.Action, input []byte) (Answer, error) {
+	t, err := m.target(a.Resource, input)
 	if err != nil {
 		return Answer{}, err
 	}
-	if timeout > 0 {
+	if after, cause := limit(a); after > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errTaskTimeout)
+		ctx, cancel = context.WithTimeoutCause(ctx, after, cause)
 		defer cancel()
 	}
-	answer, err := guarded(ctx, t.function, Call{ID: fmt.Sprintf("%s-%d", execution, id), Input: t.payload})
-	if errors.Is(context.Cause(ctx), errTaskTimeout) {
-		return Answer{}, errTaskTimeout // an answer that comes too late does not count
+	answer, err := guarded(ctx, t.function, Call{ID: fmt.Sprintf("%s-%d", execution, a.ID), Input: t.payload})
+	for _, late := range [...]error{errTaskTimeout, errTaskHeartbeat} {
+		if errors.Is(context.Cause(ctx), late) {
+			return Answer{}, late // an answer that comes too late does not count
+		}
 	}
 	if err == nil && t.wrap {
 		answer.Output = wrapped(answer.Output)
@@ -94,8 +97,21 @@ func (m *Machine) call(ctx context.Context, execution string, id uint64, resourc
 	return answer, err
 }
 
-// errTaskTimeout says that a task took longer than its state allows.
-var errTaskTimeout = errors.New("the task took longer than its TimeoutSeconds")
+// Why a task was not waited for any longer.
+var (
+	errTaskTimeout   = errors.New("the task took longer than its TimeoutSeconds")
+	errTaskHeartbeat = errors.New("the task gave no sign of life for its HeartbeatSeconds")
+)
+
+// limit is how long a task may take, 0 for no limit, and the error when it takes longer. A
+// function can give no sign of life before its answer, so HeartbeatSeconds bounds the whole
+// task.
+func limit(a machine.Action) (time.Duration, error) {
+	if a.Heartbeat > 0 && (a.Timeout == 0 || a.Heartbeat < a.Timeout) {
+		return a.Heartbeat, errTaskHeartbeat
+	}
+	return a.Timeout, errTaskTimeout
+}
 
 // guarded keeps a panic of a function from everybody else.
 func guarded(ctx context.Context, f Function, c Call) (a Answer, err error) {

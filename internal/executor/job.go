@@ -26,10 +26,17 @@ type stepJob struct {
 	Timer     uint64 `json:"timer,omitempty"` // ID of a WaitUntil
 	Task      uint64 `json:"task,omitempty"`  // ID of a StartTask
 
-	State         string          `json:"state,omitempty"`
-	Resource      string          `json:"resource,omitempty"`
-	TimeoutMillis int64           `json:"timeout_ms,omitempty"`
-	Input         json.RawMessage `json:"input,omitempty"`
+	State           string          `json:"state,omitempty"`
+	Resource        string          `json:"resource,omitempty"`
+	TimeoutMillis   int64           `json:"timeout_ms,omitempty"`
+	HeartbeatMillis int64           `json:"heartbeat_ms,omitempty"`
+	Input           json.RawMessage `json:"input,omitempty"`
+}
+
+// action is the StartTask that the job of a task stands for, without its input.
+func (s *stepJob) action() machine.Action {
+	return machine.Action{Kind: machine.StartTask, ID: s.Task, State: s.State, Resource: s.Resource,
+		Timeout: time.Duration(s.TimeoutMillis) * time.Millisecond, Heartbeat: time.Duration(s.HeartbeatMillis) * time.Millisecond}
 }
 
 func (m *Machine) stepJob(s stepJob, at time.Time) queue.Job {
@@ -52,7 +59,7 @@ func (m *Machine) timerJob(execution string, a machine.Action, now time.Time) qu
 
 func (m *Machine) taskJob(execution string, a machine.Action) queue.Job {
 	return m.stepJob(stepJob{Execution: execution, Task: a.ID, State: a.State, Resource: a.Resource,
-		TimeoutMillis: a.Timeout.Milliseconds(), Input: a.Input.Append(nil)}, time.Time{})
+		TimeoutMillis: a.Timeout.Milliseconds(), HeartbeatMillis: a.Heartbeat.Milliseconds(), Input: a.Input.Append(nil)}, time.Time{})
 }
 
 // deadlineLook is how long the timer of an execution's deadline waits at most.
@@ -67,6 +74,7 @@ type work struct {
 	failed    string               // ID of the execution to bury
 	event     machine.Event        // what is brought to the execution
 	put       func(queue.Tx) error // effect of the task that was run
+	acted     bool                 // that task's effect is elsewhere
 	claimed   bool
 	bad       error // why the job cannot be worked on at all
 }

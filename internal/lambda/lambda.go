@@ -18,6 +18,8 @@
 //     are started when they are needed and stay.
 //   - A process that exits, or whose invocation takes too long, fails that one invocation and
 //     is replaced for the next. An invocation that no process took is given to another one.
+//   - No process outlives this one: each is ended with its function and, on Linux, by the
+//     kernel when this process is killed.
 //   - A process finds in its environment what the config names, what the Runtime API
 //     defines, and PATH; nothing else of this process.
 package lambda

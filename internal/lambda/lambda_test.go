@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -39,6 +40,13 @@ var bootstrap = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if program := os.Getenv("WEIR_LAMBDA_PROGRAM"); program != "" {
+		if err := parent(program); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	code := m.Run()
 	if code == 0 {
 		// The server lingers half a second on a connection whose request was too large.
@@ -51,6 +59,32 @@ func TestMain(m *testing.M) {
 		_ = os.RemoveAll(filepath.Dir(path))
 	}
 	os.Exit(code)
+}
+
+const parentVariable = "WEIR_LAMBDA_PARENT"
+
+// parent is a process that invokes a handler which takes long, and says which process that is.
+func parent(program string) error {
+	f := lambda.New(lambda.Options{Name: "Legacy", Command: []string{program}, Concurrency: 1, Timeout: time.Minute,
+		Log: slog.New(slog.NewTextHandler(os.Stdout, nil))})
+	if err := f.Open(context.Background()); err != nil {
+		return err
+	}
+	out, err := f.Invoke(context.Background(), []byte(`{}`))
+	if err != nil {
+		return err
+	}
+	var a answer
+	if err := json.Unmarshal(out, &a); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stdout, "pid %d\n", a.PID)
+	if os.Getenv(parentVariable) == "idle" {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return nil
+	}
+	_, err = f.Invoke(context.Background(), []byte(`{"id":"long","country_code":"SLOW"}`))
+	return err
 }
 
 // said is a log that is written and read at once.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -63,16 +64,21 @@ func (f *Function) start() (*process, error) {
 	p.cmd.Stdout, p.cmd.Stderr = out, errs
 	p.cmd.Env = f.environment(l.Addr().String())
 	p.cmd.WaitDelay = time.Second
-	detach(p.cmd)
-	if err := p.cmd.Start(); err != nil {
-		_ = l.Close()
-		return nil, failure(ErrorExited, "cannot start the function: %v", err)
-	}
+	p.cmd.SysProcAttr = attributes()
 	p.server = &http.Server{Handler: p.routes(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
-	f.all[p] = struct{}{}
 	p.serving.Go(func() { _ = p.server.Serve(l) })
+	started := make(chan error)
 	go func() {
+		// Linux ends the process when the thread that started it ends: this one stays.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
 		p.exit = p.cmd.Wait()
+		killAll(p.cmd.Process)
 		out.flush()
 		errs.flush()
 		_ = p.server.Close()
@@ -82,6 +88,12 @@ func (f *Function) start() (*process, error) {
 		f.mu.Unlock()
 		close(p.exited)
 	}()
+	if err := <-started; err != nil {
+		_ = p.server.Close()
+		p.serving.Wait()
+		return nil, failure(ErrorExited, "cannot start the function: %v", err)
+	}
+	f.all[p] = struct{}{}
 	return p, nil
 }
 
@@ -157,7 +169,7 @@ func reason(err error) string {
 
 // kill ends the process at once.
 func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // it may have ended
+	killAll(p.cmd.Process)
 	<-p.exited
 }
 

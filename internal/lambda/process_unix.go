@@ -4,11 +4,10 @@ package lambda
 
 import (
 	"os"
-	"os/exec"
 	"syscall"
 )
 
-// detach keeps signals of the terminal from the process: it is ended when its work is.
-func detach(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+func terminate(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGTERM) }
 
-func terminate(p *os.Process) error { return p.Signal(syscall.SIGTERM) }
+// killAll ends the process and what it has started, which is in its process group.
+func killAll(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) } // they may have ended

@@ -2,14 +2,17 @@ package lambda
 
 import (
 	"os"
-	"os/exec"
 	"syscall"
 )
 
-// detach keeps signals of the console from the process: it is ended when its work is.
-func detach(c *exec.Cmd) {
-	c.SysProcAttr = &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
+// attributes keep signals of the console from the process: it is ended when its work is. A
+// process whose server has gone, because this process was killed, is told so when it asks
+// again; the official runtime libraries end then.
+func attributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
 }
 
 // terminate ends the process: Windows has no signal that asks for it.
 func terminate(p *os.Process) error { return p.Kill() }
+
+func killAll(p *os.Process) { _ = p.Kill() } // it may have ended

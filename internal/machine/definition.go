@@ -188,7 +188,9 @@ func (b *builder) machine(o *object) {
 	if v, ok := o.text("Version"); ok && v != "1.0" {
 		o.problem("Version", fmt.Sprintf("version %q is unknown", v), `there is only "1.0"`)
 	}
-	b.queryLanguage(o)
+	if !b.queryLanguage(o) {
+		return
+	}
 	b.d.timeout = time.Duration(o.whole("TimeoutSeconds", 1, maxSeconds, 0)) * time.Second
 	b.d.top = b.block(o, nil, 0)
 	o.done("a state machine")
@@ -198,15 +200,19 @@ func (b *builder) machine(o *object) {
 // maxSeconds is the longest time a definition can name.
 const maxSeconds = 99_999_999
 
-func (b *builder) queryLanguage(o *object) {
+// queryLanguage reports whether what o holds can be read: in another language its fields are
+// others, and what is wrong with them is not known.
+func (b *builder) queryLanguage(o *object) bool {
 	switch v, ok := o.text("QueryLanguage"); {
 	case !ok || v == "JSONPath":
+		return true
 	case v == "JSONata":
 		o.b.report(o.place("QueryLanguage"), CodeUnfinished, "JSONata is not supported yet",
 			"use JSONPath, with InputPath, Parameters, ResultSelector, ResultPath and OutputPath")
 	default:
-		o.problem("QueryLanguage", fmt.Sprintf("%q is no query language", v), `there are "JSONPath" and "JSONata"`)
+		o.problem("QueryLanguage", fmt.Sprintf("%q is no query language", v), `there is "JSONPath"`)
 	}
+	return false
 }
 
 // block reads StartAt and States of o.

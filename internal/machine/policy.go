@@ -15,8 +15,7 @@ const (
 	defaultInterval    = 1
 	defaultMaxAttempts = 3
 	defaultBackoffRate = 2.0
-	// maxDelay bounds MaxDelaySeconds and every delay that is worked out.
-	maxDelay = 31_622_400
+	maxDelay           = 31_622_400 // the most of MaxDelaySeconds
 )
 
 func (b *builder) retriers(o *object) []retrier {
@@ -125,7 +124,7 @@ func (r *retrier) delay(n uint32, random func() float64) time.Duration {
 	if r.maxDelay > 0 {
 		seconds = min(seconds, r.maxDelay)
 	}
-	seconds = min(seconds, maxDelay) // also what overflowed
+	seconds = min(seconds, maxWait) // also what overflowed
 	if r.jitter {
 		seconds *= random()
 	}

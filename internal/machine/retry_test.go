@@ -24,7 +24,8 @@ func TestRetryTiming(t *testing.T) {
 		{"capped", `,"IntervalSeconds":3,"MaxDelaySeconds":10,"MaxAttempts":5`, []float64{3, 6, 10, 10, 10}},
 		{"full jitter", `,"IntervalSeconds":4,"JitterStrategy":"FULL"`, []float64{2, 4, 8}},
 		{"jitter after the cap", `,"IntervalSeconds":4,"JitterStrategy":"FULL","MaxDelaySeconds":6`, []float64{2, 3, 3}},
-		{"no overflow", `,"IntervalSeconds":99999999,"BackoffRate":1e300,"MaxAttempts":3`, []float64{31622400, 31622400, 31622400}},
+		{"no overflow", `,"IntervalSeconds":99999999,"BackoffRate":1e300,"MaxAttempts":3`, []float64{99999999, 2147483648, 2147483648}},
+		{"longer than a year", `,"IntervalSeconds":40000000,"BackoffRate":1.5,"MaxAttempts":2`, []float64{40000000, 60000000}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -52,7 +52,9 @@ func (b *builder) state(bl *block, name string, v jsonvalue.Value, at place) {
 		return
 	}
 	s.kind = stateKind(kind)
-	b.queryLanguage(o)
+	if !b.queryLanguage(o) {
+		return
+	}
 	b.fields(s, o)
 	o.done("a " + typ + " state")
 }
@@ -315,7 +317,9 @@ func (b *builder) inner(s *state, v jsonvalue.Value, at place, branch int, extra
 	defer func() { b.depth-- }()
 	o := b.object(v, at)
 	o.text("Comment")
-	b.queryLanguage(o)
+	if !b.queryLanguage(o) {
+		return nil
+	}
 	if extra != nil {
 		extra(o)
 	}

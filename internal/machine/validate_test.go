@@ -11,6 +11,33 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 )
 
+// TestUnsupported: what is not there is refused at its place with what to do instead, and
+// nothing is said about fields that another query language has.
+func TestUnsupported(t *testing.T) {
+	t.Parallel()
+	const inner = `"ItemProcessor":{"StartAt":"B","States":{"B":{"Type":"Pass","End":true}}},"End":true}}}`
+	const jsonata = `JSONata is not supported yet; use JSONPath, with InputPath, Parameters, ResultSelector, ResultPath and OutputPath`
+	rows := []struct{ text, want string }{
+		{`{"QueryLanguage":"JSONata","StartAt":"A","States":{"A":{"Type":"Task","Resource":"r","Arguments":"{% $states.input %}","Next":"C"},
+			"C":{"Type":"Choice","Choices":[{"Condition":"{% true %}","Next":"A"}]}}}`, `1:18: QueryLanguage: ` + jsonata},
+		{`{"StartAt":"A","States":{"A":{"Type":"Task","QueryLanguage":"JSONata","Resource":"r","Arguments":{},"Output":"{% 1 %}","End":true}}}`,
+			`1:61: States.A.QueryLanguage: ` + jsonata},
+		{`{"StartAt":"A","States":{"A":{"Type":"Map","ItemProcessor":{"ProcessorConfig":{"Mode":"DISTRIBUTED","ExecutionType":"STANDARD"},"StartAt":"B","States":{"B":{"Type":"Pass","End":true}}},"End":true}}}`,
+			`1:87: States.A.ItemProcessor.ProcessorConfig.Mode: the distributed Map is not supported yet; use the mode INLINE`},
+	}
+	for _, f := range distributedFields {
+		rows = append(rows, struct{ text, want string }{`{"StartAt":"A","States":{"A":{"Type":"Map","` + f + `":1,` + inner,
+			fmt.Sprintf("1:%d: States.A.%s: %s belongs to the distributed Map, which is not supported yet; use a Map of mode INLINE without it", 47+len(f), f, f)})
+	}
+	for _, row := range rows {
+		_, err := Parse([]byte(row.text), Limits{})
+		var ps Problems
+		if !errors.As(err, &ps) || len(ps) != 1 || ps[0].Code != CodeUnfinished || err.Error() != row.want {
+			t.Errorf("%s\n got %v\nwant %s", row.text, err, row.want)
+		}
+	}
+}
+
 func TestProblems(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ text, want string }{

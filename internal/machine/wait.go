@@ -13,7 +13,7 @@ type waitFields struct {
 	secondsPath, timestampPath *query
 }
 
-// maxWait is the longest a Wait state may take, in seconds.
+// maxWait is the longest a Wait state or the delay of a retry may take, in seconds.
 const maxWait = 1 << 31
 
 func (b *builder) wait(s *state, o *object) {

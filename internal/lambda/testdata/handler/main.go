@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,6 +49,12 @@ func handle(ctx context.Context, o order) (*answer, error) {
 		os.Exit(3)
 	case "SLOW":
 		time.Sleep(time.Minute)
+	case "CHILD": // starts a process and says which
+		c := exec.Command("sleep", "60")
+		if err := c.Start(); err != nil {
+			return nil, err
+		}
+		o.ID = strconv.Itoa(c.Process.Pid)
 	case "LARGE":
 		o.ID = strings.Repeat("x", 7<<20)
 	}
