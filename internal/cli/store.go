@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strconv"
@@ -11,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirdata/weir/internal/admin"
+	"github.com/weirdata/weir/internal/queue"
 )
 
 func storeCommand(s Streams) *cobra.Command {
@@ -25,7 +29,7 @@ process has it open, its admin server is asked, so its config needs an admin blo
 	}
 	flags.add(c)
 	c.SuggestionsMinimumDistance = 2
-	c.AddCommand(storeCheck(s, &flags), storeStats(s, &flags), storeCompact(s, &flags))
+	c.AddCommand(storeCheck(s, &flags), storeStats(s, &flags), storeCompact(s, &flags), storeSalvage(s, &flags))
 	return c
 }
 
@@ -127,6 +131,62 @@ this does it now, and more thoroughly.`,
 			})
 		},
 	}
+	return c
+}
+
+// salvager is what the opener of a store can do that keeps it in files of its own.
+type salvager interface {
+	Salvage(ctx context.Context, progress func(done, total int64)) (summary string, figures map[string]int64, err error)
+}
+
+func storeSalvage(s Streams, flags *storeFlags) *cobra.Command {
+	asJSON := false
+	c := &cobra.Command{
+		Use:   "salvage",
+		Short: "Make a store that is damaged usable again, with what can be read",
+		Long: `Make a store that is damaged usable again, with everything that can still be read. What
+cannot be read is left out and counted; messages whose delivery is not known any more are
+delivered again. The damaged store is kept beside the new one, as it was found, until you
+remove it. No process may have the store open.
+
+The exit code is 0 when the store can be used, whether anything was lost or not. Restoring
+the files from a backup loses less: do that first where you can.`,
+		Example: "  weir store check --config pipeline.hcl || weir store salvage --config pipeline.hcl",
+		Args:    exactly(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, opener, err := flags.opener(c.Context(), s)
+			if err != nil {
+				return err
+			}
+			o, ok := opener.(salvager)
+			if !ok {
+				return explain(fmt.Errorf("salvage the store %s: %w", opener.Identity(), admin.ErrUnsupported))
+			}
+			p := begin(s, "salvaging the store")
+			summary, figures, err := o.Salvage(c.Context(), p.bytes("checking what was salvaged"))
+			p.stop()
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				return fmt.Errorf("there is no store (%s)", opener.Identity())
+			case errors.Is(err, queue.ErrInUse):
+				return fmt.Errorf("%s is in use by another process: stop it first", opener.Identity())
+			case err != nil:
+				return err
+			}
+			if asJSON {
+				return writeJSON(s.Out, struct {
+					Summary string           `json:"summary"`
+					Figures map[string]int64 `json:"figures"`
+				}{summary, figures})
+			}
+			if err := printFigures(s, figures); err != nil {
+				return err
+			}
+			fmt.Fprintf(s.Out, "%s can be used again: %s\n", opener.Identity(), summary)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 

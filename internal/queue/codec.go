@@ -264,11 +264,14 @@ type Head struct {
 	NotBefore int64
 }
 
-// ReadHead reads the Head of a record.
+// ReadHead reads the Head of a record. Of a record that has none it reads the flags only.
 func ReadHead(rec []byte) (Head, error) {
 	r := reader{b: rec}
 	flags := r.begin()
 	var h Head
+	if flags&(flagOrdered|flagNotBefore) == 0 && !r.bad {
+		return h, nil
+	}
 	if flags&flagKey != 0 {
 		key := r.bytes()
 		if flags&flagOrdered != 0 {
@@ -322,12 +325,11 @@ func (r *reader) skipHeaders() {
 }
 
 // ReadRecord sets the fields of j that a record holds: Ordered, NotBefore, and all of
-// Msg but its scope. It fills m and makes it j's message. The message shares memory
-// with rec.
+// Msg but its scope. It fills m, which must be a zero Message, and makes it j's message.
+// The message shares memory with rec.
 func ReadRecord(rec []byte, j *Job, m *event.Message) error {
 	r := reader{b: rec}
 	flags := r.begin()
-	*m = event.Message{}
 	if flags&flagKey != 0 {
 		m.Key = r.text()
 	}
@@ -350,9 +352,10 @@ func ReadRecord(rec []byte, j *Job, m *event.Message) error {
 	if flags&flagRaw != 0 {
 		raw = r.bytes()
 	}
-	j.NotBefore = time.Time{}
 	if flags&flagNotBefore != 0 {
 		j.NotBefore = r.time()
+	} else {
+		j.NotBefore = time.Time{}
 	}
 	m.Times.Created = r.time()
 	if flags&flagReadIsCreated != 0 {

@@ -147,6 +147,7 @@ func TestAllocations(t *testing.T) {
 		if _, err := ReadHead(rec); err != nil {
 			t.Fatal(err)
 		}
+		msg = event.Message{}
 		if err := ReadRecord(rec, &got, &msg); err != nil {
 			t.Fatal(err)
 		}

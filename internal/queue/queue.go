@@ -243,8 +243,8 @@ type Store interface {
 type Tx interface {
 	// Append adds jobs. It keeps no reference to them or to their payloads.
 	Append(jobs ...Job) error
-	// Settle gives results for leased jobs. A lost lease fails the whole Update with
-	// ErrLeaseLost, at the latest at its commit.
+	// Settle gives results for leased jobs, and keeps no reference to rs. A lost lease
+	// fails the whole Update with ErrLeaseLost, at the latest at its commit.
 	Settle(rs ...Result) error
 	// Get returns the value of a record, nil when there is none. It sees what this tx
 	// has put. The bytes must not be modified.

@@ -135,7 +135,7 @@ func (s *Store) eachOpen(l partition.Lane, from queue.ID, add func(queue.Job) bo
 	more := true
 	seq := max(from.Seq, l.First)
 	for {
-		vs, err := s.Values(context.Background(), l.ID, seq, 1<<20)
+		vs, err := s.stored(context.Background(), l.ID, seq, 1<<20)
 		if err != nil {
 			return err
 		}
@@ -337,7 +337,7 @@ func (s *Store) discard(l partition.Lane, rows []partition.Side, fn func(partiti
 	}
 	t := tx.Finish()
 	defer t.Release()
-	return s.submit(newRequest(t, s.part.Discard(rows)))
+	return s.commitTx(t, s.part.Discard(rows))
 }
 
 // Records implements queue.Admin.

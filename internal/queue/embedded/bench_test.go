@@ -176,40 +176,87 @@ func BenchmarkAppend(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-func cpu() time.Duration {
+// spent is CPU time of this process: in its own code, and in the kernel.
+type spent struct{ user, sys time.Duration }
+
+func (s spent) both() time.Duration { return s.user + s.sys }
+
+func (s spent) plus(o spent) spent { return spent{s.user + o.user, s.sys + o.sys} }
+
+// since is what was spent since from.
+func (s spent) since(from spent) spent { return spent{s.user - from.user, s.sys - from.sys} }
+
+// micros is d for each of n events, in us.
+func micros(d time.Duration, n int) float64 { return d.Seconds() * 1e6 / float64(n) }
+
+func cpu(b *testing.B) spent {
+	b.Helper()
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
+		b.Fatal(err)
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return spent{time.Duration(u.Utime.Nano()), time.Duration(u.Stime.Nano())}
 }
 
 // BenchmarkReadSettle fills a queue with 8 writers, then empties it with 8 workers that
 // lease 1000 jobs and settle them. dearer is the time per event of emptying by that of
-// filling.
+// filling, dearer-cpu the CPU time. The cold figures are of a store that was opened anew
+// in between, so that every value is read from the log.
 func BenchmarkReadSettle(b *testing.B) {
-	s := benchStore(b, benchDir(b))
+	dir := benchDir(b)
+	s, err := Open(dir, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { s.Close() }()
 	jobs := benchJobs(benchBatch, benchEvent)
-	var fill, empty, fillCPU, emptyCPU time.Duration
+	const rounds = 100
+	fill := func() (time.Duration, spent) {
+		from := cpu(b)
+		took := parallel(b, rounds, func() error {
+			return s.Update(context.Background(), func(tx queue.Tx) error { return tx.Append(jobs...) })
+		})
+		return took, cpu(b).since(from)
+	}
+	empty := func() (time.Duration, spent) {
+		from := cpu(b)
+		took := parallel(b, 1, func() error { return drain(s, queue.Filter{Queue: "events"}) })
+		return took, cpu(b).since(from)
+	}
+	var times [4]time.Duration // fill, empty, the same cold
+	var costs [4]spent
+	note := func(i int, took time.Duration, cost spent) { times[i], costs[i] = times[i]+took, costs[i].plus(cost) }
 	events := 0
 	b.ReportAllocs()
 	for b.Loop() {
-		const rounds = 100
-		from := cpu()
-		fill += parallel(b, rounds, func() error {
-			return s.Update(context.Background(), func(tx queue.Tx) error { return tx.Append(jobs...) })
-		})
-		fillCPU += cpu() - from
-		from = cpu()
-		empty += parallel(b, 1, func() error { return drain(s, queue.Filter{Queue: "events"}) })
-		emptyCPU += cpu() - from
+		for cold := range 2 {
+			took, cost := fill()
+			note(2*cold, took, cost)
+			if cold == 1 {
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
+				if s, err = Open(dir, Options{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			took, cost = empty()
+			note(2*cold+1, took, cost)
+		}
 		events += rounds * benchWriters * benchBatch
 	}
-	b.ReportMetric(float64(events)/fill.Seconds(), "append-events/s")
-	b.ReportMetric(float64(events)/empty.Seconds(), "settle-events/s")
-	b.ReportMetric(empty.Seconds()/fill.Seconds(), "dearer")
-	b.ReportMetric(fillCPU.Seconds()*1e6/float64(events), "append-us-cpu/event")
-	b.ReportMetric(emptyCPU.Seconds()*1e6/float64(events), "settle-us-cpu/event")
+	b.ReportMetric(float64(events)/times[0].Seconds(), "append-events/s")
+	b.ReportMetric(float64(events)/times[1].Seconds(), "settle-events/s")
+	b.ReportMetric(times[1].Seconds()/times[0].Seconds(), "dearer")
+	b.ReportMetric(costs[1].both().Seconds()/costs[0].both().Seconds(), "dearer-cpu")
+	b.ReportMetric(times[3].Seconds()/times[2].Seconds(), "cold-dearer")
+	b.ReportMetric(costs[3].both().Seconds()/costs[2].both().Seconds(), "cold-dearer-cpu")
+	for i, what := range []string{"append", "settle", "", "cold-settle"} {
+		if what != "" {
+			b.ReportMetric(micros(costs[i].both(), events), what+"-us-cpu/event")
+			b.ReportMetric(micros(costs[i].user, events), what+"-us-user/event")
+		}
+	}
 	b.ReportMetric(0, "ns/op")
 }
 
@@ -301,23 +348,26 @@ func BenchmarkBacklog(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		var parts, beside []float64 // CPU per event: ours, and of a bare log in turn with it
+		var parts, beside []spent // of each tenth: ours, and of a bare log in turn with it
 		rss := 0.0
 		raw := newRawLog(b, benchDir(b))
 		payload := make([]byte, benchBatch*benchEvent)
 		for range 10 {
 			rounds := total / 10 / benchBatch / benchWriters
-			from := cpu()
+			from := cpu(b)
 			took := parallel(b, rounds, func() error {
 				return s.Update(context.Background(), func(tx queue.Tx) error { return tx.Append(jobs...) })
 			})
-			n := float64(rounds * benchBatch * benchWriters)
-			parts = append(parts, float64((cpu()-from).Nanoseconds())/n)
+			own := cpu(b).since(from)
+			parts = append(parts, own)
 			rss = max(rss, memory(b))
-			from = cpu()
+			from = cpu(b)
 			parallel(b, rounds, func() error { return raw.append(payload) })
-			beside = append(beside, float64((cpu()-from).Nanoseconds())/n)
-			b.Logf("%.0f events/s, %.0f ns CPU per event (bare log %.0f), %.0f MB", n/took.Seconds(), parts[len(parts)-1], beside[len(beside)-1], memory(b))
+			bare := cpu(b).since(from)
+			beside = append(beside, bare)
+			n := rounds * benchBatch * benchWriters
+			b.Logf("%.0f events/s, us CPU per event %.2f user + %.2f system (bare log %.2f + %.2f), %.0f MB", float64(n)/took.Seconds(),
+				micros(own.user, n), micros(own.sys, n), micros(bare.user, n), micros(bare.sys, n), memory(b))
 		}
 		// A process that dies leaves what was not flushed to be replayed.
 		clone := filepath.Join(benchDir(b), "clone")
@@ -347,9 +397,20 @@ func BenchmarkBacklog(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		growth := parts[len(parts)-1] / parts[0]
-		b.ReportMetric(growth, "cost-last-by-first")
-		b.ReportMetric(growth/(beside[len(beside)-1]/beside[0]), "cost-last-by-first-beside-bare-log")
+		growth := func(of []spent, kind func(spent) time.Duration) float64 {
+			return kind(of[len(of)-1]).Seconds() / kind(of[0]).Seconds()
+		}
+		user, sys := func(s spent) time.Duration { return s.user }, func(s spent) time.Duration { return s.sys }
+		b.ReportMetric(growth(parts, spent.both), "cost-last-by-first")
+		b.ReportMetric(growth(parts, user), "user-last-by-first")
+		b.ReportMetric(growth(parts, sys), "sys-last-by-first")
+		b.ReportMetric(growth(beside, spent.both), "bare-log-cost-last-by-first")
+		b.ReportMetric(growth(beside, sys), "bare-log-sys-last-by-first")
+		each := total / 10 / benchBatch / benchWriters * benchBatch * benchWriters
+		for what, part := range map[string]spent{"first": parts[0], "last": parts[len(parts)-1]} {
+			b.ReportMetric(micros(part.user, each), what+"-us-user/event")
+			b.ReportMetric(micros(part.sys, each), what+"-us-sys/event")
+		}
 		b.ReportMetric(rss, "MB")
 	}
 }

@@ -19,8 +19,10 @@ type Report struct {
 }
 
 // Check reads the whole store and verifies every checksum, every place and every number.
-// progress, when it is not nil, is told how many bytes of how many were read. The error
-// names the first thing that is damaged.
+// progress, when it is not nil, is told how many bytes of how many were read: those of the
+// log, of what is open in it once more, and of the state, as they were when it began. It
+// never goes back, and ends with all of them. The error names the first thing that is
+// damaged.
 func (s *Store) Check(ctx context.Context, progress func(done, total int64)) (Report, error) {
 	if err := s.enter(); err != nil {
 		return Report{}, err
@@ -29,21 +31,45 @@ func (s *Store) Check(ctx context.Context, progress func(done, total int64)) (Re
 	s.maintain.Lock() // no segment is deleted meanwhile
 	defer s.maintain.Unlock()
 	var r Report
-	for _, step := range []func(context.Context, *Report, func(int64, int64)) error{s.checkLog, s.checkLanes, s.checkState} {
-		if err := step(ctx, &r, progress); err != nil {
+	u, err := s.Usage()
+	if err != nil {
+		return r, fmt.Errorf("check the queue store %s: %w", s.dir, err)
+	}
+	m := &meter{tell: progress, total: u.Log + u.Open + u.State}
+	for _, step := range []struct {
+		check func(context.Context, *Report, *meter) error
+		bytes int64
+	}{{s.checkLog, u.Log}, {s.checkLanes, u.Open}, {s.checkState, u.State}} {
+		m.step += step.bytes
+		if err := step.check(ctx, &r, m); err != nil {
 			return r, fmt.Errorf("check the queue store %s: %w", s.dir, err)
 		}
+		m.read(m.step - m.done)
 	}
 	return r, nil
 }
 
-func (s *Store) checkLog(ctx context.Context, r *Report, progress func(int64, int64)) error {
+// meter tells how far a check is.
+type meter struct {
+	tell        func(done, total int64) // may be nil
+	done, total int64
+	step        int64 // what is read when the present step is over
+}
+
+// read counts n more bytes. The store may have grown meanwhile, and what a row takes on
+// disk is not known: a step counts for no more than was foreseen.
+func (m *meter) read(n int64) {
+	m.done = min(m.done+n, m.step)
+	if m.tell != nil {
+		m.tell(m.done, m.total)
+	}
+}
+
+func (s *Store) checkLog(ctx context.Context, r *Report, m *meter) error {
 	s.mu.Lock()
-	total, done := int64(0), int64(0)
 	sizes := map[uint64]int64{}
 	for n, g := range s.segments {
 		sizes[n] = g.size
-		total += g.size
 	}
 	s.mu.Unlock()
 	for _, n := range s.segmentNumbers() {
@@ -58,6 +84,7 @@ func (s *Store) checkLog(ctx context.Context, r *Report, progress func(int64, in
 		if err != nil {
 			return err
 		}
+		m.read(segmentHeader)
 		for {
 			f, at, err := fr.next()
 			if isEOF(err) {
@@ -69,11 +96,8 @@ func (s *Store) checkLog(ctx context.Context, r *Report, progress func(int64, in
 			}
 			r.Commits++
 			r.Values += int64(len(f.appends))
-			if progress != nil {
-				progress(done+fr.at, total)
-			}
+			m.read(fr.at - at)
 		}
-		done += sizes[n]
 		r.Segments++
 		fr.close()
 	}
@@ -81,10 +105,10 @@ func (s *Store) checkLog(ctx context.Context, r *Report, progress func(int64, in
 }
 
 // checkLanes reads every value that is open, and every side row.
-func (s *Store) checkLanes(ctx context.Context, r *Report, _ func(int64, int64)) error {
+func (s *Store) checkLanes(ctx context.Context, r *Report, m *meter) error {
 	for _, l := range s.part.Lanes() {
 		for seq := l.First; seq < l.Tail; {
-			vs, err := s.Values(ctx, l.ID, seq, 4<<20)
+			vs, err := s.stored(ctx, l.ID, seq, 4<<20)
 			if err != nil {
 				return err
 			}
@@ -102,6 +126,7 @@ func (s *Store) checkLanes(ctx context.Context, r *Report, _ func(int64, int64))
 				}
 				r.Open++
 				seq = v.Seq + 1
+				m.read(int64(len(v.Data)))
 			}
 			if err := ctx.Err(); err != nil {
 				return err
@@ -130,11 +155,17 @@ func checkValue(v partition.Value) error {
 	return err
 }
 
-func (s *Store) checkState(ctx context.Context, r *Report, _ func(int64, int64)) error {
+func (s *Store) checkState(ctx context.Context, r *Report, m *meter) error {
 	// Reading every row verifies the checksum of every block.
-	return s.each(nil, func(k, _ []byte) error {
+	n, bytes := 0, 0
+	return s.each(nil, func(k, v []byte) error {
 		if len(k) > 0 && k[0] == rowKV {
 			r.Records++
+		}
+		bytes += len(k) + len(v)
+		if n++; n%4096 == 0 {
+			m.read(int64(bytes))
+			bytes = 0
 		}
 		return ctx.Err()
 	})

@@ -255,7 +255,7 @@ func TestMissingFile(t *testing.T) {
 }
 
 // TestTornTail cuts the last segment at every commit and between: what was acknowledged
-// is missed; with salvage the rest is served.
+// is missed; after salvage the rest is served.
 func TestTornTail(t *testing.T) {
 	t.Parallel()
 	dir, _, _ := sample(t, true)
@@ -278,9 +278,12 @@ func TestTornTail(t *testing.T) {
 		if _, err := Open(to, Options{}); !errors.Is(err, queue.ErrCorrupt) {
 			t.Fatalf("open with the log cut at %d of %d = %v, want ErrCorrupt", cut, len(whole), err)
 		}
-		s, err := Open(to, Options{Salvage: true})
+		if r, err := Salvage(t.Context(), to, Options{}, nil); err != nil || r.LostCommits == 0 {
+			t.Fatalf("salvage with the log cut at %d: %+v, %v", cut, r, err)
+		}
+		s, err := Open(to, Options{})
 		if err != nil {
-			t.Fatalf("salvage with the log cut at %d: %v", cut, err)
+			t.Fatalf("open what was salvaged with the log cut at %d: %v", cut, err)
 		}
 		inventory(t, s)
 		if err := s.Update(t.Context(), func(tx queue.Tx) error { return tx.Append(queue.Job{Queue: "new", Msg: event.New(nil)}) }); err != nil {

@@ -20,6 +20,12 @@
 // and the state that says so is on disk. Segments that are mostly dead are emptied by
 // appending what is still open once more ([Store.Compact]).
 //
+// # Reading
+//
+// What was appended last and not read yet is kept in memory, up to Options.RecentBytes: a
+// reader that keeps up does not read the log. The kernel is asked to forget segments that
+// are far behind the end of the log, so that a backlog does not fill its memory.
+//
 // # What is detected
 //
 //	a torn tail           frames after the last valid one, up to the mark, are lost: refused.
@@ -29,6 +35,8 @@
 //	a lost segment        commits are numbered, and each segment names its first
 //	a state that is short the state names the commit it stands at; the log must go on from
 //	                      there, and must reach the mark
+//
+// [Salvage] makes of a store that is refused one with everything that can still be read.
 //
 // The mark is written before an answer and synced a moment later, so it survives kill
 // -9 exactly and a power failure up to that moment; it can never be ahead of the log.

@@ -41,6 +41,7 @@ type appendEntry struct {
 	crc    uint32
 	value  []byte
 	offset int64 // of the value in the segment
+	kept   bool  // the value belongs to Store.recent, or to who took it there
 }
 
 // writeEntry is one record put or deleted in a frame.

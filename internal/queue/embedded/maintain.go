@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -21,6 +22,7 @@ const (
 	compactBytes  = 4 << 20   // values moved in one commit
 	defaultMargin = 1 << 30   // of Options.MinFree
 	compactFloor  = 256 << 20 // dead bytes below which segments are left alone
+	cachedBytes   = 256 << 20 // newest bytes of the log that the kernel may keep in memory
 )
 
 // maintenance syncs the mark, flushes the state, deletes and empties segments, watches
@@ -106,7 +108,32 @@ func (s *Store) flush() error {
 			return err
 		}
 	}
+	s.forgetOld(cachedBytes)
 	return nil
+}
+
+// forgetOld has the kernel forget what it holds of segments that are more than keep bytes
+// behind the end of the log: a backlog would fill its memory with what nobody reads for long, at the expense
+// of other files, and taking new memory for each page costs several times what a write
+// into used memory does.
+func (s *Store) forgetOld(keep int64) {
+	numbers := s.segmentNumbers()
+	newer := int64(0)
+	for _, n := range slices.Backward(numbers) {
+		s.mu.Lock()
+		g := s.segments[n]
+		size, old := int64(0), false
+		if g != nil {
+			size = g.size
+			old = newer >= keep && !g.dropped
+			g.dropped = g.dropped || old
+		}
+		s.mu.Unlock()
+		newer += size
+		if old {
+			s.report("let go of an old segment", g.forget(s.fs, s.dir, &s.files))
+		}
+	}
 }
 
 func (s *Store) deleteSegment(g *segment) error {

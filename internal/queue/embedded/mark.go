@@ -72,7 +72,7 @@ func readMark(fs vfs.FS, path string) (m mark, damaged bool, err error) {
 		}
 	}
 	if !found {
-		return m, true, fmt.Errorf("read %s: both slots are damaged, so it is not known how far the log must reach; to accept the log as it is, remove the file: %w", path, queue.ErrCorrupt)
+		return m, true, fmt.Errorf("read %s: both slots are damaged, so it is not known how far the log must reach: %w", path, queue.ErrCorrupt)
 	}
 	return m, damaged, nil
 }

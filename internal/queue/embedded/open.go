@@ -27,22 +27,33 @@ const (
 
 // Open opens the store in dir, making it when there is none.
 func Open(dir string, opt Options) (*Store, error) {
-	opt = opt.withDefaults()
-	s := &Store{
-		dir: dir, opt: opt, fs: opt.FS, hub: partition.NewHub(),
+	s := newStore(dir, opt.withDefaults())
+	if err := s.start(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func newStore(dir string, opt Options) *Store {
+	return &Store{
+		dir: dir, opt: opt, fs: opt.FS, hub: partition.NewHub(), recent: newRecent(opt.RecentBytes),
 		requests: make(chan *request, groupRequests),
 		closing:  make(chan struct{}),
 		flushNow: make(chan struct{}, 1),
 		names:    map[laneName]uint64{}, tails: map[uint64]uint64{}, nextLane: 1,
 		partly: map[uint64]*partlyRows{}, segments: map[uint64]*segment{},
 	}
+}
+
+// start opens the store and begins to work.
+func (s *Store) start() error {
 	if err := s.open(); err != nil {
-		return nil, fmt.Errorf("open the queue store %s: %w", dir, errors.Join(err, s.release()))
+		return fmt.Errorf("open the queue store %s: %w", s.dir, errors.Join(err, s.release()))
 	}
 	s.part.Start()
 	s.ended.Go(s.run)
 	s.ended.Go(s.maintenance)
-	return s, nil
+	return nil
 }
 
 func (s *Store) path(name string) string { return s.fs.PathJoin(s.dir, name) }
@@ -78,7 +89,11 @@ func (s *Store) open() error {
 	if err := s.openSegments(); err != nil {
 		return err
 	}
-	if err := s.replay(at); err != nil {
+	replay := s.replay
+	if s.salvaged != nil {
+		replay = s.salvageReplay
+	}
+	if err := replay(at); err != nil {
 		return err
 	}
 	if err := s.checkReach(); err != nil {
@@ -110,6 +125,9 @@ func (s *Store) checkFormat() (fresh bool, err error) {
 	case bytes.HasPrefix(b, []byte("weir queue store\nformat ")):
 		return false, fmt.Errorf("%s says %q, this program reads format 1: %w", s.path(formatName), bytes.TrimSpace(b[len("weir queue store\n"):]), queue.ErrVersion)
 	}
+	if s.salvaged != nil {
+		return true, nil
+	}
 	return false, fmt.Errorf("read %s: it is damaged: %w", s.path(formatName), queue.ErrCorrupt)
 }
 
@@ -130,8 +148,11 @@ func (s *Store) openMark(fresh bool) error {
 	path := s.path(markName)
 	m, damaged, err := readMark(s.fs, path)
 	if !fresh || !errors.Is(err, os.ErrNotExist) {
-		if err != nil && !s.opt.Salvage {
-			return fmt.Errorf("%w (open with salvage to go on without)", err)
+		if err != nil && s.salvaged == nil {
+			return fmt.Errorf("%w (weir store salvage goes on without)", err)
+		}
+		if err != nil {
+			s.salvaged.MarkLost = true
 		}
 		if damaged {
 			s.opt.Log.Warn("one slot of the high-water mark is damaged, as after a power failure", "path", path)
@@ -267,6 +288,12 @@ func (s *Store) openSegments() error {
 	for i, n := range numbers {
 		path := segmentPath(s.fs, s.dir, n)
 		g, whole, err := readSegment(s.fs, path, n)
+		if missing := err == nil && !whole && (i != len(numbers)-1 || n <= s.mark.end.segment); s.salvaged != nil && (missing || errors.Is(err, queue.ErrCorrupt)) {
+			if err := s.leaveOutSegment(path, err); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -286,23 +313,27 @@ func (s *Store) openSegments() error {
 		p := parser{b: v}
 		live, open, size := int64(p.fixed64()), int64(p.fixed64()), int64(p.fixed64())
 		g := s.segments[n]
+		if g == nil && live > 0 && s.salvaged != nil {
+			s.salvaged.DamagedSegments++
+			return nil
+		}
 		if g == nil && live > 0 {
 			return fmt.Errorf("segment %s is missing, with %d batches of waiting jobs: %w", segmentPath(s.fs, s.dir, n), live, queue.ErrCorrupt)
 		}
 		if g == nil {
 			return nil
 		}
-		if g.found < size && live > 0 && !s.opt.Salvage {
+		if g.found < size && live > 0 && s.salvaged == nil {
 			return g.short(s, size)
 		}
-		g.live, g.bytes, g.size = live, open, size
+		g.live, g.bytes, g.size = live, open, min(size, max(g.found, segmentHeader))
 		return nil
 	})
 }
 
 // short is the error of a segment whose file ends before what the state knows of it.
 func (s *segment) short(in *Store, size int64) error {
-	return fmt.Errorf("segment %s has %d bytes, but %d were written and acknowledged: restore it, or open with salvage to go on without: %w",
+	return fmt.Errorf("segment %s has %d bytes, but %d were written and acknowledged: restore it; weir store salvage goes on without: %w",
 		segmentPath(in.fs, in.dir, s.number), s.found, size, queue.ErrCorrupt)
 }
 
@@ -331,7 +362,7 @@ func (s *Store) replay(at place) error {
 		from := int64(segmentHeader)
 		if n == at.segment {
 			from = at.offset
-			if g.found < from && !s.opt.Salvage {
+			if g.found < from {
 				return g.short(s, from)
 			}
 		} else if g.first != s.commit+1 {
@@ -381,7 +412,7 @@ func (s *Store) replaySegment(g *segment, from int64, last uint64) (int64, error
 		case errors.Is(err, io.EOF):
 			return 0, fmt.Errorf("segment %s ends with commit %d, but has commits up to %d: %w", path, s.commit, last, queue.ErrCorrupt)
 		case errors.As(err, &bad):
-			if last != math.MaxUint64 || !s.opt.Salvage && (s.commit < s.mark.commit || r.follows(s.commit+1)) {
+			if last != math.MaxUint64 || s.commit < s.mark.commit || r.follows(s.commit+1) {
 				return 0, fmt.Errorf("read segment %s at offset %d, after commit %d of at least %d: %w: %w", path, at, s.commit, s.mark.commit, bad, queue.ErrCorrupt)
 			}
 			return at, nil
@@ -405,17 +436,18 @@ func (s *Store) checkReach() error {
 		s.mark.commit = reached
 		return nil
 	}
-	if s.opt.Salvage {
+	if s.salvaged != nil {
+		s.salvaged.LostCommits += int64(want - reached)
 		s.opt.Log.Error("acknowledged commits are missing from the queue store", "first", reached+1, "last", want)
 		s.mark.commit = reached
 		return nil
 	}
-	return fmt.Errorf("the log ends at commit %d, but commits up to %d were acknowledged: restore the segments that are missing, or open with salvage to go on without: %w", reached, want, queue.ErrCorrupt)
+	return fmt.Errorf("the log ends at commit %d, but commits up to %d were acknowledged: restore the segments that are missing; weir store salvage goes on without: %w", reached, want, queue.ErrCorrupt)
 }
 
 // begin makes the store ready to write.
 func (s *Store) begin(fresh bool) error {
-	if fresh && s.commit > 0 {
+	if fresh && s.commit > 0 && s.salvaged == nil {
 		return fmt.Errorf("read %s: it is missing, and the store has %d commits: %w", s.path(formatName), s.commit, queue.ErrCorrupt)
 	}
 	// What follows the last commit was never acknowledged; a new segment makes it void.

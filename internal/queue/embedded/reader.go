@@ -16,6 +16,8 @@ type frameReader struct {
 	end  int64 // where the segment ends
 	buf  []byte
 	off  int64 // of buf in the file
+
+	frameAt int64 // where the frame starts that resume found
 }
 
 const readAhead = 4 << 20

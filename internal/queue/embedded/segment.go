@@ -34,6 +34,8 @@ type segment struct {
 	live  int64 // values that are not settled
 	bytes int64 // size of those
 
+	dropped bool // the kernel was told to forget it; of maintenance
+
 	mu     sync.Mutex
 	file   vfs.File // for reading; opened when first needed
 	users  int
@@ -118,6 +120,17 @@ func (s *segment) read(fs vfs.FS, dir string, b []byte, at int64, files *atomic.
 	if _, err := f.ReadAt(b, at); err != nil {
 		return fmt.Errorf("read %d bytes at %d of segment %d: %w", len(b), at, s.number, err)
 	}
+	return nil
+}
+
+// forget has the kernel forget what it holds of the file.
+func (s *segment) forget(fs vfs.FS, dir string, files *atomic.Int64) error {
+	f, err := s.acquire(fs, dir, files)
+	if err != nil {
+		return err
+	}
+	defer s.release(files)
+	dropPages(f)
 	return nil
 }
 

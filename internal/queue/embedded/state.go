@@ -74,6 +74,9 @@ func keyRow(id queue.ID, hash uint64) []byte {
 	return binary.BigEndian.AppendUint32(row(rowKey, id.Lane, hash, id.Seq), id.Index)
 }
 
+// seqOf reads the number of a value from its key.
+func seqOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[9:]) }
+
 // parseID reads seq and index from the end of a key.
 func parseID(lane uint64, key []byte) queue.ID {
 	tail := key[len(key)-12:]
@@ -387,7 +390,11 @@ func (a *applier) memory(f *frame, segment uint64, replay bool) error {
 		if replay && e.flags&appendNew != 0 {
 			s.learn(e.lane)
 		}
-		if err := s.part.Appended(e.lane, e.seq, e.count, len(e.value)); err != nil {
+		size := len(e.value)
+		if !replay {
+			e.kept = s.recent.keep(e.lane.ID, e.seq, e.value)
+		}
+		if err := s.part.Appended(e.lane, e.seq, e.count, size); err != nil {
 			return err
 		}
 		s.tails[e.lane.ID] = e.seq + 1

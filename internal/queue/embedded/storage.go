@@ -17,8 +17,17 @@ import (
 // errMoved says that a value was put elsewhere while it was read.
 var errMoved = errors.New("the value was moved while it was read")
 
-// Values implements partition.Storage.
+// Values implements partition.Storage. What it finds in memory is not read again: only
+// the partition may call it.
 func (s *Store) Values(ctx context.Context, lane, seq uint64, bytes int) ([]partition.Value, error) {
+	if vs := s.recent.take(lane, seq, bytes); len(vs) > 0 {
+		return vs, nil
+	}
+	return s.stored(ctx, lane, seq, bytes)
+}
+
+// stored reads values from the log, as Values does, and those that follow a gap.
+func (s *Store) stored(ctx context.Context, lane, seq uint64, bytes int) ([]partition.Value, error) {
 	for {
 		vs, err := s.values(lane, seq, bytes)
 		if !errors.Is(err, errMoved) {
@@ -48,7 +57,7 @@ func (s *Store) values(lane, seq uint64, bytes int) ([]partition.Value, error) {
 		if err != nil {
 			return nil, err
 		}
-		n := binary.BigEndian.Uint64(it.Key()[9:])
+		n := seqOf(it.Key())
 		if len(out) > 0 && (n != out[len(out)-1].Seq+1 || total+l.size > bytes) {
 			break
 		}
@@ -93,7 +102,7 @@ func (s *Store) load(where []location, out []partition.Value) error {
 	if g == nil {
 		return errMoved
 	}
-	buf := make([]byte, last.offset+int64(last.size)-first.offset)
+	buf := partition.Buffer(int(last.offset + int64(last.size) - first.offset))
 	if err := g.read(s.fs, s.dir, buf, first.offset, &s.files); err != nil {
 		s.mu.Lock()
 		gone := s.segments[first.segment] == nil

@@ -32,9 +32,10 @@ type Options struct {
 	DeadRetention time.Duration
 	// SegmentBytes is the size at which a new segment of the log is begun; 0 means 64 MiB.
 	SegmentBytes int64
-	// Salvage opens a store whose log ends before its high-water mark, or whose mark is
-	// lost or damaged, with what the log holds. What was acknowledged may be missing then.
-	Salvage bool
+
+	// RecentBytes is how much memory values take that were appended and not read yet, so
+	// that a reader that keeps up does not read the log; 0 means 16 MiB, less than 0 none.
+	RecentBytes int
 
 	// FS is the file system; nil means that of the operating system.
 	FS vfs.FS
@@ -51,6 +52,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.SegmentBytes <= 0 {
 		o.SegmentBytes = 64 << 20
+	}
+	if o.RecentBytes == 0 {
+		o.RecentBytes = recentBytes
 	}
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -70,6 +74,10 @@ type Store struct {
 	db   *pebble.DB
 	part *partition.Partition
 	hub  *partition.Hub
+
+	recent *recent
+	// salvaged is set while a damaged store is opened to be salvaged, and says what for.
+	salvaged *Salvaged
 
 	requests chan *request
 	closing  chan struct{} // closed when Close begins
@@ -174,8 +182,20 @@ func (s *Store) try(ctx context.Context, fn func(queue.Tx) error) error {
 	if err != nil {
 		return err
 	}
+	return s.commitTx(t, c)
+}
+
+// commitTx commits a transaction and its change. Values that are kept in memory do not
+// belong to t any more then.
+func (s *Store) commitTx(t *partition.Transaction, c *partition.Change) error {
 	r := newRequest(t, c)
-	return s.submit(r)
+	err := s.submit(r)
+	for i := range r.appends {
+		if r.appends[i].kept {
+			t.Appends[i].Value = nil
+		}
+	}
+	return err
 }
 
 // record reads a committed record.

@@ -19,10 +19,10 @@ func TestMain(m *testing.M) {
 }
 
 // backend opens stores in directories of the test. Every reopening is followed by a
-// check of the whole store.
-func backend() storetest.Backend {
+// check of the whole store. recent is Options.RecentBytes.
+func backend(recent int) storetest.Backend {
 	opt := func(c storetest.Config) Options {
-		return Options{Now: c.Now, Window: c.Window, SegmentBytes: 64 << 10}
+		return Options{Now: c.Now, Window: c.Window, SegmentBytes: 64 << 10, RecentBytes: recent}
 	}
 	open := func(t testing.TB, dir string, c storetest.Config) storetest.Store {
 		t.Helper()
@@ -56,7 +56,12 @@ func backend() storetest.Backend {
 
 func TestStore(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, backend())
+	for name, recent := range map[string]int{"from memory": 0, "from the log": -1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Run(t, backend(recent))
+		})
+	}
 }
 
 // TestModel runs random histories; WEIR_MODEL_RUNS says how many.
@@ -70,7 +75,7 @@ func TestModel(t *testing.T) {
 		}
 		t.Run(fmt.Sprintf("seed=%d/window=%d", seed, window), func(t *testing.T) {
 			t.Parallel()
-			storetest.Model(t, backend(), seed, 400, window)
+			storetest.Model(t, backend([]int{0, 2000, -1}[seed%3]), seed, 400, window)
 		})
 	}
 }

@@ -23,8 +23,8 @@ type grant struct {
 }
 
 type valueRef struct {
-	lane *lane
-	seq  uint64
+	lane  *lane
+	batch *batch
 }
 
 func (k DueKey) compare(o DueKey) int {
@@ -70,8 +70,10 @@ func (p *Partition) leased(id queue.ID, token uint64) bool {
 	if l == nil || token == 0 || p.grants[token] == nil {
 		return false
 	}
-	if s := l.sides[id]; s != nil {
-		return s.token == token
+	if len(l.sides) > 0 {
+		if s := l.sides[id]; s != nil {
+			return s.token == token
+		}
 	}
 	b := l.at(id.Seq)
 	return b != nil && int(id.Index) < b.count && b.token(id.Index) == token
@@ -94,13 +96,9 @@ func (p *Partition) expire(g *grant, now int64) {
 	delete(p.grants, g.token)
 	heap.Remove(&p.expiry, g.place)
 	for _, ref := range g.values {
-		b := ref.lane.at(ref.seq)
-		if b == nil {
-			continue
-		}
-		for i, t := range b.tokens {
+		for i, t := range ref.batch.tokens {
 			if t == g.token {
-				p.freeJob(ref.lane, b, uint32(i))
+				p.freeJob(ref.lane, ref.batch, uint32(i))
 			}
 		}
 		p.offer(ref.lane, now)

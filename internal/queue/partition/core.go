@@ -313,6 +313,25 @@ func (p *Partition) Active(q string, by queue.Axis) []string {
 	return out
 }
 
+// Totals are the Stats of all queues of this partition together.
+func (p *Partition) Totals() queue.Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tick(p.nanos())
+	var t queue.Stats
+	for _, ix := range p.queues {
+		for _, g := range ix[axisIndex(queue.None)] {
+			st := g.stats()
+			t.Waiting += st.Waiting
+			t.Leased += st.Leased
+			t.Retrying += st.Retrying
+			t.Dead += st.Dead
+			t.Bytes += st.Bytes
+		}
+	}
+	return t
+}
+
 // Stats is queue.Store.Stats for this partition.
 func (p *Partition) Stats(f queue.Filter) queue.Stats {
 	p.mu.Lock()

@@ -120,18 +120,17 @@ func (t *turn) park(ctx context.Context, l *lane) error {
 		if b.left == 0 {
 			continue
 		}
-		f := Left{Lane: l.id, Seq: b.seq, Count: b.count, Size: b.size}
+		e := end{lane: l, batch: b, stays: true, park: true}
 		for i := range uint32(b.count) {
 			if b.isGone(i) {
 				continue
 			}
-			id := queue.ID{Lane: l.id, Seq: b.seq, Index: i}
-			want[id] = sideSource{}
-			f.Index = append(f.Index, i)
-			c.ends = append(c.ends, end{lane: l, id: id, hash: b.hash(i), stays: true, park: true})
+			want[queue.ID{Lane: l.id, Seq: b.seq, Index: i}] = sideSource{}
+			e.index = append(e.index, i)
 			l.unwait(b.hash(i), b, pos{b.seq, i})
 		}
-		c.Left = append(c.Left, f)
+		c.ends = append(c.ends, e)
+		c.Left = append(c.Left, Left{Lane: l.id, Seq: b.seq, Count: b.count, Size: b.size, Index: e.index})
 	}
 	l.parking = true
 	p.mu.Unlock()
@@ -139,8 +138,11 @@ func (t *turn) park(ctx context.Context, l *lane) error {
 	if err == nil {
 		for i := range c.ends {
 			e := &c.ends[i]
-			src := want[e.id]
-			c.Side = append(c.Side, Side{ID: e.id, State: Parked, Due: src.due, Hash: e.hash, At: src.at, Size: len(src.record), Record: src.record})
+			for _, ix := range e.index {
+				id := queue.ID{Lane: l.id, Seq: e.batch.seq, Index: ix}
+				src := want[id]
+				c.Side = append(c.Side, Side{ID: id, State: Parked, Due: src.due, Hash: e.batch.hash(ix), At: src.at, Size: len(src.record), Record: src.record})
+			}
 		}
 		err = t.move(ctx, c)
 	} else {

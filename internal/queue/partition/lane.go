@@ -133,8 +133,8 @@ type lane struct {
 	fresh    map[uint64]struct{}   // keys that got a side row
 	touched  map[queue.ID]struct{} // side rows that changed
 
-	visit    uint64 // the last Lease call that took a turn here
-	cached   Value  // the value that the scan stopped in
+	visit    uint64   // the last Lease call that took a turn here
+	cached   *scanned // the value that the scan stopped in
 	scanning sync.Mutex
 }
 
@@ -144,6 +144,12 @@ func (l *lane) at(seq uint64) *batch {
 		return nil
 	}
 	return l.window[seq-l.first]
+}
+
+// left reports whether the job at p, which was scanned, is not in the log any more.
+func (l *lane) left(p pos) bool {
+	b := l.at(p.seq)
+	return b == nil || b.isGone(p.index)
 }
 
 // ensure returns the batch of seq, making it when it is not there.

@@ -25,31 +25,29 @@ type turn struct {
 	now   int64
 	limit int
 	bytes int
+	count int // jobs of picks
 	g     *grant
 	picks []pick
 	delay []Side // jobs the scan met before their time
-	ends  []end
+	ends  []end  // of delay, one for each
 }
 
-// pick is a job that was leased.
+// pick is what was leased: jobs of one value that follow each other, or one side row.
 type pick struct {
-	lane    *lane
-	id      queue.ID
-	rec     []byte
-	at      int64
-	due     int64
-	attempt int
-	cause   string
+	lane     *lane
+	value    opened
+	from, to uint32 // the jobs of value: from is the first, to the one after the last
+	side     *Side  // set: value is not
 }
 
 // pickSlices holds the memory of picks between turns.
-var pickSlices = sync.Pool{New: func() any { s := make([]pick, 0, queue.DefaultLimit); return &s }}
+var pickSlices = sync.Pool{New: func() any { return new([]pick) }}
 
-func (t *turn) room() bool { return len(t.picks) < t.limit && t.bytes > 0 }
+func (t *turn) room() bool { return t.count < t.limit && t.bytes > 0 }
 
 // fits reports whether one more record may be handed out: the first always may.
 func (t *turn) fits(size int) bool {
-	return len(t.picks) == 0 || len(t.picks) < t.limit && size <= t.bytes
+	return t.count == 0 || t.count < t.limit && size <= t.bytes
 }
 
 // Lease is queue.Store.Lease for this partition.
@@ -116,12 +114,12 @@ func (p *Partition) Lease(ctx context.Context, q queue.Query) ([]queue.Job, erro
 // hand makes jobs of what was picked and gives them their lease. It is called with the
 // lock, and lets go of it to decode.
 func (t *turn) hand(d time.Duration) ([]queue.Job, error) {
-	if len(t.picks) == 0 {
+	if t.count == 0 {
 		return nil, nil
 	}
 	p := t.p
 	t.g.expires = p.nanos() + int64(d)
-	t.g.open = len(t.picks)
+	t.g.open = t.count
 	p.grants[t.g.token] = t.g
 	heap.Push(&p.expiry, t.g)
 	p.mu.Unlock()
@@ -136,23 +134,46 @@ func (t *turn) hand(d time.Duration) ([]queue.Job, error) {
 	return jobs, nil
 }
 
+// decode allocates the jobs in one piece and their messages in another: all else that a
+// message holds, but for headers, is memory of the values as they were read.
 func (t *turn) decode() ([]queue.Job, error) {
-	jobs := make([]queue.Job, len(t.picks))
-	messages := make([]event.Message, len(t.picks))
+	jobs := make([]queue.Job, t.count)
+	messages := make([]event.Message, t.count)
 	lease := queue.Lease{Token: t.g.token, Expires: time.Unix(0, t.g.expires).UTC()}
+	n := 0
 	for i := range t.picks {
-		k, j := &t.picks[i], &jobs[i]
-		if err := queue.ReadRecord(k.rec, j, &messages[i]); err != nil {
-			return nil, fmt.Errorf("lease job %s: %w", k.id, err)
+		k := &t.picks[i]
+		if s := k.side; s != nil {
+			j := &jobs[n]
+			if err := k.decode(j, &messages[n], s.ID, s.Record, lease); err != nil {
+				return nil, err
+			}
+			n++
+			j.Attempt, j.Cause, j.At = s.Attempt, s.Cause, time.Unix(0, s.At).UTC()
+			if s.Due > 1 {
+				j.NotBefore = time.Unix(0, s.Due).UTC()
+			}
+			continue
 		}
-		messages[i].Meta.Scope = &k.lane.scope
-		j.ID, j.Queue, j.Scope, j.Lease = k.id, k.lane.queue, k.lane.scope, lease
-		j.Attempt, j.Cause, j.At = k.attempt, k.cause, time.Unix(0, k.at).UTC()
-		if k.due > 1 {
-			j.NotBefore = time.Unix(0, k.due).UTC()
+		id, at := queue.ID{Lane: k.lane.id, Seq: k.value.seq}, time.Unix(0, k.value.at).UTC()
+		for id.Index = k.from; id.Index < k.to; id.Index++ {
+			if err := k.decode(&jobs[n], &messages[n], id, k.value.record(id.Index), lease); err != nil {
+				return nil, err
+			}
+			jobs[n].At = at
+			n++
 		}
 	}
 	return jobs, nil
+}
+
+func (k *pick) decode(j *queue.Job, m *event.Message, id queue.ID, rec []byte, lease queue.Lease) error {
+	if err := queue.ReadRecord(rec, j, m); err != nil {
+		return fmt.Errorf("lease job %s: %w", id, err)
+	}
+	m.Meta.Scope = &k.lane.scope
+	j.ID, j.Queue, j.Scope, j.Lease = id, k.lane.queue, k.lane.scope, lease
+	return nil
 }
 
 // take leases jobs of one lane: those whose next attempt has come, those that were
@@ -190,7 +211,7 @@ func (t *turn) due(ctx context.Context, l *lane) error {
 		l.dueMoved = false
 		l.beginRead()
 		p.mu.Unlock()
-		rows, next, err := p.cfg.Storage.Due(ctx, l.id, from, t.now, min(t.limit-len(t.picks), 1024))
+		rows, next, err := p.cfg.Storage.Due(ctx, l.id, from, t.now, min(t.limit-t.count, 1024))
 		p.mu.Lock()
 		if err != nil {
 			p.setDue(l, lower(l.nextDue, bound))
@@ -237,12 +258,9 @@ func (t *turn) leaseSide(l *lane, r *Side) {
 		d.leasedRetried = 1
 	}
 	l.add(d)
-	t.pick(pick{lane: l, id: r.ID, rec: r.Record, at: r.At, due: r.Due, attempt: r.Attempt, cause: r.Cause})
-}
-
-func (t *turn) pick(k pick) {
-	t.picks = append(t.picks, k)
-	t.bytes -= len(k.rec)
+	t.picks = append(t.picks, pick{lane: l, side: r})
+	t.count++
+	t.bytes -= len(r.Record)
 }
 
 // freed leases jobs of the log that were handed out before, or withheld.
@@ -251,7 +269,7 @@ func (t *turn) freed(ctx context.Context, l *lane) error {
 	for t.room() {
 		p.mu.Lock()
 		n := 0
-		for n < len(l.freed) && n < t.limit-len(t.picks) && l.freed[n].seq == l.freed[0].seq {
+		for n < len(l.freed) && n < t.limit-t.count && l.freed[n].seq == l.freed[0].seq {
 			n++
 		}
 		taken := slices.Clone(l.freed[:n])
@@ -259,31 +277,38 @@ func (t *turn) freed(ctx context.Context, l *lane) error {
 		if len(l.freed) == 0 {
 			l.freed = nil
 		}
+		// Another owner may have settled what this one is about to give up.
+		taken = slices.DeleteFunc(taken, func(k pos) bool { return l.left(k) })
 		p.mu.Unlock()
-		if n == 0 {
+		switch {
+		case n == 0:
 			return nil
+		case len(taken) == 0:
+			continue
 		}
-		v, err := p.value(ctx, l.id, taken[0].seq)
-		var recs [][]byte
-		var at int64
-		if err == nil {
-			recs, at, err = records(v)
-		}
-		if err == nil && int(taken[n-1].index) >= len(recs) {
-			err = fmt.Errorf("read value %d of lane %d: it has %d jobs only: %w", v.Seq, l.id, len(recs), queue.ErrCorrupt)
-		}
+		v, heads, err := p.openFreed(ctx, l, taken)
 		p.mu.Lock()
+		b := l.at(taken[0].seq)
 		for i, k := range taken {
-			if err != nil || !t.fits(len(recs[k.index])) {
+			if err != nil || !t.fits(v.size(k.index)) {
 				for _, k := range taken[i:] {
 					l.free(k)
 				}
 				t.bytes = 0
 				break
 			}
-			if err = t.place(l, l.at(k.seq), k, recs[k.index], at); err != nil {
-				l.free(k)
+			if l.left(k) {
+				continue
 			}
+			if heads[i].Hash != 0 {
+				l.head(heads[i].Hash, k)
+			}
+			if heads[i].NotBefore > t.now {
+				t.putOff(l, b, &v, k.index, heads[i].NotBefore)
+				continue
+			}
+			t.lease(l, b, &v, k.index)
+			l.add(counts{leased: 1})
 		}
 		p.mu.Unlock()
 		if err != nil {
@@ -293,28 +318,50 @@ func (t *turn) freed(ctx context.Context, l *lane) error {
 	return nil
 }
 
-// place leases a job of the log that nothing withholds, or puts it off until its time.
-func (t *turn) place(l *lane, b *batch, k pos, rec []byte, at int64) error {
-	id := queue.ID{Lane: l.id, Seq: k.seq, Index: k.index}
-	head, err := queue.ReadHead(rec)
+// openFreed reads the value of the jobs taken, and their heads.
+func (p *Partition) openFreed(ctx context.Context, l *lane, taken []pos) (v opened, heads []queue.Head, err error) {
+	raw, err := p.value(ctx, l.id, taken[0].seq)
+	if err == nil {
+		v, err = openValue(l.id, raw)
+	}
 	if err != nil {
-		return fmt.Errorf("read job %s: %w", id, err)
+		return v, nil, err
 	}
-	if head.Hash != 0 {
-		l.head(head.Hash, k)
+	heads = make([]queue.Head, len(taken))
+	for i, k := range taken {
+		if int(k.index) >= v.count() {
+			return v, nil, fmt.Errorf("read value %d of lane %d: it has %d jobs only: %w", v.seq, l.id, v.count(), queue.ErrCorrupt)
+		}
+		if heads[i], err = queue.ReadHead(v.record(k.index)); err != nil {
+			return v, nil, fmt.Errorf("read job %d-%d-%d: %w", l.id, v.seq, k.index, err)
+		}
 	}
-	if head.NotBefore > t.now {
-		t.delay = append(t.delay, Side{ID: id, State: Retry, Due: head.NotBefore, Hash: head.Hash, At: at, Size: len(rec), Record: rec})
-		t.ends = append(t.ends, end{lane: l, id: id, hash: head.Hash, stays: true})
-		return nil
+	return v, heads, nil
+}
+
+// lease leases a job of the log that nothing withholds. The caller counts it.
+func (t *turn) lease(l *lane, b *batch, v *opened, index uint32) {
+	b.setToken(index, t.g.token)
+	t.count++
+	t.bytes -= v.size(index)
+	if n := len(t.picks); n > 0 {
+		if k := &t.picks[n-1]; k.lane == l && k.side == nil && k.value.seq == v.seq && k.to == index {
+			k.to++
+			return
+		}
 	}
-	b.setToken(k.index, t.g.token)
-	l.add(counts{leased: 1})
-	if n := len(t.g.values); n == 0 || t.g.values[n-1] != (valueRef{l, k.seq}) {
-		t.g.values = append(t.g.values, valueRef{l, k.seq})
+	t.picks = append(t.picks, pick{lane: l, value: *v, from: index, to: index + 1})
+	if n := len(t.g.values); n == 0 || t.g.values[n-1].batch != b {
+		t.g.values = append(t.g.values, valueRef{l, b})
 	}
-	t.pick(pick{lane: l, id: id, rec: rec, at: at, due: head.NotBefore})
-	return nil
+}
+
+// putOff has a job of the log moved to the side table until its time.
+func (t *turn) putOff(l *lane, b *batch, v *opened, index uint32, due int64) {
+	rec := v.record(index)
+	t.delay = append(t.delay, Side{ID: queue.ID{Lane: l.id, Seq: b.seq, Index: index}, State: Retry, Due: due, Hash: b.hash(index),
+		At: v.at, Size: len(rec), Record: rec})
+	t.ends = append(t.ends, end{lane: l, batch: b, index: []uint32{index}, stays: true})
 }
 
 // setAside commits the jobs that the scan met before their time.
@@ -324,17 +371,14 @@ func (t *turn) setAside(ctx context.Context) error {
 	}
 	c := &Change{Side: t.delay, ends: t.ends}
 	t.delay, t.ends = nil, nil
-	t.p.mu.Lock()
 	for i := range c.Side {
-		id := c.Side[i].ID
+		id, b := c.Side[i].ID, c.ends[i].batch
 		if n := len(c.Left); n == 0 || c.Left[n-1].Seq != id.Seq || c.Left[n-1].Lane != id.Lane {
-			b := c.ends[i].lane.at(id.Seq)
 			c.Left = append(c.Left, Left{Lane: id.Lane, Seq: id.Seq, Count: b.count, Size: b.size})
 		}
 		f := &c.Left[len(c.Left)-1]
 		f.Index = append(f.Index, id.Index)
 	}
-	t.p.mu.Unlock()
 	return t.move(ctx, c)
 }
 

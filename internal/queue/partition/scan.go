@@ -9,11 +9,9 @@ import (
 
 // scanned is a value as the scan sees it.
 type scanned struct {
-	seq    uint64
-	size   int
-	at     int64
-	recs   [][]byte
+	opened
 	hashes []uint64 // nil when no job is ordered
+	due    []int64  // nil when no job has a time
 }
 
 // scan leases new jobs, in order of append.
@@ -36,24 +34,15 @@ func (t *turn) scan(ctx context.Context, l *lane) error {
 		if full || seq >= tail {
 			return nil
 		}
-		vs := []Value{cached}
-		if cached.Data == nil || cached.Seq != seq {
-			var err error
-			if vs, err = p.cfg.Storage.Values(ctx, l.id, seq, budget); err != nil {
-				return fmt.Errorf("read from value %d of lane %d: %w", seq, l.id, err)
-			}
-			if len(vs) == 0 || vs[0].Seq != seq {
-				return fmt.Errorf("read value %d of lane %d: it is not there: %w", seq, l.id, queue.ErrCorrupt)
-			}
+		var done bool
+		var err error
+		if cached != nil && cached.seq == seq {
+			done, err = t.scanValue(ctx, l, cached)
+		} else {
+			done, err = t.scanFrom(ctx, l, seq, budget)
 		}
-		for i := range vs {
-			done, err := t.scanValue(ctx, l, vs[i])
-			if err != nil || !done {
-				return err
-			}
-			if !t.room() || len(t.delay) >= parkJobs {
-				break
-			}
+		if err != nil || !done {
+			return err
 		}
 		if len(t.delay) >= parkJobs {
 			if err := t.setAside(ctx); err != nil {
@@ -64,49 +53,83 @@ func (t *turn) scan(ctx context.Context, l *lane) error {
 	return nil
 }
 
+// scanFrom offers the jobs of values from seq on; done is false when it stopped before
+// the end of one.
+func (t *turn) scanFrom(ctx context.Context, l *lane, seq uint64, budget int) (done bool, err error) {
+	vs, err := t.p.cfg.Storage.Values(ctx, l.id, seq, budget)
+	if err != nil {
+		return false, fmt.Errorf("read from value %d of lane %d: %w", seq, l.id, err)
+	}
+	if len(vs) == 0 || vs[0].Seq != seq {
+		return false, fmt.Errorf("read value %d of lane %d: it is not there: %w", seq, l.id, queue.ErrCorrupt)
+	}
+	for i := range vs {
+		s, err := scanValue(l.id, vs[i])
+		if err != nil {
+			return false, err
+		}
+		if done, err := t.scanValue(ctx, l, s); err != nil || !done {
+			return false, err
+		}
+		if !t.room() || len(t.delay) >= parkJobs {
+			break
+		}
+	}
+	return true, nil
+}
+
+// scanValue reads the heads of a value.
+func scanValue(lane uint64, v Value) (*scanned, error) {
+	o, err := openValue(lane, v)
+	if err != nil {
+		return nil, err
+	}
+	s := &scanned{opened: o}
+	for i := range uint32(s.count()) {
+		head, err := queue.ReadHead(s.record(i))
+		if err != nil {
+			return nil, fmt.Errorf("read job %d-%d-%d: %w", lane, v.Seq, i, err)
+		}
+		if head.Hash != 0 {
+			if s.hashes == nil {
+				s.hashes = make([]uint64, s.count())
+			}
+			s.hashes[i] = head.Hash
+		}
+		if head.NotBefore != 0 {
+			if s.due == nil {
+				s.due = make([]int64, s.count())
+			}
+			s.due[i] = head.NotBefore
+		}
+	}
+	return s, nil
+}
+
 // budget is how many bytes to read for the jobs that are still wanted, by the average of
 // the lane: what is read beyond them is read again by the next turn.
 func (t *turn) budget(l *lane) int {
 	average := l.bytes / max(l.jobs+l.retry+l.parked+l.dead, 1)
-	return int(min(average*int64(t.limit-len(t.picks))+1024, int64(t.bytes), scanBytes))
+	return int(min(average*int64(t.limit-t.count)+1024, int64(t.bytes), scanBytes))
 }
 
 // scanValue offers the jobs of one value; done is false when it stopped before the end.
-func (t *turn) scanValue(ctx context.Context, l *lane, v Value) (done bool, err error) {
+func (t *turn) scanValue(ctx context.Context, l *lane, s *scanned) (done bool, err error) {
 	p := t.p
-	s := scanned{seq: v.Seq, size: len(v.Data)}
-	if s.recs, s.at, err = records(v); err != nil {
-		return false, fmt.Errorf("read value %d of lane %d: %w", v.Seq, l.id, err)
-	}
-	for i, rec := range s.recs {
-		head, err := queue.ReadHead(rec)
-		if err != nil {
-			return false, fmt.Errorf("read job %d-%d-%d: %w", l.id, v.Seq, i, err)
-		}
-		if head.Hash != 0 && s.hashes == nil {
-			s.hashes = make([]uint64, len(s.recs))
-		}
-		if head.Hash != 0 {
-			s.hashes[i] = head.Hash
-		}
-	}
-	p.mu.Lock()
-	lookup := s.hashes != nil && l.retry+l.parked > 0
-	if s.hashes != nil {
-		l.beginRead()
-	}
-	p.mu.Unlock()
-	var held []Side
-	if lookup {
-		held, err = t.held(ctx, l, s.hashes)
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if s.hashes == nil || l.retry+l.parked == 0 {
+		return t.offerValue(l, s, nil), nil
+	}
+	l.beginRead()
 	defer l.endRead()
+	p.mu.Unlock()
+	held, err := t.held(ctx, l, s.hashes)
+	p.mu.Lock()
 	if err != nil {
 		return false, err
 	}
-	return t.offerValue(l, &s, v, held)
+	return t.offerValue(l, s, held), nil
 }
 
 // held looks up which of the keys have open side rows.
@@ -129,45 +152,54 @@ func (t *turn) held(ctx context.Context, l *lane, hashes []uint64) ([]Side, erro
 	return out, nil
 }
 
-// offerValue leases, withholds or puts off the jobs of a value, in order.
-func (t *turn) offerValue(l *lane, s *scanned, v Value, held []Side) (done bool, err error) {
+// offerValue leases, withholds or puts off the jobs of a value, in order; done is false
+// when it stopped before the end.
+func (t *turn) offerValue(l *lane, s *scanned, held []Side) (done bool) {
 	if l.scan != s.seq {
-		return true, nil // every job of it has left the log by replay
+		return true // every job of it has left the log by replay
 	}
-	b := l.ensure(s.seq, len(s.recs), s.size)
-	if s.hashes != nil {
-		b.hashes = s.hashes
-	}
-	for i := l.scanIndex; int(i) < len(s.recs); i++ {
+	b := l.ensure(s.seq, s.count(), len(s.data))
+	b.hashes = s.hashes
+	leased := t.count
+	defer func() { l.add(counts{leased: int64(t.count - leased)}) }()
+	for i := l.scanIndex; int(i) < s.count(); i++ {
 		if b.isGone(i) {
 			continue
 		}
-		k, h := pos{s.seq, i}, b.hash(i)
-		if h != 0 {
-			blocked := l.keys[h] != nil
-			if _, ok := l.fresh[h]; ok {
-				blocked = true
-			}
-			if held != nil && held[i].Open() && held[i].ID.Before(queue.ID{Lane: l.id, Seq: s.seq, Index: i}) {
-				blocked = true
-			}
-			if blocked {
-				l.withhold(h, b, k)
-				continue
-			}
+		h := b.hash(i)
+		if h != 0 && t.blocked(l, h, held, queue.ID{Lane: l.id, Seq: s.seq, Index: i}) {
+			l.withhold(h, b, pos{s.seq, i})
+			continue
 		}
-		if !t.fits(len(s.recs[i])) {
-			l.scanIndex, l.cached = i, v
+		if !t.fits(s.size(i)) {
+			l.scanIndex, l.cached = i, s
 			t.bytes = 0
-			return false, nil
+			return false
 		}
-		if err := t.place(l, b, k, s.recs[i], s.at); err != nil {
-			return false, err
+		if h != 0 {
+			l.head(h, pos{s.seq, i})
 		}
+		if s.due != nil && s.due[i] > t.now {
+			t.putOff(l, b, &s.opened, i, s.due[i])
+			continue
+		}
+		t.lease(l, b, &s.opened, i)
 	}
 	l.scan++
-	l.scanIndex, l.cached = 0, Value{}
+	l.scanIndex, l.cached = 0, nil
 	l.inWindow += b.count
 	l.advance()
-	return true, nil
+	return true
+}
+
+// blocked reports whether an earlier job of the key h withholds the job id. held are the
+// side rows that storage knew of, by index, or nil.
+func (t *turn) blocked(l *lane, h uint64, held []Side, id queue.ID) bool {
+	if l.keys[h] != nil {
+		return true
+	}
+	if _, ok := l.fresh[h]; ok {
+		return true
+	}
+	return held != nil && held[id.Index].Open() && held[id.Index].ID.Before(id)
 }

@@ -9,15 +9,24 @@ import (
 	"github.com/weirdata/weir/internal/queue"
 )
 
-// end is what becomes of one job when its Change is committed, or is not.
+// end is what becomes of one side row, or of jobs of one value that share a lease, when
+// their Change is committed, or is not.
 type end struct {
 	lane  *lane
-	id    queue.ID
-	token uint64 // 0 for what the partition moves of its own accord
-	hash  uint64
-	side  *sideLease // the job was leased from the side table
+	token uint64     // 0 for what the partition moves of its own accord
+	side  *sideLease // the job was leased from the side table; batch and index are not set
+	batch *batch     // the value, and
+	index []uint32   // which jobs of it; Left.Index may share the memory, in another order
 	stays bool       // the job goes to the side table and stays open
 	park  bool       // the job was withheld
+}
+
+// jobs is how many jobs e ends.
+func (e *end) jobs() int {
+	if e.side != nil {
+		return 1
+	}
+	return len(e.index)
 }
 
 // Begin checks that results come from leases that hold, marks their jobs as being
@@ -27,7 +36,7 @@ func (p *Partition) Begin(ctx context.Context, results []queue.Result) (*Change,
 	if len(results) == 0 {
 		return nil, nil
 	}
-	c := &Change{ends: make([]end, 0, len(results))}
+	c := &Change{}
 	now, err := p.reserve(c, results)
 	if err != nil {
 		return nil, err
@@ -39,31 +48,50 @@ func (p *Partition) Begin(ctx context.Context, results []queue.Result) (*Change,
 	return c, nil
 }
 
-// reserve marks the jobs of results, all or none.
+// reserve marks the jobs of results, all or none. The ends of c are in the order of
+// results.
 func (p *Partition) reserve(c *Change, results []queue.Result) (now int64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now = p.nanos()
 	p.tick(now)
+	index := make([]uint32, 0, len(results)) // of all ends
 	for i := range results {
 		r := &results[i]
+		stays := r.Verdict == queue.Again
+		if n := len(c.ends); n > 0 && c.ends[n-1].goesOn(r, stays) {
+			e := &c.ends[n-1]
+			e.batch.tokens[r.ID.Index] |= settling
+			index = append(index, r.ID.Index)
+			e.index = index[len(index)-len(e.index)-1:]
+			continue
+		}
 		if p.closed || !p.leased(r.ID, r.Token) {
 			p.revert(c, now)
 			return 0, fmt.Errorf("settle job %s: %w", r.ID, queue.ErrLeaseLost)
 		}
 		l := p.lanes[r.ID.Lane]
-		e := end{lane: l, id: r.ID, token: r.Token, stays: r.Verdict == queue.Again}
+		e := end{lane: l, token: r.Token, stays: stays}
 		if s := l.sides[r.ID]; s != nil {
 			s.token |= settling
-			e.side, e.hash = s, s.row.Hash
+			e.side = s
 		} else {
-			b := l.at(r.ID.Seq)
-			b.tokens[r.ID.Index] |= settling
-			e.hash = b.hash(r.ID.Index)
+			e.batch = l.at(r.ID.Seq)
+			e.batch.tokens[r.ID.Index] |= settling
+			index = append(index, r.ID.Index)
+			e.index = index[len(index)-1:]
 		}
 		c.ends = append(c.ends, e)
 	}
 	return now, nil
+}
+
+// goesOn reports whether r is of one more job of e, which is leased and not being settled.
+// That the lease holds is known of e.
+func (e *end) goesOn(r *queue.Result, stays bool) bool {
+	b := e.batch
+	return b != nil && b.seq == r.ID.Seq && e.lane.id == r.ID.Lane && e.token == r.Token && e.stays == stays &&
+		int(r.ID.Index) < b.count && b.tokens[r.ID.Index] == r.Token
 }
 
 type valueKey struct{ lane, seq uint64 }
@@ -71,14 +99,17 @@ type valueKey struct{ lane, seq uint64 }
 // describe fills in the delta that results make.
 func (p *Partition) describe(ctx context.Context, c *Change, results []queue.Result, now int64) error {
 	var records map[queue.ID]sideSource
-	left := map[valueKey]int{}
-	for i := range results {
-		r, e := &results[i], &c.ends[i]
-		if e.side == nil && r.Verdict != queue.Done {
-			if records == nil {
-				records = map[queue.ID]sideSource{}
+	i := 0
+	for n := range c.ends {
+		e := &c.ends[n]
+		for range e.jobs() {
+			if r := &results[i]; e.side == nil && r.Verdict != queue.Done {
+				if records == nil {
+					records = map[queue.ID]sideSource{}
+				}
+				records[r.ID] = sideSource{}
 			}
-			records[r.ID] = sideSource{}
+			i++
 		}
 	}
 	if err := p.fetch(ctx, records); err != nil {
@@ -86,26 +117,36 @@ func (p *Partition) describe(ctx context.Context, c *Change, results []queue.Res
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	last, at := valueKey{}, 0
-	for i := range results {
-		r, e := &results[i], &c.ends[i]
-		if r.Verdict != queue.Done || e.side != nil {
-			c.Side = append(c.Side, sideOf(r, e, records[r.ID], now))
+	i = 0
+	for n := range c.ends {
+		e := &c.ends[n]
+		for range e.jobs() {
+			if r := &results[i]; e.side != nil || r.Verdict != queue.Done {
+				c.Side = append(c.Side, sideOf(r, e, records[r.ID], now))
+			}
+			i++
 		}
+	}
+	c.leave()
+	return nil
+}
+
+// leave fills in which jobs of which values leave the log.
+func (c *Change) leave() {
+	places := make(map[valueKey]int, len(c.ends))
+	for n := range c.ends {
+		e := &c.ends[n]
 		if e.side != nil {
 			continue
 		}
-		if k := (valueKey{r.ID.Lane, r.ID.Seq}); k != last {
-			var ok bool
-			if at, ok = left[k]; !ok {
-				at = len(c.Left)
-				left[k] = at
-				b := e.lane.at(k.seq)
-				c.Left = append(c.Left, Left{Lane: k.lane, Seq: k.seq, Count: b.count, Size: b.size, Index: make([]uint32, 0, b.count)})
-			}
-			last = k
+		k := valueKey{e.lane.id, e.batch.seq}
+		at, ok := places[k]
+		if !ok {
+			places[k] = len(c.Left)
+			c.Left = append(c.Left, Left{Lane: k.lane, Seq: k.seq, Count: e.batch.count, Size: e.batch.size, Index: slices.Clip(e.index)})
+			continue
 		}
-		c.Left[at].Index = append(c.Left[at].Index, r.ID.Index)
+		c.Left[at].Index = append(c.Left[at].Index, e.index...)
 	}
 	for i := range c.Left {
 		f := &c.Left[i]
@@ -115,7 +156,6 @@ func (p *Partition) describe(ctx context.Context, c *Change, results []queue.Res
 			slices.Sort(f.Index)
 		}
 	}
-	return nil
 }
 
 // sideSource is a job of the log on its way to the side table.
@@ -126,10 +166,12 @@ type sideSource struct {
 }
 
 func sideOf(r *queue.Result, e *end, src sideSource, now int64) Side {
-	s := Side{ID: r.ID, Hash: e.hash, At: src.at, Size: len(src.record), Record: src.record}
-	if e.side != nil {
+	s := Side{ID: r.ID, At: src.at, Size: len(src.record), Record: src.record}
+	if e.side == nil {
+		s.Hash = e.batch.hash(r.ID.Index)
+	} else {
 		row := &e.side.row
-		s.At, s.Size, s.Attempt = row.At, row.Size, row.Attempt
+		s.Hash, s.At, s.Size, s.Attempt = row.Hash, row.At, row.Size, row.Attempt
 		s.Was, s.WasDue, s.WasAttempt = row.State, row.Due, row.Attempt
 	}
 	if s.Cause = r.Cause; len(s.Cause) > queue.MaxCause {
@@ -158,23 +200,23 @@ func (p *Partition) fetch(ctx context.Context, want map[queue.ID]sideSource) err
 		values[k] = append(values[k], id.Index)
 	}
 	for k, index := range values {
-		v, err := p.value(ctx, k.lane, k.seq)
+		raw, err := p.value(ctx, k.lane, k.seq)
 		if err != nil {
 			return err
 		}
-		recs, at, err := records(v)
+		v, err := openValue(k.lane, raw)
 		if err != nil {
-			return fmt.Errorf("read value %d of lane %d: %w", k.seq, k.lane, err)
+			return err
 		}
 		for _, i := range index {
-			if int(i) >= len(recs) {
-				return fmt.Errorf("read job %d-%d-%d: the value has %d jobs: %w", k.lane, k.seq, i, len(recs), queue.ErrCorrupt)
+			if int(i) >= v.count() {
+				return fmt.Errorf("read job %d-%d-%d: the value has %d jobs: %w", k.lane, k.seq, i, v.count(), queue.ErrCorrupt)
 			}
-			head, err := queue.ReadHead(recs[i])
+			head, err := queue.ReadHead(v.record(i))
 			if err != nil {
 				return fmt.Errorf("read job %d-%d-%d: %w", k.lane, k.seq, i, err)
 			}
-			want[queue.ID{Lane: k.lane, Seq: k.seq, Index: i}] = sideSource{record: recs[i], at: at, due: head.NotBefore}
+			want[queue.ID{Lane: k.lane, Seq: k.seq, Index: i}] = sideSource{record: v.record(i), at: v.at, due: head.NotBefore}
 		}
 	}
 	return nil
@@ -192,24 +234,49 @@ func (p *Partition) value(ctx context.Context, lane, seq uint64) (Value, error) 
 	return vs[0], nil
 }
 
-// records takes a value apart.
-func records(v Value) (recs [][]byte, at int64, err error) {
+// opened is a value taken apart.
+type opened struct {
+	seq  uint64
+	at   int64 // when it was appended, unix ns
+	data []byte
+	ends []uint32 // record i is data[ends[i]:ends[i+1]]
+}
+
+// openValue takes a value of a lane apart.
+func openValue(lane uint64, v Value) (opened, error) {
 	r, err := queue.OpenValue(v.Data)
 	if err != nil {
-		return nil, 0, err
+		return opened{}, fmt.Errorf("read value %d of lane %d: %w", v.Seq, lane, err)
 	}
-	recs = make([][]byte, 0, r.Count)
+	o := opened{seq: v.Seq, at: r.At.UnixNano(), data: v.Data, ends: make([]uint32, 1, r.Count+1)}
+	end := uint32(queue.HeaderSize)
+	o.ends[0] = end
 	for {
 		rec, err := r.Next()
 		if err != nil {
-			return nil, 0, err
+			return opened{}, fmt.Errorf("read value %d of lane %d: %w", v.Seq, lane, err)
 		}
 		if rec == nil {
-			return recs, r.At.UnixNano(), nil
+			return o, nil
 		}
-		recs = append(recs, rec)
+		end += uint32(len(rec))
+		o.ends = append(o.ends, end)
 	}
 }
+
+// count is how many jobs the value has.
+func (o *opened) count() int { return len(o.ends) - 1 }
+
+// size is the size of the record of job i; 0 when there is none.
+func (o *opened) size(i uint32) int {
+	if int(i) >= o.count() {
+		return 0
+	}
+	return int(o.ends[i+1] - o.ends[i])
+}
+
+// record is the record of job i.
+func (o *opened) record(i uint32) []byte { return o.data[o.ends[i]:o.ends[i+1]:o.ends[i+1]] }
 
 // End says whether c was committed, and makes it part of the memory if so. c may be nil.
 func (p *Partition) End(c *Change, committed bool) {
@@ -242,35 +309,45 @@ func (p *Partition) End(c *Change, committed bool) {
 	p.arm(now)
 }
 
-// finish ends the lease of a settled job and lets its key go on.
+// finish ends the lease of settled jobs and lets their keys go on.
 func (p *Partition) finish(e *end) {
 	l := e.lane
 	if e.token != 0 {
 		if g := p.grants[e.token]; g != nil {
-			if g.open--; g.open == 0 {
+			if g.open -= e.jobs(); g.open == 0 {
 				p.drop(g)
 			}
 		}
-		if e.side != nil {
-			delete(l.sides, e.id)
-			p.unlease(l, e.side)
-		} else {
-			if b := l.at(e.id.Seq); b != nil {
-				b.tokens[e.id.Index] = 0
-			}
-			l.add(counts{leased: -1})
+	}
+	if s := e.side; s != nil {
+		delete(l.sides, s.row.ID)
+		p.unlease(l, s)
+		if s.row.Hash != 0 && !e.stays {
+			l.keyEnded(s.row.Hash)
 		}
-	}
-	if e.hash == 0 || e.park {
 		return
 	}
-	if !e.stays {
-		l.keyEnded(e.hash)
+	if e.token != 0 {
+		for _, i := range e.index {
+			e.batch.tokens[i] = 0
+		}
+		l.add(counts{leased: -int64(len(e.index))})
+	}
+	if e.batch.hashes == nil || e.park {
 		return
 	}
-	if k := l.keys[e.hash]; k != nil && e.side == nil {
-		k.hasHead = false
-		l.dropKey(e.hash, k)
+	for _, i := range e.index {
+		h := e.batch.hashes[i]
+		switch {
+		case h == 0:
+		case !e.stays:
+			l.keyEnded(h)
+		default:
+			if k := l.keys[h]; k != nil {
+				k.hasHead = false
+				l.dropKey(h, k)
+			}
+		}
 	}
 }
 
@@ -280,31 +357,31 @@ func (p *Partition) drop(g *grant) {
 	heap.Remove(&p.expiry, g.place)
 }
 
-// revert makes the jobs of c what they were.
+// revert makes the jobs of c what they were. Those that another owner settled meanwhile
+// are not in the log any more, nor is their value in the window, and they stay so.
 func (p *Partition) revert(c *Change, now int64) {
 	for i := range c.ends {
 		e := &c.ends[i]
 		l := e.lane
 		held := p.grants[e.token] != nil
 		switch {
-		case e.park:
-			l.unpark(e)
-		case e.token == 0:
-			l.free(pos{e.id.Seq, e.id.Index})
 		case e.side != nil:
 			e.side.token &^= settling
 			if !held {
 				p.freeSide(l, e.side)
 			}
-		default:
-			// A value that another owner settled meanwhile is not in memory any more.
-			b := l.at(e.id.Seq)
-			if b == nil {
-				continue
+		case e.token != 0:
+			for _, ix := range e.index {
+				e.batch.tokens[ix] &^= settling
+				if !held {
+					p.freeJob(l, e.batch, ix)
+				}
 			}
-			b.tokens[e.id.Index] &^= settling
-			if !held {
-				p.freeJob(l, b, e.id.Index)
+		case e.park:
+			l.unpark(e)
+		default:
+			for _, ix := range e.index {
+				l.free(pos{e.batch.seq, ix})
 			}
 		}
 		p.offer(l, now)
@@ -312,14 +389,16 @@ func (p *Partition) revert(c *Change, now int64) {
 	c.ends = nil
 }
 
-// unpark puts a withheld job back in front of those that are withheld after it.
+// unpark puts withheld jobs back in front of those that are withheld after them.
 func (l *lane) unpark(e *end) {
-	b := l.at(e.id.Seq)
-	if b == nil {
-		return
+	for _, ix := range e.index {
+		k, h := pos{e.batch.seq, ix}, e.batch.hash(ix)
+		if l.left(k) {
+			continue
+		}
+		l.withhold(h, e.batch, k)
+		slices.SortFunc(l.keys[h].waiters, pos.compare)
 	}
-	l.withhold(e.hash, b, pos{e.id.Seq, e.id.Index})
-	slices.SortFunc(l.keys[e.hash].waiters, pos.compare)
 }
 
 // Discard is the Change that removes dead rows for good. The rows must be Dead and come

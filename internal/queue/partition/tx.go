@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/queue"
@@ -75,16 +77,42 @@ func NewTx(now time.Time, get func(key []byte) ([]byte, error), route func(*queu
 	return &Tx{now: now, get: get, route: route, last: -1}
 }
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
+var buffers = sync.Pool{New: func() any { b := Buffer(64 << 10); return &b }}
 
-// Release gives the memory of t's values back. Nothing may use them afterwards.
+// Buffer returns n bytes that were not set to zero, to be overwritten as a whole.
+func Buffer(n int) []byte {
+	var b strings.Builder
+	b.Grow(max(n, 1))
+	b.WriteByte(0)
+	return unsafe.Slice(unsafe.StringData(b.String()), n)
+}
+
+// resultSlices holds the memory of results between transactions.
+var resultSlices = sync.Pool{New: func() any { return new([]queue.Result) }}
+
+// maxResults is the capacity beyond which a slice of results is not held.
+const maxResults = 16 << 10
+
+// Release gives the memory of t's values and results back. Nothing may use them
+// afterwards. A value that is kept elsewhere must have been set to nil.
 func (t *Transaction) Release() {
+	if rs := t.Results; cap(rs) > 0 && cap(rs) <= maxResults {
+		clear(rs) // causes must not be kept alive
+		rs = rs[:0]
+		resultSlices.Put(&rs)
+	}
+	t.Results = nil
 	for i := range t.Appends {
 		v := t.Appends[i].Value
 		t.Appends[i].Value = nil
-		if cap(v) <= 2*valueBytes {
-			buffers.Put(&v)
-		}
+		Recycle(v)
+	}
+}
+
+// Recycle gives the memory of one value back, as Release does.
+func Recycle(v []byte) {
+	if cap(v) >= queue.HeaderSize && cap(v) <= 2*valueBytes {
+		buffers.Put(&v)
 	}
 }
 
@@ -161,6 +189,9 @@ func (t *Tx) Settle(rs ...queue.Result) error {
 		if v := rs[i].Verdict; v < queue.Done || v > queue.Dead {
 			return fault.New(fault.Fatal, fmt.Errorf("settle job %s: %d is not a verdict", rs[i].ID, v))
 		}
+	}
+	if t.t.Results == nil {
+		t.t.Results = *resultSlices.Get().(*[]queue.Result)
 	}
 	t.t.Results = append(t.t.Results, rs...)
 	return nil

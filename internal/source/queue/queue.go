@@ -224,28 +224,59 @@ func (s *Source) ReadJobs(ctx context.Context) (event.Batch, connector.SettleIn,
 	s.mu.Lock()
 	s.open[l] = struct{}{}
 	s.mu.Unlock()
+	settle := func(tx queue.Tx, index []int) error {
+		rs := results.take()
+		defer results.give(rs)
+		for _, i := range index {
+			*rs = append(*rs, l.jobs[i].Done())
+			l.settled[i] = true
+		}
+		return tx.Settle(*rs...)
+	}
+	return messages(jobs), settle, func(ctx context.Context, o event.Outcomes) error { return s.settle(ctx, l, o) }, nil
+}
+
+// messages is the messages of jobs, as read now. Those that follow each other share what
+// is the same of them.
+func messages(jobs []queue.Job) event.Batch {
 	now := time.Now().UTC()
 	b := make(event.Batch, len(jobs))
-	scopes := make([]event.Scope, len(jobs))
-	deliveries := make([]event.Delivery, len(jobs))
+	var scope *event.Scope
+	var delivery *event.Delivery
 	for i := range jobs {
 		j := &jobs[i]
-		scopes[i] = j.Scope
-		deliveries[i] = event.Delivery{Attempt: j.Attempt, Since: j.At}
+		if scope == nil || *scope != j.Scope {
+			scope = new(event.Scope)
+			*scope = j.Scope
+		}
+		if delivery == nil || delivery.Attempt != j.Attempt || delivery.Since != j.At {
+			delivery = &event.Delivery{Attempt: j.Attempt, Since: j.At}
+		}
 		m := j.Msg
-		m.Meta.Scope, m.Meta.Delivery = &scopes[i], &deliveries[i]
+		m.Meta.Scope, m.Meta.Delivery = scope, delivery
 		m.Times.Read = now
 		b[i] = m
 	}
-	settle := func(tx queue.Tx, index []int) error {
-		rs := make([]queue.Result, len(index))
-		for n, i := range index {
-			rs[n] = l.jobs[i].Done()
-			l.settled[i] = true
-		}
-		return tx.Settle(rs...)
+	return b
+}
+
+// results holds the memory of results between transactions: a store copies what it is
+// given.
+var results resultPool
+
+type resultPool struct{ pool sync.Pool }
+
+func (p *resultPool) take() *[]queue.Result {
+	if rs, ok := p.pool.Get().(*[]queue.Result); ok {
+		return rs
 	}
-	return b, settle, func(ctx context.Context, o event.Outcomes) error { return s.settle(ctx, l, o) }, nil
+	return new([]queue.Result)
+}
+
+func (p *resultPool) give(rs *[]queue.Result) {
+	clear(*rs) // causes must not be kept alive
+	*rs = (*rs)[:0]
+	p.pool.Put(rs)
 }
 
 // wait leases jobs as soon as there are any.
@@ -314,7 +345,12 @@ func (s *Source) settle(ctx context.Context, l *lease, o event.Outcomes) error {
 	s.mu.Lock()
 	delete(s.open, l)
 	s.mu.Unlock()
-	rs := make([]queue.Result, 0, len(l.jobs))
+	kept := results.take()
+	rs := (*kept)[:0]
+	defer func() {
+		*kept = rs
+		results.give(kept)
+	}()
 	var back []queue.Job
 	now := time.Now()
 	for i := range l.jobs {
@@ -324,6 +360,8 @@ func (s *Source) settle(ctx context.Context, l *lease, o event.Outcomes) error {
 		}
 		switch {
 		case err == nil && l.settled[i]:
+		case err == nil:
+			rs = append(rs, l.jobs[i].Done())
 		case unsettled(err):
 			back = append(back, l.jobs[i])
 		default:
@@ -386,13 +424,11 @@ func (s *Source) each(ctx context.Context, rs []queue.Result) error {
 	return nil
 }
 
-// verdict is the result of a job whose message ended with err.
+// verdict is the result of a job whose message ended with err, which is not nil.
 func verdict(j *queue.Job, err error, now time.Time) queue.Result {
 	var again *connector.Again
 	var dead *connector.Dead
 	switch {
-	case err == nil:
-		return j.Done()
 	case errors.As(err, &dead):
 		return j.Dead(dead.Err.Error())
 	case errors.As(err, &again):

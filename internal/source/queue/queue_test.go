@@ -411,3 +411,36 @@ func TestUndeclaredQueue(t *testing.T) {
 		t.Errorf("New: %v", err)
 	}
 }
+
+// TestAllocations holds the allocations of a message that is read and settled: those of a
+// read are counted, not those of each message.
+func TestAllocations(t *testing.T) {
+	s, err := embedded.Open("store", embedded.Options{FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	const each = 500
+	jobs := make([]queue.Job, each)
+	for i := range jobs {
+		jobs[i] = job("payload")
+		jobs[i].Scope = event.Scope{Workspace: "w", Source: "s"}
+	}
+	appends(t, s, jobs...)
+	src := source(t, s, func(c *queuesource.Config) { c.MaxBatchMessages = each })
+	defer closes(t, src)
+	both := testing.AllocsPerRun(20, func() {
+		appends(t, s, jobs...)
+		b, ack := reads(t, src)
+		if len(b) != each {
+			t.Fatalf("read %d messages, want %d", len(b), each)
+		}
+		if err := ack(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	})
+	alone := testing.AllocsPerRun(20, func() { appends(t, s, jobs...) })
+	if n := (both - alone) / each; n > 0.2 {
+		t.Errorf("a message read and settled allocates %.3f times, want at most 0.2", n)
+	}
+}

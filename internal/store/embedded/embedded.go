@@ -73,14 +73,41 @@ func (o opener) Identity() string {
 
 // Open implements connector.StoreOpener.
 func (o opener) Open(context.Context) (queue.Store, error) {
-	s, err := embedded.Open(o.config.Path, embedded.Options{
-		Log: o.deps.Log, MaxBytes: o.config.MaxBytes, MinFree: o.config.MinFreeBytes,
-		DeadRetention: time.Duration(o.config.DeadRetentionDays) * 24 * time.Hour,
-	})
+	s, err := embedded.Open(o.config.Path, o.options())
 	if err != nil {
 		return nil, err
 	}
 	return &Store{s}, nil
+}
+
+func (o opener) options() embedded.Options {
+	return embedded.Options{
+		Log: o.deps.Log, MaxBytes: o.config.MaxBytes, MinFree: o.config.MinFreeBytes,
+		DeadRetention: time.Duration(o.config.DeadRetentionDays) * 24 * time.Hour,
+	}
+}
+
+// Salvage makes of the damaged store one with everything that can still be read, in its
+// place. It returns in a sentence how that ended, and what is kept and lost in plain
+// numbers.
+func (o opener) Salvage(ctx context.Context, progress func(done, total int64)) (summary string, figures map[string]int64, err error) {
+	opt := o.options()
+	opt.DeadRetention = 0 // nothing is to go meanwhile
+	r, err := embedded.Salvage(ctx, o.config.Path, opt, progress)
+	if err != nil {
+		return "", nil, err
+	}
+	summary = "nothing that was acknowledged is missing"
+	switch {
+	case r.Lost():
+		summary = "some of what was acknowledged is lost"
+	case r.MarkLost:
+		summary = "its high-water mark was lost, so it is not known whether its last commits are missing"
+	}
+	return summary + "; the damaged store is kept in " + r.Damaged, map[string]int64{
+		"open_messages": r.Open, "dead_messages": r.Dead, "lost_commits": r.LostCommits, "lost_batches": r.LostBatches,
+		"lost_messages": r.LostJobs, "damaged_log_bytes": r.DamagedBytes, "damaged_segments": r.DamagedSegments,
+	}, nil
 }
 
 // Exists reports whether the store was made: Open makes it where it was not.

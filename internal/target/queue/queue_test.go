@@ -58,7 +58,6 @@ func jobs(t *testing.T, s *embedded.Store) []queue.Job {
 }
 
 func TestConformance(t *testing.T) {
-	t.Parallel()
 	conntest.Target(t, conntest.TargetCase{
 		Setup: func(t *testing.T) (func() connector.Target, func() [][]byte) {
 			s := store(t)
