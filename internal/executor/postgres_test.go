@@ -382,7 +382,7 @@ func TestPostgresKilled(t *testing.T) {
 	}
 	r := run(t, s, sharedMachine, fs, func(o *executor.Options) { *o = killedOptions(s, fs) })
 	const kills, each = 3, 150
-	n := 0
+	n, midway := 0, 0
 	for kill := range kills {
 		stop := startChild(t, dsn, log)
 		inputs := make([]string, each)
@@ -395,9 +395,12 @@ func TestPostgresKilled(t *testing.T) {
 		// Somewhere in the middle of what was started, a little later each time.
 		until(t, "some executions", func() bool { return r.Meter().Target.Written.Load() > before+int64(5+10*kill) })
 		stop()
-		if open(t, s) == 0 {
-			t.Fatalf("everything was done before kill %d: the test shows nothing", kill+1)
+		if open(t, s) > 0 {
+			midway++
 		}
+	}
+	if midway == 0 {
+		t.Fatal("everything was done before each kill: the test shows nothing")
 	}
 	settled(t, s)
 	r.ends(t)

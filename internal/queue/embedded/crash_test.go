@@ -189,7 +189,7 @@ func TestDiskFull(t *testing.T) {
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	fs := vfs.NewMem()
-	s, err := Open("store", Options{FS: fs, SegmentBytes: 64 << 10, MaxBytes: 1 << 20})
+	s, err := Open("store", Options{FS: fs, MaxBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,8 @@ type Options struct {
 	MinFree int64
 	// DeadRetention is how long dead jobs are kept; 0 means for good.
 	DeadRetention time.Duration
-	// SegmentBytes is the size at which a new segment of the log is begun; 0 means 64 MiB.
+	// SegmentBytes is the size at which a new segment of the log is begun; 0 means 64 MiB,
+	// or an eighth of MaxBytes where that is less.
 	SegmentBytes int64
 
 	// RecentBytes is how much memory values take that were appended and not read yet, so
@@ -52,6 +53,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.SegmentBytes <= 0 {
 		o.SegmentBytes = 64 << 20
+		if o.MaxBytes > 0 { // the segment that is written to is not given back
+			o.SegmentBytes = min(o.SegmentBytes, max(o.MaxBytes/8, 64<<10))
+		}
 	}
 	if o.RecentBytes == 0 {
 		o.RecentBytes = recentBytes

@@ -87,6 +87,7 @@ func (p *Partition) Lease(ctx context.Context, q queue.Query) ([]queue.Job, erro
 			break
 		}
 		if !l.ready(t.now, p.cfg.Window) {
+			p.offer(l, t.now) // a later clock than ours may have put it here
 			continue
 		}
 		p.mu.Unlock()

@@ -39,6 +39,7 @@ type memory struct {
 	sides   map[queue.ID]Side
 	log     []func(*Partition) error // every commit, in order
 	refuses func() error             // the outcome of Move, when it is set
+	reading func()                   // called by Values, when it is set
 }
 
 // stored is what memory holds of a lane.
@@ -166,6 +167,9 @@ func (m *memory) end(c *Change, commits bool) {
 
 // Values implements Storage.
 func (m *memory) Values(_ context.Context, lane, seq uint64, bytes int) ([]Value, error) {
+	if m.reading != nil {
+		m.reading()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []Value

@@ -22,7 +22,7 @@ type Config struct {
 	// is not there. Default "weir-data".
 	Path string `hcl:"path,optional"`
 	// Most disk space the store may take, in bytes, before it refuses new messages; 0
-	// means that only min_free_bytes bounds it.
+	// means that only min_free_bytes bounds it. At least 1048576, which is 1 MiB.
 	MaxBytes int64 `hcl:"max_bytes,optional"`
 	// Free disk space, in bytes, below which the store refuses new messages; 0 means
 	// 1 GiB, or a tenth of the disk where that is less.
@@ -30,6 +30,9 @@ type Config struct {
 	// Days that dead messages are kept; 0 means until somebody drops them.
 	DeadRetentionDays int `hcl:"dead_retention_days,optional"`
 }
+
+// leastBytes is the smallest limit that leaves room for messages beside the store's own state.
+const leastBytes = 1 << 20
 
 // Validate implements connector.Validator.
 func (c Config) Validate() []connector.Problem {
@@ -41,6 +44,9 @@ func (c Config) Validate() []connector.Problem {
 		if x.v < 0 {
 			ps = append(ps, connector.Problem{Field: x.field, What: fmt.Sprintf("%s must not be negative", x.field), Fix: "write 0, or leave it out"})
 		}
+	}
+	if c.MaxBytes > 0 && c.MaxBytes < leastBytes {
+		ps = append(ps, connector.Problem{Field: "max_bytes", What: fmt.Sprintf("max_bytes must be at least %d, which is 1 MiB, not %d", leastBytes, c.MaxBytes), Fix: "raise it, or write 0"})
 	}
 	if c.Path == "" {
 		ps = append(ps, connector.Problem{Field: "path", What: "path is empty", Fix: `name a directory, or leave it out for "weir-data"`})
