@@ -23,6 +23,9 @@ type traits struct {
 	mentions map[string]bool
 	// top is every name the top level declares.
 	top []string
+	// bigints is set when the script speaks of BigInts, code when it can run code that is
+	// made at run time, and global when it may reach the global object as a value.
+	bigints, code, global bool
 }
 
 // analyse reads a program and gives each of its catch clauses a first statement that
@@ -48,7 +51,12 @@ func analyse(p *ast.Program) traits {
 	if a.why == "" && a.calls && (a.nested || a.private) {
 		a.why = "its top level calls functions, which may keep variables of their own"
 	}
-	t := traits{separate: a.why, ordinary: a.ordinary, mentions: a.mentions}
+	t := traits{separate: a.why, ordinary: a.ordinary, mentions: a.mentions, bigints: a.speaksOfBigInts(p)}
+	t.global = a.this || a.mentions["globalThis"]
+	t.code = a.mentions["eval"] || a.mentions["Function"] || a.mentions["constructor"]
+	if t.bigints {
+		boundBigInts(reflect.ValueOf(p))
+	}
 	for name := range a.top {
 		t.top = append(t.top, name.String())
 	}
@@ -62,9 +70,11 @@ type analysis struct {
 	mentions map[string]bool
 	why      string
 	ordinary bool
-	calls    bool // the top level calls something that is not known to be harmless
-	nested   bool // some function is written inside another one
-	private  bool // some class has private elements, or some function is a generator
+	calls    bool              // the top level calls something that is not known to be harmless
+	nested   bool              // some function is written inside another one
+	direct   []*ast.Identifier // eval where it is called by its name
+	this     bool              // this is used somewhere
+	private  bool              // some class has private elements, or some function is a generator
 }
 
 // revealing are names whose mere mention asks for a VM per message.
@@ -201,6 +211,9 @@ func (a *analysis) node(n any, depth int) bool {
 	switch n := n.(type) {
 	case *ast.Identifier:
 		a.mention(string(n.Name))
+		if n.Name == "eval" && !slices.Contains(a.direct, n) {
+			n.Name = evalName
+		}
 	case ast.Identifier:
 		a.mention(string(n.Name))
 	case *ast.StringLiteral:
@@ -213,6 +226,8 @@ func (a *analysis) node(n any, depth int) bool {
 	case *ast.AwaitExpression:
 		a.separate("it uses promises (await)")
 		a.ordinary = true
+	case *ast.ThisExpression:
+		a.this = true
 	case *ast.WithStatement:
 		a.separate("it uses with")
 	case *ast.PrivateIdentifier, ast.PrivateIdentifier:
@@ -228,6 +243,7 @@ func (a *analysis) node(n any, depth int) bool {
 	case *ast.ForIntoExpression:
 		a.assign(n.Expression, depth)
 	case *ast.CallExpression:
+		a.boundCode(n)
 		a.call(n, depth)
 	case *ast.NewExpression:
 		a.call(n, depth)

@@ -43,7 +43,7 @@ func (vm *VM) callParse(call goja.FunctionCall) goja.Value {
 		if l.deep {
 			vm.Throw("JSON nests deeper than %d levels", maxJSONDepth)
 		}
-	} else if l := survey(text, &vm.hashes); l.deep {
+	} else if l := survey(text, &vm.scratch); l.deep {
 		vm.Throw("JSON nests deeper than %d levels", maxJSONDepth)
 	}
 	args := append([]goja.Value{vm.js.ToValue(text)}, call.Arguments[min(1, len(call.Arguments)):]...)
@@ -63,16 +63,23 @@ func (vm *VM) callStringify(call goja.FunctionCall) goja.Value {
 		}
 		return v
 	}
-	w := writer{vm: vm, buf: vm.scratch[:0]}
-	vm.scratch = nil // toJSON may stringify in turn
+	w := vm.idle
+	vm.idle = nil // toJSON may stringify in turn
+	if w == nil {
+		w = &writer{}
+	}
+	*w = writer{vm: vm, buf: vm.text[:0]}
+	vm.text = nil
 	if !w.value(call.Argument(0), "") {
-		vm.scratch = w.buf
+		vm.text = w.buf
 		return goja.Undefined()
 	}
 	text := string(w.buf)
 	if cap(w.buf) <= 1<<20 {
-		vm.scratch = w.buf
+		vm.text = w.buf
 	}
+	*w = writer{}
+	vm.idle = w
 	if gap != "" {
 		text = string(vm.indent(nil, text, gap))
 	}

@@ -14,7 +14,7 @@ var errNotJSON = errors.New("the payload is not valid JSON")
 // for numbers int where they are whole, *big.Int where they are larger, or float64. The
 // last value of a key counts.
 func Decode(text string) (any, error) {
-	var scratch []uint32
+	var scratch scratch
 	l := survey(text, &scratch)
 	switch {
 	case l.deep:

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/dop251/goja"
 )
@@ -85,6 +86,9 @@ func (vm *VM) admit(o *goja.Object, nature int64) (int, error) {
 		return freezeAll, errSeparate
 	}
 	if o.ExportType() == typeProxy {
+		if slices.Contains(vm.guarded, goja.Value(o)) {
+			return freezeAll, nil
+		}
 		for _, name := range buffers {
 			if vm.js.Get(name) == goja.Value(o) {
 				return freezeAll, nil

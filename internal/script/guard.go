@@ -2,7 +2,6 @@ package script
 
 import (
 	"math"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,7 +19,7 @@ const elementBytes = 16
 var arrayMethods = []string{"at", "concat", "copyWithin", "every", "fill", "filter", "find", "findIndex",
 	"findLast", "findLastIndex", "flat", "flatMap", "forEach", "includes", "indexOf", "join", "lastIndexOf",
 	"map", "reduce", "reduceRight", "reverse", "shift", "slice", "some", "sort", "splice", "toReversed",
-	"toSorted", "toSpliced", "toString", "unshift", "with"}
+	"toLocaleString", "toSorted", "toSpliced", "toString", "unshift", "with"}
 
 var buffers = []string{"ArrayBuffer", "Int8Array", "Uint8Array", "Uint8ClampedArray", "Int16Array", "Uint16Array",
 	"Int32Array", "Uint32Array", "Float32Array", "Float64Array", "BigInt64Array", "BigUint64Array"}
@@ -42,7 +41,8 @@ func (vm *VM) guard(mentions map[string]bool) {
 	pad := func(call goja.FunctionCall) { vm.checkText(call.Argument(0).ToFloat()) }
 	vm.before(text, "padStart", pad)
 	vm.before(text, "padEnd", pad)
-	vm.before(text, "replaceAll", vm.checkReplace)
+	vm.guardText(text)
+	vm.guardLists()
 	array := vm.js.Get("Array").(*goja.Object)
 	vm.before(array, "from", func(call goja.FunctionCall) {
 		if o, ok := call.Argument(0).(*goja.Object); ok {
@@ -54,11 +54,44 @@ func (vm *VM) guard(mentions map[string]bool) {
 	}
 }
 
-// before runs check before the method of holder with the given name.
-func (vm *VM) before(holder *goja.Object, name string, check func(goja.FunctionCall)) {
-	if vm.mentions != nil && !vm.mentions[name] {
+// guardLists checks what is iterated, concatenated, or made arguments of, without the
+// interpreter.
+func (vm *VM) guardLists() {
+	vm.guardMethod(vm.arrayPrototype, "values", vm.checkLength)
+	values := vm.arrayPrototype.Get("values") // it is what iterates, too
+	if err := vm.arrayPrototype.DefineDataPropertySymbol(goja.SymIterator, values, goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_FALSE); err != nil {
+		panic(err)
+	}
+	vm.before(vm.arrayPrototype, "keys", vm.checkLength)
+	vm.before(vm.arrayPrototype, "entries", vm.checkLength)
+	vm.before(vm.arrayPrototype, "concat", func(call goja.FunctionCall) {
+		vm.checkLength(call)
+		for _, a := range call.Arguments {
+			vm.checkList(a)
+		}
+	})
+	if vm.mentions == nil || vm.mentions["apply"] {
+		vm.before(vm.js.Get("Function").(*goja.Object).Get("prototype").(*goja.Object), "apply", func(call goja.FunctionCall) {
+			vm.checkList(call.Argument(1))
+		})
+	}
+	if vm.mentions != nil && !vm.mentions["Reflect"] {
 		return
 	}
+	reflection := vm.js.Get("Reflect").(*goja.Object)
+	vm.before(reflection, "apply", func(call goja.FunctionCall) { vm.checkList(call.Argument(2)) })
+	vm.before(reflection, "construct", func(call goja.FunctionCall) { vm.checkList(call.Argument(1)) })
+}
+
+// before runs check before the method of holder with the given name.
+func (vm *VM) before(holder *goja.Object, name string, check func(goja.FunctionCall)) {
+	if vm.mentions == nil || vm.mentions[name] {
+		vm.guardMethod(holder, name, check)
+	}
+}
+
+// guardMethod is before, whatever the source speaks of.
+func (vm *VM) guardMethod(holder *goja.Object, name string, check func(goja.FunctionCall)) {
 	original, ok := holder.Get(name).(*goja.Object)
 	if !ok {
 		return // not in this version of the interpreter
@@ -142,22 +175,6 @@ func (vm *VM) checkJoin(call goja.FunctionCall) {
 	}
 }
 
-func (vm *VM) checkReplace(call goja.FunctionCall) {
-	with, ok := call.Argument(1).(goja.String)
-	if !ok || goja.IsUndefined(call.This) || goja.IsNull(call.This) {
-		return
-	}
-	s, size := call.This.String(), with.Length()
-	if float64(len(s)+1)*float64(size) <= float64(vm.maxBytes) {
-		return
-	}
-	n := len(s) + 1
-	if p, ok := call.Argument(0).(goja.String); ok {
-		n = strings.Count(s, p.String())
-	}
-	vm.checkText(float64(n) * float64(size))
-}
-
 // guardBuffer refuses buffers larger than the memory limit.
 func (vm *VM) guardBuffer(name string) {
 	if vm.mentions != nil && !vm.mentions[name] {
@@ -198,6 +215,7 @@ func (vm *VM) guardBuffer(name string) {
 	}))
 	hide(vm.js.GlobalObject(), name, guarded)
 	hide(original.Get("prototype").(*goja.Object), "constructor", guarded)
+	vm.recognise(original)
 }
 
 var regexpMutex sync.Mutex

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"slices"
 	"sort"
 	"strconv"
 
@@ -25,12 +26,19 @@ type exactNumber struct {
 	token string
 }
 
-// member is one key of an object.
+// member is one key of an object: where its name and its value stand in the object's
+// text. It holds no pointers, so that an object nobody looks into costs next to nothing.
 type member struct {
-	key   string
-	name  string     // the key's token in the text, empty when the script added the key
-	token string     // the value's token in the text, empty once the script replaced it
-	value goja.Value // nil until the script looked at it
+	name, nameEnd   uint32 // the name's token; none when the script added the key
+	token, tokenEnd uint32 // the value's token; none once the script replaced the value
+	made            int32  // place of what was made, plus one; 0 until the script looked at the value
+	odd             bool   // the name is not what stands between the quotes of its token
+}
+
+// made is what a member has beside the text.
+type made struct {
+	key   string // the name, when the script added the key
+	value goja.Value
 }
 
 // object is a JavaScript object over a piece of JSON text. Its members are found when
@@ -40,7 +48,9 @@ type object struct {
 	doc     *document
 	text    string
 	members []member
-	index   map[string]int // of members, for wide objects
+	made    []made
+	index   map[string]int // of members, once there was much to search
+	work    int            // members looked at to find one
 	loaded  bool
 	changed bool
 	numeric bool // some key may be an array index
@@ -48,56 +58,80 @@ type object struct {
 
 var _ goja.DynamicObject = (*object)(nil)
 
-const indexFrom = 16
+// How many members an object has, and how many were looked at, before it gets an index.
+const indexFrom, indexAfter = 16, 512
 
 // load finds the members of o.
 func (o *object) load() {
-	o.loaded = true
-	s := o.text
-	found := o.doc.vm.members[:0]
-	distinct := o.doc.layout.plain || o.doc.layout.tidy
+	s, scratch := o.text, &o.doc.vm.scratch
+	scratch.members = scratch.members[:0]
 	for i := skipSpace(s, 1); s[i] != '}'; {
 		end := stringEnd(s, i)
-		m := member{name: s[i:end], key: unquote(s[i:end])}
-		if c := s[i+1]; c >= '0' && c <= '9' {
-			o.numeric = true
-		}
+		m := member{name: uint32(i), nameEnd: uint32(end), odd: simpleEnd(s, i+1) != end-1}
 		i = skipSpace(s, skipSpace(s, end)+1)
 		end = valueEnd(s, i)
-		m.token = s[i:end]
-		found = append(found, m)
+		m.token, m.tokenEnd = uint32(i), uint32(end)
+		scratch.members = append(scratch.members, m)
 		if i = skipSpace(s, end); s[i] == ',' {
 			i = skipSpace(s, i+1)
 		}
 	}
-	o.members = make([]member, 0, len(found)+2)
-	if distinct {
-		o.members = append(o.members, found...)
-		for i := range o.members {
-			if c := o.members[i].key; c != "" && c[0] >= '0' && c[0] <= '9' {
-				o.numeric = true
-			}
+	o.hold(scratch.found(0, 2))
+}
+
+// hold gives o its members as they stand in the text.
+func (o *object) hold(members []member) {
+	o.loaded = true
+	if o.doc.layout.distinct {
+		o.members = members
+		if o.doc.layout.plain {
+			return // no key begins with a digit
 		}
 	} else {
-		for _, m := range found { // the last value of a key counts, in the place of the first
-			if at := o.find(m.key); at >= 0 {
-				o.members[at].token = m.token
+		o.members = members[:0]
+		for _, m := range members { // the last value of a key counts, in the place of the first
+			if at := o.find(o.nameOf(&m)); at >= 0 {
+				o.members[at].token, o.members[at].tokenEnd = m.token, m.tokenEnd
 				continue
 			}
 			o.add(m)
 		}
 	}
-	clear(found)
-	o.doc.vm.members = found[:0]
+	for i := range o.members {
+		m := &o.members[i]
+		// The name may be spelled with an escape.
+		if c := o.text[m.name+1]; c >= '0' && c <= '9' || m.odd {
+			o.numeric = true
+		}
+	}
+}
+
+// nameOf is the key of m.
+func (o *object) nameOf(m *member) string {
+	switch {
+	case m.nameEnd == 0:
+		return o.made[m.made-1].key
+	case m.odd:
+		return unquote(o.text[m.name:m.nameEnd])
+	}
+	return o.text[m.name+1 : m.nameEnd-1]
+}
+
+// key is the key of the member at place i.
+func (o *object) key(i int) string { return o.nameOf(&o.members[i]) }
+
+// value is the value of m, nil when it was not made.
+func (o *object) value(m *member) goja.Value {
+	if m.made == 0 {
+		return nil
+	}
+	return o.made[m.made-1].value
 }
 
 func (o *object) add(m member) {
-	if m.key != "" && m.key[0] >= '0' && m.key[0] <= '9' {
-		o.numeric = true
-	}
 	o.members = append(o.members, m)
 	if o.index != nil {
-		o.index[m.key] = len(o.members) - 1
+		o.index[o.nameOf(&m)] = len(o.members) - 1
 	}
 }
 
@@ -106,18 +140,26 @@ func (o *object) find(key string) int {
 	if !o.loaded {
 		o.load()
 	}
-	if len(o.members) < indexFrom {
+	if o.index == nil && (len(o.members) < indexFrom || o.work < indexAfter) {
 		for i := range o.members {
-			if o.members[i].key == key {
+			m := &o.members[i]
+			if m.nameEnd != 0 && !m.odd {
+				if int(m.nameEnd-m.name)-2 == len(key) && o.text[m.name+1:m.nameEnd-1] == key {
+					o.work += i
+					return i
+				}
+			} else if o.nameOf(m) == key {
+				o.work += i
 				return i
 			}
 		}
+		o.work += len(o.members)
 		return -1
 	}
 	if o.index == nil {
 		o.index = make(map[string]int, len(o.members))
 		for i := range o.members {
-			o.index[o.members[i].key] = i
+			o.index[o.key(i)] = i
 		}
 	}
 	if i, ok := o.index[key]; ok {
@@ -133,10 +175,19 @@ func (o *object) Get(key string) goja.Value {
 		return nil
 	}
 	m := &o.members[i]
-	if m.value == nil {
-		m.value = o.doc.value(m.token)
+	if m.made == 0 {
+		o.give(m, "", o.doc.value(o.text[m.token:m.tokenEnd]))
 	}
-	return m.value
+	return o.made[m.made-1].value
+}
+
+// give makes m hold a value, and a key where that is not in the text.
+func (o *object) give(m *member, key string, v goja.Value) {
+	if o.made == nil {
+		o.made = make([]made, 0, 4)
+	}
+	o.made = append(o.made, made{key, v})
+	m.made = int32(len(o.made))
 }
 
 // Set gives key a value of the script.
@@ -146,10 +197,21 @@ func (o *object) Set(key string, v goja.Value) bool {
 	}
 	o.changed = true
 	if i := o.find(key); i >= 0 {
-		o.members[i].value, o.members[i].token = v, ""
+		m := &o.members[i]
+		m.token, m.tokenEnd = 0, 0
+		if m.made == 0 {
+			o.give(m, "", v)
+		} else {
+			o.made[m.made-1].value = v
+		}
 		return true
 	}
-	o.add(member{key: key, value: v})
+	var m member
+	o.give(&m, key, v)
+	if key != "" && key[0] >= '0' && key[0] <= '9' {
+		o.numeric = true
+	}
+	o.add(m)
 	return true
 }
 
@@ -163,9 +225,30 @@ func (o *object) Delete(key string) bool {
 		return true
 	}
 	o.changed = true
-	o.members = append(o.members[:i], o.members[i+1:]...)
-	o.index = nil
+	gone := o.members[i].made
+	o.members = slices.Delete(o.members, i, i+1)
+	o.index, o.work = nil, 0
+	if gone > 0 {
+		o.forget(gone)
+	}
 	return true
+}
+
+// forget lets go of what a deleted member had, so that a script that adds and deletes in
+// turn does not make o grow.
+func (o *object) forget(place int32) {
+	last := int32(len(o.made))
+	if place != last {
+		o.made[place-1] = o.made[last-1]
+		for i := range o.members {
+			if o.members[i].made == last {
+				o.members[i].made = place
+				break
+			}
+		}
+	}
+	o.made[last-1] = made{}
+	o.made = o.made[:last-1]
 }
 
 // Keys lists the keys as JavaScript enumerates them: array indexes by size, then the
@@ -176,7 +259,7 @@ func (o *object) Keys() []string {
 	}
 	keys := make([]string, len(o.members))
 	for n, i := range o.order() {
-		keys[n] = o.members[i].key
+		keys[n] = o.key(i)
 	}
 	return keys
 }
@@ -186,20 +269,20 @@ func (o *object) order() []int {
 	order := make([]int, 0, len(o.members))
 	if o.numeric {
 		for i := range o.members {
-			if _, ok := arrayIndex(o.members[i].key); ok {
+			if _, ok := arrayIndex(o.key(i)); ok {
 				order = append(order, i)
 			}
 		}
 		sort.Slice(order, func(a, b int) bool {
-			x, _ := arrayIndex(o.members[order[a]].key)
-			y, _ := arrayIndex(o.members[order[b]].key)
+			x, _ := arrayIndex(o.key(order[a]))
+			y, _ := arrayIndex(o.key(order[b]))
 			return x < y
 		})
 	}
 	n := len(order)
 	for i := range o.members {
 		if n > 0 {
-			if _, ok := arrayIndex(o.members[i].key); ok {
+			if _, ok := arrayIndex(o.key(i)); ok {
 				continue
 			}
 		}
@@ -278,7 +361,7 @@ func (d *document) array(token string) goja.Value {
 
 // parse makes the JavaScript value of a JSON text. ok is false when text is not JSON.
 func (vm *VM) parse(text string, verbatim bool) (v goja.Value, l layout, ok bool) {
-	l = survey(text, &vm.hashes)
+	l = survey(text, &vm.scratch)
 	if !l.valid {
 		return nil, l, false
 	}
@@ -288,5 +371,10 @@ func (vm *VM) parse(text string, verbatim bool) (v goja.Value, l layout, ok bool
 		end--
 	}
 	d := &document{vm: vm, layout: l, verbatim: verbatim}
-	return d.value(text[start:end]), l, true
+	if text[start] != '{' {
+		return d.value(text[start:end]), l, true
+	}
+	o := &object{doc: d, text: text[start:end]}
+	o.hold(vm.scratch.found(start, 2))
+	return vm.js.NewDynamicObject(o), l, true
 }

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"unicode/utf8"
@@ -21,6 +22,8 @@ type layout struct {
 	// tidy says that text has no white space between tokens and no key twice in an
 	// object: enough to copy bytes where numbers and strings are to stay as written.
 	tidy bool
+	// distinct says that no object has a key twice.
+	distinct bool
 }
 
 // scanner validates JSON as RFC 8259 defines it.
@@ -30,21 +33,59 @@ type scanner struct {
 	depth  int
 	out    layout
 	hashes []uint32 // key hashes of the open objects, innermost last
+	// members are those of the outermost object, by their places in s.
+	members []member
 }
 
-// survey validates s and finds out how it is laid out. scratch is reused memory.
-func survey(s string, scratch *[]uint32) layout {
-	p := scanner{s: s, hashes: (*scratch)[:0]}
-	p.out.plain, p.out.tidy = true, true
+// scratch is memory that scanners use one after the other.
+type scratch struct {
+	hashes  []uint32
+	members []member
+}
+
+// scratchKept is how much of a scratch is kept for the next text.
+const scratchKept = 1 << 12
+
+// survey validates s and finds out how it is laid out. What it leaves in the scratch is
+// the members of s, if s is an object.
+func survey(s string, scratch *scratch) layout {
+	if uint64(len(s)) > math.MaxUint32 {
+		return layout{} // a member holds places of 32 bits
+	}
+	p := scanner{s: s, hashes: scratch.hashes[:0], members: scratch.members[:0]}
+	p.out.plain, p.out.tidy, p.out.distinct = true, true, true
 	p.space()
 	ok := p.value()
 	if ok {
 		p.space()
 		ok = p.i == len(s)
 	}
-	*scratch = p.hashes[:0]
+	scratch.hashes, scratch.members = p.hashes[:0], p.members
+	if cap(scratch.hashes) > scratchKept {
+		scratch.hashes = nil
+	}
 	p.out.valid = ok
 	return p.out
+}
+
+// found is the members that the last survey found, for the caller to keep. shift is how
+// far its text begins after the one surveyed, and room for how many more members to have.
+func (s *scratch) found(shift, room int) []member {
+	members := make([]member, len(s.members), len(s.members)+room)
+	copy(members, s.members)
+	if shift > 0 {
+		for i := range members {
+			m := &members[i]
+			m.name -= uint32(shift)
+			m.nameEnd -= uint32(shift)
+			m.token -= uint32(shift)
+			m.tokenEnd -= uint32(shift)
+		}
+	}
+	if cap(s.members) > scratchKept {
+		s.members = nil
+	}
+	return members
 }
 
 func (p *scanner) space() {
@@ -68,8 +109,7 @@ func (p *scanner) value() bool {
 	}
 	switch c := p.s[p.i]; c {
 	case '"':
-		_, ok := p.text()
-		return ok
+		return p.text()
 	case '{':
 		return p.object()
 	case '[':
@@ -149,12 +189,13 @@ func (p *scanner) object() bool {
 		if p.i >= len(p.s) || p.s[p.i] != '"' {
 			return false
 		}
-		start := p.i + 1
-		hash, ok := p.text()
+		m := member{name: uint32(p.i)}
+		hash, odd, ok := p.key()
 		if !ok {
 			return false
 		}
-		if p.s[start] >= '0' && p.s[start] <= '9' {
+		m.nameEnd, m.odd = uint32(p.i), odd
+		if c := p.s[m.name+1]; c >= '0' && c <= '9' {
 			p.out.plain = false // may be an array index, which JavaScript moves to the front
 		}
 		p.seen(base, hash)
@@ -164,8 +205,13 @@ func (p *scanner) object() bool {
 		}
 		p.i++
 		p.space()
+		m.token = uint32(p.i)
 		if !p.value() {
 			return false
+		}
+		if p.depth == 1 {
+			m.tokenEnd = uint32(p.i)
+			p.members = append(p.members, m)
 		}
 		p.space()
 		if p.i >= len(p.s) {
@@ -190,53 +236,87 @@ func (p *scanner) object() bool {
 // key, which only costs speed. Past 64 keys nothing is compared and the object counts
 // as one with a key twice, so that a wide object costs no quadratic time.
 func (p *scanner) seen(base int, hash uint32) {
-	if !p.out.tidy && !p.out.plain {
+	if !p.out.distinct {
 		return
 	}
-	if len(p.hashes)-base >= 64 {
-		p.out.plain, p.out.tidy = false, false
+	if len(p.hashes)-base >= 64 || slices.Contains(p.hashes[base:], hash) {
+		p.twice()
 		return
-	}
-	if slices.Contains(p.hashes[base:], hash) {
-		p.out.plain, p.out.tidy = false, false
 	}
 	p.hashes = append(p.hashes, hash)
 }
 
-// text reads a string and returns a hash of its bytes.
-func (p *scanner) text() (uint32, bool) {
+// twice notes that an object has, or may have, a key twice.
+func (p *scanner) twice() { p.out.plain, p.out.tidy, p.out.distinct = false, false, false }
+
+// key reads the name of a member and returns a hash of its bytes, and whether the name is
+// not what stands between its quotes.
+func (p *scanner) key() (hash uint32, odd, ok bool) {
 	s, i := p.s, p.i+1
 	start, wide := i, false
-	hash := uint32(2166136261)
+	hash = 2166136261
 	for i < len(s) {
 		c := s[i]
 		switch {
 		case c == '"':
 			p.i = i + 1
 			if wide && !utf8.ValidString(s[start:i]) {
-				p.out.plain = false
+				p.out.plain, odd = false, true
 			}
-			return hash, true
+			return hash, odd, true
 		case c == '\\':
 			n := escapeLength(s[i:])
 			if n == 0 {
-				return 0, false
+				return 0, false, false
 			}
 			if n > 2 || s[i+1] == '/' {
-				// The same key may be spelled in two ways.
-				p.out.plain, p.out.tidy = false, false
+				p.twice() // the same key may be spelled in two ways
 			}
+			odd = true
 			hash = (hash ^ uint32(s[i+1])) * 16777619
 			i += n
 		case c < 0x20:
-			return 0, false
+			return 0, false, false
 		default:
 			wide = wide || c >= utf8.RuneSelf
 			hash = (hash ^ uint32(c)) * 16777619
 			i++
 		}
 	}
-	return 0, false
+	return 0, false, false
+}
+
+// text reads a string that is not the name of a member.
+func (p *scanner) text() bool {
+	s, i := p.s, p.i+1
+	start, wide := i, false
+	for {
+		if i = simpleEnd(s, i); i >= len(s) {
+			return false
+		}
+		switch c := s[i]; {
+		case c == '"':
+			p.i = i + 1
+			if wide && !utf8.ValidString(s[start:i]) {
+				p.out.plain = false
+			}
+			return true
+		case c == '\\':
+			n := escapeLength(s[i:])
+			if n == 0 {
+				return false
+			}
+			if n > 2 || s[i+1] == '/' {
+				p.out.plain = false
+			}
+			i += n
+		case c < 0x20:
+			return false
+		default:
+			for wide = true; i < len(s) && s[i] >= utf8.RuneSelf; i++ {
+			}
+		}
+	}
 }
 
 // escapeLength is the length of the escape s begins with, zero when it is none.
@@ -357,12 +437,14 @@ func valueEnd(s string, i int) int {
 }
 
 func stringEnd(s string, i int) int {
-	for i++; s[i] != '"'; i++ {
-		if s[i] == '\\' {
+	for i++; ; i++ {
+		switch i = simpleEnd(s, i); s[i] {
+		case '"':
+			return i + 1
+		case '\\':
 			i++
 		}
 	}
-	return i + 1
 }
 
 // StripEmpty removes null, {} and [] from a valid JSON text, inside out, from objects

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"math/bits"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -51,14 +52,7 @@ func plainNumber(token string) bool {
 // U+FFFD. A token without escapes costs no memory.
 func unquote(token string) string {
 	s := token[1 : len(token)-1]
-	clean := true
-	for i := range len(s) {
-		if s[i] == '\\' || s[i] >= utf8.RuneSelf {
-			clean = false
-			break
-		}
-	}
-	if clean {
+	if simpleEnd(s, 0) == len(s) {
 		return s
 	}
 	buf := make([]byte, 0, len(s))
@@ -107,13 +101,41 @@ func unquote(token string) string {
 	return string(buf)
 }
 
+// simpleEnd is where the run of characters ends that begins at i and that a string of
+// JSON holds as they are: ASCII without quotes, backslashes and control characters. It
+// looks at eight bytes at a time.
+func simpleEnd(s string, i int) int {
+	const (
+		ones = 0x0101010101010101
+		high = 0x80 * ones
+	)
+	for ; i+8 <= len(s); i += 8 {
+		b := s[i : i+8]
+		x := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+		// A borrow reaches bytes behind the first that counts only.
+		if odd := (x | (x - 0x20*ones) | ((x ^ '"'*ones) - ones) | ((x ^ '\\'*ones) - ones)) & high; odd != 0 {
+			return i + bits.TrailingZeros64(odd)>>3
+		}
+	}
+	for ; i < len(s); i++ {
+		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			return i
+		}
+	}
+	return i
+}
+
 const hexDigits = "0123456789abcdef"
 
 // appendQuoted appends s as JSON.stringify writes it: only what must be escaped is.
 func appendQuoted(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	from := 0
-	for i := 0; i < len(s); {
+	for i := 0; ; {
+		if i = simpleEnd(s, i); i == len(s) {
+			break
+		}
 		c := s[i]
 		if c >= utf8.RuneSelf {
 			r, n := utf8.DecodeRuneInString(s[i:])
@@ -123,10 +145,6 @@ func appendQuoted(dst []byte, s string) []byte {
 				from = i + 1
 			}
 			i += n
-			continue
-		}
-		if c >= 0x20 && c != '"' && c != '\\' {
-			i++
 			continue
 		}
 		dst = append(dst, s[from:i]...)

@@ -19,6 +19,7 @@ type writer struct {
 	export bool
 	exact  map[*goja.Object][]exactNumber
 	stack  []*goja.Object
+	first  [4]*goja.Object // of stack, before it grows
 	count  int
 }
 
@@ -194,7 +195,12 @@ func (w *writer) object(o *goja.Object, key string) bool {
 		w.array(o)
 		w.leave()
 		return true
-	case "Number", "String", "Boolean", "RawJSON":
+	case "String":
+		if w.export {
+			return w.value(o.ToString(), key)
+		}
+		return w.builtin(o, key)
+	case "Number", "Boolean", "RawJSON":
 		return w.builtin(o, key)
 	case "Map", "Set", "Promise", "Date", "Function":
 		return w.special(o, t, key)
@@ -217,11 +223,18 @@ func (w *writer) special(o *goja.Object, t reflect.Type, key string) bool {
 		return w.builtin(o, key)
 	}
 	if t == typeTime {
-		w.buf = appendQuoted(w.buf, o.Export().(time.Time).UTC().Format(time.RFC3339Nano))
+		at, ok := o.Export().(time.Time)
+		if !ok {
+			w.buf = append(w.buf, "null"...) // an invalid date, as JSON.stringify writes it
+			return true
+		}
+		w.buf = appendQuoted(w.buf, at.UTC().Format(time.RFC3339Nano))
 		return true
 	}
 	switch o.ClassName() {
-	case "Number", "String", "Boolean":
+	case "String":
+		return w.value(o.ToString(), key)
+	case "Number", "Boolean":
 		w.goValue(o.Export())
 		return true
 	case "Array":
@@ -268,6 +281,9 @@ func (w *writer) enter(o *goja.Object) {
 	if len(w.stack) >= maxJSONDepth {
 		w.throw("objects nest deeper than %d levels", maxJSONDepth)
 	}
+	if w.stack == nil {
+		w.stack = w.first[:0]
+	}
 	w.stack = append(w.stack, o)
 }
 
@@ -307,9 +323,15 @@ func (w *writer) plain(o *goja.Object) {
 		if mark > first {
 			w.buf = append(w.buf, ',')
 		}
+		v := o.Get(key)
+		if v == nil && strings.Contains(key, "\uFFFD") {
+			w.buf = w.buf[:mark]
+			w.pairs(o, first)
+			break
+		}
 		w.buf = appendQuoted(w.buf, key)
 		w.buf = append(w.buf, ':')
-		if !w.value(o.Get(key), key) {
+		if !w.value(v, key) {
 			w.buf = w.buf[:mark]
 		}
 	}
@@ -324,8 +346,8 @@ func (o *object) touched() bool {
 	if o.changed {
 		return true
 	}
-	for i := range o.members {
-		if _, ok := o.members[i].value.(*goja.Object); ok {
+	for i := range o.made {
+		if _, ok := o.made[i].value.(*goja.Object); ok {
 			return true
 		}
 	}
@@ -346,15 +368,16 @@ func (w *writer) members(o *object) {
 		if mark > first {
 			w.buf = append(w.buf, ',')
 		}
-		if m.name != "" && (o.doc.verbatim || o.doc.layout.plain) {
-			w.buf = append(w.buf, m.name...)
+		if m.nameEnd != 0 && (o.doc.verbatim || o.doc.layout.plain) {
+			w.buf = append(w.buf, o.text[m.name:m.nameEnd]...)
 		} else {
-			w.buf = appendQuoted(w.buf, m.key)
+			w.buf = appendQuoted(w.buf, o.nameOf(m))
 		}
 		w.buf = append(w.buf, ':')
-		if _, made := m.value.(*goja.Object); m.token != "" && !made {
-			w.untouched(o.doc, m.token)
-		} else if !w.value(m.value, m.key) {
+		v := o.value(m)
+		if _, made := v.(*goja.Object); m.tokenEnd != 0 && !made {
+			w.untouched(o.doc, o.text[m.token:m.tokenEnd])
+		} else if !w.value(v, o.nameOf(m)) {
 			w.buf = w.buf[:mark]
 		}
 	}

@@ -155,20 +155,69 @@ func (r *Runtime) guarded(f func() error) (err error) {
 			r.begin(nil) // what it holds is no memory of the next message
 		}
 	}()
+	return r.told(f)
+}
+
+// told runs f and puts what it throws into words while the limits hold: the text of an
+// exception is the script's affair, and may take as long as anything else it does.
+func (r *Runtime) told(f func() error) (err error) {
+	defer func() {
+		switch x := recover().(type) {
+		case nil:
+			err = r.tell(err)
+		case *goja.Exception:
+			err = r.tell(x)
+		case goja.Value:
+			err = r.tellValue(x, func() string { return x.String() }, nil)
+		default:
+			panic(x)
+		}
+	}()
 	return f()
+}
+
+// thrown is an exception with its text.
+type thrown struct {
+	text string
+	err  error
+}
+
+func (e *thrown) Error() string { return e.text }
+func (e *thrown) Unwrap() error { return e.err }
+
+func (r *Runtime) tell(err error) error {
+	if ex, ok := errors.AsType[*goja.Exception](err); ok {
+		return r.tellValue(ex.Value(), err.Error, err)
+	}
+	return err
+}
+
+func (r *Runtime) tellValue(v goja.Value, say func() string, err error) error {
+	text, ours := "an exception that cannot be shown as text", false
+	func() {
+		defer func() {
+			switch x := recover().(type) {
+			case *goja.InterruptedError, *limitError:
+				panic(x)
+			}
+		}()
+		if o, ok := v.(*goja.Object); ok {
+			ours = r.vmOf().ours(o)
+		}
+		if !ours {
+			text = say()
+		}
+	}()
+	if ours {
+		return errSeparate
+	}
+	return &Error{Thrown, &thrown{text, err}}
 }
 
 // recovered makes an error of a panic that came out of the interpreter.
 func (r *Runtime) recovered(x any) error {
-	vm := r.vm
 	r.vm = nil
-	switch e := x.(type) {
-	case *goja.Object, goja.Value:
-		if o, ok := e.(*goja.Object); ok && vm != nil && vm.ours(o) {
-			return errSeparate
-		}
-		return &Error{Thrown, fmt.Errorf("%v", e)}
-	case error:
+	if e, ok := x.(error); ok {
 		if judged := r.judge(e); !errors.Is(judged, e) || errors.As(judged, new(*Error)) {
 			return judged
 		}
@@ -179,7 +228,6 @@ func (r *Runtime) recovered(x any) error {
 // judge gives an error its reason, and drops the VM where it may be damaged.
 func (r *Runtime) judge(err error) error {
 	var (
-		ex          *goja.Exception
 		interrupted *goja.InterruptedError
 		deep        *goja.StackOverflowError
 		limit       *limitError
@@ -203,11 +251,6 @@ func (r *Runtime) judge(err error) error {
 	case errors.As(err, &deep):
 		r.vm = nil
 		return &Error{Depth, fmt.Errorf("calls nest deeper than %d levels: RangeError: Maximum call stack size exceeded", maxCallDepth)}
-	case errors.As(err, &ex):
-		if o, ok := ex.Value().(*goja.Object); ok && r.vmOf().ours(o) {
-			return errSeparate
-		}
-		return &Error{Thrown, err}
 	}
 	return err
 }

@@ -17,8 +17,10 @@
 // the memory limit while scripts run, the one that has run longest. The VM is thrown
 // away. The interpreter acts on an interruption between two instructions, so built-in
 // functions that can work or allocate for long on their own have limits of their own:
-// string repetition and padding, array methods over huge lengths, array buffers, JSON.
-// What no limit here can stop: arithmetic on huge BigInts, which is one instruction.
+// string repetition, padding, splitting and replacement, array methods and iteration over
+// huge lengths, array buffers, BigInts, regular expressions, code made at run time, JSON.
+// What no limit here can stop: an iterator whose next is itself a built-in function that
+// never ends, and comparing a BigInt with a text of millions of digits.
 //
 // # JSON
 //
@@ -126,11 +128,10 @@ func Compile(source string, o Options) (*Program, error) {
 		return nil, fmt.Errorf("compile script: %w", err)
 	}
 	p := &Program{options: o}
+	p.traits = analyse(tree)
 	if o.Stateful {
 		// One VM keeps what the script does: nothing to judge, and no message is run twice.
-		p.traits = traits{ordinary: true}
-	} else {
-		p.traits = analyse(tree)
+		p.traits.separate, p.traits.ordinary = "", true
 	}
 	if p.code, err = goja.CompileAST(tree, true); err != nil {
 		return nil, fmt.Errorf("compile script: %w", err)

@@ -27,11 +27,12 @@ type VM struct {
 	regexps []regexpState             // whose lastIndex is put back after each message
 	sealed  map[*goja.Object]struct{} // maps and sets that must not change; not nil once frozen
 	hooked  bool                      // a toJSON was on a prototype when the world was frozen
-	hashes  []uint32                  // scratch of survey
-	members []member                  // scratch of object.load
-	scratch []byte                    // scratch of JSON.stringify
+	scratch scratch                   // of survey and of object.load
+	text    []byte                    // scratch of JSON.stringify
+	idle    *writer                   // of JSON.stringify, for the next call
 
 	mentions map[string]bool // what to guard; nil for everything
+	guarded  []goja.Value    // functions that stand before built-in ones
 
 	maxBytes int
 	stopped  *atomic.Bool // set by the watchdog
@@ -78,7 +79,7 @@ func (vm *VM) Parse(text string) (goja.Value, error) {
 		if l.deep {
 			return nil, fmt.Errorf("JSON nests deeper than %d levels", maxJSONDepth)
 		}
-	} else if l := survey(text, &vm.hashes); l.deep {
+	} else if l := survey(text, &vm.scratch); l.deep {
 		return nil, fmt.Errorf("JSON nests deeper than %d levels", maxJSONDepth)
 	}
 	v, err := vm.jsonParse(goja.Undefined(), vm.js.ToValue(text))
@@ -137,15 +138,19 @@ func (p *Program) newVM(stopped *atomic.Bool, frozen, views bool, begin func(*VM
 	} else {
 		vm.guard(p.traits.mentions)
 	}
+	if t := p.traits; t.bigints || t.global || t.code || frozen || p.options.Stateful {
+		vm.guardBigInts(t.bigints)
+	}
+	if p.traits.code || frozen || p.options.Stateful {
+		vm.guardCode()
+	}
 	vm.bridge()
 	var seal func(top []string) error
 	if frozen {
 		seal = vm.prepareFreeze()
 	}
 	global := js.GlobalObject()
-	if !p.options.Stateful {
-		hide(global, caughtName, js.ToValue(vm.caught))
-	}
+	hide(global, caughtName, js.ToValue(vm.caught))
 	for name, helper := range p.options.Helpers {
 		hide(global, name, js.ToValue(func(call goja.FunctionCall) goja.Value { return helper(vm, call) }))
 	}

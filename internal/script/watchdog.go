@@ -87,14 +87,15 @@ func (g *Guard) Run(f func()) (reason error) {
 }
 
 // Alone runs f, which runs the guard, while no other guard runs: f is told nothing but the
-// truth about its memory. It waits for those that run for at most the guard's timeout.
+// truth about its memory. It waits for those that run for at most the longest timeout any
+// of them has.
 func (g *Guard) Alone(f func()) {
 	quiet.Lock()
 	defer quiet.Unlock()
 	quiet.only.Store(g)
 	defer quiet.only.Store(nil)
 	look := time.NewTicker(tick)
-	for end := time.Now().Add(g.timeout); dog.busy(g) && time.Now().Before(end); {
+	for end := time.Now().Add(dog.longest()); dog.busy(g) && time.Now().Before(end); {
 		<-look.C
 	}
 	look.Stop()
@@ -180,6 +181,17 @@ func (w *watchdog) busy(g *Guard) bool {
 		}
 	}
 	return false
+}
+
+// longest is the longest timeout of a guard it looks at.
+func (w *watchdog) longest() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var longest time.Duration
+	for _, s := range w.list {
+		longest = max(longest, s.guard.timeout)
+	}
+	return longest
 }
 
 func (w *watchdog) run() {

@@ -74,3 +74,21 @@ func TestAllocations(t *testing.T) {
 		t.Errorf("%.0f allocations, want 1", n)
 	}
 }
+
+func FuzzEncode(f *testing.F) {
+	f.Add([]byte(""))
+	f.Add([]byte("foobar"))
+	f.Add([]byte{0, 255, 128})
+	decode, encode := build(f, Decode), build(f, Encode)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m := event.New(bytes.Clone(data))
+		for _, tr := range []connector.Transform{encode, decode} {
+			if out, err := tr.Apply(context.Background(), nil, m); err != nil || len(out) != 1 {
+				t.Fatalf("%d messages, %v", len(out), err)
+			}
+		}
+		if !bytes.Equal(m.Data, data) || !bytes.Equal(m.Raw(), data) {
+			t.Errorf("%q became %q", data, m.Data)
+		}
+	})
+}

@@ -16,6 +16,8 @@ const defaultLayout = "2006-01-02T15:04:05.999Z"
 // functions are what programs find beside jq's own.
 func functions(c Config) []gojq.CompilerOption {
 	return []gojq.CompilerOption{
+		gojq.WithFunction(indexName, 0, 0, index),
+		gojq.WithFunction(matchName, 2, 2, new(expressions).match),
 		gojq.WithFunction("epoch", 0, 1, func(v any, args []any) any {
 			return epoch("epoch", v, args, func(t time.Time) any { return int(t.Unix()) })
 		}),

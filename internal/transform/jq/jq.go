@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -114,6 +115,10 @@ func (t *Mapper) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 	if err != nil {
 		return out, err
 	}
+	left := maxOutput
+	if !bounded(v, &left) {
+		return out, snowplow.Invalid(errOutput, errOutputLarge)
+	}
 	data, err := json.Marshal(v)
 	if err != nil {
 		return out, snowplow.Invalid(errOutput, err)
@@ -158,6 +163,8 @@ func compile(c Config) (*gojq.Code, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse jq_command: %w", err)
 	}
+	boundIndexes(reflect.ValueOf(q))
+	defineMatch(q, c.Command)
 	code, err := gojq.Compile(q, functions(c)...)
 	if err != nil {
 		return nil, fmt.Errorf("compile jq_command: %w", err)

@@ -27,6 +27,7 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+	"unsafe"
 
 	"github.com/dop251/goja"
 
@@ -209,7 +210,10 @@ func (t *Transform) Apply(_ context.Context, out event.Batch, m *event.Message) 
 	if r.filter {
 		return out, nil
 	}
-	data := []byte(r.text)
+	data := []byte{}
+	if r.text != "" {
+		data = unsafe.Slice(unsafe.StringData(r.text), len(r.text)) // payloads are never written into
+	}
 	if r.object && t.config.RemoveNulls {
 		data = script.StripEmpty(data)
 	}
@@ -239,7 +243,7 @@ func (t *Transform) input(vm *script.VM, m *event.Message) (*input, error) {
 	}
 	switch {
 	case t.config.JSONMode:
-		v, err := vm.Parse(string(m.Data))
+		v, err := vm.Parse(t.text(m))
 		if err != nil {
 			return nil, err
 		}
@@ -258,7 +262,15 @@ func (t *Transform) input(vm *script.VM, m *event.Message) (*input, error) {
 		}
 		in.data = vm.Value(fields)
 	default:
-		in.data = vm.JS().ToValue(string(m.Data))
+		in.data = vm.JS().ToValue(t.text(m))
 	}
 	return in, nil
+}
+
+// text is the payload of m. A script that keeps nothing gets it without a copy.
+func (t *Transform) text(m *event.Message) string {
+	if t.config.Stateful {
+		return string(m.Data)
+	}
+	return unsafe.String(unsafe.SliceData(m.Data), len(m.Data))
 }

@@ -139,6 +139,9 @@ func (t *Transform) read(vm *script.VM, in *input, v goja.Value) (result, error)
 	data := in.data
 	if o == in.self {
 		r.filter, r.key, r.headers = in.filter, in.key, in.headers
+		if in.view != nil {
+			r.headers = maps.Clone(in.headers) // a stateful script may keep and change what it sees
+		}
 	} else {
 		if _, function := goja.AssertFunction(o); function {
 			return r, invalid(errReturn, nil)
@@ -153,6 +156,9 @@ func (t *Transform) read(vm *script.VM, in *input, v goja.Value) (result, error)
 	}
 	if r.filter {
 		return r, nil
+	}
+	if o, ok := data.(*goja.Object); ok && o.ClassName() == "String" {
+		data = o.ToString() // new String(...)
 	}
 	if s, ok := data.(goja.String); ok {
 		r.text = s.String()

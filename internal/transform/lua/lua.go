@@ -16,7 +16,7 @@
 //
 // The top level of the script runs again for each message, so that nothing it keeps is
 // seen by the next. With sandbox, the default, there are no standard libraries at all;
-// without it there are all of them, and require("json") gives encode and decode.
+// without it there are all of them but os.exit, and require("json") gives encode and decode.
 package lua
 
 import (
@@ -156,6 +156,9 @@ func source(dir string, c Config) (string, error) {
 	return "", errors.New(noScript)
 }
 
+// memory is how many bytes the script may use for one message.
+func (t *Transform) memory() int { return t.config.MemoryLimitMB << 20 }
+
 // Close lets go of the interpreter.
 func (t *Transform) Close() error {
 	t.drop()
@@ -193,7 +196,7 @@ func (t *Transform) once(call func(*golua.LState, *golua.LFunction) error) (err 
 			}
 		}()
 		if t.state == nil {
-			t.state = newState(t.config.Sandbox)
+			t.state = t.newState()
 		}
 		l := t.state
 		l.SetContext(ctx)
@@ -252,7 +255,7 @@ func (t *Transform) Apply(_ context.Context, out event.Batch, m *event.Message) 
 		if err := l.CallByParam(golua.P{Fn: main, NRet: 1, Protect: true}, input); err != nil {
 			return err
 		}
-		o, err = read(l.Get(-1))
+		o, err = t.read(l, l.Get(-1))
 		return err
 	})
 	if err != nil {
@@ -292,7 +295,7 @@ func (t *Transform) input(l *golua.LState, m *event.Message) (*golua.LTable, err
 }
 
 // read makes an output of what main returned.
-func read(v golua.LValue) (o output, err error) {
+func (t *Transform) read(l *golua.LState, v golua.LValue) (o output, err error) {
 	table, ok := v.(*golua.LTable)
 	if !ok {
 		return o, snowplow.Invalid(errReturn, nil)
@@ -318,7 +321,7 @@ func read(v golua.LValue) (o output, err error) {
 	case golua.LString:
 		o.data = []byte(data)
 	case *golua.LTable:
-		if o.data, err = appendJSON(nil, data, 0); err != nil {
+		if o.data, err = t.json(l, data); err != nil {
 			return o, snowplow.Invalid(errData, err)
 		}
 	default:

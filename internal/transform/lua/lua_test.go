@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	golua "github.com/yuin/gopher-lua"
+
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
@@ -29,6 +31,7 @@ func build(t testing.TB, source string, change ...func(*Config)) *Transform {
 func libraries(c *Config)    { c.Sandbox = false }
 func snowplowMode(c *Config) { c.SnowplowMode = true }
 
+func small(c *Config) { c.MemoryLimitMB = 4 }
 func line() string {
 	fields := make([]string, 131)
 	fields[0], fields[1], fields[3] = "shop", "web", "2024-02-03 04:05:06.789"
@@ -63,6 +66,19 @@ func TestResults(t *testing.T) {
 		{name: "error", source: `function main(x) return x.a.b end`, err: `error running Lua function "main": main:1: attempt to index a non-table object(nil)`},
 		{name: "endless", source: `function main(x) while true do end end`, err: "context deadline exceeded"},
 		{name: "recursion", source: `function f() return 1 + f() end function main(x) return f() end`, err: "stack overflow"},
+		{name: "shared parts", source: `function main(x) local t = { 1 } for i = 1, 40 do t = { t, t } end return { Data = t } end`, err: "memory limit", change: small},
+		{name: "repetition", source: `function main(x) return { Data = ("x"):rep(1e12) } end`, err: "the result of string.rep would be larger", change: libraries},
+		{name: "repeated replacement", source: `function main(x) return { Data = (("x"):rep(1e6):gsub("x", ("y"):rep(1e5))) } end`, err: "memory limit", change: libraries},
+		{name: "captures", source: `function main(x) return { Data = (("ab "):rep(1e5):gsub("(%w+)", "<%1>")):sub(1, 5) } end`, want: "<ab> ", key: "k", change: libraries},
+		{name: "joined", source: `function main(x) local s, t = ("x"):rep(1e6), {} for i = 1, 1e4 do t[i] = s end return { Data = table.concat(t) } end`, err: "the result of table.concat would be larger", change: libraries},
+		{name: "exit", source: `function main(x) os.exit(3) end`, err: "os.exit would end all pipelines", change: libraries},
+		{name: "metatable of strings", source: `function main(x) local m = getmetatable(""); local was = m.n; m.n = 1; m.__index = function() return 5 end; return { Data = tostring(was) } end`, want: "nil", key: "k", change: libraries},
+		{name: "environment", source: `function main(x) local was = _G.n; _G.n = 1; setmetatable(_G, { __index = function() return 7 end }); return { Data = tostring(was) .. tostring(q) } end`, want: "nil7", key: "k", change: libraries},
+		{name: "package", source: `function main(x) local was = package.loaded.n; package.loaded.n = 1; return { Data = tostring(was) } end`, want: "nil", key: "k", change: libraries},
+		{name: "endless concatenation", source: `function main(x) local t = {} while true do t[#t + 1] = {} end end`, err: "memory limit exceeded", change: func(c *Config) { c.MemoryLimitMB, c.TimeoutSec = 32, 60 }},
+		{name: "not a number", source: `function main(x) return { Data = { n = 0 / 0 } } end`, err: "NaN has no JSON form"},
+		{name: "minus nothing", source: `function main(x) return { Data = { n = -0, big = 2 ^ 53, part = 0.1 } } end`, want: `{"big":9007199254740992,"n":0,"part":0.1}`, key: "k"},
+		{name: "bytes", source: `function main(x) return { Data = { s = x.Data } } end`, in: "\xff\x00ü", want: "{\"s\":\"\ufffd\\u0000ü\"}", key: "k"},
 		{name: "memory", source: `function main(x) local s = "x" while true do s = s .. s end end`, err: "memory limit exceeded", change: func(c *Config) { c.MemoryLimitMB, c.TimeoutSec = 32, 60 }},
 	}
 	for _, test := range tests {
@@ -96,6 +112,33 @@ func TestResults(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestGsub: ours gives what the interpreter's own gives.
+func TestGsub(t *testing.T) {
+	t.Parallel()
+	ours := build(t, "function main(x) return x end", libraries)
+	for _, call := range []string{
+		`("hello world"):gsub("o", "0")`, `("hello"):gsub("", "-")`, `("abc"):gsub("%w*", "x")`, `("abc"):gsub("b", "%%")`, `("abc"):gsub("b", "%0%0")`, `("abc"):gsub("b", "%1")`,
+		`("a=1, b=2"):gsub("(%w+)=(%w+)", "%2=%1")`, `("abc"):gsub("()b()", "%1-%2")`, `("abc"):gsub("b", "%")`, `("abc"):gsub("b", "%x")`, `("abc"):gsub("(b)", "%2")`,
+		`("hello"):gsub("l", "L", 1)`, `("hello"):gsub("l", "L", 0)`, `("hello"):gsub("^h", "J")`, `("hello"):gsub("x", "y")`, `("$name is"):gsub("%$(%w+)", { name = "lua" })`, `("abc"):gsub("%w", { a = 1, b = false })`,
+		`("abc"):gsub("%w", function(c) if c == "b" then return nil end return c .. c end)`, `("k=v"):gsub("(%w)=(%w)", function(a, b) return b .. a end)`, `("abc"):gsub("()", function(p) return p end)`,
+		`("x"):gsub("%", "y")`, `("x"):gsub("(", "y")`, `("x"):gsub("x", nil)`, `("abc"):gsub("[ac]", 5)`, `("THE (quick) fox"):gsub("%((%a+)%)", "<%1>")`, `("a,b,,c"):gsub(",", ";")`, `("ü"):gsub(".", "x")`,
+	} {
+		run := func(l *golua.LState) string {
+			if err := l.DoString("local a, b = " + call + "; return tostring(a) .. ' ' .. tostring(b)"); err != nil {
+				return "error: " + strings.SplitN(err.Error(), "\n", 2)[0]
+			}
+			return l.ToString(-1)
+		}
+		theirs, own := golua.NewState(), ours.newState()
+		t.Cleanup(theirs.Close)
+		t.Cleanup(own.Close)
+		own.SetContext(context.Background())
+		if got, want := run(own), run(theirs); got != want {
+			t.Errorf("%s: got %s, want %s", call, got, want)
+		}
 	}
 }
 

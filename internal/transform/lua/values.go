@@ -22,22 +22,54 @@ const (
 )
 
 // newState makes an interpreter with the standard libraries, or without any.
-func newState(sandbox bool) *golua.LState {
+func (t *Transform) newState() *golua.LState {
 	l := golua.NewState(golua.Options{SkipOpenLibs: true, CallStackSize: maxCalls, MinimizeStackMemory: true})
-	if sandbox {
+	if t.config.Sandbox {
 		return l
 	}
 	l.OpenLibs()
+	t.bound(l)
 	l.PreloadModule("json", func(l *golua.LState) int {
-		l.Push(l.SetFuncs(l.NewTable(), map[string]golua.LGFunction{"encode": encode, "decode": decode}))
+		l.Push(l.SetFuncs(l.NewTable(), map[string]golua.LGFunction{"encode": t.encode, "decode": decode}))
 		return 1
 	})
 	return l
 }
 
+// bound puts checks before the functions of the standard libraries whose result may be out
+// of all proportion to what they are given, and keeps a script from ending the process.
+func (t *Transform) bound(l *golua.LState) {
+	limit := float64(t.memory())
+	before := func(library, name string, check func(l *golua.LState) (size float64)) {
+		holder := l.GetGlobal(library).(*golua.LTable)
+		original := holder.RawGetString(name).(*golua.LFunction).GFunction
+		holder.RawSetString(name, l.NewFunction(func(l *golua.LState) int {
+			if check(l) > limit {
+				l.RaiseError("the result of %s.%s would be larger than the memory limit of the script", library, name)
+			}
+			return original(l)
+		}))
+	}
+	before("string", "rep", func(l *golua.LState) float64 {
+		return float64(len(l.CheckString(1))) * float64(l.CheckNumber(2))
+	})
+	before("table", "concat", func(l *golua.LState) float64 {
+		list, size := l.CheckTable(1), 0.0
+		for i := 1; i <= list.Len(); i++ {
+			size += float64(len(golua.LVAsString(list.RawGetInt(i))))
+		}
+		return size + float64(list.Len())*float64(len(golua.LVAsString(l.Get(2))))
+	})
+	l.GetGlobal("string").(*golua.LTable).RawSetString("gsub", l.NewFunction(t.gsub))
+	l.GetGlobal("os").(*golua.LTable).RawSetString("exit", l.NewFunction(func(l *golua.LState) int {
+		l.RaiseError("os.exit would end all pipelines; return FilterOut, or raise an error")
+		return 0
+	}))
+}
+
 // encode is json.encode: the text, or nil and what is wrong.
-func encode(l *golua.LState) int {
-	text, err := appendJSON(nil, l.CheckAny(1), 0)
+func (t *Transform) encode(l *golua.LState) int {
+	text, err := t.json(l, l.CheckAny(1))
 	if err != nil {
 		l.Push(golua.LNil)
 		l.Push(golua.LString(err.Error()))
@@ -45,6 +77,12 @@ func encode(l *golua.LState) int {
 	}
 	l.Push(golua.LString(text))
 	return 1
+}
+
+// json is v as JSON, within the limits of the script.
+func (t *Transform) json(l *golua.LState, v golua.LValue) ([]byte, error) {
+	w := writer{limit: t.memory(), stopped: l.Context().Err}
+	return w.append(nil, v, 0)
 }
 
 // decode is json.decode: the value, or nil and what is wrong.
@@ -94,12 +132,29 @@ func toLua(l *golua.LState, v any) golua.LValue {
 }
 
 var (
-	errDeep = fmt.Errorf("tables nest deeper than %d levels, or contain themselves", maxDepth)
-	errKeys = errors.New("a table mixes numbers and strings as keys, or has holes")
+	errDeep  = fmt.Errorf("tables nest deeper than %d levels, or contain themselves", maxDepth)
+	errLarge = errors.New("its JSON is larger than the memory limit of the script")
+	errKeys  = errors.New("a table mixes numbers and strings as keys, or has holes")
 )
 
-// appendJSON appends the JSON form of a Lua value.
-func appendJSON(dst []byte, v golua.LValue, depth int) ([]byte, error) {
+// writer writes Lua values as JSON. A table that is in many places is written in all of
+// them: what there is to write may be far more than what there is.
+type writer struct {
+	limit   int          // of bytes
+	stopped func() error // why the script was stopped
+	count   int
+}
+
+// append appends the JSON form of a Lua value.
+func (w *writer) append(dst []byte, v golua.LValue, depth int) ([]byte, error) {
+	if w.count++; w.count&0xff == 0 {
+		if err := w.stopped(); err != nil {
+			return dst, err
+		}
+	}
+	if len(dst) > w.limit {
+		return dst, errLarge
+	}
 	switch v := v.(type) {
 	case *golua.LNilType:
 		return append(dst, "null"...), nil
@@ -110,12 +165,12 @@ func appendJSON(dst []byte, v golua.LValue, depth int) ([]byte, error) {
 	case golua.LString:
 		return script.AppendValue(dst, string(v))
 	case *golua.LTable:
-		return appendTable(dst, v, depth)
+		return w.table(dst, v, depth)
 	}
 	return dst, fmt.Errorf("a %s has no JSON form", v.Type())
 }
 
-func appendTable(dst []byte, t *golua.LTable, depth int) ([]byte, error) {
+func (w *writer) table(dst []byte, t *golua.LTable, depth int) ([]byte, error) {
 	if depth >= maxDepth {
 		return dst, errDeep
 	}
@@ -139,7 +194,7 @@ func appendTable(dst []byte, t *golua.LTable, depth int) ([]byte, error) {
 	if list > 0 {
 		for i := 1; i <= list; i++ {
 			dst = append(dst, "[,"[min(i-1, 1)])
-			if dst, err = appendJSON(dst, t.RawGetInt(i), depth+1); err != nil {
+			if dst, err = w.append(dst, t.RawGetInt(i), depth+1); err != nil {
 				return dst, err
 			}
 		}
@@ -155,7 +210,7 @@ func appendTable(dst []byte, t *golua.LTable, depth int) ([]byte, error) {
 			return dst, err
 		}
 		dst = append(dst, ':')
-		if dst, err = appendJSON(dst, t.RawGetString(k), depth+1); err != nil {
+		if dst, err = w.append(dst, t.RawGetString(k), depth+1); err != nil {
 			return dst, err
 		}
 	}

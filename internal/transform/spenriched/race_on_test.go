@@ -1,0 +1,5 @@
+//go:build race
+
+package spenriched
+
+const raceEnabled = true
