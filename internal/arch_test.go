@@ -53,8 +53,11 @@ var places = map[string]place{
 
 	"internal/connector":       {floor: contracts, beside: []string{"internal/queue"}},
 	"internal/lines":           {floor: contracts},
+	"internal/failures":        {floor: contracts, beside: []string{"internal/connector", "internal/lines", "internal/queue", "internal/snowplow"}},
 	"internal/checkpoint":      {floor: contracts},
 	"internal/meter":           {floor: contracts},
+	"internal/otlp":            {floor: contracts, beside: []string{"internal/meter"}},
+	"internal/trace":           {floor: contracts, beside: []string{"internal/meter", "internal/otlp"}},
 	"internal/snowplow":        {floor: contracts},
 	"internal/script":          {floor: contracts, beside: []string{"internal/connector", "internal/snowplow"}},
 	"internal/condition":       {floor: contracts, beside: []string{"internal/jsonspan", "internal/snowplow"}},
@@ -104,6 +107,7 @@ var places = map[string]place{
 	"internal/queue/storetest":     {floor: testing_},
 	"internal/enginetest":          {floor: testing_},
 	"internal/snowplow/sampletest": {floor: testing_},
+	"internal/otlp/otlptest":       {floor: testing_},
 
 	"internal/testrun":            {floor: workshop, beside: nil},
 	"internal/bench":              {floor: workshop},

@@ -71,11 +71,16 @@ func Listen(o Options) (*Server, error) {
 	return &Server{listener: l, http: &http.Server{Handler: handler(o), ReadHeaderTimeout: 10 * time.Second}}, nil
 }
 
-func handler(o Options) http.Handler {
+// Gatherer is all metrics of the process.
+func (o Options) Gatherer() prometheus.Gatherer {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(o.Pipelines, gauges{o.Store}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+func handler(o Options) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer(), promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := o.Ready(); err != nil {

@@ -159,6 +159,7 @@ func (a *App) start(ctx context.Context, b *Built) error {
 			return err
 		}
 	}
+	a.warnStranded(ctx, b)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	old := a.current
@@ -186,6 +187,7 @@ func (a *App) start(ctx context.Context, b *Built) error {
 	a.current = next
 	a.Meter.Replace(meters...)
 	if old != nil {
+		old.retire(next)
 		for _, r := range old.runs {
 			r.stop(ErrReplaced)
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/weirdata/weir/internal/pipeline"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/retry"
+	"github.com/weirdata/weir/internal/trace"
 )
 
 // Builder makes pipelines from configs.
@@ -34,6 +35,9 @@ type Builder struct {
 	// Wrap, if set, may replace the parts of a pipeline before it is made; tests of
 	// configs put their own source and targets in.
 	Wrap func(*pipeline.Parts)
+
+	tracer *trace.Tracer         // nil: nothing is traced; see Trace
+	attach func(*meter.Pipeline) // has the counters of a pipeline reported that Wrap does not see
 }
 
 // Known is the names of the connectors there are, for the checks of package config.
@@ -78,6 +82,8 @@ type Built struct {
 	Store connector.StoreOpener
 	// Checkers are the connectors that can say whether their other side is reachable.
 	Checkers []Checker
+
+	listening []listening
 }
 
 // Runner is a pipeline, or several that are one pipeline of the config.
@@ -108,16 +114,19 @@ func (b *Builder) Build(ctx context.Context, cfg *config.Config) (*Built, config
 	if c, can := built.Store.(connector.Checker); can {
 		built.Checkers = append(built.Checkers, Checker{cfg.Store.Use, c})
 	}
+	ds = append(ds, checkExports(cfg)...)
 	machines, found := b.machines(ctx, cfg, built, queues)
 	ds = append(ds, found...)
 	for _, pc := range cfg.Pipelines {
 		a := assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), queues: queues, machines: machines}
-		r := a.runner(ctx)
-		ds = append(ds, a.found...)
-		if r != nil {
-			built.Pipelines = append(built.Pipelines, r)
+		for _, r := range []Runner{a.runner(ctx), a.spilled(ctx)} {
+			if r != nil {
+				built.Pipelines = append(built.Pipelines, r)
+			}
 		}
+		ds = append(ds, a.found...)
 	}
+	ds = append(ds, collisions(cfg, built.listening)...)
 	if ds.HasErrors() {
 		return nil, ds
 	}
@@ -139,7 +148,7 @@ func (b *Built) Queues() []connector.Queue { return QueuesOf(b.Config) }
 
 // QueuesOf is the queues of cfg, by name.
 func QueuesOf(cfg *config.Config) []connector.Queue {
-	all := append(slices.Collect(maps.Values(queuesOf(cfg))), machineQueues(cfg)...)
+	all := slices.Concat(slices.Collect(maps.Values(queuesOf(cfg))), machineQueues(cfg), failureQueues(cfg))
 	slices.SortFunc(all, func(a, b connector.Queue) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }
@@ -204,10 +213,13 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 		Drain:            pc.DrainTimeout(),
 		Retry:            policy(pc.Retry),
 		Meter:            meter.NewPipeline(pc.Name),
+		Trace:            a.b.tracer,
+		Steps:            steps(pc),
 		Log:              a.log,
 		Format:           Failures(pc.FailureParser.Format, a.b.Version),
 	}
 	p.Source, _ = build(ctx, a, a.b.Set.Sources, pc.Source.Use)
+	a.listens(p.Source, pc.Source.Use)
 	if len(pc.Transform.Use) > 0 {
 		p.Chains = a.chains(ctx, pc.Transform)
 	}
@@ -219,7 +231,7 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 		p.Target, p.Routes = p.Routes[0].Sink, nil
 	}
 	p.Filter = a.sink(ctx, pc.FilterTarget.Use)
-	p.Failure = a.sink(ctx, pc.FailureTarget.Use)
+	p.Failure = a.failureSink(ctx, p.Source)
 	return p
 }
 
@@ -251,7 +263,7 @@ func (a *assembly) sink(ctx context.Context, u *config.Use) pipeline.Sink {
 	if !ok {
 		return pipeline.Sink{}
 	}
-	s := pipeline.Sink{Target: t}
+	s := pipeline.Sink{Target: t, Use: u.Name}
 	if l, ok := t.(connector.Limiter); ok {
 		s.Limits = l.Limits()
 	}

@@ -1,39 +1,28 @@
 package app
 
 import (
+	"github.com/weirdata/weir/internal/failures"
 	"github.com/weirdata/weir/internal/pipeline"
-	"github.com/weirdata/weir/internal/snowplow"
 )
 
 // Artifact is the name failure payloads give their maker.
-const Artifact = "weir"
+const Artifact = failures.Artifact
 
-// failures makes the payload of a failure target from a failed message.
-type failures struct {
-	rows       snowplow.BadRows
-	forwarding bool
-}
+// rows makes the payload of a failure target from a failed message.
+type rows struct{ format failures.Format }
 
 // Failures is the failure format with the given name: "snowplow" wraps an invalid message
 // as a generic error, "event_forwarding" as an event forwarding error; a message that is
 // too large is a size violation in both.
 func Failures(format, version string) pipeline.FailureFormat {
-	return failures{
-		rows:       snowplow.BadRows{Artifact: Artifact, Version: version},
-		forwarding: format == "event_forwarding",
-	}
+	return rows{failures.Format{Artifact: Artifact, Version: version, Forwarding: format == "event_forwarding"}}
 }
 
 // Format implements pipeline.FailureFormat.
-func (f failures) Format(x pipeline.Failure, limit int) ([]byte, error) {
-	rows := f.rows
-	rows.Limit = limit
+func (r rows) Format(x pipeline.Failure, limit int) ([]byte, error) {
 	m := x.Message
-	switch {
-	case x.Oversized:
-		return rows.SizeViolation(m.Times.Read, m.Data, x.Limit)
-	case f.forwarding:
-		return rows.ForwardingError(m.Times.Read, m.Raw(), m.Data, x.Cause)
+	if x.Oversized {
+		return r.format.Oversized(m.Times.Read, m.Data, x.Limit, limit)
 	}
-	return rows.GenericError(m.Times.Read, m.Data, x.Cause)
+	return r.format.Invalid(m.Times.Read, m.Raw(), m.Data, x.Cause, limit)
 }

@@ -24,7 +24,9 @@ import (
 )
 
 // NeedsStore reports whether something in cfg stands on the durable store.
-func NeedsStore(cfg *config.Config) bool { return len(cfg.Queues) > 0 || len(cfg.Machines) > 0 }
+func NeedsStore(cfg *config.Config) bool {
+	return len(cfg.Queues) > 0 || len(cfg.Machines) > 0 || spills(cfg)
+}
 
 // machineQueues is the queues of the machines of cfg.
 func machineQueues(cfg *config.Config) []connector.Queue {
@@ -292,17 +294,28 @@ func (r *machineRunner) empty(ctx context.Context) bool {
 	}
 }
 
-// feed tells the machines of a generation which pipelines may start executions.
+// feed tells the machines of a generation which pipelines may start executions, and the
+// pipelines of failures which ones may make failures.
 func (g *generation) feed() {
-	var ends []<-chan struct{}
+	var sources, all []<-chan struct{}
+	lasting := false
 	for _, r := range g.runs {
-		if _, is := r.p.(*machineRunner); !is {
-			ends = append(ends, r.ended)
+		switch p := r.p.(type) {
+		case *machineRunner:
+			lasting = lasting || !p.stopWhenEmpty
+			continue
+		case *spilled:
+		default:
+			sources = append(sources, r.ended)
 		}
+		all = append(all, r.ended)
 	}
 	for _, r := range g.runs {
-		if m, is := r.p.(*machineRunner); is {
-			m.feeders <- ends
+		switch p := r.p.(type) {
+		case *machineRunner:
+			p.feeders <- all
+		case *spilled:
+			p.feeders <- feeders{ends: sources, lasting: lasting}
 		}
 	}
 }

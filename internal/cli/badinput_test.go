@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -63,6 +64,9 @@ const (
 	genericError  = "iglu:com.snowplowanalytics.snowplow.badrows/generic_error/jsonschema/1-0-0"
 	sizeViolation = "iglu:com.snowplowanalytics.snowplow.badrows/size_violation/jsonschema/1-0-0"
 )
+
+// binary is how a failure payload holds bytes that are no text.
+func binary(bytes string) string { return "data:application/octet-stream;base64," + encode(bytes) }
 
 // rows is the failure payloads in a file.
 func rows(t *testing.T, text string) []badRow {
@@ -213,7 +217,9 @@ func TestPayloadsThatATransformRefuses(t *testing.T) {
 			}
 			want := slices.Clone(test.bad)
 			for i := range want {
-				want[i] = strings.ToValidUTF8(strings.ReplaceAll(want[i], "\xff\xfe", "\ufffd\ufffd"), "\ufffd") // JSON holds no other text
+				if !utf8.ValidString(want[i]) { // JSON holds no other text
+					want[i] = binary(want[i])
+				}
 			}
 			if name == "base64Decode" {
 				want = []string{"*"} // the payload as it is now
@@ -276,7 +282,7 @@ transform {
 	for _, r := range rows(t, read(t, filepath.Join(p.dir, "failed"))) {
 		bad = append(bad, r.Data.Payload)
 	}
-	if want := []string{"\x00", strings.Repeat("[", 1<<20), "\ufffd\ufffd"}; !slices.Equal(bad, want) {
+	if want := []string{"\x00", strings.Repeat("[", 1<<20), binary("\xff\xff")}; !slices.Equal(bad, want) {
 		t.Errorf("failed: %.300q", bad)
 	}
 }

@@ -1,4 +1,4 @@
-// Package cli is Weir's command line: run, check, convert, test, queue, store, list, docs, version.
+// Package cli is Weir's command line: run, check, convert, test, queue, store, failures, list, docs, version.
 //
 // Exit codes: 0 when everything asked for was done (for run: everything that was read was
 // settled), 1 when something failed, 2 when the command line itself is wrong. What a user
@@ -92,7 +92,7 @@ Snowbridge runs unchanged:
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w; see %q", err, c.CommandPath()+" --help")
 	})
-	root.AddCommand(runCommand(s), checkCommand(s), convertCommand(s), testCommand(s), queueCommand(s), storeCommand(s), listCommand(s), lakeCommand(s), produceCommand(s), docsCommand(s), versionCommand(s))
+	root.AddCommand(runCommand(s), checkCommand(s), convertCommand(s), testCommand(s), queueCommand(s), storeCommand(s), failuresCommand(s), listCommand(s), lakeCommand(s), produceCommand(s), docsCommand(s), versionCommand(s))
 	return root
 }
 

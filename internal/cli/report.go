@@ -11,7 +11,6 @@ import (
 // returns when the last reports are sent, or could not be in time.
 func (r *runner) startReports(ctx context.Context) (end func(error)) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r.meter.Reports = r.reports.Dropped()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -39,6 +38,7 @@ func (r *runner) warnOfReports(now config.Process) {
 		{"metrics", was.Metrics, now.Metrics},
 		{"monitoring", was.Monitoring, now.Monitoring},
 		{"sentry", was.Sentry, now.Sentry},
+		{"tracing", was.Tracing, now.Tracing},
 	} {
 		if !reflect.DeepEqual(s.was, s.is) {
 			r.log.Warn("a setting changes at the next start only", "setting", s.block)

@@ -77,20 +77,28 @@ func (r *runner) run(ctx context.Context) error {
 	if _, set := r.s.Env("GOGC"); !set {
 		debug.SetGCPercent(gcPercent)
 	}
+	defer r.builder.EndTrace(ctx)
 	built, err := r.build(ctx)
 	if err != nil {
 		return err
 	}
 	cfg := built.Config
-	r.meter = &meter.Registry{}
+	r.meter = &meter.Registry{Reports: r.reports.Dropped()}
 	r.app = &app.App{Log: r.log, Meter: r.meter, Builder: r.builder}
 
 	r.printsEvents = printsEvents(cfg)
 
 	ctx, stop := r.signals(ctx)
 	defer stop()
+	operated := admin.Options{Pipelines: r.meter, Ready: r.app.Ready, Store: r.app.Store}
+	endMetrics, err := r.builder.ExportMetrics(ctx, cfg.Process, operated.Gatherer(), &r.reports.Dropped().Metrics)
+	if err != nil {
+		return err
+	}
+	defer endMetrics()
 	if cfg.Admin != nil {
-		server, err := admin.Listen(admin.Options{Address: cfg.Admin.Address, Pipelines: r.meter, Ready: r.app.Ready, Store: r.app.Store})
+		operated.Address = cfg.Admin.Address
+		server, err := admin.Listen(operated)
 		if err != nil {
 			return err
 		}
@@ -125,6 +133,9 @@ func (r *runner) build(ctx context.Context) (*app.Built, error) {
 		r.flags.apply(cfg.Process, &r.level)
 		r.reports, r.log = r.builder.Report(cfg.Process, r.flags.logger(cfg.Process, r.s.Err, &r.screen, &r.level))
 		slog.SetDefault(r.log)
+		if err := r.builder.Trace(ctx, cfg.Process, &r.reports.Dropped().Traces); err != nil {
+			return nil, err
+		}
 	}
 	built, found := r.builder.Build(ctx, cfg)
 	if err := r.report(found); err != nil {

@@ -35,11 +35,19 @@ const (
 
 // operate runs do on the store that the config names: through the admin server of the
 // process that has it open, where there is one, and otherwise by opening it.
-func (f *storeFlags) operate(ctx context.Context, s Streams, missing absence, do func(admin.Operator) error) (err error) {
+func (f *storeFlags) operate(ctx context.Context, s Streams, missing absence, do func(admin.Operator) error) error {
 	cfg, opener, err := f.opener(ctx, s)
 	if err != nil {
 		return err
 	}
+	return operateOn(ctx, cfg, opener, missing, do)
+}
+
+// errNoStore says that the store was not made yet.
+var errNoStore = errors.New("weir run makes it")
+
+// operateOn is operate for a config that is read already.
+func operateOn(ctx context.Context, cfg *config.Config, opener connector.StoreOpener, missing absence, do func(admin.Operator) error) (err error) {
 	remote, rerr := runningProcess(ctx, cfg, opener.Identity())
 	if remote != nil {
 		defer remote.Close()
@@ -51,7 +59,7 @@ func (f *storeFlags) operate(ctx context.Context, s Streams, missing absence, do
 			return err
 		}
 		if !there {
-			return fmt.Errorf("there is no store yet (%s): weir run makes it", opener.Identity())
+			return fmt.Errorf("there is no store yet (%s): %w", opener.Identity(), errNoStore)
 		}
 	}
 	store, err := opener.Open(ctx)

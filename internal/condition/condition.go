@@ -34,6 +34,8 @@ package condition
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/expr-lang/expr"
@@ -127,9 +129,9 @@ func (r *eventReads) Visit(node *ast.Node) {
 		}
 		switch p := n.Property.(type) {
 		case *ast.StringNode:
-			r.replace(node, append(path[:len(path):len(path)], p.Value))
+			r.replace(node, append(slices.Clip(path), p.Value))
 		case *ast.IntegerNode:
-			r.replace(node, append(path[:len(path):len(path)], fmt.Sprint(p.Value)))
+			r.replace(node, append(slices.Clip(path), strconv.Itoa(p.Value)))
 		}
 	}
 }

@@ -95,7 +95,7 @@ type Pipeline struct {
 	Routing string `hcl:"routing,optional"`
 	// Where messages go that are invalid or too large, wrapped by failure_parser. Any
 	// target will do. Default: the target "stdout".
-	FailureTarget *Target `hcl:"failure_target,block"`
+	FailureTarget *FailureTarget `hcl:"failure_target,block"`
 	// Where messages go that a filter took out. Any target will do. Default: the
 	// target "silent", which drops them.
 	FilterTarget *Target `hcl:"filter_target,block"`
@@ -227,9 +227,11 @@ type Process struct {
 	Functions []*Function `hcl:"function,block"`
 	// Reports errors to Sentry. Off when left out.
 	Sentry *Sentry `hcl:"sentry,block"`
+	// Exports OpenTelemetry traces of messages. Off when left out.
+	Tracing *Tracing `hcl:"tracing,block"`
 	// Sends metrics to a statsd server, and sets how often statistics are logged.
 	StatsReceiver *StatsReceiver `hcl:"stats_receiver,block"`
-	// Metrics that cost something and are off by default.
+	// Metrics that cost something and are off by default, and the export of all metrics.
 	Metrics *Metrics `hcl:"metrics,block"`
 	// Tells other systems by HTTP how the process is doing. Off when left out.
 	Monitoring *Monitoring `hcl:"monitoring,block"`
@@ -318,7 +320,7 @@ func (s *Statsd) SetDefaults() { s.Prefix, s.Tags = "snowplow.snowbridge", "{}" 
 // TagMap is Tags parsed; a Config that loaded without errors has tags that parse.
 func (s *Statsd) TagMap() map[string]string { m, _ := parseTags(s.Tags); return m }
 
-// Metrics turns on metrics that cost something.
+// Metrics turns on metrics that cost something, and their export.
 type Metrics struct {
 	// Measures the time from the collector's timestamp of Snowplow events to delivery.
 	// Messages that are no Snowplow events are left out, with a warning.
@@ -326,6 +328,9 @@ type Metrics struct {
 	// Reports how many messages, and payload bytes, each pipeline holds in memory, under
 	// Snowbridge's names kinsumer_records_in_memory and kinsumer_records_in_memory_bytes.
 	KinsumerMemory bool `hcl:"enable_kinsumer_memory_metrics,optional"`
+	// Exports the metrics that the admin server shows to an OpenTelemetry collector, with or
+	// without that server. Off when left out.
+	OTLP *MetricsExport `hcl:"otlp,block"`
 }
 
 // Monitoring tells other systems by HTTP how the process is doing.
@@ -379,7 +384,7 @@ func (p *Pipeline) SetDefaults() {
 	p.Transform = &Transform{}
 	p.Targets = []*Route{{Use: &Use{Name: "stdout"}}}
 	p.Routing = RouteAll
-	p.FailureTarget = &Target{Use: &Use{Name: "stdout"}}
+	p.FailureTarget = &FailureTarget{Use: &Use{Name: "stdout"}}
 	p.FilterTarget = &Target{Use: &Use{Name: "silent"}}
 	p.FailureParser = &FailureParser{Format: "snowplow"}
 	p.Retry = &Retry{

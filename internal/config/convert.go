@@ -12,16 +12,16 @@ import (
 // HCL's formatter. The result means what src means, and converting it again changes
 // nothing. The warnings are about what was changed; with an error there is no result.
 func Convert(name string, src []byte) ([]byte, Diagnostics) {
-	text, ds, _ := convertFrom(name, src, "")
-	return text, ds
+	return convertFrom(name, src, "")
 }
 
 // convertFrom is Convert of a file that is known to be from before 3.0.0, unless early is
-// empty. Of the diagnostics, differs are those about what works in another way now.
-func convertFrom(name string, src []byte, early string) (text []byte, ds, differs Diagnostics) {
+// empty.
+func convertFrom(name string, src []byte, early string) ([]byte, Diagnostics) {
 	d := &document{env: noEnvironment}
-	if ds = d.parse(name, src); ds.HasErrors() {
-		return nil, ds, nil
+	ds := d.parse(name, src)
+	if ds.HasErrors() {
+		return nil, ds
 	}
 	if early == "" {
 		early = earlyForm(d.files[0])
@@ -30,15 +30,12 @@ func convertFrom(name string, src []byte, early string) (text []byte, ds, differ
 		r := &rewriter{doc: d, file: d.files[0], since: form.Since, early: early}
 		r.apply(form)
 		ds = append(ds, r.ds...)
-		if form.differs {
-			differs = append(differs, r.ds...)
-		}
 	}
 	if ds = ds.sorted(d.names()); ds.HasErrors() {
-		return nil, ds, nil
+		return nil, ds
 	}
 	text, more := convertText(name, src, early)
-	return text, append(ds, more...), differs
+	return text, append(ds, more...)
 }
 
 // convertText applies the dialects to a text, one after the other.

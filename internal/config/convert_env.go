@@ -156,7 +156,7 @@ var environmentStart = []string{"SOURCE_NAME", "TARGET_NAME", "FAILURE_TARGET_NA
 // configured Snowbridge up to 2.4.2. It is nil when none of SOURCE_NAME, TARGET_NAME,
 // FAILURE_TARGET_NAME, STATS_RECEIVER_NAME and TRANSFORM_CONFIG_B64 is set. Passwords,
 // tokens and headers are not written: the file reads their variables. The diagnostics
-// hold errors, when there is no file, and warnings about what works in another way now.
+// hold errors, when there is no file, and warnings.
 func FromEnvironment(env func(name string) (string, bool)) ([]byte, Diagnostics) {
 	e := environmentConfig{lookup: env}
 	if e.started() == "" {
@@ -166,11 +166,11 @@ func FromEnvironment(env func(name string) (string, bool)) ([]byte, Diagnostics)
 	if e.ds.HasErrors() {
 		return nil, e.ds
 	}
-	src, ds, differs := convertFrom(environmentFile, []byte(text), "environment variables")
+	src, ds := convertFrom(environmentFile, []byte(text), "environment variables")
 	if ds.HasErrors() {
 		return nil, append(e.ds, nowhere(ds.Errors())...)
 	}
-	return hclwrite.Format(src), append(e.ds, nowhere(differs)...)
+	return hclwrite.Format(src), e.ds
 }
 
 // nowhere takes the places out of diagnostics about a text that no file holds.

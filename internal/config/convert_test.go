@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
@@ -209,46 +208,6 @@ func visitAttributes(b *hclsyntax.Body, fn func(*hclsyntax.Attribute)) {
 	for _, block := range b.Blocks {
 		visitAttributes(block.Body, fn)
 	}
-}
-
-// FuzzConvert asserts that converting never panics, that what it writes is read and means
-// the same, and that converting it again changes nothing.
-func FuzzConvert(f *testing.F) {
-	for _, path := range dialectFiles(f) {
-		src, err := os.ReadFile(path)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(src)
-	}
-	for _, d := range dialects {
-		f.Add([]byte(d.Old))
-	}
-	f.Fuzz(func(t *testing.T, src []byte) {
-		text, ds := Convert("x.hcl", src)
-		if ds.HasErrors() {
-			return
-		}
-		again, ds := Convert("x.hcl", text)
-		if ds.HasErrors() {
-			t.Fatalf("what was converted is refused:\n%s\n%s", ds.Text(), text)
-		}
-		if !bytes.Equal(again, text) {
-			t.Fatalf("converting again changes (-once +twice):\n%s", cmp.Diff(string(text), string(again)))
-		}
-		read := func(src []byte) bool {
-			c, _ := ParseFiles([]File{{Name: "x.hcl", Src: src}}, Options{Env: dialectLookup})
-			return c != nil
-		}
-		if read(src) != read(text) {
-			t.Fatalf("the old file is read: %v, the new one: %v\n%s", read(src), read(text), text)
-		}
-		if read(src) && !broken(src) {
-			if diff := cmp.Diff(meaning(t, "x.hcl", src), meaning(t, "x.hcl", text)); diff != "" {
-				t.Fatalf("the converted file means something else (-old +new):\n%s\n%s", diff, text)
-			}
-		}
-	})
 }
 
 const migratingStart = `<!-- Written by the tests of internal/config from its dialects: go test ./internal/config -update -->

@@ -29,9 +29,6 @@ type Dialect struct {
 type dialect struct {
 	Dialect
 	rewrite func(*rewriter, *hclsyntax.Body)
-	// differs is set where the new form cannot do quite what the old one did; the warning
-	// says what is different.
-	differs bool
 }
 
 // dialects are applied in this order, oldest form first: each one sees what the ones
@@ -41,7 +38,7 @@ var dialects = []dialect{
 	{Dialect: scriptDialect, rewrite: decodeScripts},
 	{Dialect: sourceMapsDialect, rewrite: dropSourceMaps},
 	{Dialect: filterDialect, rewrite: nameFilterAction},
-	{Dialect: httpBodyDialect, rewrite: oneEventPerRequest, differs: true},
+	{Dialect: httpBodyDialect, rewrite: oneEventPerRequest},
 	{Dialect: responseRulesDialect, rewrite: orderResponseRules},
 	{Dialect: transformsDialect, rewrite: joinTransforms},
 	{Dialect: concurrencyDialect, rewrite: moveConcurrency},

@@ -29,14 +29,14 @@ var tlsDialect = Dialect{
   use "http" {
     url = "https://example.com/events"
     batching {
-      max_batch_messages = 1
-      max_batch_bytes    = 1000002
-      max_message_bytes  = 1000000
+      max_batch_bytes   = 1000000
+      max_message_bytes = 1000000
     }
-    cert_file  = "client.crt"
-    key_file   = "client.key"
-    ca_file    = "ca.crt"
-    enable_tls = true
+    cert_file   = "client.crt"
+    key_file    = "client.key"
+    ca_file     = "ca.crt"
+    enable_tls  = true
+    body_format = "raw"
   }
 }
 `,
@@ -86,18 +86,17 @@ var httpBodyDialect = Dialect{
   use "http" {
     url = "https://example.com/events"
     batching {
-      max_batch_messages = 1
-      max_batch_bytes    = 500002
-      max_message_bytes  = 500000
+      max_batch_bytes   = 500000
+      max_message_bytes = 500000
     }
+    body_format = "raw"
   }
 }
 `,
-	Note: "Each request still holds one event, but as a JSON array of one, `[event]`, where it was the event " +
-		"by itself. For the event by itself, write a `template_file` that holds " +
-		"`{{ range . }}{{ prettyPrint . }}{{ end }}`. The two bytes more are those of the brackets. " +
-		"An `http` target in a file from before 3.0.0 without `byte_limit` gets `max_batch_messages = 1` " +
-		"as well.",
+	Note: "A request's body was one event as it is; since 3.0.0 it is a JSON array of events. `body_format = " +
+		"\"raw\"` keeps the former. An `http` target in a file from before 3.0.0 without `byte_limit` gets it " +
+		"as well; one in a file that does not say how old it is, as [TLS](#tls-before-300) explains, is " +
+		"taken as newer.",
 }
 
 // oneEventPerRequest: before 3.0.0, http sent each event by itself, as it was.
@@ -105,7 +104,7 @@ func oneEventPerRequest(r *rewriter, b *hclsyntax.Body) {
 	for _, use := range usesIn(b, "http", targetBlocks...) {
 		as := use.Body.Attributes
 		limit := as["byte_limit"]
-		later := len(blocksOf(use.Body, "batching")) > 0 || as["template_file"] != nil || as["request_max_messages"] != nil ||
+		later := len(blocksOf(use.Body, "batching")) > 0 || as["body_format"] != nil || as["template_file"] != nil || as["request_max_messages"] != nil ||
 			as["request_byte_limit"] != nil || as["message_byte_limit"] != nil
 		if limit == nil && (r.early == "" || later) {
 			continue
@@ -118,16 +117,22 @@ func oneEventPerRequest(r *rewriter, b *hclsyntax.Body) {
 		if limit != nil {
 			at = limit.NameRange
 		}
-		settings := []setting{{name: "max_batch_messages", v: numberValue(1, at), at: at}}
+		format := literalValue(cty.StringVal("raw"), at)
+		fix := "write " + r.shown("body_format", format)
+		var settings []setting
 		if limit != nil {
 			v := r.valueOf(limit)
-			settings = append(settings,
-				setting{name: "max_batch_bytes", v: v.plus(2), at: at},
-				setting{name: "max_message_bytes", v: v, from: []*hclsyntax.Attribute{limit}, at: at})
+			settings = []setting{
+				{name: "max_batch_bytes", v: v, at: at},
+				{name: "max_message_bytes", v: v, from: []*hclsyntax.Attribute{limit}, at: at},
+			}
+			fix += " and\n" + r.batching(settings)
 		}
-		r.warn(at, "each request holds one event, now as a JSON array of one; it was the event by itself",
-			"write\n"+r.batching(settings)+"\nand for the event by itself a template_file that holds {{ range . }}{{ prettyPrint . }}{{ end }}")
-		r.nest(use, "batching", settings)
+		r.warn(at, "the body of a request is one event as it is; since then it is a JSON array of events", fix)
+		if limit != nil {
+			r.nest(use, "batching", settings)
+		}
+		r.add(use, "body_format", format, at)
 	}
 }
 

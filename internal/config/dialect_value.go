@@ -63,29 +63,23 @@ func (v value) operand() string {
 	return v.text
 }
 
-// arithmetic is v and n joined by an operator: worked out for a constant, and an
-// expression for what the environment says. What is no number stays as it is: the checker
-// says so.
-func (v value) arithmetic(op *hclsyntax.Operation, sign string, n int64) value {
+// times is v n times: worked out for a constant, and an expression for what the environment
+// says. What is no number stays as it is: the checker says so.
+func (v value) times(n int64) value {
 	at := v.expr.Range()
 	right := numberValue(n, at)
 	c, isNumber, isConstant := v.number()
 	switch {
-	case isNumber && op == hclsyntax.OpMultiply:
-		return literalValue(c.Multiply(cty.NumberIntVal(n)), at)
 	case isNumber:
-		return literalValue(c.Add(cty.NumberIntVal(n)), at)
+		return literalValue(c.Multiply(cty.NumberIntVal(n)), at)
 	case isConstant:
 		return v
 	}
 	return value{
-		&hclsyntax.BinaryOpExpr{LHS: v.expr, Op: op, RHS: right.expr, SrcRange: at},
-		fmt.Sprintf("%s %s %s", v.operand(), sign, right.text),
+		&hclsyntax.BinaryOpExpr{LHS: v.expr, Op: hclsyntax.OpMultiply, RHS: right.expr, SrcRange: at},
+		fmt.Sprintf("%s * %s", v.operand(), right.text),
 	}
 }
-
-func (v value) times(n int64) value { return v.arithmetic(hclsyntax.OpMultiply, "*", n) }
-func (v value) plus(n int64) value  { return v.arithmetic(hclsyntax.OpAdd, "+", n) }
 
 // larger and smaller are one of two numbers; v, when either is a constant that is none.
 func (v value) larger(w value) value  { return v.either(w, hclsyntax.OpGreaterThan, ">") }

@@ -119,6 +119,9 @@ func dump(t *testing.T, c *config.Config, decoded []any) []byte {
 		"user_provided_id": c.UserProvidedID, "disable_telemetry": c.DisableTelemetry,
 		"stats_receiver": map[string]any{"buffer_sec": c.StatsReceiver.BufferSec, "timeout_sec": c.StatsReceiver.TimeoutSec, "statsd": c.StatsReceiver.Statsd},
 	}}
+	if c.Tracing != nil {
+		out.Process["tracing"] = c.Tracing
+	}
 	for _, p := range c.Pipelines {
 		o := pipeline{Name: p.Name, WorkerPool: p.Transform.WorkerPool, FailureParser: p.FailureParser, Retry: p.Retry,
 			DrainTimeout: p.DrainTimeout().String(), Ordered: p.Ordered, InFlight: p.InFlight}

@@ -71,6 +71,7 @@ func (p *Pipeline) Validate() []connector.Problem {
 	ps.oneOf("routing", routings, p.Routing, fmt.Sprintf("unknown routing: %s", p.Routing))
 	ps.oneOf("failure_parser.format", failureFormats, p.FailureParser.Format,
 		fmt.Sprintf("invalid failure format found; expected one of 'snowplow', 'event_forwarding' and got '%s'", p.FailureParser.Format))
+	p.FailureTarget.validate(&ps)
 	p.Retry.Transient.validate(&ps, "retry.transient")
 	p.Retry.Setup.validate(&ps, "retry.setup")
 	p.Retry.Throttle.validate(&ps, "retry.throttle")
@@ -120,6 +121,12 @@ func (p *Process) Validate() []connector.Problem {
 	}
 	if p.Sentry != nil {
 		p.Sentry.validate(&ps)
+	}
+	if p.Tracing != nil {
+		p.Tracing.validate(&ps)
+	}
+	if m := p.Metrics; m != nil && m.OTLP != nil {
+		m.OTLP.validate(&ps)
 	}
 	ps.least("stats_receiver.buffer_sec", 1, p.StatsReceiver.BufferSec, "leave it out for 60 seconds")
 	ps.most("stats_receiver.buffer_sec", maxSeconds, p.StatsReceiver.BufferSec)

@@ -114,6 +114,11 @@ type (
 	// Holder is a source that keeps somebody waiting (an HTTP client) until its
 	// messages are settled; the engine then flushes batches early.
 	Holder interface{ Holds() bool }
+	// Listener is a source that binds an address, which no other source of the process may
+	// have: host and port, and the attribute that says so.
+	Listener interface {
+		Listens() (address, attribute string)
+	}
 )
 
 // Limits is how a target wants its messages grouped, and how many writes may run at once.

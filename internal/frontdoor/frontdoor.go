@@ -1,6 +1,8 @@
-// Package frontdoor keeps an address open while those who serve it are replaced.
+// Package frontdoor takes HTTP requests for sources that answer when events are settled. It
+// keeps an address open while those who serve it are replaced, reads bodies within a budget
+// ([Reader]), and lets requests wait for their events ([Hall]).
 //
-// # What it is
+// # Doors
 //
 // A door is one listening address of the process. Hosts enter it, serve requests, and leave.
 // A host that enters while another one of the same owner is there is its successor: a reload
@@ -14,8 +16,10 @@
 //   - An address belongs to one owner. Another owner, and another process, is refused.
 //   - Connections are served by one HTTP server for each set of [Settings]; when a successor
 //     has other settings, new connections are its own, and old ones live until the host that
-//     brought their settings leaves.
+//     brought their settings leaves. Those that an [Express] serves then go to the new server.
 //   - When the last host leaves, the address is free and no goroutine is left.
+//   - A request counts against its budget until its events are settled, whether or not its
+//     client still waits; one that waits when its host stops reading moves on to the successor.
 package frontdoor
 
 import (
@@ -51,6 +55,8 @@ type Settings struct {
 	MaxConnections int
 	// TLS says that connections are encrypted.
 	TLS bool
+	// Express, if set, has the connections before net/http, unless they are encrypted.
+	Express Express
 }
 
 // Door says where a host wants to serve.
@@ -82,6 +88,8 @@ type door struct {
 	owner    string
 	listener net.Listener
 
+	newest atomic.Pointer[Place] // the last of places
+
 	mu      sync.Mutex
 	places  []*Place  // in the order they came
 	servers []*server // in the order they came; the last gets the new connections
@@ -92,8 +100,10 @@ type server struct {
 	http     *http.Server
 	gate     *gate
 	settings Settings
+	lane     *lane // nil without an express
 	places   int
 	tls      atomic.Pointer[tls.Config]
+	working  sync.RWMutex  // read-locked by every handler
 	left     atomic.Bool   // its last host has left
 	ended    chan struct{} // closed when it serves no more
 	err      error         // why; valid after ended is closed
@@ -146,6 +156,7 @@ func (d *door) enter(at Door, host Host) *Place {
 	}
 	s.tls.Store(p.tls)
 	d.places = append(d.places, p)
+	d.newest.Store(p)
 	if first {
 		go d.accept()
 	}
@@ -156,13 +167,22 @@ func (d *door) enter(at Door, host Host) *Place {
 func (d *door) serve(at Door) *server {
 	s := &server{settings: at.Settings, gate: newGate(d.listener.Addr(), at.MaxConnections), ended: make(chan struct{})}
 	s.http = &http.Server{
-		Handler:           http.HandlerFunc(d.dispatch),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.working.RLock()
+			defer s.working.RUnlock()
+			d.dispatch(w, r)
+		}),
 		ReadHeaderTimeout: at.ReadHeaderTimeout,
 		IdleTimeout:       at.IdleTimeout,
 		MaxHeaderBytes:    at.MaxHeaderBytes,
 	}
 	if at.Log != nil {
 		s.http.ErrorLog = slog.NewLogLogger(at.Log.Handler(), slog.LevelDebug)
+	}
+	var listener net.Listener = s.gate
+	if at.Express != nil && !at.TLS {
+		s.lane = newLane(s.gate, at.Express, d, at.Log)
+		listener = s.lane
 	}
 	go func() {
 		defer close(s.ended)
@@ -172,9 +192,9 @@ func (d *door) serve(at Door) *server {
 				MinVersion:         tls.VersionTLS12,
 				GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.tls.Load(), nil },
 			}
-			err = s.http.ServeTLS(s.gate, "", "")
+			err = s.http.ServeTLS(listener, "", "")
 		} else {
-			err = s.http.Serve(s.gate)
+			err = s.http.Serve(listener)
 		}
 		if !errors.Is(err, http.ErrServerClosed) && !s.left.Load() {
 			s.err = fmt.Errorf("serve on %s: %w", at.Address, err)
@@ -234,6 +254,10 @@ func (d *door) dispatch(w http.ResponseWriter, r *http.Request) {
 
 // host is who gets a request now.
 func (d *door) host() Host {
+	// Nearly always the newest leads, and no lock is needed.
+	if p := d.newest.Load(); p != nil && p.leading.Load() && p.host.Accepting() {
+		return p.host
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var waits, last Host
@@ -285,11 +309,26 @@ func (p *Place) Leave(ctx context.Context) error {
 	if !p.door.leave(p) {
 		return nil
 	}
-	if err := p.server.http.Shutdown(ctx); err != nil {
-		_ = p.server.http.Close() // the connections that are left are the ones to cut off
+	return p.server.end(ctx)
+}
+
+// end waits for the requests in progress, until ctx ends, and for every goroutine.
+func (s *server) end(ctx context.Context) error {
+	if s.lane != nil {
+		stop := context.AfterFunc(ctx, s.lane.cut)
+		defer stop()
 	}
-	<-p.server.ended
-	return p.server.err
+	if err := s.http.Shutdown(ctx); err != nil {
+		_ = s.http.Close() // the connections that are left are the ones to cut off
+	}
+	if s.lane != nil {
+		_ = s.lane.Close() // the server has closed it, unless it never came to serve
+		s.lane.done.Wait()
+	}
+	<-s.ended
+	s.working.Lock() // until the last handler has returned
+	defer s.working.Unlock()
+	return s.err
 }
 
 // leave removes p, and reports whether it was the last of its server.
@@ -303,6 +342,10 @@ func (d *door) leave(p *Place) (last bool) {
 		return false
 	}
 	d.places = slices.Delete(d.places, i, i+1)
+	d.newest.Store(nil)
+	if n := len(d.places); n > 0 {
+		d.newest.Store(d.places[n-1])
+	}
 	if p.server.places--; p.server.places > 0 {
 		for _, other := range d.places {
 			if other.server == p.server {

@@ -3,7 +3,8 @@
 //
 // # Requests
 //
-//	POST /v1/{identify,track,page,screen,group,alias,merge}  one event, whose type is the path's
+//	POST /v1/{identify,track,page,screen,group,alias,merge,audiencelist}
+//	                                                         one event, whose type is the path's
 //	POST /v1/batch, /v1/import                               {"batch":[event, ...]}
 //	POST /beacon/v1/batch?writeKey=                          as batch
 //	GET  /pixel/v1/{track,page}?writeKey=&...                one event made of the query; a GIF in any case
@@ -103,6 +104,7 @@ var routes = map[string]route{
 	"/v1/group":        {kind: single, event: "group"},
 	"/v1/alias":        {kind: single, event: "alias"},
 	"/v1/merge":        {kind: single, event: "merge"},
+	"/v1/audiencelist": {kind: single, event: "audiencelist"},
 	"/v1/batch":        {kind: batch},
 	"/v1/import":       {kind: batch},
 	"/beacon/v1/batch": {kind: beacon},

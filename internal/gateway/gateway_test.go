@@ -79,6 +79,7 @@ func TestAnswers(t *testing.T) {
 		{"group", "POST", "/v1/group", "KEY1", event, 200, "ok"},
 		{"alias", "POST", "/v1/alias", "KEY1", event, 200, "ok"},
 		{"merge", "POST", "/v1/merge", "KEY1", event, 200, "ok"},
+		{"audiencelist", "POST", "/v1/audiencelist", "KEY1", event, 200, "ok"},
 		{"trailing slash", "POST", "/v1/track/", "KEY1", event, 200, "ok"},
 		{"batch", "POST", "/v1/batch", "KEY1", `{"batch":[` + event + `]}`, 200, "ok"},
 		{"import", "POST", "/v1/import", "KEY1", `{"batch":[` + event + `]}`, 200, "ok"},
@@ -182,6 +183,8 @@ func TestStamps(t *testing.T) {
 		{"not UTF-8", "/v1/track", "{\"userId\":\"u\xff\"}", "", "{\"userId\":\"u\ufffd\",\"type\":\"track\",\"rudderId\":\"RID\"," + ip + `,T,"messageId":"UUID"}`, "u\ufffd", "UUID"},
 		{"skewed clock", "/v1/track", `{"userId":"u","originalTimestamp":"2020-01-01T10:00:00.000Z","sentAt":"2020-01-01T10:05:00.000Z"}`, "", `{"userId":"u","type":"track","rudderId":"RID",` + ip + `,"receivedAt":` + now + `,"originalTimestamp":"2020-01-01T10:00:00.000Z","sentAt":"2020-01-01T10:05:00.000Z","timestamp":"2026-11-20T12:00:00.007Z","messageId":"UUID"}`, "u", "UUID"},
 		{"own timestamp", "/v1/track", `{"userId":"u","timestamp":"2020-01-01T12:00:00+02:00","sentAt":"yesterday"}`, "", `{"userId":"u","type":"track","rudderId":"RID",` + ip + `,"receivedAt":` + now + `,"originalTimestamp":` + now + `,"sentAt":` + now + `,"timestamp":"2020-01-01T12:00:00.000+02:00","messageId":"UUID"}`, "u", "UUID"},
+		{"a batch's sentAt says nothing", "/v1/batch", `{"sentAt":"2020-01-01T10:05:00.000Z","batch":[{"type":"track","userId":"u","originalTimestamp":"2026-11-20T12:04:00.000Z"}]}`, "", `{"type":"track","userId":"u","rudderId":"RID",` + ip + `,"receivedAt":` + now + `,"originalTimestamp":"2026-11-20T12:04:00.000Z","sentAt":` + now + `,"timestamp":"2026-11-20T12:04:00.000Z","messageId":"UUID"}`, "u", "UUID"},
+		{"type of the path", "/v1/audiencelist", `{"userId":"u"}`, "", `{"userId":"u","type":"audiencelist","rudderId":"RID",` + ip + `,T,"messageId":"UUID"}`, "u", "UUID"},
 		{"only originalTimestamp", "/v1/track", `{"userId":"u","originalTimestamp":"2026-11-20 12:04:00"}`, "", `{"userId":"u","type":"track","rudderId":"RID",` + ip + `,"receivedAt":` + now + `,"originalTimestamp":"2026-11-20T12:04:00.000Z","sentAt":` + now + `,"timestamp":"2026-11-20T12:04:00.000Z","messageId":"UUID"}`, "u", "UUID"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -63,6 +63,7 @@ type Pipeline struct {
 	// Target counts for all targets together; see [Pipeline.Route] for each of several.
 	Target, Filter, Failure Sink
 	Latency                 prometheus.Histogram // from read to settled, seconds
+	Transform               prometheus.Histogram // of one read, through all transforms, seconds
 	Lag                     prometheus.Histogram // from created to settled, seconds
 }
 
@@ -87,6 +88,9 @@ func NewPipeline(name string) *Pipeline {
 	p.Latency = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "weir_settle_seconds", Help: "Time from reading a batch to its last message being settled.",
 		Buckets: durations, ConstLabels: labels})
+	p.Transform = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "weir_transform_seconds", Help: "Time the transforms took for the messages of one read.",
+		Buckets: append([]float64{.00001, .00003, .0001, .0002}, durations...), ConstLabels: labels})
 	p.Lag = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "weir_lag_seconds", Help: "Age of the oldest message of a batch when the batch is settled.",
 		Buckets: append(slices.Clone(durations), 300, 1800, 7200, 86400), ConstLabels: labels})
@@ -211,7 +215,7 @@ func (r *Registry) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector.
 func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 	if d := r.Reports; d != nil {
-		for receiver, n := range map[string]*atomic.Int64{"statsd": &d.Statsd, "webhook": &d.Webhook, "metadata_reporter": &d.Metadata, "sentry": &d.Sentry} {
+		for receiver, n := range map[string]*atomic.Int64{"statsd": &d.Statsd, "webhook": &d.Webhook, "metadata_reporter": &d.Metadata, "sentry": &d.Sentry, "tracing": &d.Traces, "metrics": &d.Metrics} {
 			ch <- prometheus.MustNewConstMetric(descDropped, prometheus.CounterValue, float64(n.Load()), receiver)
 		}
 	}
@@ -220,6 +224,7 @@ func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(s.desc, s.kind, float64(s.of(p)), p.Name)
 		}
 		ch <- p.Latency
+		ch <- p.Transform
 		ch <- p.Lag
 		for _, s := range p.Sinks() {
 			counter := func(d *prometheus.Desc, v int64, labels ...string) {

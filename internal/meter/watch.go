@@ -257,4 +257,6 @@ type Reports struct {
 	Webhook  atomic.Int64 // heartbeats and alerts
 	Metadata atomic.Int64 // reports
 	Sentry   atomic.Int64 // events
+	Traces   atomic.Int64 // spans
+	Metrics  atomic.Int64 // exports of metrics
 }

@@ -70,7 +70,7 @@ func (j joined) ReadJobs(ctx context.Context) (event.Batch, connector.SettleIn, 
 // before m is settled with an error, and while m is tracked.
 func spoil(m *event.Message) {
 	if tag, i, _, ok := event.Origin(m); ok {
-		if mark, _ := tag.(connector.SettleIn); mark != nil {
+		if mark := settleIn(tag); mark != nil {
 			_ = mark(nil, []int{i}) // without a transaction it only marks
 		}
 	}
@@ -168,7 +168,7 @@ func complete(b event.Batch) (settle connector.SettleIn, index []int) {
 			continue
 		}
 		if settle == nil {
-			settle, _ = tag.(connector.SettleIn)
+			settle = settleIn(tag)
 		}
 		if here[i]++; here[i] == 1 {
 			index = append(index, i)

@@ -38,6 +38,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/retry"
+	"github.com/weirdata/weir/internal/trace"
 )
 
 // Parts is what a pipeline is made of. The pipeline owns the connectors: it opens and
@@ -45,6 +46,8 @@ import (
 type Parts struct {
 	Name   string
 	Source connector.Source
+	// Steps are the names of the transforms of a chain, for traces.
+	Steps []string
 	// Chains holds one chain of transforms for each worker; empty means no transforms.
 	Chains [][]connector.Transform
 	Target Sink
@@ -68,12 +71,15 @@ type Parts struct {
 	Retry retry.Policy
 
 	Meter *meter.Pipeline
+	// Trace makes spans of what happens to messages; nil makes none.
+	Trace *trace.Tracer
 	Log   *slog.Logger
 }
 
 // Sink is a target and how it is written to.
 type Sink struct {
 	Target connector.Target
+	Use    string // the name of the connector, for traces
 	Limits connector.Limits
 	// Middleware is applied to each attempt, outermost first, inside retry.
 	Middleware []connector.Middleware
@@ -140,6 +146,8 @@ type Pipeline struct {
 	redelivers bool                  // the source delivers again what was not handled
 	joined     connector.StoreSource // set when source and target are queues of one store
 
+	traces openTraces
+
 	stop    context.CancelCauseFunc // ends reading
 	closers []closer                // in the order to close them
 
@@ -164,6 +172,9 @@ func New(p Parts) *Pipeline {
 	}
 	made := &Pipeline{parts: p}
 	made.plan()
+	if k, ok := p.Source.(trace.Keeper); ok && p.Trace != nil {
+		k.KeepTraceContext()
+	}
 	return made
 }
 
@@ -222,6 +233,7 @@ func (p *Pipeline) close(ctx context.Context) {
 		}
 	}
 	p.closers = nil
+	p.endTraces()
 	p.state.Store(int32(Ended))
 }
 

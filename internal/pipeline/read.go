@@ -20,6 +20,7 @@ type read struct {
 	ready    chan struct{} // closed when the transforms are done; nil without transforms
 	filtered event.Batch
 	invalid  []rejected
+	traced   *traced // nil when no message is sampled
 }
 
 // rejected is a message that was refused, and why.
@@ -91,8 +92,10 @@ func (p *Pipeline) admit(work context.Context, b event.Batch, settle connector.S
 	admitted := p.acquire(work, messages, size)
 	readAt, created := oldest(b)
 	p.acks.Add(1)
-	event.TrackTagged(b, settle, func(o event.Outcomes) {
+	tag, traced := p.begin(b, settle)
+	event.TrackTagged(b, tag, func(o event.Outcomes) {
 		defer p.acks.Done()
+		traced.end(p, o)
 		p.acknowledge(work, o, ack)
 		m.Settled(readAt, created)
 		m.InFlight.Add(-count)
@@ -106,7 +109,7 @@ func (p *Pipeline) admit(work context.Context, b event.Batch, settle connector.S
 		p.abandon(b, context.Cause(work))
 		return
 	}
-	r := &read{batch: b}
+	r := &read{batch: b, traced: traced}
 	if todo != nil {
 		r.ready = make(chan struct{})
 		todo <- r

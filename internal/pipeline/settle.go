@@ -78,6 +78,7 @@ func (s *sink) undelivered(ctx context.Context, m *event.Message, err error) {
 func (p *Pipeline) reject(m *event.Message, cause error) {
 	p.parts.Meter.Invalid.Add(1)
 	p.parts.Meter.Watch.Invalid(cause)
+	p.traceRefused(m, cause, false)
 	p.bury(Failure{Message: m, Cause: cause, Limit: p.sinks.targets[0].limits.MaxMessageBytes})
 }
 
@@ -91,8 +92,9 @@ func (s *sink) oversized(m *event.Message) {
 	}
 	p.parts.Meter.Oversized.Add(1)
 	p.parts.Meter.Watch.Oversized()
-	p.bury(Failure{Message: m, Oversized: true, Limit: s.limits.MaxMessageBytes,
-		Cause: fmt.Errorf("payload of %d bytes is larger than the %s takes (%d)", len(m.Data), s.meter.Role, s.limits.MaxMessageBytes)})
+	cause := fmt.Errorf("payload of %d bytes is larger than the %s takes (%d)", len(m.Data), s.meter.Role, s.limits.MaxMessageBytes)
+	p.traceRefused(m, fault.New(fault.Invalid, cause), true)
+	p.bury(Failure{Message: m, Oversized: true, Limit: s.limits.MaxMessageBytes, Cause: cause})
 }
 
 // bury formats a failure and hands it to the failure target's sink.

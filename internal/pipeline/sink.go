@@ -26,9 +26,9 @@ type sink struct {
 	write  connector.Write
 	lanes  []*lane
 	seed   maphash.Seed
-	target bool // it is one of the pipeline's targets
-	use    string
-	whole  bool // what a read became is written together, in one batch
+	target bool   // it is one of the pipeline's targets
+	use    string // the name of its connector
+	whole  bool   // what a read became is written together, in one batch
 	wg     sync.WaitGroup
 }
 
@@ -48,7 +48,7 @@ type lane struct {
 func (p *Pipeline) newSink(ctx context.Context, c Sink, ms []*meter.Sink, eager bool) *sink {
 	m := ms[0]
 	s := &sink{p: p, meter: m, meters: ms, limits: c.Limits, seed: maphash.MakeSeed()}
-	s.target = ms[len(ms)-1] == &p.parts.Meter.Target
+	s.target, s.use = ms[len(ms)-1] == &p.parts.Meter.Target, c.Use
 	l := &s.limits
 	l.MaxBatchMessages = max(l.MaxBatchMessages, 1)
 	l.MaxConcurrentBatches = max(l.MaxConcurrentBatches, 1)
@@ -260,6 +260,7 @@ func (l *lane) writeAll() {
 // attempt is one write as the middleware sees it: measured, and with panics contained.
 func (s *sink) attempt(write connector.Write) connector.Write {
 	return func(ctx context.Context, b event.Batch) error {
+		ctx, traced := s.traceWrite(ctx, b)
 		begin := time.Now()
 		err := s.contained(ctx, write, b)
 		took := time.Since(begin)
@@ -268,6 +269,7 @@ func (s *sink) attempt(write connector.Write) connector.Write {
 			m.Duration.Observe(took.Seconds())
 		}
 		s.watch(b, begin, took, err)
+		traced.end(b, err)
 		if err != nil {
 			s.count(b, err)
 		}

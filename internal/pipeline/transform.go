@@ -36,6 +36,7 @@ type worker struct {
 func (w *worker) apply(ctx context.Context, r *read) {
 	out := make(event.Batch, 0, len(r.batch))
 	at := time.Now().UTC()
+	began := at
 	for _, m := range r.batch {
 		m.Times.TransformStarted = at
 		first := len(out)
@@ -46,6 +47,9 @@ func (w *worker) apply(ctx context.Context, r *read) {
 		}
 	}
 	r.batch = out
+	if len(w.chain) > 0 {
+		w.p.parts.Meter.Transform.Observe(at.Sub(began).Seconds())
+	}
 	if w.p.routed {
 		w.distribute(r)
 	}
@@ -70,16 +74,19 @@ func (w *worker) one(ctx context.Context, out event.Batch, m *event.Message, r *
 		for _, m := range cur {
 			before := len(next)
 			place := event.PlaceOf(m)
+			seen := r.traced.before(m)
 			grown, err := w.step(ctx, t, next, m)
 			if err == nil && !extends(grown, next) {
 				err = errNotAppended
 			}
 			if err != nil {
+				w.after(seen, i, m, nil, err)
 				place.Pass(m, nil)
 				r.invalid = append(r.invalid, rejected{m, err})
 				continue
 			}
 			next = grown
+			w.after(seen, i, m, next[before:], nil)
 			place.Pass(m, next[before:])
 			if len(next) == before {
 				r.filtered = append(r.filtered, m)
@@ -132,6 +139,7 @@ func (p *Pipeline) route(work context.Context, reads <-chan *read) {
 		if r.ready != nil {
 			<-r.ready
 		}
+		r.traced.routed(r)
 		if p.routed {
 			for i, b := range r.routes {
 				p.sinks.targets[i].put(b)

@@ -65,10 +65,26 @@ type connectionDocument struct {
 
 // definitionConfig is what is read of a destination definition's config.
 type definitionConfig struct {
-	SupportedMessageTypes []string `json:"supportedMessageTypes"`
+	SupportedMessageTypes messageTypes `json:"supportedMessageTypes"`
 	Hybrid                map[string]struct {
 		MessageType []string `json:"messageType"`
 	} `json:"hybridModeCloudEventsFilter"`
+}
+
+// messageTypes is a list, or in later definitions an object of which the list for events
+// that come through a server counts: {"cloud": [...], "device": {...}}.
+type messageTypes []string
+
+func (t *messageTypes) UnmarshalJSON(data []byte) error {
+	if data[0] != '{' {
+		return json.Unmarshal(data, (*[]string)(t))
+	}
+	var by struct {
+		Cloud []string `json:"cloud"`
+	}
+	err := json.Unmarshal(data, &by)
+	*t = by.Cloud
+	return err
 }
 
 // destinationConfig is what is read of a destination's config here; the rest is for the

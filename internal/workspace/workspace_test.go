@@ -145,17 +145,25 @@ func TestConsent(t *testing.T) {
 	}
 }
 
-func TestPolicy(t *testing.T) {
+// TestMessageTypes: the list of types is there in two forms.
+func TestMessageTypes(t *testing.T) {
 	t.Parallel()
-	var got []time.Duration
-	for n := 1; n <= 8; n++ {
-		got = append(got, workspace.RetryAfter(n)/time.Second)
+	for text, want := range map[string]map[string]bool{
+		`["track","page"]`: {"track": true, "page": true},
+		`{"cloud":["track","page"],"device":{"web":["identify"]}}`: {"track": true, "page": true},
+		`{"device":{"web":["identify"]}}`:                          nil,
+		`null`:                                                     nil,
+		`[]`:                                                       nil,
+	} {
+		w := parse(t, []byte(`{"sources":[{"id":"a","writeKey":"k","destinations":[{"id":"d","destinationDefinition":{"name":"X","config":{"supportedMessageTypes":`+text+`}}}]}]}`))
+		if d := cmp.Diff(want, w.BySource("a").Connections[0].Types); d != "" {
+			t.Errorf("%s: -want +got:\n%s", text, d)
+		}
 	}
-	if d := cmp.Diff([]time.Duration{10, 20, 40, 80, 160, 300, 300, 300}, got); d != "" {
-		t.Errorf("-want +got:\n%s", d)
-	}
-	if workspace.GiveUp(3, 180*time.Minute, false) || workspace.GiveUp(2, 200*time.Minute, false) || !workspace.GiveUp(3, 181*time.Minute, false) || workspace.GiveUp(99, 999*time.Hour, true) {
-		t.Error("the wrong events are given up")
+	for _, text := range []string{`"track"`, `{"cloud":"track"}`, `[1]`} {
+		if _, err := workspace.Parse("x", []byte(`{"sources":[{"id":"a","destinations":[{"id":"d","destinationDefinition":{"name":"X","config":{"supportedMessageTypes":`+text+`}}}]}]}`), time.Time{}); err == nil || !strings.Contains(err.Error(), "destinationDefinition.config: ") {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }
 

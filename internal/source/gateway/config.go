@@ -2,11 +2,9 @@ package gatewaysource
 
 import (
 	"fmt"
-	"net"
-	"strconv"
-	"strings"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/frontdoor"
 	"github.com/weirdata/weir/internal/tlsconfig"
 )
 
@@ -102,7 +100,7 @@ func (c Config) Validate() []connector.Problem {
 	if c.WorkspaceConfig == "" {
 		refuse("workspace_config", "workspace_config is empty", "write the path of the workspaceConfig.json")
 	}
-	if err := checkAddress(c.Address); err != nil {
+	if err := frontdoor.CheckAddress(c.Address); err != nil {
 		refuse("address", fmt.Sprintf("address %q is not an address to listen on: %v", c.Address, err), "write host and port without a scheme, such as 0.0.0.0:8080")
 	}
 	for _, n := range []struct {
@@ -138,18 +136,4 @@ func (c Config) Validate() []connector.Problem {
 		refuse("ca_file", "ca_file is set without cert_file and key_file", "client certificates need TLS: set cert_file and key_file")
 	}
 	return ps
-}
-
-func checkAddress(address string) error {
-	if strings.Contains(address, "://") {
-		return fmt.Errorf("it has a scheme")
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return err
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return fmt.Errorf("%q is not a port", port)
-	}
-	return nil
 }

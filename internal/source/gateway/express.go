@@ -1,15 +1,12 @@
 package gatewaysource
 
 import (
-	"fmt"
-	"net"
 	"net/http"
-	"runtime/debug"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/weirdata/weir/internal/frontdoor"
 	"github.com/weirdata/weir/internal/gateway"
 )
 
@@ -34,149 +31,66 @@ const (
 	writeGrace = 30 * time.Second
 )
 
-// line is a connection on which express serves.
-type line struct {
-	s       *Source
-	conn    net.Conn
-	ip      string
-	buf     []byte      // what was read and not served
-	small   []byte      // the memory of buf, but for large requests
-	large   *buffer     // their memory
-	until   time.Time   // the deadline of an idle connection
-	held    int64       // bytes of a large request, taken from the hall
-	busy    atomic.Bool // between the first byte of a request and its answer
-	handing bool        // the connection goes to net/http
-}
+// express serves connections of any gateway: each request goes to the one that has it now.
+type express struct{}
 
-// lines are the open ones, and the listener through which connections go to net/http.
-type lines struct {
-	net.Listener
-	mu     sync.Mutex
-	open   map[*line]struct{}
-	handed chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-	done   sync.WaitGroup
-}
-
-func newLines(ln net.Listener) *lines {
-	return &lines{Listener: ln, open: map[*line]struct{}{}, handed: make(chan net.Conn), closed: make(chan struct{})}
-}
-
-// Accept gives net/http the connections that were handed over.
-func (l *lines) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.handed:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close ends accepting, and wakes the connections that wait for a request, which end.
-func (l *lines) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	err := l.Listener.Close()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for x := range l.open {
-		if !x.busy.Load() {
-			_ = x.conn.SetReadDeadline(time.Unix(1, 0))
-		}
-	}
-	return err
-}
-
-// cut closes the connections that are left.
-func (l *lines) cut() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for x := range l.open {
-		_ = x.conn.Close()
-	}
-}
-
-func (l *lines) stopped() bool {
-	select {
-	case <-l.closed:
-		return true
-	default:
-		return false
-	}
-}
-
-// run accepts connections until the listener is closed. The error is why it ended.
-func (l *lines) run(s *Source) error {
-	for delay := time.Duration(0); ; {
-		conn, err := l.Listener.Accept()
-		if l.stopped() {
-			if err == nil {
-				_ = conn.Close()
-			}
-			return nil
-		}
-		if err != nil {
-			// Out of file descriptors, mostly: that passes.
-			if e, ok := err.(interface{ Temporary() bool }); ok && e.Temporary() { // what net/http asks as well
-				delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-				timer := time.NewTimer(delay)
-				select {
-				case <-timer.C:
-					continue
-				case <-l.closed:
-					timer.Stop()
-					return nil
-				}
-			}
-			return err
-		}
-		delay = 0
-		x := &line{s: s, conn: conn, ip: gateway.HostOf(conn.RemoteAddr().String())}
-		l.mu.Lock()
-		l.open[x] = struct{}{}
-		l.mu.Unlock()
-		l.done.Go(func() { x.run(l) })
-	}
-}
-
-// run serves requests until the connection ends or is handed over.
-func (x *line) run(l *lines) {
+// Serve implements frontdoor.Express.
+func (express) Serve(l *frontdoor.Line) (rest []byte, on bool) {
+	x := &line{Line: l, ip: gateway.HostOf(l.RemoteAddr().String()), small: make([]byte, 0, firstLine)}
+	x.buf = x.small
 	defer func() {
-		if r := recover(); r != nil {
-			x.s.log.Error("panic while serving a request; its connection is closed", "error", fmt.Sprint(r), "stack", string(debug.Stack()))
-			x.handing = false
-		}
-		l.mu.Lock()
-		delete(l.open, x)
-		l.mu.Unlock()
-		x.s.hall.shrink(x.held)
-		if !x.handing {
-			_ = x.conn.Close()
-			return
-		}
-		_ = x.conn.SetDeadline(time.Time{})
-		select {
-		case l.handed <- &prefixed{Conn: x.conn, prefix: x.buf}:
-		case <-l.closed:
-			_ = x.conn.Close()
+		if x.large != nil && !x.handing { // else its memory is still in use
+			x.large.Release()
+		} else if x.large != nil {
+			x.budget.Shrink(x.large.Keep())
 		}
 	}()
-	x.small = make([]byte, 0, firstLine)
-	x.buf = x.small
-	for x.request(l) {
+	for x.request() {
 	}
+	return x.buf, x.handing
+}
+
+// line is a connection on which express serves.
+type line struct {
+	*frontdoor.Line
+	s       *Source // who has the request now
+	ip      string
+	buf     []byte            // what was read and not served
+	small   []byte            // the memory of buf, but for large requests
+	large   *frontdoor.Body   // their memory
+	budget  *frontdoor.Budget // that the memory is taken from
+	until   time.Time         // the deadline of an idle connection
+	handing bool              // the connection goes to net/http
+}
+
+// host finds who has the next request; false when it is no gateway.
+func (x *line) host() bool {
+	s, ok := x.Host().(*Source)
+	if !ok {
+		x.handing = true
+		return false
+	}
+	x.s = s
+	return true
 }
 
 // request serves one request; false when it was the last.
-func (x *line) request(l *lines) bool {
+func (x *line) request() bool {
+	if !x.host() {
+		return false
+	}
 	if len(x.buf) == 0 {
 		x.shrink()
-		x.busy.Store(false)
-		if !x.rest() || l.stopped() || !x.read() {
+		x.Busy(false)
+		if !x.rest() || x.Closing() {
+			return false
+		}
+		if x.Moved() || !x.read() {
+			x.handing = x.Moved()
 			return false
 		}
 	}
-	x.busy.Store(true)
+	x.Busy(true)
 	var q quick
 	for limited := false; ; {
 		switch q.parse(x.buf) {
@@ -185,20 +99,16 @@ func (x *line) request(l *lines) bool {
 			return false
 		case whole:
 			a, ok := x.serve(&q)
-			return ok && x.answer(a, l.stopped()) && !l.stopped()
+			return ok && x.answer(a, x.Closing()) && !x.Closing()
 		}
-		if q.length > maxIdle && q.head > 0 && x.held == 0 {
-			if !x.s.hall.grow(int64(q.length)) {
-				x.handing = true
-				return false
-			}
-			x.held = int64(q.length)
-			x.grow(q.head + q.length)
+		if q.length > maxIdle && q.head > 0 && !x.grow(q.head+q.length) {
+			x.handing = true
+			return false
 		}
 		if !limited { // the request is there in part: from now on it has to hurry
 			limited = true
 			x.until = time.Time{}
-			if x.conn.SetReadDeadline(time.Now().Add(time.Duration(x.s.c.ReadTimeoutMillis)*time.Millisecond)) != nil {
+			if x.SetReadDeadline(time.Now().Add(x.s.readTimeout())) != nil {
 				return false
 			}
 		}
@@ -208,26 +118,28 @@ func (x *line) request(l *lines) bool {
 	}
 }
 
-// grow makes room for a large request.
-func (x *line) grow(size int) {
-	if cap(x.buf) >= size {
-		return
+// grow makes room for a large request; false when the budget has none.
+func (x *line) grow(size int) bool {
+	if x.large != nil && cap(x.buf) >= size {
+		return true
 	}
-	b := buffers.Get().(*buffer)
-	if cap(b.data) < size {
-		b.data = make([]byte, 0, size)
+	b := frontdoor.NewBody(x.s.budget)
+	if b.Take(int64(size)) != nil {
+		b.Release()
+		return false
 	}
-	x.buf = append(b.data[:0], x.buf...)
+	x.buf = append(b.Data[:0], x.buf...)
 	if x.large != nil {
-		x.large.release()
+		x.large.Release()
 	}
-	x.large = b
+	x.large, x.budget = b, x.s.budget
+	return true
 }
 
 // shrink gives up the memory of a large request.
 func (x *line) shrink() {
 	if x.large != nil {
-		x.large.release()
+		x.large.Release()
 		x.large = nil
 	} else if cap(x.buf) <= maxIdle {
 		x.small = x.buf
@@ -245,7 +157,7 @@ func (x *line) rest() bool {
 	x.until = now.Add(idle)
 	// A request that begins before then is answered before this:
 	answered := x.until.Add(time.Duration(x.s.c.ReadTimeoutMillis+x.s.c.ResponseTimeoutMillis)*time.Millisecond + writeGrace)
-	return x.conn.SetReadDeadline(x.until) == nil && x.conn.SetWriteDeadline(answered) == nil
+	return x.SetReadDeadline(x.until) == nil && x.SetWriteDeadline(answered) == nil
 }
 
 // read reads more of a request; false at the end of the connection.
@@ -253,7 +165,7 @@ func (x *line) read() bool {
 	if len(x.buf) == cap(x.buf) {
 		x.buf = append(x.buf, 0)[:len(x.buf)]
 	}
-	n, err := x.conn.Read(x.buf[len(x.buf):cap(x.buf)])
+	n, err := x.Read(x.buf[len(x.buf):cap(x.buf)])
 	x.buf = x.buf[:len(x.buf)+n]
 	return n > 0 || err == nil
 }
@@ -266,27 +178,20 @@ func (x *line) serve(q *quick) (a *gateway.Answer, ok bool) {
 		ip = gateway.FirstAddress(string(q.forwarded), ip)
 	}
 	var call gateway.Call
-	if !x.s.door.Quick(&call, q.path, q.authorization, ip, time.Now()) || !x.s.hall.enter() {
+	if !x.host() || !x.s.Accepting() || !x.s.door.Quick(&call, q.path, q.authorization, ip, time.Now()) || !x.s.budget.Enter() {
 		x.handing = true
 		return nil, false
 	}
-	body := x.buf[q.head : q.head+q.length]
+	body := frontdoor.BodyOf(x.buf[q.head : q.head+q.length])
 	if q.packed {
-		b := buffers.Get().(*buffer)
-		err := b.gunzip(x.s.hall, body, int64(x.s.c.MaxBodyBytes))
-		if err != nil {
-			x.s.hall.leave(b.held)
-			b.release()
+		var err error
+		if body, err = x.s.reader.Unpack("gzip", body.Data); err != nil {
+			x.s.budget.Leave(0)
 			x.handing = true
 			return nil, false
 		}
-		a = x.s.accept(&call, b)
-	} else {
-		a = x.s.accept(&call, &buffer{data: body, held: x.held})
-		x.held = 0
 	}
-	x.s.hall.shrink(x.held)
-	x.held = 0
+	a = x.s.accept(&call, body, q.trace())
 	rest := copy(x.buf, x.buf[q.head+q.length:])
 	x.buf = x.buf[:rest]
 	return a, true
@@ -318,7 +223,7 @@ func (x *line) answer(a *gateway.Answer, last bool) bool {
 		out = append(append(out, "Date: "...), date()...)
 	}
 	out = append(append(out, "\r\n\r\n"...), a.Body...)
-	_, err := x.conn.Write(out)
+	_, err := x.Write(out)
 	return err == nil
 }
 
@@ -338,21 +243,4 @@ func date() []byte {
 	d := &dated{now.Unix(), now.UTC().AppendFormat(nil, http.TimeFormat)}
 	lastDate.Store(d)
 	return d.text
-}
-
-// prefixed is a connection of which something was read already.
-type prefixed struct {
-	net.Conn
-	prefix []byte
-}
-
-func (p *prefixed) Read(b []byte) (int, error) {
-	if len(p.prefix) > 0 {
-		n := copy(b, p.prefix)
-		if p.prefix = p.prefix[n:]; len(p.prefix) == 0 {
-			p.prefix = nil
-		}
-		return n, nil
-	}
-	return p.Conn.Read(b)
 }

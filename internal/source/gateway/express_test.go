@@ -3,6 +3,7 @@ package gatewaysource
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -219,18 +220,20 @@ func TestExpressAddress(t *testing.T) {
 // TestIdleTimeout: it ends idle connections, and does not count while a request waits.
 func TestIdleTimeout(t *testing.T) {
 	t.Parallel()
-	s := start(t, func(c *Config) { c.IdleTimeoutMillis = 50 })
+	s := start(t, func(c *Config) { c.IdleTimeoutMillis = 500 })
 	var client sync.WaitGroup
+	ctx, gone := context.WithCancel(t.Context())
 	client.Go(func() {
+		defer gone()
 		if got := s.raw(t, 1, rawPost("/v1/track", plainHead, track)); got[0].code != 200 {
 			t.Errorf("%+v", got)
 		}
 	})
-	_, ack, err := s.Read(t.Context())
+	_, ack, err := s.Read(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-time.After(150 * time.Millisecond)
+	<-time.After(700 * time.Millisecond)
 	if err := ack(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}

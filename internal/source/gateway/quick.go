@@ -2,6 +2,7 @@ package gatewaysource
 
 import (
 	"bytes"
+	"net/http"
 
 	"github.com/weirdata/weir/internal/gateway"
 )
@@ -18,6 +19,7 @@ const (
 // quick is a request as express understands it. Its slices are in the connection's buffer.
 type quick struct {
 	path, authorization, forwarded []byte
+	traceparent, tracestate        []byte
 	packed                         bool
 	head, length                   int // bytes of the head and of the body
 }
@@ -69,6 +71,7 @@ func (q *quick) parse(data []byte) state {
 	}
 	// What is still to come may move the buffer.
 	q.path, q.authorization, q.forwarded = bytes.Clone(q.path), bytes.Clone(q.authorization), bytes.Clone(q.forwarded)
+	q.traceparent, q.tracestate = bytes.Clone(q.traceparent), bytes.Clone(q.tracestate)
 	return part
 }
 
@@ -104,11 +107,7 @@ func (q *quick) header(header []byte, hosts *int) bool {
 		}
 	case len("Authorization"):
 		if is(name, "authorization") {
-			if q.authorization != nil {
-				return false
-			}
-			q.authorization = value
-			return len(value) > 0
+			return once(&q.authorization, value) && len(value) > 0
 		}
 	case len("Content-Length"):
 		if is(name, "content-length") {
@@ -121,15 +120,18 @@ func (q *quick) header(header []byte, hosts *int) bool {
 		}
 	case len("X-Forwarded-For"):
 		if is(name, "x-forwarded-for") {
-			if q.forwarded != nil {
-				return false
-			}
-			q.forwarded = value
-			return len(value) > 0
+			return once(&q.forwarded, value) && len(value) > 0
 		}
 	case len("Connection"):
 		if is(name, "connection") {
 			return bytes.EqualFold(value, []byte("keep-alive"))
+		}
+		if is(name, "tracestate") {
+			return once(&q.tracestate, value)
+		}
+	case len("Traceparent"):
+		if is(name, "traceparent") {
+			return once(&q.traceparent, value)
 		}
 	}
 	for _, odd := range oddHeaders {
@@ -138,6 +140,27 @@ func (q *quick) header(header []byte, hosts *int) bool {
 		}
 	}
 	return true
+}
+
+// once sets what a header says; false when another one has said it.
+func once(into *[]byte, value []byte) bool {
+	if *into != nil {
+		return false
+	}
+	*into = value
+	return true
+}
+
+// trace is the headers of q's trace context; nil when there is none.
+func (q *quick) trace() http.Header {
+	if q.traceparent == nil {
+		return nil
+	}
+	h := http.Header{"Traceparent": {string(q.traceparent)}}
+	if q.tracestate != nil {
+		h["Tracestate"] = []string{string(q.tracestate)}
+	}
+	return h
 }
 
 // oddHeaders change how a request is read or answered.

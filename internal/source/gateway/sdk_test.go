@@ -11,17 +11,29 @@ import (
 	"github.com/weirdata/weir/internal/event"
 )
 
-// TestSDK: events of RudderStack's official SDK for Go, a program of a module of its own in
-// testdata/sdk, all arrive, once, and as they should. The SDK packs its requests and makes
-// up an anonymousId for each event.
+// TestSDK: events of the official SDKs for Go of RudderStack and of Segment, programs of
+// modules of their own in testdata, all arrive, once, and as they should. RudderStack's packs
+// its requests and makes up an anonymousId for each event.
 func TestSDK(t *testing.T) {
 	t.Parallel()
-	program := filepath.Join(t.TempDir(), "sdk")
+	for _, row := range []struct{ module, channel, library string }{
+		{"sdk", "server", "analytics-go"},
+		{"segment", "", ""}, // which says it of the request, and RudderStack does not look there
+	} {
+		t.Run(row.module, func(t *testing.T) {
+			t.Parallel()
+			testSDK(t, row.module, row.channel, row.library)
+		})
+	}
+}
+
+func testSDK(t *testing.T, module, channel, library string) {
+	program := filepath.Join(t.TempDir(), module)
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
-	build.Dir = filepath.Join("testdata", "sdk")
+	build.Dir = filepath.Join("testdata", module)
 	build.Env = append(os.Environ(), "GOFLAGS=-mod=readonly", "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build testdata/sdk: %v\n%s", err, out)
+		t.Fatalf("build testdata/%s: %v\n%s", module, err, out)
 	}
 	s := start(t, nil)
 	var mu sync.Mutex
@@ -52,7 +64,7 @@ func TestSDK(t *testing.T) {
 		if key == "" {
 			key = e.AnonymousID
 		}
-		if m.Key != key || key == "" || m.Meta.ID != e.MessageID || e.RudderID == "" || e.Channel != "server" || e.Timestamp == "" || e.Context.Library.Name == "" {
+		if m.Key != key || key == "" || m.Meta.ID != e.MessageID || e.RudderID == "" || e.Channel != channel || e.Timestamp == "" || e.Context.Library.Name != library {
 			t.Errorf("key %q, id %q: %s", m.Key, m.Meta.ID, m.Data)
 		}
 	}

@@ -9,6 +9,8 @@
 //     whether or not the client still waits.
 //   - Requests that wait for one Read go into one batch, up to a number of messages and
 //     bytes, so that requests in flight share commits.
+//   - While a reload replaces the source, the address stays open: what the old source has not
+//     taken goes to the new one (package frontdoor).
 //
 // # Failures
 //
@@ -23,20 +25,21 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/netutil"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/frontdoor"
 	"github.com/weirdata/weir/internal/gateway"
 	"github.com/weirdata/weir/internal/tlsconfig"
+	"github.com/weirdata/weir/internal/trace"
 	"github.com/weirdata/weir/internal/workspace"
 )
 
@@ -60,29 +63,27 @@ const stopGrace = 5 * time.Second
 
 // Source is the HTTP server.
 type Source struct {
-	c     Config
-	log   *slog.Logger
-	tls   *tls.Config // nil without TLS
-	door  *gateway.Gateway
-	hall  *hall
-	limit *limiter // nil without a limit
+	c      Config
+	log    *slog.Logger
+	tls    *tls.Config // nil without TLS
+	door   *gateway.Gateway
+	budget *frontdoor.Budget
+	reader *frontdoor.Reader
+	hall   *frontdoor.Hall
+	limit  *limiter // nil without a limit
+	traced bool     // messages keep the trace context of their request; set before Open
 
-	entry    sync.Mutex // guards handlers.Add against Close's Wait
-	closed   bool
-	handlers sync.WaitGroup
-	watching sync.WaitGroup
-
-	open   sync.Mutex
-	server *http.Server
-	addr   net.Addr
-	lines  *lines        // the listener
-	served chan struct{} // closed when the server has ended
-	err    error         // why it ended; valid after served is closed
+	pipeline string
+	open     sync.Mutex
+	place    atomic.Pointer[frontdoor.Place] // nil before Open
 }
 
 var (
-	_ connector.Source = (*Source)(nil)
-	_ connector.Holder = (*Source)(nil)
+	_ connector.Source   = (*Source)(nil)
+	_ connector.Holder   = (*Source)(nil)
+	_ connector.Listener = (*Source)(nil)
+	_ frontdoor.Host     = (*Source)(nil)
+	_ trace.Keeper       = (*Source)(nil)
 )
 
 // New builds the source. It reads the workspace config and the TLS files and touches
@@ -98,9 +99,18 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	s := &Source{
 		c: c, log: d.Log,
 		door:   gateway.New(file, gateway.Options{Version: d.Version, MaxEvents: c.MaxRequestEvents, AnyID: c.AllowEventsWithoutIDs}),
-		hall:   newHall(c.MaxInFlightRequests, int64(c.MaxInFlightBytes), time.Duration(c.ResponseTimeoutMillis)*time.Millisecond),
+		budget: frontdoor.NewBudget(c.MaxInFlightRequests, c.MaxInFlightBytes),
 		limit:  newLimiter(c.RateLimitEvents, time.Duration(c.RateLimitWindowSeconds)*time.Second),
-		served: make(chan struct{}),
+	}
+	s.reader = &frontdoor.Reader{Budget: s.budget, Limit: int64(c.MaxBodyBytes)}
+	s.hall = frontdoor.NewHall(time.Duration(c.ResponseTimeoutMillis)*time.Millisecond, func() *frontdoor.Hall {
+		if next := s.successor(); next != nil {
+			return next.hall
+		}
+		return nil
+	})
+	if d.Pipeline != "" {
+		s.pipeline = fmt.Sprintf("pipeline %q", d.Pipeline)
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -113,201 +123,181 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	return s, nil
 }
 
-// Open binds the address and starts to serve. Requests wait until the first Read.
+// Open binds the address and starts to serve. Requests wait until the first Read; while the
+// source of the same pipeline that this one replaces still reads, they are that one's.
 func (s *Source) Open(ctx context.Context) error {
 	s.open.Lock()
 	defer s.open.Unlock()
-	if s.server != nil {
+	if s.place.Load() != nil {
 		return errors.New("open the gateway: it is open already")
 	}
-	select {
-	case <-s.hall.stop:
+	if s.hall.Stopped() {
 		return errors.New("open the gateway: it is closed")
-	default:
 	}
-	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", s.c.Address)
+	p, err := frontdoor.Enter(ctx, frontdoor.Door{
+		Address: s.c.Address,
+		Owner:   s.pipeline,
+		Settings: frontdoor.Settings{
+			ReadHeaderTimeout: s.readTimeout(),
+			IdleTimeout:       time.Duration(s.c.IdleTimeoutMillis) * time.Millisecond,
+			MaxHeaderBytes:    s.c.MaxHeaderBytes,
+			MaxConnections:    s.c.MaxConnections,
+			TLS:               s.tls != nil,
+			Express:           express{},
+		},
+		Certificates: s.tls,
+		Log:          s.log,
+	}, s)
 	if err != nil {
-		return fault.New(fault.Setup, fmt.Errorf("listen on %s: %w", s.c.Address, err))
+		return err
 	}
-	s.addr = ln.Addr()
-	s.server = &http.Server{
-		Handler:   s,
-		TLSConfig: s.tls,
-		// From the first byte of a request to its answer: the deadline stays while the
-		// request waits for its events, and would cut it off.
-		ReadTimeout:    time.Duration(s.c.ReadTimeoutMillis+s.c.ResponseTimeoutMillis) * time.Millisecond,
-		IdleTimeout:    time.Duration(s.c.IdleTimeoutMillis) * time.Millisecond,
-		MaxHeaderBytes: s.c.MaxHeaderBytes,
-		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
-	s.watching.Go(s.hall.watch)
-	s.lines = newLines(netutil.LimitListener(ln, s.c.MaxConnections))
-	s.lines.done.Go(func() { s.serve(s.server, s.lines) }) // counted before anybody can wait
+	s.place.Store(p)
 	return nil
 }
 
-// serve runs the server. Over TLS, connections go to net/http at once.
-func (s *Source) serve(server *http.Server, ls *lines) {
-	defer close(s.served)
-	var err error
-	if s.tls != nil {
-		err = server.ServeTLS(ls.Listener, "", "")
-	} else {
-		accepting := make(chan error, 1)
-		ls.done.Go(func() {
-			err := ls.run(s)
-			if err != nil { // without it nobody would get in any more
-				_ = ls.Close()
-			}
-			accepting <- err
-		})
-		err = server.Serve(ls)
-		if lost := <-accepting; lost != nil {
-			err = lost
+func (s *Source) readTimeout() time.Duration {
+	return time.Duration(s.c.ReadTimeoutMillis) * time.Millisecond
+}
+
+// Accepting implements frontdoor.Host.
+func (s *Source) Accepting() bool { return s.hall.Open() }
+
+// successor is the source of a newer config that takes the requests this one cannot take
+// any more; nil when there is none.
+func (s *Source) successor() *Source {
+	if p := s.place.Load(); p != nil {
+		if next, ok := p.Successor().(*Source); ok {
+			return next
 		}
 	}
-	if !errors.Is(err, http.ErrServerClosed) {
-		s.err = fmt.Errorf("serve on %s: %w", s.c.Address, err)
-	}
+	return nil
 }
 
 // Addr is the address listened on; nil before Open.
 func (s *Source) Addr() net.Addr {
-	s.open.Lock()
-	defer s.open.Unlock()
-	return s.addr
+	if p := s.place.Load(); p != nil {
+		return p.Addr()
+	}
+	return nil
 }
+
+// Listens implements connector.Listener.
+func (s *Source) Listens() (address, attribute string) { return s.c.Address, "address" }
+
+// KeepTraceContext implements trace.Keeper.
+func (s *Source) KeepTraceContext() { s.traced = true }
 
 // Holds reports that clients wait until their events are settled.
 func (s *Source) Holds() bool { return true }
 
 // ServeHTTP serves one request.
 func (s *Source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !s.enter() {
-		w.Header().Set("Connection", "close")
-		gateway.Unavailable.Write(w, s.c.RetryAfterSeconds)
-		return
-	}
-	defer s.handlers.Done()
+	// Set before anything is refused: the server reads what is left of a refused body.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.readTimeout()))
 	if s.door.CORS(w, r) {
 		return
 	}
-	s.handle(r).Write(w, s.c.RetryAfterSeconds)
+	if s.hall.Stopped() && s.successor() == nil {
+		w.Header().Set("Connection", "close")
+	}
+	s.handle(w, r).Write(w, s.c.RetryAfterSeconds)
 }
 
 // handle is the one answer of a request.
-func (s *Source) handle(r *http.Request) *gateway.Answer {
-	if gateway.IsHealth(r) && !s.hall.open() {
+func (s *Source) handle(w http.ResponseWriter, r *http.Request) *gateway.Answer {
+	open := s.hall.Open() || s.successor() != nil
+	if gateway.IsHealth(r) && !open {
 		return gateway.Down
 	}
 	var call gateway.Call
 	if a := s.door.Begin(&call, r, time.Now()); a != nil {
 		return a
 	}
-	if !s.hall.enter() {
+	if !open || !s.budget.Enter() {
 		return call.Done(gateway.Unavailable)
 	}
 	if !call.HasBody() {
-		return call.Done(s.accept(&call, &buffer{}))
+		return call.Done(s.accept(&call, frontdoor.BodyOf(nil), r.Header))
 	}
-	body, no := s.body(r)
-	if no != nil {
-		s.hall.leave(0)
-		return no
+	encoding := ""
+	if strings.EqualFold(r.Header.Get("Content-Encoding"), "gzip") {
+		encoding = "gzip"
+	}
+	body, err := s.reader.Read(w, r, encoding)
+	if err != nil {
+		s.budget.Leave(0)
+		return unread(err)
 	}
 	call.Arrived(time.Now())
-	return call.Done(s.accept(&call, body))
+	return call.Done(s.accept(&call, body, r.Header))
 }
 
-// accept takes the events of a call and waits until they are settled. The call has
-// entered the hall; body, which is released, holds its bytes of it.
-func (s *Source) accept(call *gateway.Call, body *buffer) *gateway.Answer {
-	now := call.Time()
-	b, no := s.door.Events(call, body.data)
-	held := body.held
-	body.release()
-	if no == nil && !s.limit.allow(call.Source().Workspace, len(b), now) {
+// unread is the answer to a request whose body could not be read.
+func unread(err error) *gateway.Answer {
+	switch {
+	case errors.Is(err, frontdoor.ErrCrowded):
+		return gateway.Unavailable
+	case errors.Is(err, frontdoor.ErrTooLarge):
+		return gateway.TooLarge
+	case errors.Is(err, frontdoor.ErrEncoding):
+		return gateway.BadEncoding
+	}
+	return gateway.UnreadBody
+}
+
+// accept takes the events of a call and waits until they are settled. The call has a place
+// in the budget; body is released. The events keep the trace context in header.
+func (s *Source) accept(call *gateway.Call, body *frontdoor.Body, header http.Header) *gateway.Answer {
+	b, no := s.door.Events(call, body.Data)
+	body.Release()
+	if no == nil && !s.limit.allow(call.Source().Workspace, len(b), call.Time()) {
 		no = gateway.TooMany
 	}
+	if s.traced {
+		if h := trace.Keep(nil, header); h != nil {
+			for _, m := range b {
+				m.Meta.Headers = h
+			}
+		}
+	}
+	held := int64(b.Bytes())
+	if no == nil && !s.budget.Grow(held) {
+		no = gateway.Unavailable
+	}
 	if no != nil {
-		s.hall.leave(held)
+		s.budget.Leave(0)
 		return no
 	}
-	return s.hall.await(b, held, now)
-}
-
-// enter counts a handler in; false when the source has stopped.
-func (s *Source) enter() bool {
-	s.entry.Lock()
-	defer s.entry.Unlock()
-	if s.closed {
-		return false
+	// A client that goes away has sent its events all the same.
+	switch s.hall.Await(context.Background(), b, s.budget, held) {
+	case frontdoor.Settled:
+		return gateway.OK
+	case frontdoor.Late:
+		return gateway.Timeout
 	}
-	s.handlers.Add(1)
-	return true
+	return gateway.Unavailable
 }
 
 // Read waits for a request and returns its messages with those of all other requests that
-// wait. When ctx ends, requests that wait are answered 503, and so are new ones until the
-// next Read.
+// wait. When ctx ends, requests that wait go to the source that replaces this one; when there
+// is none they are answered 503, and so are new ones until the next Read.
 func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
-	taken, err := s.hall.take(ctx, s.c.MaxBatchMessages, s.c.MaxBatchBytes, s.served)
-	if errors.Is(err, errStopped) {
-		select {
-		case <-s.served:
-			if s.err != nil {
-				return nil, nil, fault.New(fault.Setup, s.err)
-			}
-		default:
-		}
-		return nil, nil, io.EOF
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	ack := func(_ context.Context, o event.Outcomes) error {
-		s.hall.settle(taken, o)
-		return nil
-	}
-	if len(taken) == 1 {
-		return taken[0].batch, ack, nil
-	}
-	n := 0
-	for _, r := range taken {
-		n += len(r.batch)
-	}
-	b := make(event.Batch, 0, n)
-	for _, r := range taken {
-		b = append(b, r.batch...)
-	}
-	return b, ack, nil
+	b, ack, err := s.hall.Read(ctx, s.place.Load(), s.c.MaxBatchMessages, s.c.MaxBatchBytes)
+	return b, ack, err
 }
 
-// Close answers every waiting request 503, stops the server and waits for its goroutines.
-// Requests whose bodies are still arriving are cut off after five seconds, or when ctx ends.
+// Close answers every waiting request 503, or leaves it to the source that replaces this one.
+// The last source at an address stops the server: requests whose bodies are still arriving
+// are cut off after five seconds, or when ctx ends.
 func (s *Source) Close(ctx context.Context) error {
-	s.entry.Lock()
-	s.closed = true
-	s.entry.Unlock()
-	s.hall.close()
 	s.open.Lock()
-	server := s.server
-	s.open.Unlock()
-	if server == nil {
+	defer s.open.Unlock()
+	s.hall.Close()
+	p := s.place.Load()
+	if p == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, stopGrace)
 	defer cancel()
-	grace := context.AfterFunc(ctx, s.lines.cut)
-	if err := server.Shutdown(ctx); err != nil {
-		_ = server.Close() // the connections that are left are the ones to cut off
-	}
-	_ = s.lines.Close() // the server has closed it, unless it never came to serve
-	s.lines.done.Wait()
-	grace()
-	<-s.served
-	s.handlers.Wait()
-	s.watching.Wait()
-	return s.err
+	return p.Leave(ctx)
 }

@@ -17,7 +17,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -26,7 +25,6 @@ import (
 	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
-	"github.com/weirdata/weir/internal/gateway"
 )
 
 func TestMain(m *testing.M) {
@@ -143,16 +141,14 @@ func (s *served) run(t testing.TB, outcome func(event.Batch) event.Outcomes) {
 // empty fails t unless nothing is held any more.
 func (s *served) empty(t testing.TB) {
 	t.Helper()
+	var requests, bytes int64
 	for range 1_000_000 {
-		s.hall.mu.Lock()
-		left := s.hall.requests != 0 || s.hall.bytes != 0 || s.hall.oldest != nil || len(s.hall.waiting) != 0
-		s.hall.mu.Unlock()
-		if !left {
+		if requests, bytes = s.budget.Used(); requests == 0 && bytes == 0 {
 			return
 		}
 		runtime.Gosched()
 	}
-	t.Errorf("left: %d requests, %d bytes", s.hall.requests, s.hall.bytes)
+	t.Errorf("left: %d requests, %d bytes", requests, bytes)
 }
 
 func TestConformance(t *testing.T) {
@@ -241,11 +237,9 @@ func TestAnswersAfterSettling(t *testing.T) {
 	if err != nil || len(b) != 1 {
 		t.Fatalf("%d messages, %v", len(b), err)
 	}
-	s.hall.mu.Lock()
-	if s.hall.oldest == nil || s.hall.requests != 1 {
-		t.Error("the request does not wait")
+	if requests, bytes := s.budget.Used(); requests != 1 || bytes != int64(b.Bytes()) {
+		t.Errorf("%d requests wait with %d bytes", requests, bytes)
 	}
-	s.hall.mu.Unlock()
 	_ = ack(context.Background(), nil)
 	wg.Wait()
 	if got.code != 200 || got.text != "ok" {
@@ -295,12 +289,7 @@ func TestRequestsShareABatch(t *testing.T) {
 			}
 		})
 	}
-	waiting := func() int {
-		s.hall.mu.Lock()
-		defer s.hall.mu.Unlock()
-		return len(s.hall.waiting)
-	}
-	for waiting() < 7 {
+	for s.hall.Waiting() < 7 {
 		runtime.Gosched()
 	}
 	var sizes []int
@@ -403,12 +392,7 @@ func TestLimits(t *testing.T) {
 	for range 2 {
 		wg.Go(func() { answers <- s.post(t, "/v1/track", strings.NewReader(track), nil).code })
 	}
-	held := func() int {
-		s.hall.mu.Lock()
-		defer s.hall.mu.Unlock()
-		return s.hall.requests
-	}
-	for held() < 2 {
+	for s.hall.Waiting() < 2 {
 		runtime.Gosched()
 	}
 	if r := s.post(t, "/v1/track", strings.NewReader(track), nil); r.code != 503 {
@@ -457,7 +441,7 @@ func TestStoppedReaderTurnsRequestsAway(t *testing.T) {
 		t.Errorf("the request that was read: %+v", first)
 	}
 	s.run(t, nil)
-	for !s.hall.open() {
+	for !s.hall.Open() {
 		runtime.Gosched()
 	}
 	if r := s.post(t, "/v1/track", strings.NewReader(track), nil); r.code != 200 {
@@ -478,13 +462,7 @@ func TestCloseAnswersEveryWaitingRequest(t *testing.T) {
 	}
 	send()
 	send()
-	for {
-		s.hall.mu.Lock()
-		n := len(s.hall.waiting)
-		s.hall.mu.Unlock()
-		if n == 2 {
-			break
-		}
+	for s.hall.Waiting() < 2 {
 		runtime.Gosched()
 	}
 	for range 2 {
@@ -507,87 +485,6 @@ func TestCloseAnswersEveryWaitingRequest(t *testing.T) {
 	}
 	if err := s.Open(context.Background()); err == nil {
 		t.Error("Open after Close")
-	}
-}
-
-// TestTimeout: requests that were read and requests that were not are answered in time;
-// what they hold is given back when it is settled, or at once when it never will be.
-func TestTimeout(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := newHall(10, 1<<20, 10*time.Second)
-		var watching, handlers sync.WaitGroup
-		watching.Go(h.watch)
-		answers := make(chan *gateway.Answer, 3)
-		send := func() {
-			handlers.Go(func() {
-				if !h.enter() {
-					t.Error("no place")
-				}
-				answers <- h.await(event.Batch{event.New([]byte("x"))}, 0, time.Now())
-			})
-		}
-		send()
-		synctest.Wait()
-		taken, err := h.take(t.Context(), 10, 100, nil)
-		if err != nil || len(taken) != 1 {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
-		send()
-		begun := time.Now()
-		for range 2 {
-			if a := <-answers; a != gateway.Timeout {
-				t.Errorf("answered %d", a.Code)
-			}
-		}
-		if waited := time.Since(begun); waited < 10*time.Second || waited > 11*time.Second {
-			t.Errorf("the second answer came after %s", waited)
-		}
-		synctest.Wait()
-		h.mu.Lock()
-		if h.requests != 1 || len(h.waiting) != 0 {
-			t.Errorf("%d requests hold a place, %d wait", h.requests, len(h.waiting))
-		}
-		h.mu.Unlock()
-		h.settle(taken, nil)
-		h.close()
-		watching.Wait()
-		handlers.Wait()
-		if h.requests != 0 || h.bytes != 0 || h.oldest != nil {
-			t.Errorf("%d requests and %d bytes are left", h.requests, h.bytes)
-		}
-	})
-}
-
-// TestManyTimeouts: a reader that is stuck leaves no trace of the requests it never took.
-func TestManyTimeouts(t *testing.T) {
-	t.Parallel()
-	h := newHall(5000, 1<<30, time.Second)
-	now := time.Now()
-	for range 10 {
-		var wg sync.WaitGroup
-		for range 1500 {
-			wg.Go(func() {
-				if h.enter() {
-					h.await(event.Batch{event.New(nil)}, 0, now)
-				}
-			})
-		}
-		for {
-			h.mu.Lock()
-			n := len(h.waiting) - h.next
-			h.mu.Unlock()
-			if n == 1500 {
-				break
-			}
-			runtime.Gosched()
-		}
-		h.expire(now.Add(2 * time.Second))
-		wg.Wait()
-	}
-	if h.requests != 0 || len(h.waiting) != 0 || cap(h.waiting) > 8192 {
-		t.Errorf("%d requests, %d waiting in room for %d", h.requests, len(h.waiting), cap(h.waiting))
 	}
 }
 
@@ -639,5 +536,15 @@ func TestConfig(t *testing.T) {
 	s := build(t, func(c *Config) { c.Address = taken.Addr().String() })
 	if err := s.Open(context.Background()); fault.Of(err) != fault.Setup {
 		t.Errorf("an address in use: %v", err)
+	}
+}
+
+// TestDefaults are the limits that RudderStack's documents and server name.
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	got := defaults()
+	if got.Address != "0.0.0.0:8080" || got.MaxBodyBytes != 4000*1024 || got.MaxHeaderBytes != 524288 || got.IdleTimeoutMillis != 720_000 ||
+		got.ResponseTimeoutMillis != 10_000 || got.RateLimitEvents != 0 || got.RateLimitWindowSeconds != 60 || got.AllowEventsWithoutIDs {
+		t.Errorf("%+v", got)
 	}
 }

@@ -2,14 +2,13 @@ package httpsource
 
 import (
 	"fmt"
-	"net"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/frontdoor"
 	"github.com/weirdata/weir/internal/tlsconfig"
 )
 
@@ -103,7 +102,7 @@ func (c Config) Validate() []connector.Problem {
 	refuse := func(field, what, fix string) {
 		ps = append(ps, connector.Problem{Field: field, What: what, Fix: fix})
 	}
-	if err := checkAddress(c.URL); err != nil {
+	if err := frontdoor.CheckAddress(c.URL); err != nil {
 		refuse("url", fmt.Sprintf("url %q is not an address to listen on: %v", c.URL, err), "write host and port without a scheme, such as 0.0.0.0:8080")
 	}
 	if err := checkPath(c.Path); err != nil {
@@ -153,20 +152,6 @@ func (c Config) Validate() []connector.Problem {
 		}
 	}
 	return ps
-}
-
-func checkAddress(address string) error {
-	if strings.Contains(address, "://") {
-		return fmt.Errorf("it has a scheme")
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return err
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return fmt.Errorf("%q is not a port", port)
-	}
-	return nil
 }
 
 // checkPath asks ServeMux, which panics on a pattern it cannot serve.

@@ -141,4 +141,9 @@ func TestTLS(t *testing.T) {
 	if got := p.payloads(); len(got) != 1 {
 		t.Errorf("messages: %q", got)
 	}
+	guarded := start(t, func(c *Config) { c.CertFile, c.KeyFile, c.CAFile = p.c.CertFile, p.c.KeyFile, p.c.CertFile })
+	if r, err := guarded.client.Post(guarded.url, "text/plain", strings.NewReader("1")); err == nil {
+		_ = r.Body.Close()
+		t.Errorf("a client without a certificate is answered %s", r.Status)
+	}
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/frontdoor"
+	"github.com/weirdata/weir/internal/trace"
 )
 
 // refusal is an answer other than 202.
@@ -47,113 +49,51 @@ func (s *Source) handle(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, stopping)
 		return
 	}
-	if !s.budget.enter() {
+	if !s.budget.Enter() {
 		s.answer(w, crowded)
 		return
 	}
-	req, no := s.accept(w, r)
-	if req == nil {
+	b, held, no := s.accept(w, r)
+	if len(b) == 0 {
+		s.budget.Leave(held)
 		s.answer(w, no)
 		return
 	}
-	if no, gone := s.await(req, r); !gone {
-		s.answer(w, no)
+	switch s.hall.Await(r.Context(), b, s.budget, held) {
+	case frontdoor.Settled:
+		s.answer(w, nil)
+	case frontdoor.Failed:
+		s.answer(w, failed)
+	case frontdoor.Late:
+		s.answer(w, late)
+	case frontdoor.Stopped:
+		s.answer(w, stopping)
+	case frontdoor.Gone:
 	}
 }
 
-// accept reads the body and makes the request's messages. It returns nil when the request
-// ends here: with a refusal, or without one when there are no events. The place in the
-// budget is then given back.
-func (s *Source) accept(w http.ResponseWriter, r *http.Request) (*request, *refusal) {
-	body, reserved, no := s.body(w, r)
-	if no == nil {
-		var payloads [][]byte
-		if payloads, no = split(body, s.c.RequestBatchLimit, s.c.MaxLineBytes); no == nil && len(payloads) > 0 {
-			b := event.NewBatch(time.Now().UTC(), payloads)
-			if h := s.forwarded(r.Header); h != nil {
-				for _, m := range b {
-					m.Meta.Headers = h
-				}
-			}
-			return newRequest(b, &s.budget, reserved), nil
+// accept reads the body and makes the request's messages, which hold bytes of the budget.
+// There are none when the request ends here: with a refusal, or because it has no events.
+func (s *Source) accept(w http.ResponseWriter, r *http.Request) (b event.Batch, held int64, no *refusal) {
+	body, held, no := s.body(w, r)
+	if no != nil {
+		return nil, held, no
+	}
+	payloads, no := split(body, s.c.RequestBatchLimit, s.c.MaxLineBytes)
+	if no != nil || len(payloads) == 0 {
+		return nil, held, no
+	}
+	b = event.NewBatch(time.Now().UTC(), payloads)
+	h := s.forwarded(r.Header)
+	if s.traced {
+		h = trace.Keep(h, r.Header)
+	}
+	if h != nil {
+		for _, m := range b {
+			m.Meta.Headers = h
 		}
 	}
-	s.budget.release(reserved)
-	return nil, no
-}
-
-// await hands req to a Read and waits until it is settled. It returns the refusal to
-// answer with (nil for 202), or gone when the client no longer listens.
-func (s *Source) await(req *request, r *http.Request) (no *refusal, gone bool) {
-	giveUp := func() {
-		if req.abandon() {
-			req.release()
-		}
-	}
-	timer := time.NewTimer(time.Duration(s.c.ResponseTimeoutMillis) * time.Millisecond)
-	defer timer.Stop()
-	// The source that waits for req: this one, until another takes its place.
-	host, paused, stopped, handOver := s, s.pause.c(), s.stop, s.waiting
-	move := func() bool {
-		next := host.successor()
-		if next != nil {
-			host, paused, stopped, handOver = next, next.pause.c(), next.stop, next.waiting
-		}
-		return next != nil
-	}
-	for {
-		select {
-		case handOver <- req:
-			handOver = nil
-			continue
-		case err := <-req.done:
-			if err != nil {
-				return failed, false
-			}
-			return nil, false
-		case <-paused:
-			// What a batch has is still being worked on; only what waits moves on, or is
-			// turned away.
-			paused = nil
-			if req.taken() || move() {
-				continue
-			}
-			if !req.abandon() {
-				continue
-			}
-			req.release()
-			return stopping, false
-		case <-stopped:
-			// A settled request keeps its answer, whatever select looked at first.
-			select {
-			case err := <-req.done:
-				if err == nil {
-					return nil, false
-				}
-			default:
-			}
-			if !req.taken() && move() {
-				continue
-			}
-			giveUp()
-			return stopping, false
-		case <-timer.C:
-			giveUp()
-			return late, false
-		case <-r.Context().Done():
-			giveUp()
-			return nil, true
-		}
-	}
-}
-
-func (s *Source) paused() bool {
-	select {
-	case <-s.pause.c():
-		return true
-	default:
-		return false
-	}
+	return b, held, nil
 }
 
 // answer writes the one answer of a request.

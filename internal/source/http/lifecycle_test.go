@@ -37,7 +37,7 @@ func TestCloseAnswersEveryWaitingRequest(t *testing.T) {
 	}
 	post(2)
 	post(3)
-	for p.budget.requests.Load() < 4 {
+	for requests(p.Source) < 4 {
 		runtime.Gosched()
 	}
 	_ = ack(context.Background(), nil)
@@ -94,7 +94,7 @@ func TestStoppedReaderTurnsRequestsAway(t *testing.T) {
 		t.Errorf("the request that was read: %+v", first)
 	}
 	p.run(t, nil)
-	for p.paused() {
+	for !p.Accepting() {
 		runtime.Gosched()
 	}
 	if r := p.post(t, strings.NewReader("3"), nil); r.code != 202 {
@@ -117,11 +117,11 @@ func TestClientThatGoesAway(t *testing.T) {
 	}
 	// Gone before its events were read: they never are.
 	cancel := post("before")
-	for p.budget.requests.Load() != 1 {
+	for requests(p.Source) != 1 {
 		runtime.Gosched()
 	}
 	cancel()
-	for p.budget.requests.Load() != 0 {
+	for requests(p.Source) != 0 {
 		runtime.Gosched()
 	}
 	// Gone after: they stay in the pipeline, and the ack has nobody to answer.
@@ -134,7 +134,7 @@ func TestClientThatGoesAway(t *testing.T) {
 		t.Errorf("read %q", b[0].Data)
 	}
 	cancel()
-	if n := p.budget.requests.Load(); n != 1 {
+	if n := requests(p.Source); n != 1 {
 		t.Errorf("%d requests in flight", n)
 	}
 	if err := ack(context.Background(), event.Outcomes{errors.New("x")}); err != nil {
@@ -193,7 +193,7 @@ func TestResponseTimeout(t *testing.T) {
 			return w, time.Since(began)
 		}
 		// Nobody reads: the events are given up with the answer.
-		if w, d := post(); w.Code != 503 || d != 30*time.Second || w.Header().Get("Retry-After") != "1" {
+		if w, d := post(); w.Code != 503 || d.Round(time.Second) != 30*time.Second || w.Header().Get("Retry-After") != "1" {
 			t.Errorf("unread: %d after %v", w.Code, d)
 		}
 		idle(t, s)
@@ -204,15 +204,18 @@ func TestResponseTimeout(t *testing.T) {
 			defer close(read)
 			_, ack, _ = s.Read(context.Background())
 		}()
-		if w, d := post(); w.Code != 503 || d != 30*time.Second {
+		if w, d := post(); w.Code != 503 || d.Round(time.Second) != 30*time.Second {
 			t.Errorf("unsettled: %d after %v", w.Code, d)
 		}
-		if n := s.budget.requests.Load(); n != 1 {
+		if n := requests(s); n != 1 {
 			t.Errorf("%d requests in flight", n)
 		}
 		<-read
 		_ = ack(context.Background(), nil)
 		idle(t, s)
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

@@ -41,7 +41,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -54,6 +53,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/frontdoor"
 	"github.com/weirdata/weir/internal/tlsconfig"
+	"github.com/weirdata/weir/internal/trace"
 )
 
 // Entry is the source's place in the registry.
@@ -76,20 +76,14 @@ const stopGrace = 5 * time.Second
 
 // Source is an HTTP server whose requests wait for their events.
 type Source struct {
-	c        Config
-	log      *slog.Logger
-	tls      *tls.Config // nil without TLS
-	auth     *credentials
-	budget   budget
-	unpacker *unpacker
-
-	// waiting has no buffer: a request passes only into the hands of a Read.
-	waiting chan *request
-	held    *request // taken from waiting, but too large for the last batch; Read's own
-	pause   pause
-
-	stop     chan struct{} // closed when the source stops
-	stopOnce sync.Once
+	c      Config
+	log    *slog.Logger
+	tls    *tls.Config // nil without TLS
+	auth   *credentials
+	budget *frontdoor.Budget
+	reader *frontdoor.Reader
+	hall   *frontdoor.Hall
+	traced bool // messages keep the trace context of their request; set before Open
 
 	pipeline string
 	mux      *http.ServeMux
@@ -98,9 +92,11 @@ type Source struct {
 }
 
 var (
-	_ connector.Source = (*Source)(nil)
-	_ connector.Holder = (*Source)(nil)
-	_ frontdoor.Host   = (*Source)(nil)
+	_ connector.Source   = (*Source)(nil)
+	_ connector.Holder   = (*Source)(nil)
+	_ connector.Listener = (*Source)(nil)
+	_ frontdoor.Host     = (*Source)(nil)
+	_ trace.Keeper       = (*Source)(nil)
 )
 
 // New builds the source. It reads the TLS files and touches nothing else.
@@ -109,12 +105,18 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 		return nil, fault.New(fault.Setup, fmt.Errorf("http source: %s: %s", ps[0].What, ps[0].Fix))
 	}
 	s := &Source{
-		c: c, log: d.Log, auth: newCredentials(c), unpacker: newUnpacker(),
-		budget:  budget{maxRequests: int64(c.MaxInFlightRequests), maxBytes: int64(c.MaxInFlightBytes)},
-		waiting: make(chan *request),
-		stop:    make(chan struct{}),
-		mux:     http.NewServeMux(),
+		c: c, log: d.Log, auth: newCredentials(c),
+		budget: frontdoor.NewBudget(c.MaxInFlightRequests, c.MaxInFlightBytes),
+		mux:    http.NewServeMux(),
 	}
+	// Payloads share the memory of their request's body.
+	s.reader = &frontdoor.Reader{Budget: s.budget, Limit: int64(c.MaxBodyBytes), Own: true}
+	s.hall = frontdoor.NewHall(time.Duration(c.ResponseTimeoutMillis)*time.Millisecond, func() *frontdoor.Hall {
+		if next := s.successor(); next != nil {
+			return next.hall
+		}
+		return nil
+	})
 	s.mux.Handle(c.Path, http.HandlerFunc(s.handle))
 	if d.Pipeline != "" {
 		s.pipeline = fmt.Sprintf("pipeline %q", d.Pipeline)
@@ -139,7 +141,7 @@ func (s *Source) Open(ctx context.Context) error {
 	if s.place.Load() != nil {
 		return errors.New("open the http source: it is open already")
 	}
-	if s.stopped() {
+	if s.hall.Stopped() {
 		return errors.New("open the http source: it is closed")
 	}
 	p, err := frontdoor.Enter(ctx, frontdoor.Door{
@@ -166,16 +168,7 @@ func (s *Source) Open(ctx context.Context) error {
 func (s *Source) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // Accepting implements frontdoor.Host.
-func (s *Source) Accepting() bool { return !s.stopped() && !s.paused() }
-
-func (s *Source) stopped() bool {
-	select {
-	case <-s.stop:
-		return true
-	default:
-		return false
-	}
-}
+func (s *Source) Accepting() bool { return s.hall.Open() }
 
 // successor is the source of a newer config that takes the requests this one cannot take
 // any more; nil when there is none.
@@ -196,6 +189,12 @@ func (s *Source) Addr() net.Addr {
 	return nil
 }
 
+// Listens implements connector.Listener.
+func (s *Source) Listens() (address, attribute string) { return s.c.URL, "url" }
+
+// KeepTraceContext implements trace.Keeper.
+func (s *Source) KeepTraceContext() { s.traced = true }
+
 // Holds reports that clients wait until their events are settled.
 func (s *Source) Holds() bool { return true }
 
@@ -203,74 +202,8 @@ func (s *Source) Holds() bool { return true }
 // wait. When ctx ends, requests that wait go to the source that replaces this one; when there
 // is none they are answered 503, and so are new ones until the next Read.
 func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
-	s.pause.end()
-	var served <-chan struct{}
-	place := s.place.Load()
-	if place != nil {
-		place.Lead()
-		served = place.Ended()
-	}
-	first := s.held
-	s.held = nil
-	for first == nil || !first.take() {
-		select {
-		case first = <-s.waiting:
-		case <-ctx.Done():
-			s.pause.begin()
-			return nil, nil, context.Cause(ctx)
-		case <-s.stop:
-			return nil, nil, io.EOF
-		case <-served:
-			if err := place.Err(); err != nil {
-				return nil, nil, fault.New(fault.Setup, err)
-			}
-			return nil, nil, io.EOF
-		}
-	}
-	taken := []*request{first}
-	messages, bytes := len(first.batch), first.bytes
-gather:
-	for messages < s.c.MaxBatchMessages && bytes < s.c.MaxBatchBytes {
-		select {
-		case r := <-s.waiting:
-			if messages+len(r.batch) > s.c.MaxBatchMessages || bytes+r.bytes > s.c.MaxBatchBytes {
-				s.held = r
-				break gather
-			}
-			if r.take() {
-				taken = append(taken, r)
-				messages += len(r.batch)
-				bytes += r.bytes
-			}
-		default:
-			break gather
-		}
-	}
-	if len(taken) == 1 {
-		return first.batch, s.ack(taken), nil
-	}
-	b := make(event.Batch, 0, messages)
-	for _, r := range taken {
-		b = append(b, r.batch...)
-	}
-	return b, s.ack(taken), nil
-}
-
-// ack answers each request by the outcomes of its own messages.
-func (s *Source) ack(taken []*request) connector.Ack {
-	return func(_ context.Context, o event.Outcomes) error {
-		at := 0
-		for _, r := range taken {
-			var own event.Outcomes
-			if o != nil {
-				own = o[at : at+len(r.batch)]
-			}
-			at += len(r.batch)
-			r.settle(own.Err())
-			r.release()
-		}
-		return nil
-	}
+	b, ack, err := s.hall.Read(ctx, s.place.Load(), s.c.MaxBatchMessages, s.c.MaxBatchBytes)
+	return b, ack, err
 }
 
 // Close answers every waiting request 503, or leaves it to the source that replaces this one.
@@ -279,7 +212,7 @@ func (s *Source) ack(taken []*request) connector.Ack {
 func (s *Source) Close(ctx context.Context) error {
 	s.open.Lock()
 	defer s.open.Unlock()
-	s.stopOnce.Do(func() { close(s.stop) })
+	s.hall.Close()
 	p := s.place.Load()
 	if p == nil {
 		return nil

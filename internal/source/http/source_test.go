@@ -210,10 +210,16 @@ func TestRefusedRequestsAcceptNothing(t *testing.T) {
 	idle(t, p.Source)
 }
 
+// requests is how many are in flight.
+func requests(s *Source) int64 {
+	n, _ := s.budget.Used()
+	return n
+}
+
 // idle checks that nothing is held of the budget.
 func idle(t testing.TB, s *Source) {
 	t.Helper()
-	if r, b := s.budget.requests.Load(), s.budget.bytes.Load(); r != 0 || b != 0 {
+	if r, b := s.budget.Used(); r != 0 || b != 0 {
 		t.Errorf("%d requests and %d bytes are still held", r, b)
 	}
 }
@@ -331,7 +337,7 @@ func TestWaitingRequestsShareABatch(t *testing.T) {
 	for i := range codes {
 		wg.Go(func() { codes[i] = p.post(t, strings.NewReader("a\nb\nc"), nil).code })
 	}
-	for p.budget.requests.Load() < int64(len(codes)) {
+	for requests(p.Source) < int64(len(codes)) {
 		runtime.Gosched() // until all requests have arrived
 	}
 	var sizes []int

@@ -2,6 +2,7 @@ package httpsource
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"runtime"
@@ -157,11 +158,15 @@ func TestWaitingRequestMovesOn(t *testing.T) {
 		_ = r.Body.Close()
 		answered <- r.StatusCode
 	}()
-	for first.budget.requests.Load() == 0 {
+	for first.hall.Waiting() == 0 {
 		runtime.Gosched()
 	}
 	second := open()
-	first.pause.begin() // as Read does when its context ends
+	over, end := context.WithCancel(t.Context())
+	end()
+	if _, _, err := first.Read(over); !errors.Is(err, context.Canceled) { // which is how a pipeline stops reading
+		t.Error(err)
+	}
 	b, ack, err := second.Read(t.Context())
 	if err != nil || len(b) != 1 || string(b[0].Data) != "event" {
 		t.Fatal(b, err)

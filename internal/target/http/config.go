@@ -24,6 +24,10 @@ type Config struct {
 	// RequestTimeoutInMillis is the longest time, in milliseconds, one request may take
 	// from connecting to the end of the response; 5000 by default.
 	RequestTimeoutInMillis int `hcl:"request_timeout_in_millis,optional"`
+	// BodyFormat is what a request's body holds: "json_array" (default), the messages of a batch
+	// as a JSON array, or "raw", one message as it is, JSON or not. With "raw" each message is
+	// a request of its own, whatever max_batch_messages says, and template_file is not allowed.
+	BodyFormat string `hcl:"body_format,optional"`
 	// ContentType is the Content-Type header; "application/json" by default.
 	ContentType string `hcl:"content_type,optional"`
 	// Headers are added to every request.
@@ -146,6 +150,12 @@ type Rule struct {
 	Body string `hcl:"body,optional"`
 }
 
+// The values of body_format.
+const (
+	jsonArray = "json_array"
+	raw       = "raw"
+)
+
 // overhead is what the body adds to the bytes of its messages; template is its length, or
 // negative for a JSON array.
 func overhead(maxMessages, template int) int {
@@ -168,6 +178,12 @@ func (c Config) Validate() []connector.Problem {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
 	default:
 		refuse("method", fmt.Sprintf("method %q is not known", c.Method), "use POST, PUT or PATCH")
+	}
+	switch {
+	case c.BodyFormat != jsonArray && c.BodyFormat != raw:
+		refuse("body_format", fmt.Sprintf("body_format %q is not known", c.BodyFormat), `use "json_array" or "raw"`)
+	case c.BodyFormat == raw && c.TemplateFile != "":
+		refuse("body_format", "body_format \"raw\" and template_file both say what a request's body is", "remove one of them")
 	}
 	switch c.Compression {
 	case "none", "gzip":
@@ -208,7 +224,7 @@ func (c Config) validateBatching() []connector.Problem {
 	// max_message_bytes is capped at what fits a batch, so one above it is no mistake.
 	b.MaxMessageBytes = min(b.MaxMessageBytes, b.MaxBatchBytes)
 	ps := connector.Under("batching", b.Validate())
-	if o := overhead(b.MaxBatchMessages, -1); len(ps) == 0 && c.TemplateFile == "" && b.MaxBatchBytes <= o {
+	if o := overhead(b.MaxBatchMessages, -1); len(ps) == 0 && c.TemplateFile == "" && c.BodyFormat != raw && b.MaxBatchBytes <= o {
 		ps = append(ps, connector.Problem{Field: "batching.max_batch_bytes",
 			What: fmt.Sprintf("max_batch_bytes (%d) leaves no room for messages beside the %d bytes of brackets and commas", b.MaxBatchBytes, o),
 			Fix:  "raise max_batch_bytes or lower max_batch_messages"})

@@ -134,6 +134,8 @@ func TestValidate(t *testing.T) {
 		{func(c *Config) { c.URL = "ftp://x/y?secret" }, "url", "'ftp://x/y'"},
 		{func(c *Config) { c.Method = "GET" }, "method", "GET"},
 		{func(c *Config) { c.Compression = "br" }, "compression", "br"},
+		{func(c *Config) { c.BodyFormat = "array" }, "body_format", "array"},
+		{func(c *Config) { c.BodyFormat, c.TemplateFile = raw, "x" }, "body_format", "template_file"},
 		{func(c *Config) { c.RequestTimeoutInMillis = 0 }, "request_timeout_in_millis", "at least 1"},
 		{func(c *Config) { c.IncludeTimingHeaders, c.RejectionThresholdInMillis = true, 6000 }, "rejection_threshold_in_millis", "6000"},
 		{func(c *Config) { c.Headers = map[string]string{"a b": "c"} }, "headers", "a b"},

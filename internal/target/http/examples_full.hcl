@@ -11,6 +11,7 @@ target {
     url                       = "https://example.com/events"
     method                    = "PUT"
     request_timeout_in_millis = 2000
+    body_format               = "json_array"
     content_type              = "application/json; charset=utf-8"
     headers = {
       "X-Api-Key" = "change-me"

@@ -220,6 +220,13 @@ func TestTLS(t *testing.T) {
 			c.EnableTLS, c.CAFile = true, ca
 			c.OAuthClient = &OAuthClient{ClientID: "id", ClientSecret: "secret", TokenURL: s.URL + "/token"}
 		}, true},
+		{"OAuth without the settings", func(c *Config) {
+			c.OAuth2ClientID, c.OAuth2RefreshToken, c.OAuth2TokenURL = "id", "refresh", s.URL+"/token"
+		}, false},
+		{"OAuth with a refresh token keeps the settings", func(c *Config) {
+			c.EnableTLS, c.CAFile = true, ca
+			c.OAuth2ClientID, c.OAuth2RefreshToken, c.OAuth2TokenURL = "id", "refresh", s.URL+"/token"
+		}, true},
 	} {
 		target := build(t, s.URL, tc.change)
 		err := target.Write(context.Background(), messages(`1`))

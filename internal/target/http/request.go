@@ -16,6 +16,7 @@ import (
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/trace"
 )
 
 const (
@@ -25,15 +26,20 @@ const (
 	maxDrain = 256 << 10
 )
 
-// request sends p, which it takes over, and judges the answer. first is the first message of the request, whose
-// headers count where messages have their own. divisible says that the refusal may be for
-// one of several messages.
-func (t *Target) request(ctx context.Context, p *payload, first *event.Message) (divisible bool, err error) {
+// request sends p, which it takes over, and judges the answer. first is the first message of
+// the request, whose headers count where messages have their own; single says that there is
+// no other. divisible says that the refusal may be for one of several messages.
+func (t *Target) request(ctx context.Context, p *payload, first *event.Message, single bool) (divisible bool, err error) {
 	to, header, err := t.address(first)
 	if err != nil {
 		p.release()
 		return false, err
 	}
+	only := first
+	if !single {
+		only = nil
+	}
+	trace.Inject(ctx, header, only)
 	var watch sending
 	req := (&http.Request{
 		Method: t.c.Method, URL: to, Host: to.Host, Header: header,

@@ -5,7 +5,8 @@
 // Without a template the body is a JSON array of the messages, without insignificant white
 // space and with <, >, &, U+2028 and U+2029 escaped inside strings, as encoding/json
 // writes raw messages. With a template it is what the template makes of the list of decoded
-// messages. A message that is not JSON is invalid by itself and does not hold up the rest.
+// messages. A message that is not JSON is invalid by itself and does not hold up the rest. In
+// the raw format a body is one message, byte for byte, and need not be JSON.
 //
 // # Response
 //
@@ -80,6 +81,7 @@ func defaults() Config {
 			FlushPeriodMillis:    200,
 		},
 		Method:                     http.MethodPost,
+		BodyFormat:                 jsonArray,
 		RequestTimeoutInMillis:     5000,
 		ContentType:                "application/json",
 		Compression:                "none",
@@ -187,7 +189,11 @@ func (t *Target) loadTemplate(dir string) error {
 		size = len(text)
 	}
 	t.limits = b.Limits()
-	t.limits.MaxBatchBytes -= overhead(b.MaxBatchMessages, size)
+	if t.c.BodyFormat == raw {
+		t.limits.MaxBatchMessages = 1
+	} else {
+		t.limits.MaxBatchBytes -= overhead(b.MaxBatchMessages, size)
+	}
 	if size >= b.MaxBatchBytes || t.limits.MaxBatchBytes <= 0 {
 		return connector.Blame("batching.max_batch_bytes", "raise max_batch_bytes above the size of the template", fmt.Errorf("target error: Template must be smaller than batching Byte limit. MaxBatchBytes: %d, template: %d bytes", b.MaxBatchBytes, size))
 	}

@@ -63,6 +63,9 @@ func summary(failed map[int]error, n int) error {
 
 // together is the end of the messages from lo on that can share a request.
 func (t *Target) together(b event.Batch, lo int) int {
+	if t.c.BodyFormat == raw {
+		return lo + 1
+	}
 	if t.limits.Alone == nil {
 		return len(b)
 	}
@@ -107,11 +110,16 @@ func (d *delivery) send(ctx context.Context, lo, hi int) {
 	_, _ = d.deliver(ctx, p, 0, n, 1+8*bits.Len(uint(n-1))) // what failed is in d
 }
 
-// prepare fills kept with the messages from lo to hi that are JSON and refuses the others.
-// Without a template it returns the finished body.
+// prepare fills kept with the messages from lo to hi that are JSON and refuses the others; a
+// raw message is taken as it is. Without a template it returns the finished body.
 func (d *delivery) prepare(lo, hi int) *payload {
 	p := newPayload()
 	d.kept, d.vals = d.kept[:0], d.vals[:0]
+	if d.t.c.BodyFormat == raw {
+		d.kept = append(d.kept, lo)
+		p.data = append(p.data, d.batch[lo].Data...)
+		return p
+	}
 	p.data = append(p.data, '[')
 	for i := lo; i < hi; i++ {
 		data := d.batch[i].Data
@@ -207,7 +215,7 @@ func (d *delivery) attempt(ctx context.Context, p *payload, lo, hi int) (divisib
 			return false, err
 		}
 	}
-	return d.t.request(ctx, p, d.batch[d.kept[lo]])
+	return d.t.request(ctx, p, d.batch[d.kept[lo]], hi-lo == 1)
 }
 
 // templateFault is the error of a message, or of messages, that no body can be made of.

@@ -424,3 +424,39 @@ func failures(err error, n int) map[int]error {
 	}
 	return failed
 }
+
+// TestRaw: each message is a request of its own, byte for byte, whatever it holds.
+func TestRaw(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(w http.ResponseWriter, _ *http.Request, body string) {
+		if body == "refuse" {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	})
+	target := build(t, s.URL, func(c *Config) {
+		c.BodyFormat = raw
+		c.ResponseRules = &ResponseRules{Rules: []Rule{{Type: "invalid", HTTPCodes: []int{400}}}}
+	})
+	if l := target.Limits(); l.MaxBatchMessages != 1 || l.MaxBatchBytes != 1048576 || l.MaxMessageBytes != 1048576 {
+		t.Errorf("%+v", l)
+	}
+	want := []string{` { "a" : "<&>" } `, "a\tb\xff\x00", "refuse", "", "last"}
+	failed := partial(t, target.Write(t.Context(), messages(want...)))
+	if len(failed) != 1 || fault.Of(failed[2]) != fault.Invalid {
+		t.Errorf("%v", failed)
+	}
+	if d := cmp.Diff(want, s.bodies()); d != "" {
+		t.Error(d)
+	}
+	packed := build(t, s.URL, func(c *Config) { c.BodyFormat, c.Compression = raw, "gzip" })
+	if err := packed.Write(t.Context(), messages("packed")); err != nil {
+		t.Error(err)
+	}
+	z, err := gzip.NewReader(strings.NewReader(s.bodies()[len(want)]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(z); err != nil || string(text) != "packed" {
+		t.Errorf("%q, %v", text, err)
+	}
+}

@@ -17,3 +17,21 @@ target {
     }
   }
 }
+
+# How RudderStack repeats what a destination did not take: after 10, 20, 40 ... 300 seconds. An
+# event is given up after an answer 5xx, or none, when it had 3 attempts and is 180 minutes old;
+# after a 408 or 429 never. The source is a queue, which holds events until they are due.
+retry {
+  transient {
+    delay_ms          = 10000
+    max_delay_ms      = 300000
+    max_attempts      = 3
+    give_up_after_ms  = 10800000
+    invalid_after_max = true
+  }
+  throttle {
+    delay_ms     = 10000
+    max_delay_ms = 300000
+    max_attempts = 0
+  }
+}

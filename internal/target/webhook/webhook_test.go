@@ -255,7 +255,7 @@ func TestOutcomes(t *testing.T) {
 		kind  fault.Kind
 		want  time.Duration // none: delivered
 	}{
-		{200, "", 0, none}, {201, "", 0, none}, {204, "", 0, none}, {299, "", 0, none},
+		{200, "", 0, none}, {201, "", 0, none}, {204, "", 0, none}, {296, "", 0, none}, {298, "", 0, none}, {299, "", 0, none},
 		{301, "", fault.Invalid, 0}, {302, "", fault.Invalid, 0}, {304, "", fault.Invalid, 0}, {307, "9", fault.Invalid, 0},
 		{400, "9", fault.Invalid, 0}, {401, "", fault.Invalid, 0}, {404, "", fault.Invalid, 0}, {410, "", fault.Invalid, 0}, {413, "", fault.Invalid, 0},
 		{408, "", fault.Throttled, 0}, {429, "", fault.Throttled, 0}, {429, "7", fault.Throttled, 7 * time.Second}, {429, "99999999999999999999", fault.Throttled, time.Hour},

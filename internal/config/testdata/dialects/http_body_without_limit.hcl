@@ -8,10 +8,8 @@ transform {
 
 target {
   use "http" {
-    url = "https://collector.acme.internal/one-by-one"
-    batching {
-      max_batch_messages = 1
-    }
+    url         = "https://collector.acme.internal/one-by-one"
+    body_format = "raw"
   }
 }
 
@@ -19,9 +17,9 @@ failure_target {
   use "http" {
     url = "https://collector.acme.internal/bad"
     batching {
-      max_batch_messages = 1
-      max_batch_bytes    = env.SIZE + 2
-      max_message_bytes  = env.SIZE
+      max_batch_bytes   = env.SIZE
+      max_message_bytes = env.SIZE
     }
+    body_format = "raw"
   }
 }

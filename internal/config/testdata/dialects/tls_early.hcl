@@ -16,14 +16,14 @@ target {
   use "http" {
     url = "https://loader.acme.internal/v1/clicks"
     batching {
-      max_batch_messages = 1
-      max_batch_bytes    = 400002
-      max_message_bytes  = 400000 # the loader's own limit
+      max_batch_bytes   = 400000
+      max_message_bytes = 400000 # the loader's own limit
     }
-    cert_file  = "/etc/pki/loader.crt"
-    key_file   = "/etc/pki/loader.key"
-    ca_file    = "/etc/pki/ca.crt"
-    enable_tls = true
+    cert_file   = "/etc/pki/loader.crt"
+    key_file    = "/etc/pki/loader.key"
+    ca_file     = "/etc/pki/ca.crt"
+    enable_tls  = true
+    body_format = "raw"
   }
 }
 

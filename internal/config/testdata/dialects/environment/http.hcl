@@ -20,8 +20,7 @@ target {
   use "http" {
     url = "https://loader.acme.internal/v1/clicks"
     batching {
-      max_batch_messages     = 1
-      max_batch_bytes        = 500002
+      max_batch_bytes        = 500000
       max_message_bytes      = 500000
       max_concurrent_batches = 15
     }
@@ -33,6 +32,7 @@ target {
     key_file                  = "/etc/pki/loader.key"
     ca_file                   = "/etc/pki/ca.crt"
     enable_tls                = true
+    body_format               = "raw"
   }
 }
 

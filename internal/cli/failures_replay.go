@@ -1,0 +1,352 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weirdata/weir/internal/app"
+	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/failures"
+	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/pipeline"
+	"github.com/weirdata/weir/internal/queue"
+)
+
+func failuresReplay(s Streams) *cobra.Command {
+	var flags failureFlags
+	c := &cobra.Command{
+		Use:   "replay [FILE|DIRECTORY...]",
+		Short: "Send failed events through their pipeline again",
+		Long: `Send the payloads of failed events through their pipeline again: the same transforms, target
+and failure target, with the failed events in place of the source. An event that fails again
+goes to the failure target again; of what fails meanwhile nothing is read.
+
+The payload that is sent is the one the pipeline read, where it was kept: in queues, and in
+event forwarding errors. Generic errors and size violations keep the payload as the
+transforms left it. --payload chooses. Events whose payload was cut are left out.
+
+A file is not changed. What was replayed of it is noted in a journal beside it, so that the
+same command sends what is left after it was stopped, and nothing twice; --again ignores the
+journal. From a queue, an event is removed when it is delivered, filtered or failed again.
+
+The process that writes the failure file may go on, with --failed-to FILE for what fails
+again; a queue is replayed while no process has its store open.
+
+The exit code is 0 only when all chosen events were replayed.`,
+		Example: `  weir failures replay pipeline.hcl --cause "400 Bad Request" --dry-run
+  weir failures replay pipeline.hcl --from failed.jsonl.gz --failed-to again.jsonl`,
+		RunE: func(c *cobra.Command, args []string) error {
+			r, err := flags.reader(s, args)
+			if err != nil {
+				return err
+			}
+			return r.replay(c.Context())
+		},
+	}
+	flags.add(c)
+	c.Flags().IntVar(&flags.limit, "limit", 0, "most events to replay; 0 means all")
+	c.Flags().BoolVar(&flags.dry, "dry-run", false, "list what would be replayed, and replay nothing")
+	c.Flags().BoolVar(&flags.again, "again", false, "replay also what the journal of the file says was replayed")
+	c.Flags().StringVar(&flags.through, "through", "", "pipeline to send the events through (default: the one they failed in)")
+	c.Flags().StringVar(&flags.payload, "payload", "", "read: as it was read, and no others; latest: as the transforms left it (default: as it was read, where it was kept)")
+	c.Flags().StringVar(&flags.failedTo, "failed-to", "", "file for events that fail again, instead of the failure target")
+	return c
+}
+
+// replay checks what is asked for and does it.
+func (r *failureReader) replay(ctx context.Context) error {
+	p, err := r.through()
+	if err != nil {
+		return err
+	}
+	plan := failures.Plan{Selection: r.sel, Limit: r.flags.limit, Tally: &failures.Tally{}}
+	switch r.flags.payload {
+	case "":
+		if err := r.sameStart(p); err != nil {
+			return err
+		}
+	case "read":
+		plan.Which = failures.Read
+	case "latest":
+		plan.Which = failures.Latest
+	default:
+		return usagef(`--payload is "read" or "latest", not %q`, r.flags.payload)
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if r.flags.dry {
+		return r.rehearse(ctx, p, plan)
+	}
+	return r.run(ctx, p, plan)
+}
+
+// through is the pipeline that the events are sent through.
+func (r *failureReader) through() (*config.Pipeline, error) {
+	failed := r.cfg.Pipelines[0]
+	switch {
+	case r.flags.pipeline != "":
+		failed, _ = r.cfg.Pipeline(r.flags.pipeline) // find has seen it
+	case len(r.cfg.Pipelines) > 1 && (r.flags.from == "" || r.flags.through == ""):
+		var names []string
+		for _, p := range r.cfg.Pipelines {
+			names = append(names, p.Name)
+		}
+		return nil, usagef("say which pipeline's events are replayed: --pipeline with one of %s", strings.Join(names, ", "))
+	}
+	if shared := r.others(failed); len(shared) > 0 && r.flags.from == "" {
+		fmt.Fprintf(r.s.Err, "weir: failed events of the pipelines %s are in the same place, and none says where it failed: all that are chosen are taken for events of %q\n",
+			strings.Join(shared, ", "), failed.Name)
+	}
+	if r.flags.through == "" {
+		return failed, nil
+	}
+	p, ok := r.cfg.Pipeline(r.flags.through)
+	if !ok {
+		return nil, usagef("there is no pipeline %q", r.flags.through)
+	}
+	return p, nil
+}
+
+// others are the pipelines that share the failure target of p.
+func (r *failureReader) others(p *config.Pipeline) []string {
+	all := failureReader{s: Streams{Err: discard{}}, flags: &failureFlags{}, cfg: r.cfg}
+	_ = all.find() // what cannot be read is told of by r
+	var names []string
+	for _, at := range all.places {
+		if slices.Contains(at.pipelines, p.Name) {
+			for _, name := range at.pipelines {
+				if name != p.Name && !slices.Contains(names, name) {
+					names = append(names, name)
+				}
+			}
+		}
+	}
+	return names
+}
+
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// sameStart refuses to guess which payload is meant when p reads a queue: the payload as it
+// was read is what the first pipeline read, and p may want what that one made of it.
+func (r *failureReader) sameStart(p *config.Pipeline) error {
+	if p.Source.Use.Name != "queue" || r.flags.through != "" {
+		return nil
+	}
+	name, _ := p.Source.Use.Attribute("name")
+	for _, before := range r.cfg.Pipelines {
+		for _, u := range before.Uses() {
+			to, _ := u.Attribute("name")
+			if u.Block == "target" && u.Name == "queue" && to == name && len(before.Transform.Use) > 0 {
+				return usagef("the pipeline %q reads the queue %q, which the pipeline %q writes after its transforms, and the payload as it was read is what %q read: "+
+					"say --through %s to start there, or --payload latest for what the transforms of %q left",
+					p.Name, name, before.Name, before.Name, before.Name, p.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// rehearse lists what a replay would send.
+func (r *failureReader) rehearse(ctx context.Context, p *config.Pipeline, plan failures.Plan) error {
+	t := newFailureTable(r.s.Out)
+	asRead, latest, before, cut := 0, 0, 0, 0
+	var why error
+	err := r.scan(ctx, func(at *failurePlace, f *failures.Failure, replayed bool) error {
+		_, read, err := f.Replayed(plan.Which)
+		switch {
+		case replayed && !r.flags.again:
+			before++
+			return nil
+		case err != nil:
+			if cut++; why == nil {
+				why = fmt.Errorf("%s: %w", f.ID, err)
+			}
+			return nil
+		case read:
+			asRead++
+		default:
+			latest++
+		}
+		if t.n < tableRows {
+			t.add(at, f, replayed)
+		}
+		if plan.Limit > 0 && asRead+latest >= plan.Limit {
+			return errEnough
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if more := asRead + latest - t.n; more > 0 {
+		fmt.Fprintf(r.s.Out, "and %d more\n", more)
+	}
+	fmt.Fprintf(r.s.Out, "%s would be sent through the pipeline %q: %d as read, %d as the transforms left them\n", events(asRead+latest), p.Name, asRead, latest)
+	r.leftOut(int64(before), int64(cut), why)
+	r.tell(r.skipped)
+	return nil
+}
+
+// events is "1 failed event" or "5 failed events".
+func events(n int) string { return strings.Replace(plural(n), "message", "failed event", 1) }
+
+// leftOut says what was chosen and not sent.
+func (r *failureReader) leftOut(before, cut int64, why error) {
+	if before > 0 {
+		fmt.Fprintf(r.s.Out, "%s left out: replayed before; --again sends them too\n", events(int(before)))
+	}
+	if cut > 0 {
+		fmt.Fprintf(r.s.Out, "%s left out: they have no payload that can be sent (%v)\n", events(int(cut)), why)
+	}
+}
+
+// sources is what the pipeline reads.
+func (r *failureReader) sources(plan failures.Plan) []connector.Source {
+	var all []connector.Source
+	for _, p := range r.places {
+		if p.queue != "" {
+			all = append(all, &failures.QueueSource{Plan: plan, Name: p.queue, Store: func() queue.Store { return r.builder.Store }})
+			continue
+		}
+		all = append(all, &failures.FileSource{Plan: plan, Path: p.file, Journal: r.journal(p), Again: r.flags.again, Must: r.flags.from != "", In: r.s.input()})
+	}
+	return all
+}
+
+// standsOnStore reports whether a replay through p needs the store.
+func (r *failureReader) standsOnStore(p *config.Pipeline) bool {
+	for _, at := range r.places {
+		if at.queue != "" {
+			return true
+		}
+	}
+	for _, u := range p.Uses()[1:] { // all but the source, which is replaced
+		if u.Kind == config.KindTarget && (u.Name == "queue" || u.Name == "machine") {
+			return true
+		}
+	}
+	return p.FailureTarget.Spill
+}
+
+// errReplayed is the cause with which what runs beside a replay is stopped at its end.
+var errReplayed = errors.New("everything is replayed")
+
+// run replays.
+func (r *failureReader) run(ctx context.Context, p *config.Pipeline, plan failures.Plan) error {
+	var level slog.LevelVar
+	level.Set(slog.LevelWarn)
+	log := logFlags{}.logger(r.cfg.Process, r.s.Err, r.s.Err, &level)
+	if r.flags.failedTo != "" {
+		path, err := filepath.Abs(r.flags.failedTo)
+		if err != nil {
+			return fmt.Errorf("find --failed-to %s: %w", r.flags.failedTo, err)
+		}
+		p.FailureTarget = &config.FailureTarget{Use: config.FileUse(path)}
+	}
+	a := &app.App{Log: log, Meter: &meter.Registry{}, Builder: r.builder}
+	source := &failures.Sources{All: r.sources(plan), Closed: func() { a.Stop(errReplayed) }}
+	r.builder.Log = log
+	r.builder.Wrap = func(parts *pipeline.Parts) {
+		if parts.Name == p.Name {
+			parts.Source = source
+		}
+	}
+	built, found := r.builder.Build(ctx, r.cfg)
+	if err := report(found, r.s); err != nil {
+		return err
+	}
+	built.Only(p.Name)
+	if !r.standsOnStore(p) {
+		built.Store = nil
+	}
+	began := time.Now()
+	line := begin(r.s, "replaying failed events")
+	watched, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		watch(line, plan.Tally, watched)
+	}()
+	err := a.Run(ctx, built)
+	close(watched)
+	<-ended
+	line.stop()
+	if errors.Is(err, queue.ErrInUse) {
+		return fmt.Errorf("%w.\nWhat waits in the store is replayed while no process has it open; what failed into a file at any time, with --from FILE --failed-to FILE", err)
+	}
+	return r.conclude(ctx, a, p, plan.Tally, time.Since(began), err)
+}
+
+// watch keeps the live line up to date.
+func watch(line *work, t *failures.Tally, quit <-chan struct{}) {
+	tick := time.NewTicker(showAfter)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			line.say("replaying failed events: %d sent, %d settled", t.Sent.Load(), t.Settled.Load())
+		case <-quit:
+			return
+		}
+	}
+}
+
+// conclude says what a replay has done.
+func (r *failureReader) conclude(ctx context.Context, a *app.App, p *config.Pipeline, t *failures.Tally, took time.Duration, err error) error {
+	var m *meter.Pipeline
+	for _, x := range a.Meter.Pipelines() {
+		if x.Name == p.Name {
+			m = x
+		}
+	}
+	if m == nil {
+		return err // it did not begin
+	}
+	sent, settled := t.Sent.Load(), t.Settled.Load()
+	switch {
+	case sent == 0 && t.Before.Load()+t.NoPayload.Load()+t.Gone.Load() == 0 && err == nil:
+		fmt.Fprintln(r.s.Out, r.none())
+	default:
+		fmt.Fprintf(r.s.Out, "%s replayed through the pipeline %q in %s: %d delivered, %d filtered, %d failed again\n",
+			events(int(settled)), p.Name, took.Round(time.Millisecond), m.Target.Written.Load(), m.Filtered.Load(), m.Invalid.Load()+m.Oversized.Load())
+	}
+	if read := t.AsRead.Load(); sent > read {
+		fmt.Fprintf(r.s.Out, "%d of them were sent as the transforms had left them: their payload as it was read is not kept\n", sent-read)
+	}
+	if n := t.Doubtful.Load(); n > 0 {
+		fmt.Fprintf(r.s.Out, "%d of them hold U+FFFD, which may stand for bytes that were lost when they failed\n", n)
+	}
+	r.leftOut(t.Before.Load(), t.NoPayload.Load(), t.Refused())
+	if n := t.Gone.Load(); n > 0 {
+		fmt.Fprintf(r.s.Out, "%s left out: another process has taken them\n", events(int(n)))
+	}
+	r.tell(t.Skipped())
+	if sent > settled {
+		fmt.Fprintf(r.s.Out, "%s sent and not settled: the same command sends them again\n", events(int(sent-settled)))
+	}
+	switch {
+	case err != nil:
+		return err
+	case ctx.Err() != nil:
+		fmt.Fprintln(r.s.Out, "stopped: the same command goes on")
+		return errReported
+	case t.NoPayload.Load()+t.Gone.Load() > 0 || sent > settled:
+		return errReported
+	}
+	return nil
+}

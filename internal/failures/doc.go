@@ -1,0 +1,37 @@
+// Package failures is failed events at rest: how one is written as a row for a failure
+// target, how a row is read back, where rows can be found again, and the source that sends
+// their payloads through a pipeline once more.
+//
+// # Rows
+//
+// A row is one line of self-describing JSON, a Snowplow bad row of one of three schemas:
+//
+//	generic_error            payload: as the transforms left it
+//	event_forwarding_error   payload: as it was read; latestState: as the transforms left it
+//	size_violation           payload: as the transforms left it, of actualSizeBytes bytes
+//
+// Rows that Snowbridge wrote are read as well, and lines of the target stdout in its longer
+// form. JSON holds text only. A payload that is not UTF-8 is therefore written as the data
+// URL "data:application/octet-stream;base64,...", and so is one that begins like such a URL,
+// so that every payload comes back byte for byte. Rows of others have U+FFFD in its place.
+//
+// A row has to fit the failure target, and its payload is cut where it does not. Our rows
+// say so: a generic error has a second error for it, the message of a forwarding error
+// begins with it, and a size violation has fewer bytes than it says. A payload that was cut
+// is never sent through a pipeline again.
+//
+// # Identity
+//
+// A row of a file is named by its offset in the file, decompressed, and the hash of its
+// line: OFFSET-HASH. A row in a queue has the ID of its job, and the job holds the payload
+// as it was read, whatever the row holds.
+//
+// # Invariants
+//
+//   - A file of rows is never changed. What was replayed is noted in a journal beside it, a
+//     line for each row, after the pipeline settled it and not before.
+//   - A job leaves its queue only when the pipeline settled its message. What was leased and
+//     not settled goes back as it was.
+//   - What comes into a file or queue after the reading began is not read, so that a replay
+//     whose events fail again comes to an end.
+package failures

@@ -1,0 +1,108 @@
+package otlp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	bridge "go.opentelemetry.io/contrib/bridges/prometheus"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/sdk/resource"
+
+	"github.com/weirdata/weir/internal/meter"
+)
+
+// Metrics exports metrics at an interval. Make it with [NewMetrics] and call [Metrics.Run]
+// once.
+type Metrics struct {
+	settings Settings
+	every    time.Duration
+	log      *slog.Logger
+	dropped  *atomic.Int64
+	from     metric.Producer
+	to       exporter
+	resource *resource.Resource
+	failing  bool
+}
+
+// exporter is the part of a metric exporter that is used.
+type exporter interface {
+	Export(ctx context.Context, m *metricdata.ResourceMetrics) error
+	Shutdown(ctx context.Context) error
+}
+
+// NewMetrics makes the export of what from gathers. It does no I/O but reading the
+// certificate files that the environment names; an error is a setting that could never work.
+// dropped counts exports that failed.
+func NewMetrics(ctx context.Context, s Settings, every time.Duration, from prometheus.Gatherer, log *slog.Logger, dropped *atomic.Int64) (*Metrics, error) {
+	if err := s.Check("metrics"); err != nil {
+		return nil, err
+	}
+	m := &Metrics{settings: s, every: every, log: log, dropped: dropped, from: bridge.NewMetricProducer(bridge.WithGatherer(from))}
+	var err error
+	if m.resource, err = s.Resource(ctx); err != nil {
+		return nil, err
+	}
+	to, err := s.URL("metrics")
+	if err != nil {
+		return nil, err
+	}
+	var options []otlpmetrichttp.Option
+	if to != "" {
+		options = append(options, otlpmetrichttp.WithEndpointURL(to))
+	}
+	if s.Headers != nil {
+		options = append(options, otlpmetrichttp.WithHeaders(s.Headers))
+	}
+	if m.to, err = otlpmetrichttp.New(ctx, options...); err != nil {
+		return nil, fmt.Errorf("make the exporter of metrics: %w", err)
+	}
+	return m, nil
+}
+
+// Run exports until ctx ends, and then once more, for at most [Linger].
+func (m *Metrics) Run(ctx context.Context) {
+	tick := time.NewTicker(m.every)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-tick.C:
+			m.export(ctx, m.every)
+		case <-ctx.Done():
+		}
+	}
+	last := context.WithoutCancel(ctx)
+	m.export(last, Linger)
+	if err := m.to.Shutdown(last); err != nil {
+		m.log.Warn("cannot close the export of metrics", meter.KeyError, err)
+	}
+}
+
+// export exports once. The log hears of the first failure in a row, and of its end. An
+// export that the end of the process cuts off is no failure: another follows.
+func (m *Metrics) export(ctx context.Context, within time.Duration) {
+	limited, done := context.WithTimeout(ctx, within)
+	defer done()
+	scopes, err := m.from.Produce(limited)
+	if err == nil {
+		err = m.to.Export(limited, &metricdata.ResourceMetrics{Resource: m.resource, ScopeMetrics: scopes})
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	switch {
+	case err != nil:
+		m.dropped.Add(1)
+		if !m.failing {
+			m.log.Warn("metrics cannot be exported; the next export tells all that this one would have", meter.KeyError, m.settings.Safe(err))
+		}
+	case m.failing:
+		m.log.Info("metrics are exported again")
+	}
+	m.failing = err != nil
+}
