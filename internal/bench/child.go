@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,14 +60,61 @@ func child(c *exec.Cmd, dir, input string) (used cost, err error) {
 	var stderr strings.Builder
 	c.Dir, c.Stdin, c.Stdout, c.Stderr = dir, in, null, &stderr
 	begin := time.Now()
-	if err := c.Run(); err != nil {
+	if err := c.Start(); err != nil {
+		return cost{}, fmt.Errorf("start %s: %w", filepath.Base(c.Path), err)
+	}
+	peak := watchPeak(c.Process.Pid)
+	err = c.Wait()
+	most := peak()
+	if err != nil {
 		return cost{}, fmt.Errorf("%s %s: %w: %s", filepath.Base(c.Path), strings.Join(c.Args[1:], " "), err, stderr.String())
 	}
-	usage, ok := c.ProcessState.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return cost{}, fmt.Errorf("no accounting of child processes on %s", runtime.GOOS)
+	return cost{c.ProcessState.UserTime() + c.ProcessState.SystemTime(), time.Since(begin), most}, nil
+}
+
+// peakLook is how often the peak of a child is asked for: what it takes at the very end may
+// be missed.
+const peakLook = 10 * time.Millisecond
+
+// watchPeak follows the most memory of a process, until the function it returns is called,
+// which tells it in kB. The accounting of an ended child is no use for it: it begins with the
+// peak of the process that started it.
+func watchPeak(pid int) func() int64 {
+	stop, told := make(chan struct{}), make(chan int64, 1)
+	go func() {
+		tick := time.NewTicker(peakLook)
+		defer tick.Stop()
+		most := int64(0)
+		for {
+			if n, err := peakOf(pid); err == nil {
+				most = max(most, n)
+			}
+			select {
+			case <-stop:
+				told <- most
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return func() int64 { close(stop); return <-told }
+}
+
+// peakOf is the most memory that a process has had so far, in kB; 0 when it has ended.
+func peakOf(pid int) (most int64, err error) {
+	name := fmt.Sprintf("/proc/%d/status", pid)
+	status, err := os.ReadFile(name)
+	if err != nil {
+		return 0, err
 	}
-	return cost{c.ProcessState.UserTime() + c.ProcessState.SystemTime(), time.Since(begin), usage.Maxrss}, nil
+	for line := range strings.Lines(string(status)) {
+		if v, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			if _, err := fmt.Sscan(v, &most); err != nil {
+				return 0, fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	return most, nil
 }
 
 // server is a child process that goes on until it is stopped.
@@ -185,16 +231,8 @@ func (s *server) used() (cost, error) {
 		sum += n
 	}
 	c := cost{cpu: time.Duration(sum) * time.Second / ticks}
-	status, err := os.ReadFile("/proc/" + pid + "/status")
-	if err != nil {
+	if c.rss, err = peakOf(s.cmd.Process.Pid); err != nil {
 		return cost{}, err
-	}
-	for line := range strings.Lines(string(status)) {
-		if v, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			if _, err := fmt.Sscan(v, &c.rss); err != nil {
-				return cost{}, fmt.Errorf("/proc/%s/status: %w", pid, err)
-			}
-		}
 	}
 	return c, nil
 }
