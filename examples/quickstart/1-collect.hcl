@@ -37,6 +37,7 @@ pipeline "route" {
     use "queue" {
       name      = "events"
       isolation = "source"
+      ordered   = true # the events of a user stay in order
     }
   }
   transform {
@@ -57,12 +58,14 @@ pipeline "route" {
   }
 }
 
-# Each destination is worked on by itself: one that is down holds up no other.
+# Each destination is worked on by itself: one that is down holds up no other. While an event
+# waits to be tried again, later ones of its user wait too, and those of others go on.
 pipeline "deliver" {
   source {
     use "queue" {
       name      = "deliveries"
       isolation = "destination"
+      ordered   = true
       # What is settled together: the fewer, the less is delivered again after a crash.
       max_batch_messages = 100
     }

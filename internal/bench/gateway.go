@@ -317,7 +317,8 @@ pipeline "collect" {
 pipeline "route" {
   source {
     use "queue" {
-      name = "events"
+      name    = "events"
+      ordered = true
     }
   }
   transform {
@@ -336,6 +337,7 @@ pipeline "deliver" {
     use "queue" {
       name      = "deliveries"
       isolation = "destination"
+      ordered   = true
     }
   }
   target {

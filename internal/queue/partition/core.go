@@ -26,6 +26,7 @@ type Partition struct {
 	grants  map[uint64]*grant
 	expiry  grants
 	dues    dueLanes
+	kept    kept
 	tokens  uint64 // the last token given
 	visits  uint64
 	timer   *time.Timer

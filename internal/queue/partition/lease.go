@@ -271,6 +271,10 @@ func (t *turn) freed(ctx context.Context, l *lane) error {
 		p.mu.Lock()
 		n := 0
 		for n < len(l.freed) && n < t.limit-t.count && l.freed[n].seq == l.freed[0].seq {
+			if p.kept.has(queue.ID{Lane: l.id, Seq: l.freed[n].seq, Index: l.freed[n].index}) {
+				n = max(n, 1) // a record that is kept is alone
+				break
+			}
 			n++
 		}
 		taken := slices.Clone(l.freed[:n])
@@ -321,16 +325,21 @@ func (t *turn) freed(ctx context.Context, l *lane) error {
 
 // openFreed reads the value of the jobs taken, and their heads.
 func (p *Partition) openFreed(ctx context.Context, l *lane, taken []pos) (v opened, heads []queue.Head, err error) {
-	raw, err := p.value(ctx, l.id, taken[0].seq)
-	if err == nil {
-		v, err = openValue(l.id, raw)
-	}
-	if err != nil {
-		return v, nil, err
+	p.mu.Lock()
+	v, there := p.kept.take(queue.ID{Lane: l.id, Seq: taken[0].seq, Index: taken[0].index})
+	p.mu.Unlock()
+	if !there {
+		raw, err := p.value(ctx, l.id, taken[0].seq)
+		if err == nil {
+			v, err = openValue(l.id, raw)
+		}
+		if err != nil {
+			return v, nil, err
+		}
 	}
 	heads = make([]queue.Head, len(taken))
 	for i, k := range taken {
-		if int(k.index) >= v.count() {
+		if v.size(k.index) == 0 {
 			return v, nil, fmt.Errorf("read value %d of lane %d: it has %d jobs only: %w", v.seq, l.id, v.count(), queue.ErrCorrupt)
 		}
 		if heads[i], err = queue.ReadHead(v.record(k.index)); err != nil {
@@ -340,13 +349,19 @@ func (p *Partition) openFreed(ctx context.Context, l *lane, taken []pos) (v open
 	return v, heads, nil
 }
 
+// gone reports whether a job has left the log.
+func (p *Partition) gone(id queue.ID) bool {
+	l := p.lanes[id.Lane]
+	return l == nil || l.left(pos{id.Seq, id.Index})
+}
+
 // lease leases a job of the log that nothing withholds. The caller counts it.
 func (t *turn) lease(l *lane, b *batch, v *opened, index uint32) {
 	b.setToken(index, t.g.token)
 	t.count++
 	t.bytes -= v.size(index)
 	if n := len(t.picks); n > 0 {
-		if k := &t.picks[n-1]; k.lane == l && k.side == nil && k.value.seq == v.seq && k.to == index {
+		if k := &t.picks[n-1]; k.lane == l && k.side == nil && k.value.seq == v.seq && k.to == index && k.value.size(index) > 0 {
 			k.to++
 			return
 		}

@@ -169,6 +169,9 @@ func (t *turn) offerValue(l *lane, s *scanned, held []Side) (done bool) {
 		h := b.hash(i)
 		if h != 0 && t.blocked(l, h, held, queue.ID{Lane: l.id, Seq: s.seq, Index: i}) {
 			l.withhold(h, b, pos{s.seq, i})
+			if !t.p.kept.put(queue.ID{Lane: l.id, Seq: s.seq, Index: i}, &s.opened) {
+				t.p.kept.sweep(t.p.gone)
+			}
 			continue
 		}
 		if !t.fits(s.size(i)) {

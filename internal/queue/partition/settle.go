@@ -239,7 +239,9 @@ type opened struct {
 	seq  uint64
 	at   int64 // when it was appended, unix ns
 	data []byte
-	ends []uint32 // record i is data[ends[i]:ends[i+1]]
+	ends []uint32 // record first+i is data[ends[i]:ends[i+1]]
+	// first is the job of the first record: 0, unless it is the record of one job alone.
+	first uint32
 }
 
 // openValue takes a value of a lane apart.
@@ -264,19 +266,22 @@ func openValue(lane uint64, v Value) (opened, error) {
 	}
 }
 
-// count is how many jobs the value has.
+// count is how many records there are.
 func (o *opened) count() int { return len(o.ends) - 1 }
 
 // size is the size of the record of job i; 0 when there is none.
 func (o *opened) size(i uint32) int {
-	if int(i) >= o.count() {
+	if i -= o.first; int(i) >= o.count() {
 		return 0
 	}
 	return int(o.ends[i+1] - o.ends[i])
 }
 
 // record is the record of job i.
-func (o *opened) record(i uint32) []byte { return o.data[o.ends[i]:o.ends[i+1]:o.ends[i+1]] }
+func (o *opened) record(i uint32) []byte {
+	i -= o.first
+	return o.data[o.ends[i]:o.ends[i+1]:o.ends[i+1]]
+}
 
 // End says whether c was committed, and makes it part of the memory if so. c may be nil.
 func (p *Partition) End(c *Change, committed bool) {
