@@ -88,6 +88,8 @@ func (r *RetryPolicy) validate(ps *problems, at string) {
 	ps.least(at+".max_attempts", 0, r.MaxAttempts, "write 0 for no limit")
 	ps.least(at+".max_delay_ms", 1, r.MaxDelayMillis, "leave it out to use the default")
 	ps.most(at+".max_delay_ms", maxMillis, r.MaxDelayMillis)
+	ps.least(at+".give_up_after_ms", 0, r.GiveUpAfterMillis, "write 0 for max_attempts alone to decide")
+	ps.most(at+".give_up_after_ms", maxMillis, r.GiveUpAfterMillis)
 }
 
 // raiseMaxDelay lets delay_ms be greater than the default of max_delay_ms, as files
