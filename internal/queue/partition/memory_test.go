@@ -40,6 +40,7 @@ type memory struct {
 	log     []func(*Partition) error // every commit, in order
 	refuses func() error             // the outcome of Move, when it is set
 	reading func()                   // called by Values, when it is set
+	headed  func()                   // called by Heads when it has read, when it is set
 }
 
 // stored is what memory holds of a lane.
@@ -221,6 +222,9 @@ func (m *memory) Heads(_ context.Context, lane uint64, hashes []uint64) ([]Side,
 		if rows := m.rows(lane, func(r *Side) bool { return r.Open() && r.Hash == h }); len(rows) > 0 {
 			out[i] = rows[0]
 		}
+	}
+	if m.headed != nil {
+		m.headed()
 	}
 	return out, nil
 }

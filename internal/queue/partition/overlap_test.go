@@ -30,3 +30,51 @@ func TestDueWhileLeasing(t *testing.T) {
 	wantLeased(t, m, "first")
 	wantLeased(t, m, "later")
 }
+
+// TestKeyEndsWhileScanning settles the job that withholds another, which waits outside of the
+// log, just after the scan has looked it up: the other must not be withheld by it for ever.
+func TestKeyEndsWhileScanning(t *testing.T) {
+	t.Parallel()
+	for _, again := range []bool{false, true} {
+		m := newMemory(newClock(), 0)
+		t.Cleanup(m.p.Close)
+		retry := func(j queue.Job) queue.Job {
+			c, err := m.p.Begin(context.Background(), []queue.Result{j.Again(m.clock.now(), "again")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.end(c, true)
+			return m.lease(t, 1)[0]
+		}
+		m.append(1, keyed("k", "1")...)
+		first := retry(wantLeased(t, m, "1")[0])
+		m.append(1, keyed("k", "2")...)
+		m.headed = func() {
+			m.headed = nil
+			if again { // it changes before it ends
+				c, err := m.p.Begin(context.Background(), []queue.Result{first.Again(m.clock.now(), "again")})
+				if err != nil {
+					t.Fatal(err)
+				}
+				m.end(c, true)
+				return
+			}
+			m.end(m.begin(t, first), true)
+		}
+		if again {
+			jobs := m.lease(t, 100)
+			if got := payloads(jobs); len(got) > 0 && got[0] != "1" {
+				t.Fatalf("leased %q before the job that comes first is done", got)
+			}
+			if len(jobs) == 0 {
+				jobs = wantLeased(t, m, "1")
+			}
+			m.end(m.begin(t, jobs...), true)
+		} else {
+			m.lease(t, 100)
+		}
+		if st := m.p.Stats(queue.Filter{Queue: "q"}); st.Leased == 0 {
+			wantLeased(t, m, "2")
+		}
+	}
+}

@@ -168,6 +168,9 @@ func (t *turn) offerValue(l *lane, s *scanned, held []Side) (done bool) {
 		}
 		h := b.hash(i)
 		if h != 0 && t.blocked(l, h, held, queue.ID{Lane: l.id, Seq: s.seq, Index: i}) {
+			if l.stale(h, held, i) {
+				l.check(h)
+			}
 			l.withhold(h, b, pos{s.seq, i})
 			if !t.p.kept.put(queue.ID{Lane: l.id, Seq: s.seq, Index: i}, &s.opened) {
 				t.p.kept.sweep(t.p.gone)
@@ -193,6 +196,20 @@ func (t *turn) offerValue(l *lane, s *scanned, held []Side) (done bool) {
 	l.inWindow += b.count
 	l.advance()
 	return true
+}
+
+// stale reports whether the rows of the key h have changed since they were looked up for the
+// job i: what withholds it may have ended already, and would let nobody go on any more.
+func (l *lane) stale(h uint64, held []Side, i uint32) bool {
+	if !l.reading {
+		return false
+	}
+	_, fresh := l.fresh[h]
+	changed := false
+	if held != nil {
+		_, changed = l.touched[held[i].ID]
+	}
+	return fresh || changed
 }
 
 // blocked reports whether an earlier job of the key h withholds the job id. held are the
