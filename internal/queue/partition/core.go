@@ -40,6 +40,9 @@ func New(cfg Config) *Partition {
 	if cfg.Window <= 0 {
 		cfg.Window = DefaultWindow
 	}
+	if cfg.KeptBytes <= 0 {
+		cfg.KeptBytes = keptBytes
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -51,6 +54,7 @@ func New(cfg Config) *Partition {
 		lanes:  map[uint64]*lane{},
 		queues: map[string]*index{},
 		grants: map[uint64]*grant{},
+		kept:   kept{limit: cfg.KeptBytes},
 		tokens: uint64(cfg.Epoch&(1<<31-1)) << 32,
 	}
 }

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	keptBytes = 16 << 20 // most memory of the records that a partition keeps
+	keptBytes = 16 << 20 // most memory of the records that a partition keeps, unless Config says otherwise
 	keptEach  = 128      // what an entry takes beside its record, about
 	keptTries = 4096     // records that found no room before those that are of no use are looked for
 )
@@ -16,6 +16,7 @@ const (
 // not be read again, whole, for each of them when its key is free. A record is there until its
 // job is handed out. When there is no room, what is there stays: it is free first.
 type kept struct {
+	limit   int // of bytes
 	bytes   int
 	refused int
 	byID    map[queue.ID]opened
@@ -25,7 +26,7 @@ type kept struct {
 // a value as it was read may be a small part of a large piece of memory.
 func (k *kept) put(id queue.ID, v *opened) bool {
 	size := v.size(id.Index) + keptEach
-	if k.bytes+size > keptBytes {
+	if k.bytes+size > k.limit {
 		k.refused++
 		return false
 	}

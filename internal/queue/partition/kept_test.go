@@ -28,7 +28,7 @@ func TestWithheldAreNotReadAgain(t *testing.T) {
 // dropped; and what is kept is a copy.
 func TestKeptIsBounded(t *testing.T) {
 	t.Parallel()
-	var k kept
+	k := kept{limit: keptBytes}
 	const size = 100_000
 	v := &opened{seq: 1, data: make([]byte, 2*size), ends: []uint32{0, size, 2 * size}}
 	id := func(seq uint64, i uint32) queue.ID { return queue.ID{Lane: 1, Seq: seq, Index: i} }

@@ -167,6 +167,8 @@ type Config struct {
 	Epoch uint32
 	// Window is the most jobs of a lane that may be scanned and not settled; 0 means 262144.
 	Window int
+	// KeptBytes is the most memory for the records of withheld jobs; 0 means 16 MiB.
+	KeptBytes int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Hub carries wake-ups; several partitions of one store share it.
