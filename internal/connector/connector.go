@@ -38,6 +38,9 @@ type Source interface {
 	Close(ctx context.Context) error
 }
 
+// Room is how much may be read.
+type Room struct{ Messages, Bytes int }
+
 // Ack tells the source what became of the messages of one Read. The engine calls it
 // exactly once for each Read, from any goroutine and in any order between Reads. An
 // outcome that is not nil asks the source to deliver that message again.

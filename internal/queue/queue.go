@@ -191,6 +191,17 @@ type Query struct {
 	Bytes int
 	// For is how long the lease lasts; 0 means one minute.
 	For time.Duration
+	// Split divides the work by an axis: its values take turns, a job in each, those that have
+	// waited longest first, from one call to the next. A value waits from its last turn, or from
+	// when it got work after having none; so no value's second job is handed out before the first
+	// of every other that waits, within one partition of the store. The jobs come in the order of
+	// the turns. Empty or None: not divided. With Split, By must be None.
+	Split Axis
+	// Room says how many jobs and payload bytes a value may get from this call, though a job at
+	// least where both are above zero. Otherwise it gets none and keeps its turn. Nil means any
+	// number. Room is called at most once for each value, under a lock: it must be quick, and use
+	// no store.
+	Room func(value string) (jobs, bytes int)
 }
 
 // Defaults of a Query.
