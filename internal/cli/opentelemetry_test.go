@@ -27,7 +27,7 @@ type traced struct {
 
 	mu       sync.Mutex
 	contexts map[string]string // by body
-	busy     int               // 503 for so many requests
+	refused  string            // the first request whose body is this gets a 503
 }
 
 func launchTraced(t *testing.T, tracing string, env ...string) *traced {
@@ -37,8 +37,8 @@ func launchTraced(t *testing.T, tracing string, env ...string) *traced {
 		body, _ := io.ReadAll(r.Body)
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		if x.busy > 0 {
-			x.busy--
+		if x.refused != "" && string(body) == x.refused {
+			x.refused = ""
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
@@ -154,13 +154,16 @@ tracing {
   service_name = "shop"
   sample_ratio = 0
 }`)
-	x.busy = 1
+	const first = `[{"n":1,"seen":true}]`
+	x.mu.Lock()
+	x.refused = first
+	x.mu.Unlock()
 	x.send(caller, `{"n":1}`)
 	x.send("", `{"n":2}`)
 	x.send(caller[:53]+"00", `{"n":3}`)
 	x.send(caller, `{"n":4,"drop":true}`)
 	x.send(caller, `{"n":5,"bad":"x"}`)
-	context := x.delivered(3)[`[{"n":1,"seen":true}]`]
+	context := x.delivered(3)[first]
 	x.stops(0)
 
 	var got []string
