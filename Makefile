@@ -19,8 +19,12 @@ build: ## build the static binary ./weir
 	CGO_ENABLED=0 $(GO) build -trimpath -o weir ./cmd/weir
 
 test: ## all tests against real engines, then the concurrent packages with the race detector
-	$(TESTRUN) ./...
-	$(TESTRUN) -race $(RACE)
+	@trap 'exit 130' INT TERM; failed=; \
+	echo '$(TESTRUN) ./...'; \
+	$(TESTRUN) ./... || failed='all tests'; \
+	echo '$(TESTRUN) -race $(RACE)'; \
+	$(TESTRUN) -race $(RACE) || failed="$${failed:+$$failed, }the race stage"; \
+	test -z "$$failed" || { echo "failed: $$failed"; exit 1; }
 
 check: ## what a change must pass: format, vet, lint, all tests with the race detector
 	@unformatted=$$(gofmt -l cmd internal examples); test -z "$$unformatted" || { echo "not formatted (make fmt):"; echo "$$unformatted"; exit 1; }
