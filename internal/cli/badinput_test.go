@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/cli"
 )
 
@@ -244,7 +245,7 @@ func TestPayloadsThatATransformRefuses(t *testing.T) {
 // and an accepted event is delivered or dead-lettered.
 func TestBodiesOfAllKinds(t *testing.T) {
 	t.Parallel()
-	at := address(t)
+	at := addresstest.Free(t)
 	p := launch(t, weir(t, files(t, "p.hcl", fmt.Sprintf(`
 source {
   use "http" {
@@ -307,7 +308,7 @@ transform {
     EOT
   }
   use "js" {
-    timeout_sec = 1
+    timeout_sec = 5
     script      = "function main(input) { while (input.Data === 'loop') {} return input }"
   }
 }
@@ -326,7 +327,7 @@ func TestScriptsThatRunAway(t *testing.T) {
 	p.exits(0)
 	same(t, split(read(t, filepath.Join(p.dir, "out"))), good)
 	reasons := map[string][]string{
-		"loop":   {"runtime deadline exceeded: the script may run 1s"},
+		"loop":   {"runtime deadline exceeded: the script may run 5s"},
 		"grow":   {"memory limit exceeded: the script may use 64 MiB", "runtime deadline exceeded: the script may run 20s"},
 		"double": {"memory limit exceeded: the script may use 64 MiB"},
 		"regexp": {"runtime deadline exceeded: the script may run 20s"},

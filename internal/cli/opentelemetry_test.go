@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/otlp/otlptest"
 )
 
@@ -32,7 +33,7 @@ type traced struct {
 
 func launchTraced(t *testing.T, tracing string, env ...string) *traced {
 	t.Helper()
-	x := &traced{receiver: otlptest.Listen(t), address: address(t), contexts: map[string]string{}}
+	x := &traced{receiver: otlptest.Listen(t), address: addresstest.Free(t), contexts: map[string]string{}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		x.mu.Lock()
@@ -83,7 +84,8 @@ pipeline "deliver" {
   }
   target {
     use "http" {
-      url = %q
+      url                       = %q
+      request_timeout_in_millis = 600000
       batching {
         max_batch_messages = 1
       }
@@ -251,7 +253,7 @@ func TestTraceOff(t *testing.T) {
 // the end does not wait for long.
 func TestTraceReceiverIsDown(t *testing.T) {
 	t.Parallel()
-	x := launchTraced(t, fmt.Sprintf("tracing {\n  endpoint = %q\n}", "http://"+address(t)))
+	x := launchTraced(t, fmt.Sprintf("tracing {\n  endpoint = %q\n}", "http://"+addresstest.Free(t)))
 	for n := range 20 {
 		x.send("", fmt.Sprintf(`{"n":%d}`, n))
 	}
