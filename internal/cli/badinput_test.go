@@ -202,8 +202,8 @@ func TestPayloadsThatATransformRefuses(t *testing.T) {
 	}{
 		"json_mode":    {js("json_mode = true", "return input"), garbage, "failed making input for the JavaScript runtime"},
 		"JSON.parse":   {js("", "return {Data: JSON.parse(input.Data)}"), garbage, "error running JavaScript function [main]"},
-		"jq":           {"use \"jq\" {\n jq_command = \".\"\n}\n", append([]string{"1", "null", "[1]"}, garbage...), ""},
-		"jqFilter":     {"use \"jqFilter\" {\n jq_command = \".n >= 0\"\n}\n", append([]string{`{"n":1}x`}, garbage...), ""},
+		"jq":           {"use \"jq\" {\n jq_command = \".\"\n timeout_ms = 60000\n}\n", append([]string{"1", "null", "[1]"}, garbage...), ""},
+		"jqFilter":     {"use \"jqFilter\" {\n jq_command = \".n >= 0\"\n timeout_ms = 60000\n}\n", append([]string{`{"n":1}x`}, garbage...), ""},
 		"base64Decode": {"use \"base64Encode\" {}\nuse \"js\" {\n script = \"function main(x) { if (x.Data === 'YmFk') x.Data = '*'; return x }\"\n}\nuse \"base64Decode\" {}\n", []string{"bad"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -255,6 +255,7 @@ source {
 transform {
   use "jq" {
     jq_command = "{n: .n}"
+    timeout_ms = 60000
   }
 }
 %s`, at, toFiles)), "run", "p.hcl"))
