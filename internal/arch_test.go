@@ -102,6 +102,7 @@ var places = map[string]place{
 	"internal/cli":      {floor: assembly, beside: []string{"internal/all", "internal/app", "internal/admin", "internal/console", "internal/pipetest"}},
 	"cmd/weir":          {floor: assembly, beside: []string{"internal/cli"}},
 
+	"internal/addresstest":         {floor: testing_},
 	"internal/chaos":               {floor: testing_},
 	"internal/conntest":            {floor: testing_},
 	"internal/queue/storetest":     {floor: testing_},
