@@ -60,6 +60,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -272,6 +273,60 @@ func Ensure(ctx context.Context, b Bucket, name string, data []byte) error {
 	}
 	return nil
 }
+
+// Random is an object that is read at any place.
+type Random interface {
+	io.ReaderAt
+	io.Closer
+}
+
+// OpenRandom opens an object for reading at any place. The context bounds all of its reading.
+func OpenRandom(ctx context.Context, b Bucket, name string) (Random, error) {
+	r, err := b.Open(ctx, name, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	if random, ok := r.(Random); ok {
+		return random, nil
+	}
+	return ranges{ctx, b, name}, r.Close()
+}
+
+// ranges reads an object by one request for each place.
+type ranges struct {
+	ctx  context.Context
+	b    Bucket
+	name string
+}
+
+func (r ranges) ReadAt(p []byte, at int64) (n int, err error) {
+	part, err := r.b.Open(r.ctx, r.name, at, int64(len(p)))
+	if err != nil {
+		return 0, err
+	}
+	n, err = io.ReadFull(part, p)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = io.EOF
+	}
+	if closeErr := part.Close(); err == nil {
+		err = closeErr
+	}
+	return n, err // io.EOF as it is, as io.ReaderAt has it
+}
+
+func (ranges) Close() error { return nil }
+
+// Scheme is the scheme of an address, such as "s3" of "s3://bucket/x"; empty for a path of
+// the file system.
+func Scheme(path string) string {
+	scheme, _, ok := strings.Cut(path, "://")
+	if !ok || !schemes.MatchString(scheme) {
+		return ""
+	}
+	return strings.ToLower(scheme)
+}
+
+var schemes = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
 
 // All is every entry of the query's list, from its cursor on; its Limit is how many are asked
 // for at a time. After an error there is no other entry.

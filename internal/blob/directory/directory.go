@@ -17,7 +17,7 @@
 // renamed, if the name is free, while the bucket's lock is held, which has the same outcome
 // among processes that use this package.
 //
-// Replace and Delete hold the lock too: STAGING/bucket.lock. Replace compares, stages, fsyncs
+// Replace and Delete hold the lock too, on the file STAGING.lock. Replace compares, stages, fsyncs
 // and renames over; so a reader finds the old or the new object, whole. A version is the
 // SHA-256 of the content.
 //
@@ -31,8 +31,8 @@
 // # Names
 //
 // A name is the path, unchanged; package blob says which there are. The folder is opened
-// once as an [os.Root], so no name and no symbolic link leads out of it. Names in STAGING are
-// refused and not listed. Files that somebody else put there are objects when their names
+// once as an [os.Root], so no name and no symbolic link leads out of it. STAGING, what is in
+// it and STAGING.lock are no names, and not listed. Files that somebody else put there are objects when their names
 // are some; symbolic links to files are followed within the folder, to folders not at all.
 // Folders are made when they are needed, with fsync up to the root, and stay when they are
 // empty, but they are not listed then, and give their name to an object that wants it.
@@ -78,7 +78,7 @@ const (
 	StepRemoved  = "removed" // an object is gone
 	StepDurable  = "durable" // the names in a folder survive power loss
 	StepTidied   = "tidied"  // the .tmp is gone
-	lockName     = "bucket.lock"
+	lockSuffix   = ".lock"
 	tempSuffix   = ".tmp"
 	mostFolders  = 4096 // that are remembered as synced
 	stagingTries = 10
@@ -197,11 +197,12 @@ func (b *Bucket) check(name string) error {
 	return nil
 }
 
-// staged reports whether a name is, or is in, the folder of what is being written. Not every
-// file system tells cases apart.
+// staged reports whether a name is, or is in, the folder of what is being written, or the
+// lock's. Not every file system tells cases apart.
 func (b *Bucket) staged(name string) bool {
-	return len(name) >= len(b.staging) && strings.EqualFold(name[:len(b.staging)], b.staging) &&
-		(len(name) == len(b.staging) || name[len(b.staging)] == '/')
+	n := len(b.staging)
+	return len(name) >= n && strings.EqualFold(name[:n], b.staging) &&
+		(len(name) == n || name[n] == '/' || strings.EqualFold(name[n:], lockSuffix))
 }
 
 // failed says what failed where.

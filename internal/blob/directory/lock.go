@@ -86,13 +86,8 @@ func (b *Bucket) alone(ctx context.Context, f func() error) error {
 }
 
 func (b *Bucket) takeTurn() (*Lock, error) {
-	if err := b.folder(b.staging); err != nil {
+	if err := b.folder(path.Dir(b.staging)); err != nil {
 		return nil, err
 	}
-	l, err := b.lock(path.Join(b.staging, lockName))
-	if errors.Is(err, os.ErrNotExist) {
-		b.forget(b.staging) // somebody has removed it since
-		return nil, errors.Join(ErrLocked, err)
-	}
-	return l, err
+	return b.lock(b.staging + lockSuffix)
 }

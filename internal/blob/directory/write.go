@@ -317,7 +317,7 @@ func (b *Bucket) Sweep(ctx context.Context, _ time.Time) error {
 	return b.alone(ctx, func() error {
 		for _, e := range left {
 			name := path.Join(b.staging, e.Name())
-			if e.Name() == lockName || !e.Type().IsRegular() {
+			if !e.Type().IsRegular() {
 				continue
 			}
 			if err := b.sweep(name); err != nil {
