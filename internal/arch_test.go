@@ -73,9 +73,12 @@ var places = map[string]place{
 	"internal/queue/embedded":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
 	"internal/queue/postgres":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
 
+	"internal/blob":           {floor: contracts},
+	"internal/blob/directory": {floor: contracts, beside: []string{"internal/blob"}},
+
 	"internal/jsonspan":  {floor: contracts},
 	"internal/parquet":   {floor: contracts},
-	"internal/catalog":   {floor: contracts, beside: []string{"internal/parquet"}},
+	"internal/catalog":   {floor: contracts, beside: []string{"internal/parquet", "internal/blob", "internal/blob/directory"}},
 	"internal/produce":   {floor: contracts},
 	"internal/lambda":    {floor: contracts},
 	"internal/workspace": {floor: contracts, beside: []string{"internal/jsonspan"}},
@@ -106,6 +109,7 @@ var places = map[string]place{
 	"internal/chaos":               {floor: testing_},
 	"internal/conntest":            {floor: testing_},
 	"internal/queue/storetest":     {floor: testing_},
+	"internal/blob/blobtest":       {floor: testing_},
 	"internal/enginetest":          {floor: testing_},
 	"internal/snowplow/sampletest": {floor: testing_},
 	"internal/otlp/otlptest":       {floor: testing_},
