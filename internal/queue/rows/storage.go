@@ -1,4 +1,4 @@
-package embedded
+package rows
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/log"
 	"github.com/weirdata/weir/internal/queue/partition"
 )
 
@@ -29,7 +30,7 @@ func (s *Store) Values(ctx context.Context, lane, seq uint64, bytes int) ([]part
 // stored reads values from the log, as Values does, and those that follow a gap.
 func (s *Store) stored(ctx context.Context, lane, seq uint64, bytes int) ([]partition.Value, error) {
 	for {
-		vs, err := s.values(lane, seq, bytes)
+		vs, err := s.values(ctx, lane, seq, bytes)
 		if !errors.Is(err, errMoved) {
 			return vs, err
 		}
@@ -39,7 +40,7 @@ func (s *Store) stored(ctx context.Context, lane, seq uint64, bytes int) ([]part
 	}
 }
 
-func (s *Store) values(lane, seq uint64, bytes int) ([]partition.Value, error) {
+func (s *Store) values(ctx context.Context, lane, seq uint64, bytes int) ([]partition.Value, error) {
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: row(rowValue, lane, seq), UpperBound: rowEnd(row(rowValue, lane))})
 	if err != nil {
 		return nil, stateError("read", err)
@@ -70,7 +71,7 @@ func (s *Store) values(lane, seq uint64, bytes int) ([]partition.Value, error) {
 	}
 	for from := 0; from < len(out); {
 		to := s.span(where, from)
-		if err := s.load(where[from:to], out[from:to]); err != nil {
+		if err := s.load(ctx, where[from:to], out[from:to]); err != nil {
 			return nil, fmt.Errorf("read values %d to %d of lane %d: %w", out[from].Seq, out[to-1].Seq, lane, err)
 		}
 		from = to
@@ -85,7 +86,7 @@ func (s *Store) span(where []location, from int) int {
 	for to < len(where) {
 		l := &where[to]
 		size += int64(l.size)
-		if l.segment != where[from].segment || l.offset < where[to-1].offset || l.offset+int64(l.size)-where[from].offset > size+size/4+4096 {
+		if l.Segment != where[from].Segment || l.Offset < where[to-1].Offset || l.Offset+int64(l.size)-where[from].Offset > size+size/4+4096 {
 			break
 		}
 		to++
@@ -94,30 +95,20 @@ func (s *Store) span(where []location, from int) int {
 }
 
 // load reads values that lie in one segment, in order.
-func (s *Store) load(where []location, out []partition.Value) error {
+func (s *Store) load(ctx context.Context, where []location, out []partition.Value) error {
 	first, last := &where[0], &where[len(where)-1]
-	s.mu.Lock()
-	g := s.segments[first.segment]
-	s.mu.Unlock()
-	if g == nil {
+	buf := partition.Buffer(int(last.Offset + int64(last.size) - first.Offset))
+	if err := s.log.ReadAt(ctx, buf, first.Position); errors.Is(err, log.ErrTrimmed) {
 		return errMoved
-	}
-	buf := partition.Buffer(int(last.offset + int64(last.size) - first.offset))
-	if err := g.read(s.fs, s.dir, buf, first.offset, &s.files); err != nil {
-		s.mu.Lock()
-		gone := s.segments[first.segment] == nil
-		s.mu.Unlock()
-		if gone {
-			return errMoved
-		}
+	} else if err != nil {
 		return err
 	}
 	for i := range where {
 		l := &where[i]
-		at := l.offset - first.offset
+		at := l.Offset - first.Offset
 		b := buf[at : at+int64(l.size) : at+int64(l.size)]
 		if checksum(b) != l.crc {
-			return fmt.Errorf("the checksum of value %d, %d bytes at %d of segment %d, does not match: %w", out[i].Seq, l.size, l.offset, l.segment, queue.ErrCorrupt)
+			return fmt.Errorf("the checksum of value %d, %d bytes at %d of segment %d, does not match: %w", out[i].Seq, l.size, l.Offset, l.Segment, queue.ErrCorrupt)
 		}
 		out[i].Data = b
 	}

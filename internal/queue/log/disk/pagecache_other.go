@@ -1,6 +1,6 @@
 //go:build !(linux && (amd64 || arm64))
 
-package embedded
+package disk
 
 import "github.com/cockroachdb/pebble/v2/vfs"
 

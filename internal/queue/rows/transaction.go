@@ -1,11 +1,11 @@
-package embedded
+package rows
 
 import (
 	"encoding/binary"
-	"fmt"
 	"hash/crc32"
 
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/log"
 	"github.com/weirdata/weir/internal/queue/partition"
 )
 
@@ -14,47 +14,38 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 const (
-	frameHeader = 32
-	frameMagic  = 0x57656972
-	maxFrame    = 1 << 30 // bytes of meta, and of data
-)
-
-const (
 	appendNew   = 1 << iota // the lane is new: its name follows
 	appendMoved             // the value was appended before and is only put elsewhere
 )
 
 const writePut = 1
 
-// place is where bytes of the log are.
-type place struct {
-	segment uint64
-	offset  int64
-}
-
-// appendEntry is one value in a frame.
+// appendEntry is one value in a transaction.
 type appendEntry struct {
-	lane   partition.Lane // ID, and when new queue and scope
-	seq    uint64
-	count  int
-	flags  byte
-	crc    uint32
-	value  []byte
-	offset int64 // of the value in the segment
-	kept   bool  // the value belongs to Store.recent, or to who took it there
+	lane  partition.Lane // ID, and when new queue and scope
+	seq   uint64
+	count int
+	flags byte
+	crc   uint32
+	value []byte
+	at    log.Position // of the value
+	kept  bool         // the value belongs to Store.recent, or to who took it there
 }
 
-// writeEntry is one record put or deleted in a frame.
+func (a *appendEntry) location() location {
+	return location{Position: a.at, size: len(a.value), count: a.count, crc: a.crc}
+}
+
+// writeEntry is one record put or deleted in a transaction.
 type writeEntry struct {
 	key, value []byte
 	put        bool
 	crc        uint32
 }
 
-// frame is one commit.
-type frame struct {
-	commit  uint64
-	group   uint64 // the first commit that was written together with this one
+// transaction is what one entry of the log says.
+type transaction struct {
+	log.Entry
 	appends []appendEntry
 	change  *partition.Change
 	writes  []writeEntry
@@ -62,11 +53,10 @@ type frame struct {
 
 var noChange = &partition.Change{}
 
-// encode appends the frame to dst, whose end is at offset at of its segment, and sets the
-// offsets of the values.
-func (f *frame) encode(dst []byte, at int64) ([]byte, error) {
-	start := len(dst)
-	dst = append(dst, make([]byte, frameHeader)...)
+// encode sets head and data of the entry, and appends them to what it is given: the bytes
+// of heads, and the pieces of data.
+func (f *transaction) encode(dst []byte, pieces [][]byte) ([]byte, [][]byte, error) {
+	start, first := len(dst), len(pieces)
 	dst = binary.AppendUvarint(dst, uint64(len(f.appends)))
 	data := 0
 	for i := range f.appends {
@@ -84,6 +74,7 @@ func (f *frame) encode(dst []byte, at int64) ([]byte, error) {
 			}
 		}
 		data += len(a.value)
+		pieces = append(pieces, a.value)
 	}
 	c := f.change
 	if c == nil {
@@ -103,63 +94,30 @@ func (f *frame) encode(dst []byte, at int64) ([]byte, error) {
 		dst = binary.AppendUvarint(dst, uint64(len(w.value)))
 		dst = binary.BigEndian.AppendUint32(dst, w.crc)
 		data += len(w.value)
+		pieces = append(pieces, w.value)
 	}
-	meta := len(dst) - start - frameHeader
-	if meta > maxFrame || data > maxFrame {
-		return dst[:start], fmt.Errorf("one transaction has more than %d bytes: split it", maxFrame)
+	if len(dst)-start > log.MaxPart || data > log.MaxPart {
+		return dst[:start], pieces[:first], log.TooLarge()
 	}
-	h := dst[start:]
-	binary.BigEndian.PutUint32(h[4:], frameMagic)
-	binary.BigEndian.PutUint64(h[8:], f.commit)
-	binary.BigEndian.PutUint64(h[16:], f.group)
-	binary.BigEndian.PutUint32(h[24:], uint32(meta))
-	binary.BigEndian.PutUint32(h[28:], uint32(data))
-	binary.BigEndian.PutUint32(h, checksum(h[4:]))
+	f.Head, f.Data = dst[start:len(dst):len(dst)], pieces[first:len(pieces):len(pieces)]
+	return dst, pieces, nil
+}
+
+// place notes where the values are, now that the entry is in the log.
+func (f *transaction) place() {
+	at := f.At
 	for i := range f.appends {
-		f.appends[i].offset = at + int64(len(dst)-start)
-		dst = append(dst, f.appends[i].value...)
+		f.appends[i].at = at
+		at.Offset += int64(len(f.appends[i].value))
 	}
-	for i := range f.writes {
-		dst = append(dst, f.writes[i].value...)
-	}
-	return dst, nil
 }
 
-// errFrame says that no valid frame starts at a place; what follows decides whether that
-// is the end of the log or damage.
-type errFrame struct{ what string }
-
-func (e errFrame) Error() string { return e.what }
-
-// frameSize is the size of the frame that b starts with, and its commit, from its header.
-func frameSize(b []byte) (size int64, commit uint64, ok bool) {
-	if len(b) < frameHeader || binary.BigEndian.Uint32(b[4:]) != frameMagic {
-		return 0, 0, false
-	}
-	meta, data := binary.BigEndian.Uint32(b[24:]), binary.BigEndian.Uint32(b[28:])
-	if meta > maxFrame || data > maxFrame {
-		return 0, 0, false
-	}
-	return frameHeader + int64(meta) + int64(data), binary.BigEndian.Uint64(b[8:]), true
-}
-
-// decodeFrame reads the frame that b starts with, at offset at of its segment, and
-// returns its size. Values share memory with b. Every checksum is verified.
-func decodeFrame(b []byte, at int64) (*frame, int64, error) {
-	size, commit, ok := frameSize(b)
-	if !ok {
-		return nil, 0, errFrame{"no frame starts here"}
-	}
-	if size > int64(len(b)) {
-		return nil, 0, errFrame{"the frame goes on beyond the end"}
-	}
-	meta := int(binary.BigEndian.Uint32(b[24:]))
-	if checksum(b[4:frameHeader+meta]) != binary.BigEndian.Uint32(b) {
-		return nil, 0, errFrame{"the checksum of the frame does not match"}
-	}
-	f := &frame{commit: commit, group: binary.BigEndian.Uint64(b[16:])}
-	p := parser{b: b[frameHeader : frameHeader+meta]}
-	data := b[frameHeader+meta : size]
+// decode reads the transaction of an entry of the log. Values share memory with it. Every
+// checksum of data is verified.
+func decode(e *log.Entry) (*transaction, error) {
+	f := &transaction{Entry: *e}
+	p := parser{b: e.Head}
+	data := e.Data[0]
 	next := func(n uint64) []byte {
 		if n > uint64(len(data)) {
 			p.bad = true
@@ -177,14 +135,13 @@ func decodeFrame(b []byte, at int64) (*frame, int64, error) {
 			a.lane.Queue = p.text()
 			a.lane.Scope = queue.Scope{Workspace: p.text(), Source: p.text(), Destination: p.text()}
 		}
-		a.offset = at + size - int64(len(data))
 		a.value = next(length)
 		f.appends = append(f.appends, a)
 	}
 	if !p.bad {
 		var err error
 		if f.change, p.b, err = partition.DecodeChange(p.b); err != nil {
-			return nil, 0, errFrame{err.Error()}
+			return nil, log.Unreadable{What: err.Error()}
 		}
 	}
 	for n := p.uvarint(); n > 0 && !p.bad; n-- {
@@ -197,19 +154,20 @@ func decodeFrame(b []byte, at int64) (*frame, int64, error) {
 		f.writes = append(f.writes, w)
 	}
 	if p.bad || len(p.b) != 0 || len(data) != 0 {
-		return nil, 0, errFrame{"the fields of the frame do not fit"}
+		return nil, log.Unreadable{What: "the fields of the transaction do not fit"}
 	}
 	for i := range f.appends {
 		if checksum(f.appends[i].value) != f.appends[i].crc {
-			return nil, 0, errFrame{"the checksum of a value does not match"}
+			return nil, log.Unreadable{What: "the checksum of a value does not match"}
 		}
 	}
 	for i := range f.writes {
 		if checksum(f.writes[i].value) != f.writes[i].crc && f.writes[i].put {
-			return nil, 0, errFrame{"the checksum of a record does not match"}
+			return nil, log.Unreadable{What: "the checksum of a record does not match"}
 		}
 	}
-	return f, size, nil
+	f.place()
+	return f, nil
 }
 
 // parser takes bytes apart; bad is set by the first thing that does not fit.

@@ -1,4 +1,4 @@
-package embedded
+package rows
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/log"
 	"github.com/weirdata/weir/internal/queue/partition"
 )
 
@@ -65,7 +66,7 @@ func (s *Store) submit(r *request) error {
 		s.part.End(r.change, false)
 		return fmt.Errorf("write to the queue store %s: %s: %w", s.dir, *why, queue.ErrFull)
 	}
-	if limit := s.opt.MaxBytes; limit > 0 && r.grows() && s.logBytes.Load()+s.stateBytes.Load()+int64(r.size()) > limit {
+	if limit := s.opt.MaxBytes; limit > 0 && r.grows() && s.log.Size()+s.stateBytes.Load()+int64(r.size()) > limit {
 		s.part.End(r.change, false)
 		s.nudge()
 		return fmt.Errorf("write to the queue store %s: it may take %d bytes only: %w", s.dir, limit, queue.ErrFull)
@@ -134,16 +135,15 @@ func (s *Store) refuse(r *request, err error) {
 // group is what staging a group of commits changes, kept apart until it is durable.
 type group struct {
 	s        *Store
-	commit   uint64
 	nextLane uint64
 	names    map[laneName]uint64
 	tails    map[uint64]uint64
 	written  map[string]*writeEntry
-	frames   []*frame
+	commits  []*transaction
 	requests []*request
 }
 
-// commitGroup commits a group with one write and one fdatasync.
+// commitGroup commits a group as one group of the log.
 func (s *Store) commitGroup(rs []*request) {
 	if err := s.broken.Load(); err != nil {
 		for _, r := range rs {
@@ -151,59 +151,50 @@ func (s *Store) commitGroup(rs []*request) {
 		}
 		return
 	}
-	if s.torn || s.current.size >= s.opt.SegmentBytes {
-		if err := s.roll(); err != nil {
-			for _, r := range rs {
-				s.refuse(r, s.writeError(err))
-			}
-			return
-		}
-	}
-	g := &group{s: s, commit: s.commit, nextLane: s.nextLane, names: map[laneName]uint64{}, tails: map[uint64]uint64{}}
-	s.buf = s.buf[:0]
+	g := &group{s: s, nextLane: s.nextLane, names: map[laneName]uint64{}, tails: map[uint64]uint64{}}
+	s.heads, s.pieces = s.heads[:0], s.pieces[:0]
 	for _, r := range rs {
 		if err := g.stage(r); err != nil {
 			s.refuse(r, err)
 		}
 	}
-	if len(g.frames) == 0 {
+	if len(g.commits) == 0 {
 		return
 	}
-	if err := s.write(g); err != nil {
+	err := s.write(g)
+	clear(s.pieces)
+	if err != nil {
 		for _, r := range g.requests {
 			s.refuse(r, err)
 		}
 		return
 	}
-	s.commit, s.nextLane = g.commit, g.nextLane
+	s.commit, s.nextLane = g.commits[len(g.commits)-1].Number, g.nextLane
 	maps.Copy(s.names, g.names)
-	err := s.apply(g.frames, s.mark.end, false)
-	if err != nil {
-		err = s.fail(fmt.Errorf("apply commit %d, which is in the log: %w", g.commit, err))
+	if err = s.apply(g.commits, false); err != nil {
+		err = s.fail(fmt.Errorf("apply commit %d, which is in the log: %w", s.commit, err))
 	}
 	for _, r := range g.requests {
 		r.done <- err
 	}
 }
 
-// stage puts the frame of r into the buffer.
+// stage prepares the entry of r.
 func (g *group) stage(r *request) error {
 	if err := g.validate(r); err != nil {
 		return err
 	}
-	f := &frame{commit: g.commit + 1, group: g.s.commit + 1, appends: r.appends, change: r.change, writes: r.writes}
+	f := &transaction{appends: r.appends, change: r.change, writes: r.writes}
 	if !r.moves {
 		for i := range f.appends {
 			g.number(&f.appends[i])
 		}
 	}
-	buf, err := f.encode(g.s.buf, g.s.current.size+int64(len(g.s.buf)))
-	if err != nil {
+	var err error
+	if g.s.heads, g.s.pieces, err = f.encode(g.s.heads, g.s.pieces); err != nil {
 		return err
 	}
-	g.s.buf = buf
-	g.commit++
-	g.frames, g.requests = append(g.frames, f), append(g.requests, r)
+	g.commits, g.requests = append(g.commits, f), append(g.requests, r)
 	for i := range r.writes {
 		if g.written == nil {
 			g.written = map[string]*writeEntry{}
@@ -260,35 +251,30 @@ func (g *group) number(e *appendEntry) {
 	e.lane.ID, e.seq = id, seq
 }
 
-// write makes the frames of g durable and notes the mark.
+// write makes the commits of g durable.
 func (s *Store) write(g *group) error {
-	before := s.current.size
-	_, err := s.file.Write(s.buf)
-	if err != nil {
-		// Nothing was acknowledged. The next segment says that this one ends before what
-		// was written now, and nothing is committed until there is one.
-		s.torn = true
-		return s.writeError(fmt.Errorf("write segment %d: %w", s.current.number, err))
+	entries := make([]*log.Entry, len(g.commits))
+	size := 0
+	for i, f := range g.commits {
+		entries[i] = &f.Entry
+		size += len(f.Head)
+		for _, d := range f.Data {
+			size += len(d)
+		}
 	}
-	if err := s.file.SyncData(); err != nil {
-		return s.fail(fmt.Errorf("sync segment %d: %w", s.current.number, err))
-	}
-	s.mu.Lock()
-	s.current.size = before + int64(len(s.buf))
-	s.mu.Unlock()
-	s.logBytes.Add(int64(len(s.buf)))
-	s.mark.commit = g.commit
-	s.mark.end = place{s.current.number, s.current.size}
-	s.mark.state = s.flushed.Load()
-	if err := writeMark(s.markFile, &s.mark); err != nil {
+	if err := s.log.Append(entries); errors.Is(err, log.ErrBroken) {
 		return s.fail(err)
+	} else if err != nil {
+		return s.writeError(err)
 	}
-	s.markDirty.Store(true)
-	if s.grown.Add(int64(len(s.buf))) >= s.opt.SegmentBytes {
+	for _, f := range g.commits {
+		f.place()
+	}
+	if s.grown.Add(int64(size)) >= s.opt.SegmentBytes {
 		s.nudge()
 	}
-	if cap(s.buf) > 4*groupBytes {
-		s.buf = nil
+	if cap(s.heads) > groupBytes {
+		s.heads = nil
 	}
 	return nil
 }
@@ -302,44 +288,4 @@ func (s *Store) writeError(err error) error {
 		return fmt.Errorf("write to the queue store %s: %w: %w", s.dir, err, queue.ErrFull)
 	}
 	return fmt.Errorf("write to the queue store %s: %w", s.dir, err)
-}
-
-// roll begins a new segment: whatever follows the last commit in the current one is void.
-func (s *Store) roll() error {
-	g := &segment{number: 1, first: s.commit + 1, size: segmentHeader}
-	if s.current != nil {
-		g.number = s.current.number + 1
-	}
-	path := segmentPath(s.fs, s.dir, g.number)
-	f, err := s.fs.Create(path, "queue-log")
-	if err != nil {
-		return fmt.Errorf("create segment %s: %w", path, err)
-	}
-	if _, err = f.Write(g.header()); err == nil {
-		if err = f.Sync(); err == nil {
-			err = s.syncDir("log")
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("create segment %s: %w", path, errors.Join(err, f.Close(), s.fs.Remove(path)))
-	}
-	if s.file != nil {
-		if err := s.file.Close(); err != nil {
-			s.opt.Log.Warn("close a segment of the queue store", "segment", s.current.number, "error", err)
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.file, s.current, s.torn = f, g, false
-	s.segments[g.number] = g
-	return nil
-}
-
-// syncDir makes what was created in a directory of the store durable.
-func (s *Store) syncDir(name string) error {
-	d, err := s.fs.OpenDir(s.fs.PathJoin(s.dir, name))
-	if err != nil {
-		return fmt.Errorf("open directory %s: %w", name, err)
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -1,4 +1,4 @@
-package embedded
+package rows
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/log"
 	"github.com/weirdata/weir/internal/queue/partition"
 )
 
@@ -30,8 +31,9 @@ type Options struct {
 	MinFree int64
 	// DeadRetention is how long dead jobs are kept; 0 means for good.
 	DeadRetention time.Duration
-	// SegmentBytes is the size at which a new segment of the log is begun; 0 means 64 MiB,
-	// or an eighth of MaxBytes where that is less.
+	// SegmentBytes is the size at which a new segment of the log is begun, and after how many
+	// bytes of the log the state is put on disk; 0 means 64 MiB, or an eighth of MaxBytes
+	// where that is less.
 	SegmentBytes int64
 
 	// RecentBytes is how much memory values take that were appended and not read yet, so
@@ -47,7 +49,8 @@ type Options struct {
 	Window int
 }
 
-func (o Options) withDefaults() Options {
+// WithDefaults is o with what its zero values mean.
+func (o Options) WithDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -74,7 +77,7 @@ type Store struct {
 	dir  string
 	opt  Options
 	fs   vfs.FS
-	lock interface{ Close() error }
+	log  log.Log
 	db   *pebble.DB
 	part *partition.Partition
 	hub  *partition.Hub
@@ -91,12 +94,8 @@ type Store struct {
 	closed   bool
 
 	applied    atomic.Uint64 // last commit in the state
-	flushed    atomic.Uint64 // last commit in the state on disk
 	grown      atomic.Int64  // bytes of the log since the last flush
-	logBytes   atomic.Int64  // size of the segments
 	stateBytes atomic.Int64  // size of the state when it was looked at last
-	files      atomic.Int64  // segments open for reading
-	markDirty  atomic.Bool   // the mark was written and not synced
 	full       atomic.Pointer[string]
 	broken     atomic.Pointer[error]
 	admin      sync.Mutex // one Requeue or Drop at a time
@@ -110,15 +109,19 @@ type Store struct {
 	nextLane uint64
 	partly   map[uint64]*partlyRows
 	commit   uint64 // last commit in the log
-	file     vfs.File
-	current  *segment
-	torn     bool // bytes that were never acknowledged follow the end of the segment
-	markFile vfs.File
-	mark     mark
-	buf      []byte
+	ready    bool   // the log was replayed
+	heads    []byte
+	pieces   [][]byte
 
-	mu       sync.Mutex
-	segments map[uint64]*segment
+	mu    sync.Mutex
+	usage map[uint64]*usage // of the segments of the log
+}
+
+// usage is what is open in a segment of the log.
+type usage struct {
+	live  int64 // values that are not settled
+	bytes int64 // size of those
+	end   int64 // offset at which its last commit ends; 0 without any
 }
 
 type laneName struct {
@@ -270,7 +273,7 @@ func (s *Store) Close() error {
 	return s.release()
 }
 
-// release gives back what Open took, as far as it got.
+// release gives back what Open took, as far as it got, and the log.
 func (s *Store) release() error {
 	var errs []error
 	if s.part != nil {
@@ -278,28 +281,12 @@ func (s *Store) release() error {
 	}
 	s.hub.Close()
 	if s.db != nil {
-		if s.broken.Load() == nil && s.file != nil {
+		if s.broken.Load() == nil && s.ready {
 			errs = append(errs, s.flush())
 		}
 		errs = append(errs, s.db.Close())
 	}
-	if s.markFile != nil {
-		if s.broken.Load() == nil {
-			errs = append(errs, s.markFile.SyncData())
-		}
-		errs = append(errs, s.markFile.Close())
-	}
-	if s.file != nil {
-		errs = append(errs, s.file.Close())
-	}
-	s.mu.Lock()
-	for _, g := range s.segments {
-		g.remove(&s.files)
-	}
-	s.mu.Unlock()
-	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
-	}
+	errs = append(errs, s.log.Close())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close the queue store %s: %w", s.dir, err)
 	}

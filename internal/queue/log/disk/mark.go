@@ -1,4 +1,4 @@
-package embedded
+package disk
 
 import (
 	"encoding/binary"
@@ -7,6 +7,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/log"
 )
 
 // The file MARK has two slots of 64 bytes that are written in turn, so that a torn write
@@ -14,10 +15,9 @@ import (
 //
 //	slot := "WEIRMARK" turn(8) commit(8) segment(8) offset(8) state(8) crc(4) 0(12)
 //
-// commit is the last acknowledged commit and segment and offset where its frame ends;
-// state is the commit that the state on disk had reached.
+// commit is the last acknowledged entry and segment and offset where its frame ends; state
+// is the entry through which everything was durable elsewhere, as Trim was told last.
 const (
-	markName  = "MARK"
 	markMagic = "WEIRMARK"
 	markSlot  = 64
 )
@@ -25,14 +25,14 @@ const (
 type mark struct {
 	turn   uint64
 	commit uint64
-	end    place
+	end    log.Position
 	state  uint64
 }
 
 func (m *mark) encode() []byte {
 	b := make([]byte, 0, markSlot)
 	b = append(b, markMagic...)
-	for _, v := range [...]uint64{m.turn, m.commit, m.end.segment, uint64(m.end.offset), m.state} {
+	for _, v := range [...]uint64{m.turn, m.commit, m.end.Segment, uint64(m.end.Offset), m.state} {
 		b = binary.BigEndian.AppendUint64(b, v)
 	}
 	b = binary.BigEndian.AppendUint32(b, checksum(b))
@@ -44,7 +44,7 @@ func decodeMark(b []byte) (mark, bool) {
 		return mark{}, false
 	}
 	u := func(i int) uint64 { return binary.BigEndian.Uint64(b[8+8*i:]) }
-	return mark{turn: u(0), commit: u(1), end: place{u(2), int64(u(3))}, state: u(4)}, true
+	return mark{turn: u(0), commit: u(1), end: log.Position{Segment: u(2), Offset: int64(u(3))}, state: u(4)}, true
 }
 
 // readMark reads the newer of the slots that are whole. A store that never

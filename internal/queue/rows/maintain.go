@@ -1,4 +1,4 @@
-package embedded
+package rows
 
 import (
 	"context"
@@ -12,25 +12,26 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/log"
 )
 
 const (
-	markSync      = 100 * time.Millisecond // a written mark is synced after this
+	logSync       = 100 * time.Millisecond // what the log puts off is put off for so long
 	limitsCheck   = time.Second
 	expiryCheck   = time.Minute
 	compactCheck  = 10 * time.Second
 	compactBytes  = 4 << 20   // values moved in one commit
 	defaultMargin = 1 << 30   // of Options.MinFree
 	compactFloor  = 256 << 20 // dead bytes below which segments are left alone
-	cachedBytes   = 256 << 20 // newest bytes of the log that the kernel may keep in memory
+	segmentStart  = 64        // bytes in front of the first commit of a segment, about
 )
 
-// maintenance syncs the mark, flushes the state, deletes and empties segments, watches
+// maintenance syncs the log, flushes the state, trims and empties segments, watches
 // the disk and lets dead jobs expire.
 func (s *Store) maintenance() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	tick := time.NewTicker(markSync)
+	tick := time.NewTicker(logSync)
 	defer tick.Stop()
 	var limits, expiry, compact time.Duration
 	s.checkLimits()
@@ -39,14 +40,11 @@ func (s *Store) maintenance() {
 		case <-s.closing:
 			return
 		case <-s.flushNow:
-			s.report("flush the state", s.flush())
-			s.checkLimits()
+			s.report("flush the state", s.Flush())
 		case <-tick.C:
-			limits, expiry, compact = limits+markSync, expiry+markSync, compact+markSync
-			if s.markDirty.CompareAndSwap(true, false) {
-				if err := s.markFile.SyncData(); err != nil {
-					_ = s.fail(fmt.Errorf("sync the high-water mark: %w", err)) // every call returns it from now on
-				}
+			limits, expiry, compact = limits+logSync, expiry+logSync, compact+logSync
+			if err := s.log.Sync(); err != nil {
+				_ = s.fail(err) // every call returns it from now on
 			}
 		}
 		if limits >= limitsCheck {
@@ -81,7 +79,15 @@ func (s *Store) nudge() {
 	}
 }
 
-// flush puts the state on disk and deletes the segments that are not needed any more:
+// Flush puts the state on disk, gives back what the log keeps for nothing, and looks
+// whether the store may take new work.
+func (s *Store) Flush() error {
+	err := s.flush()
+	s.checkLimits()
+	return err
+}
+
+// flush puts the state on disk and trims the segments that are not needed any more:
 // nothing in them is open, and the state on disk says so.
 func (s *Store) flush() error {
 	s.maintain.Lock()
@@ -89,65 +95,49 @@ func (s *Store) flush() error {
 	s.applying.Lock()
 	n := s.applied.Load()
 	s.grown.Store(0)
-	var dead []*segment
-	s.mu.Lock()
-	for _, g := range s.segments {
-		next := s.segments[g.number+1]
-		if g != s.current && g.live == 0 && (next == nil || next.first <= n+1) {
-			dead = append(dead, g)
+	var dead []uint64
+	segments := s.log.Segments()
+	for i := 0; i+1 < len(segments); i++ {
+		if s.usageOf(segments[i].Number).live == 0 && segments[i+1].First <= n+1 {
+			dead = append(dead, segments[i].Number)
 		}
 	}
-	s.mu.Unlock()
 	s.applying.Unlock()
 	if err := s.db.Flush(); err != nil {
 		return stateError("flush", err)
 	}
-	s.flushed.Store(n)
-	for _, g := range dead {
-		if err := s.deleteSegment(g); err != nil {
-			return err
-		}
+	if err := s.log.Trim(context.Background(), n, dead...); err != nil {
+		return err
 	}
-	s.forgetOld(cachedBytes)
-	return nil
+	return s.forgetTrimmed()
 }
 
-// forgetOld has the kernel forget what it holds of segments that are more than keep bytes
-// behind the end of the log: a backlog would fill its memory with what nobody reads for long, at the expense
-// of other files, and taking new memory for each page costs several times what a write
-// into used memory does.
-func (s *Store) forgetOld(keep int64) {
-	numbers := s.segmentNumbers()
-	newer := int64(0)
-	for _, n := range slices.Backward(numbers) {
-		s.mu.Lock()
-		g := s.segments[n]
-		size, old := int64(0), false
-		if g != nil {
-			size = g.size
-			old = newer >= keep && !g.dropped
-			g.dropped = g.dropped || old
-		}
-		s.mu.Unlock()
-		newer += size
-		if old {
-			s.report("let go of an old segment", g.forget(s.fs, s.dir, &s.files))
-		}
-	}
-}
-
-func (s *Store) deleteSegment(g *segment) error {
+// usageOf is what is open in a segment.
+func (s *Store) usageOf(segment uint64) usage {
 	s.mu.Lock()
-	delete(s.segments, g.number)
-	s.mu.Unlock()
-	s.logBytes.Add(-g.size)
-	g.remove(&s.files)
-	path := segmentPath(s.fs, s.dir, g.number)
-	if err := s.fs.Remove(path); err != nil {
-		return fmt.Errorf("delete segment %s: %w", path, err)
+	defer s.mu.Unlock()
+	if u := s.usage[segment]; u != nil {
+		return *u
 	}
-	if err := s.db.Delete(row(rowSegment, g.number), pebble.NoSync); err != nil {
-		return stateError("write", err)
+	return usage{}
+}
+
+// forgetTrimmed forgets the segments that the log has no more.
+func (s *Store) forgetTrimmed() error {
+	segments := s.log.Segments()
+	var gone []uint64
+	s.mu.Lock()
+	for n := range s.usage {
+		if len(segments) > 0 && n < segments[len(segments)-1].Number && !slices.ContainsFunc(segments, func(g log.Segment) bool { return g.Number == n }) {
+			gone = append(gone, n)
+			delete(s.usage, n)
+		}
+	}
+	s.mu.Unlock()
+	for _, n := range gone {
+		if err := s.db.Delete(row(rowSegment, n), pebble.NoSync); err != nil {
+			return stateError("write", err)
+		}
 	}
 	return nil
 }
@@ -165,12 +155,11 @@ type Usage struct {
 func (s *Store) Usage() (Usage, error) {
 	var u Usage
 	s.mu.Lock()
-	for _, g := range s.segments {
-		u.Log += g.size
+	for _, g := range s.usage {
 		u.Open += g.bytes
-		u.Segments++
 	}
 	s.mu.Unlock()
+	u.Log, u.Segments = s.log.Size(), len(s.log.Segments())
 	u.State = int64(s.db.Metrics().DiskSpaceUsage())
 	s.stateBytes.Store(u.State)
 	d, err := s.fs.GetDiskUsage(s.dir)
@@ -184,16 +173,19 @@ func (s *Store) Usage() (Usage, error) {
 	return u, nil
 }
 
+// written are the segments that nothing is appended to any more.
+func (s *Store) written() []log.Segment {
+	segments := s.log.Segments()
+	return segments[:max(len(segments)-1, 0)]
+}
+
 func (s *Store) deadBytes() int64 {
-	u := int64(0)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, g := range s.segments {
-		if g != s.current {
-			u += g.size - g.bytes
-		}
+	n := int64(0)
+	for _, g := range s.written() {
+		u := s.usageOf(g.Number)
+		n += u.end - u.bytes
 	}
-	return u
+	return n
 }
 
 // checkLimits decides whether the store takes new work.
@@ -265,47 +257,55 @@ func (s *Store) Compact(ctx context.Context) error {
 // compact empties the segments of which less than a part in parts is open; parts 1
 // means every segment that holds something dead.
 func (s *Store) compact(ctx context.Context, parts int64) error {
-	for _, n := range s.segmentNumbers() {
-		s.mu.Lock()
-		g := s.segments[n]
-		wanted := g != nil && g != s.current && g.live > 0 && g.bytes*parts < g.size-segmentHeader-g.size/64
-		s.mu.Unlock()
-		if !wanted {
+	for _, g := range s.written() {
+		u := s.usageOf(g.Number)
+		if u.live == 0 || u.bytes*parts >= u.end-segmentStart-u.end/64 {
 			continue
 		}
-		if err := s.empty(ctx, g); err != nil {
+		if err := s.empty(ctx, log.Position{Segment: g.Number, Offset: u.end}); err != nil && !errors.Is(err, log.ErrTrimmed) {
 			return err
 		}
 	}
 	return nil
 }
 
-// empty appends what is open in a segment once more.
-func (s *Store) empty(ctx context.Context, g *segment) error {
-	r, err := newFrameReader(s.fs, segmentPath(s.fs, s.dir, g.number), segmentHeader, g.size)
-	if err != nil {
-		return err
+// moves is a request that puts values elsewhere, as many as are worth a commit.
+type moves struct {
+	s *Store
+	*request
+	bytes int
+}
+
+func (m *moves) add(e appendEntry) error {
+	if m.request == nil {
+		m.request = &request{moves: true, done: make(chan error, 1)}
 	}
-	defer r.close()
-	req := &request{moves: true, done: make(chan error, 1)}
-	size := 0
-	for {
-		f, at, err := r.next()
-		if err != nil || size >= compactBytes {
-			if len(req.appends) > 0 {
-				if err := s.submit(req); err != nil {
-					return err
-				}
-			}
-			req, size = &request{moves: true, done: make(chan error, 1)}, 0
-		}
-		if isEOF(err) {
-			return nil
-		}
+	e.flags = appendMoved
+	m.appends = append(m.appends, e)
+	if m.bytes += len(e.value); m.bytes < compactBytes {
+		return nil
+	}
+	return m.submit()
+}
+
+func (m *moves) submit() error {
+	r := m.request
+	m.request, m.bytes = nil, 0
+	if r == nil {
+		return nil
+	}
+	return m.s.submit(r)
+}
+
+// empty appends what is open in a segment, up to its end, once more.
+func (s *Store) empty(ctx context.Context, end log.Position) error {
+	m := moves{s: s}
+	err := s.log.Scan(ctx, log.Position{Segment: end.Segment}, end, func(e *log.Entry) error {
+		f, err := decode(e)
 		if err != nil {
-			return fmt.Errorf("read segment %d at offset %d: %w: %w", g.number, at, err, queue.ErrCorrupt)
+			return err
 		}
-		if err := errors.Join(ctx.Err(), s.stopped()); err != nil {
+		if err := s.stopped(); err != nil {
 			return err
 		}
 		for i := range f.appends {
@@ -321,15 +321,19 @@ func (s *Store) empty(ctx context.Context, g *segment) error {
 			if err != nil {
 				return err
 			}
-			if l.place != (place{g.number, e.offset}) {
+			if l.Position != e.at {
 				continue
 			}
-			moved := *e
-			moved.flags = appendMoved
-			req.appends = append(req.appends, moved)
-			size += len(e.value)
+			if err := m.add(*e); err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
+	return m.submit()
 }
 
 func (s *Store) stopped() error {

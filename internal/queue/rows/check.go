@@ -1,16 +1,13 @@
-package embedded
+package rows
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/log"
 	"github.com/weirdata/weir/internal/queue/partition"
 )
-
-func isEOF(err error) bool { return errors.Is(err, io.EOF) }
 
 // Report is what Check has read.
 type Report struct {
@@ -66,40 +63,23 @@ func (m *meter) read(n int64) {
 }
 
 func (s *Store) checkLog(ctx context.Context, r *Report, m *meter) error {
-	s.mu.Lock()
-	sizes := map[uint64]int64{}
-	for n, g := range s.segments {
-		sizes[n] = g.size
-	}
-	s.mu.Unlock()
-	for _, n := range s.segmentNumbers() {
-		if sizes[n] == 0 {
-			continue
-		}
-		path := segmentPath(s.fs, s.dir, n)
-		if _, whole, err := readSegment(s.fs, path, n); err != nil || !whole {
-			return errors.Join(err, fmt.Errorf("segment %s has no header: %w", path, queue.ErrCorrupt))
-		}
-		fr, err := newFrameReader(s.fs, path, segmentHeader, sizes[n])
-		if err != nil {
-			return err
-		}
-		m.read(segmentHeader)
-		for {
-			f, at, err := fr.next()
-			if isEOF(err) {
-				break
-			}
-			if err = errors.Join(err, ctx.Err()); err != nil {
-				fr.close()
-				return fmt.Errorf("segment %s at offset %d: %w: %w", path, at, err, queue.ErrCorrupt)
+	for _, g := range s.log.Segments() {
+		at := log.Position{Segment: g.Number}
+		to := log.Position{Segment: g.Number, Offset: s.usageOf(g.Number).end}
+		if err := s.log.Scan(ctx, at, to, func(e *log.Entry) error {
+			f, err := decode(e)
+			if err != nil {
+				return err
 			}
 			r.Commits++
 			r.Values += int64(len(f.appends))
-			m.read(fr.at - at)
+			m.read(e.End.Offset - at.Offset)
+			at = e.End
+			return nil
+		}); err != nil {
+			return err
 		}
 		r.Segments++
-		fr.close()
 	}
 	return nil
 }

@@ -1,8 +1,10 @@
-package embedded
+package disk
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,12 +14,21 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/log"
+)
+
+// The names of the parts of a log in its directory.
+const (
+	LogDir     = "log" // of the segments
+	SegmentExt = ".seg"
+	LockName   = "LOCK"
+	FormatName = "FORMAT"
+	MarkName   = "MARK"
 )
 
 const (
 	segmentMagic  = "WEIRLOG1"
 	segmentHeader = 64
-	segmentExt    = ".seg"
 
 	maxOpenSegments = 128 // segments kept open for reading
 )
@@ -25,16 +36,10 @@ const (
 // segment is one file of the log.
 type segment struct {
 	number uint64
-	first  uint64 // its first commit
+	first  uint64 // its first entry
 
-	found int64 // size of the file when the store was opened
-
-	// What is open in it, guarded by Store.mu.
-	size  int64 // valid bytes
-	live  int64 // values that are not settled
-	bytes int64 // size of those
-
-	dropped bool // the kernel was told to forget it; of maintenance
+	size    int64 // of the file, or of what was written to it; guarded by Log.mu
+	dropped bool  // the kernel was told to forget it; guarded by Log.mu
 
 	mu     sync.Mutex
 	file   vfs.File // for reading; opened when first needed
@@ -42,9 +47,12 @@ type segment struct {
 	retire bool // deleted: close the file when nobody reads it
 }
 
+// segmentPath is where the segment of a number is.
 func segmentPath(fs vfs.FS, dir string, number uint64) string {
-	return fs.PathJoin(dir, "log", fmt.Sprintf("%09d%s", number, segmentExt))
+	return fs.PathJoin(dir, LogDir, fmt.Sprintf("%09d%s", number, SegmentExt))
 }
+
+func (l *Log) segmentPath(number uint64) string { return segmentPath(l.fs, l.dir, number) }
 
 func (s *segment) header() []byte {
 	b := make([]byte, 0, segmentHeader)
@@ -83,8 +91,7 @@ func readSegment(fs vfs.FS, path string, number uint64) (s *segment, whole bool,
 	s = &segment{
 		number: binary.BigEndian.Uint64(b[8:]),
 		first:  binary.BigEndian.Uint64(b[16:]),
-		size:   segmentHeader,
-		found:  info.Size(),
+		size:   info.Size(),
 	}
 	if s.number != number {
 		return nil, false, fmt.Errorf("read segment %s: it says that it is segment %d: %w", path, s.number, queue.ErrCorrupt)
@@ -92,15 +99,15 @@ func readSegment(fs vfs.FS, path string, number uint64) (s *segment, whole bool,
 	return s, true, nil
 }
 
-// listSegments lists the numbers of the segments of a store, in order.
+// listSegments lists the numbers of the segments of a log, in order.
 func listSegments(fs vfs.FS, dir string) ([]uint64, error) {
-	names, err := fs.List(fs.PathJoin(dir, "log"))
+	names, err := fs.List(fs.PathJoin(dir, LogDir))
 	if err != nil {
 		return nil, fmt.Errorf("list the segments of %s: %w", dir, err)
 	}
 	var out []uint64
 	for _, name := range names {
-		if base, ok := strings.CutSuffix(name, segmentExt); ok {
+		if base, ok := strings.CutSuffix(name, SegmentExt); ok {
 			if n, err := strconv.ParseUint(base, 10, 64); err == nil {
 				out = append(out, n)
 			}
@@ -111,42 +118,45 @@ func listSegments(fs vfs.FS, dir string) ([]uint64, error) {
 }
 
 // read fills b from offset at.
-func (s *segment) read(fs vfs.FS, dir string, b []byte, at int64, files *atomic.Int64) error {
-	f, err := s.acquire(fs, dir, files)
+func (s *segment) read(l *Log, b []byte, at int64) error {
+	f, err := s.acquire(l)
 	if err != nil {
 		return err
 	}
-	defer s.release(files)
+	defer s.release(&l.files)
 	if _, err := f.ReadAt(b, at); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("%w: %w", err, queue.ErrCorrupt)
+		}
 		return fmt.Errorf("read %d bytes at %d of segment %d: %w", len(b), at, s.number, err)
 	}
 	return nil
 }
 
 // forget has the kernel forget what it holds of the file.
-func (s *segment) forget(fs vfs.FS, dir string, files *atomic.Int64) error {
-	f, err := s.acquire(fs, dir, files)
+func (s *segment) forget(l *Log) error {
+	f, err := s.acquire(l)
 	if err != nil {
 		return err
 	}
-	defer s.release(files)
+	defer s.release(&l.files)
 	dropPages(f)
 	return nil
 }
 
-func (s *segment) acquire(fs vfs.FS, dir string, files *atomic.Int64) (vfs.File, error) {
+func (s *segment) acquire(l *Log) (vfs.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.retire {
-		return nil, fmt.Errorf("read segment %d: it was deleted: %w", s.number, queue.ErrCorrupt)
+		return nil, fmt.Errorf("read segment %d: %w", s.number, log.ErrTrimmed)
 	}
 	if s.file == nil {
-		f, err := fs.Open(segmentPath(fs, dir, s.number), vfs.RandomReadsOption)
+		f, err := l.fs.Open(l.segmentPath(s.number), vfs.RandomReadsOption)
 		if err != nil {
 			return nil, fmt.Errorf("open segment %d: %w", s.number, err)
 		}
 		s.file = f
-		files.Add(1)
+		l.files.Add(1)
 	}
 	s.users++
 	return s.file, nil
