@@ -40,8 +40,10 @@ import (
 const MaxPart = 1 << 30
 
 // Position is a place in a log. Offset 0 is the start of a segment, in front of its first
-// entry; what the offsets behind it count is the log's affair, but for data: the bytes of
-// one entry's data have offsets that follow each other.
+// entry. The bytes of one entry's data have offsets that follow each other, and entries
+// have growing ones. Who reads data of several entries whose offsets lie close may read
+// what is between them along, which means nothing: a log where a read of several costs
+// more than several reads keeps the offsets of its entries far apart.
 type Position struct {
 	Segment uint64
 	Offset  int64
@@ -116,7 +118,7 @@ type Log interface {
 	Sync() error
 	// Size is the number of bytes that the log takes.
 	Size() int64
-	// Close ends the log. What was appended stays.
+	// Close ends the log; it is safe twice. What was appended stays.
 	Close() error
 }
 

@@ -117,7 +117,7 @@ func (l *Log) segment(n uint64) (*segment, error) {
 // ReadAt implements log.Log.
 func (l *Log) ReadAt(_ context.Context, b []byte, at log.Position) error {
 	g, err := l.segment(at.Segment)
-	if err != nil {
+	if err != nil || len(b) == 0 {
 		return err
 	}
 	return g.read(l, b, at.Offset)

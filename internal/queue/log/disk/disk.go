@@ -257,17 +257,16 @@ func (l *Log) Sync() error {
 	return nil
 }
 
-// Close implements log.Log. It is safe after an Open that got halfway.
+// Close implements log.Log. It is safe twice, and after an Open that got halfway.
 func (l *Log) Close() error {
 	var errs []error
-	if l.markFile != nil {
-		if l.broken == nil {
-			errs = append(errs, l.markFile.SyncData())
-		}
-		errs = append(errs, l.markFile.Close())
+	if l.markFile != nil && l.broken == nil {
+		errs = append(errs, l.markFile.SyncData())
 	}
-	if l.file != nil {
-		errs = append(errs, l.file.Close())
+	for _, f := range []vfs.File{l.markFile, l.file} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
 	}
 	l.mu.Lock()
 	for _, g := range l.segments {
@@ -277,6 +276,7 @@ func (l *Log) Close() error {
 	if l.lock != nil {
 		errs = append(errs, l.lock.Close())
 	}
+	l.markFile, l.file, l.lock = nil, nil, nil
 	return errors.Join(errs...)
 }
 
