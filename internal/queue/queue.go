@@ -1,6 +1,7 @@
 // Package queue is jobs at rest: the contract of a durable queue store, and the bytes a
-// job is kept in. Two backends implement it (queue/embedded and queue/postgres);
-// queue/storetest is its definition; queue/partition is the logic both share.
+// job is kept in. Two backends implement it: queue/embedded, which is queue/rows on a log
+// (queue/log), and queue/postgres; queue/storetest is its definition; queue/partition is
+// the logic both share.
 //
 // # Words
 //
