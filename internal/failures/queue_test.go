@@ -32,7 +32,7 @@ func openStore(t *testing.T) *embedded.Store {
 func failed(t *testing.T, payload, cause string) queue.Job {
 	t.Helper()
 	m := event.New([]byte(payload))
-	m.Key, m.Meta.Headers = "key of "+payload, map[string]string{"h": payload}
+	m.Key, m.Meta.Headers = "key of "+payload, event.HeadersOf(map[string]string{"h": payload})
 	m.Replace([]byte("made"))
 	row, err := generic.Invalid(readAt, m.Raw(), m.Data, errors.New(cause), 0)
 	if err != nil {
@@ -116,7 +116,7 @@ func TestMessagesOfQueuesAreWhole(t *testing.T) {
 	if err != nil || len(b) != 1 {
 		t.Fatal(len(b), err)
 	}
-	if m := b[0]; string(m.Data) != "a" || string(m.Raw()) != "a" || m.Key != "key of a" || m.Meta.Headers["h"] != "a" || m.Meta.Scope == nil || m.Meta.Scope.Source != "a" {
+	if m := b[0]; string(m.Data) != "a" || string(m.Raw()) != "a" || m.Key != "key of a" || m.Meta.Headers.Text("h") != "a" || m.Meta.Scope == nil || m.Meta.Scope.Source != "a" {
 		t.Errorf("%q %q %+v", m.Data, m.Key, m.Meta)
 	}
 	// What comes meanwhile, as a failure of this very replay would, is not read.

@@ -140,13 +140,14 @@ func (t *turn) hand(d time.Duration) ([]queue.Job, error) {
 func (t *turn) decode() ([]queue.Job, error) {
 	jobs := make([]queue.Job, t.count)
 	messages := make([]event.Message, t.count)
+	var d queue.Decoder
 	lease := queue.Lease{Token: t.g.token, Expires: time.Unix(0, t.g.expires).UTC()}
 	n := 0
 	for i := range t.picks {
 		k := &t.picks[i]
 		if s := k.side; s != nil {
 			j := &jobs[n]
-			if err := k.decode(j, &messages[n], s.ID, s.Record, lease); err != nil {
+			if err := k.decode(&d, j, &messages[n], s.ID, s.Record, lease); err != nil {
 				return nil, err
 			}
 			n++
@@ -158,7 +159,7 @@ func (t *turn) decode() ([]queue.Job, error) {
 		}
 		id, at := queue.ID{Lane: k.lane.id, Seq: k.value.seq}, time.Unix(0, k.value.at).UTC()
 		for id.Index = k.from; id.Index < k.to; id.Index++ {
-			if err := k.decode(&jobs[n], &messages[n], id, k.value.record(id.Index), lease); err != nil {
+			if err := k.decode(&d, &jobs[n], &messages[n], id, k.value.record(id.Index), lease); err != nil {
 				return nil, err
 			}
 			jobs[n].At = at
@@ -168,8 +169,8 @@ func (t *turn) decode() ([]queue.Job, error) {
 	return jobs, nil
 }
 
-func (k *pick) decode(j *queue.Job, m *event.Message, id queue.ID, rec []byte, lease queue.Lease) error {
-	if err := queue.ReadRecord(rec, j, m); err != nil {
+func (k *pick) decode(d *queue.Decoder, j *queue.Job, m *event.Message, id queue.ID, rec []byte, lease queue.Lease) error {
+	if err := d.Read(rec, j, m); err != nil {
 		return fmt.Errorf("lease job %s: %w", id, err)
 	}
 	m.Meta.Scope = &k.lane.scope
