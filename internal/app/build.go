@@ -220,9 +220,7 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 	}
 	p.Source, _ = build(ctx, a, a.b.Set.Sources, pc.Source.Use)
 	a.listens(p.Source, pc.Source.Use)
-	if len(pc.Transform.Use) > 0 {
-		p.Chains = a.chains(ctx, pc.Transform)
-	}
+	p.Transforms, p.Workers = a.transforms(ctx, pc.Transform), workers(pc.Transform)
 	p.First = pc.Routing == config.RouteFirst
 	for _, r := range pc.Targets {
 		p.Routes = append(p.Routes, pipeline.Route{Name: r.Name, When: r.Condition(), Sink: a.sink(ctx, r.Use)})
@@ -235,27 +233,23 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 	return p
 }
 
-// chains builds one chain of transforms for each worker. What is wrong with a transform
-// is reported for the first worker only.
-func (a *assembly) chains(ctx context.Context, t *config.Transform) [][]connector.Transform {
-	workers := t.WorkerPool
-	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0) + 1
-	}
-	chains := make([][]connector.Transform, 0, workers)
-	for range workers {
-		chain := make([]connector.Transform, 0, len(t.Use))
-		for _, u := range t.Use {
-			if tr, ok := build(ctx, a, a.b.Set.Transforms, u); ok {
-				chain = append(chain, tr)
-			}
+// transforms compiles the transforms of a pipeline, once for all of its workers.
+func (a *assembly) transforms(ctx context.Context, t *config.Transform) []connector.Transform {
+	steps := make([]connector.Transform, 0, len(t.Use))
+	for _, u := range t.Use {
+		if tr, ok := build(ctx, a, a.b.Set.Transforms, u); ok {
+			steps = append(steps, tr)
 		}
-		if len(chain) < len(t.Use) {
-			return nil
-		}
-		chains = append(chains, chain)
 	}
-	return chains
+	return steps
+}
+
+// workers is how many workers a pipeline has.
+func workers(t *config.Transform) int {
+	if t.WorkerPool > 0 {
+		return t.WorkerPool
+	}
+	return runtime.GOMAXPROCS(0) + 1
 }
 
 func (a *assembly) sink(ctx context.Context, u *config.Use) pipeline.Sink {

@@ -46,11 +46,14 @@ import (
 type Parts struct {
 	Name   string
 	Source connector.Source
-	// Steps are the names of the transforms of a chain, for traces.
-	Steps []string
-	// Chains holds one chain of transforms for each worker; empty means no transforms.
-	Chains [][]connector.Transform
-	Target Sink
+	// Transforms are the steps that messages go through, in their order, and Steps their
+	// names, for traces.
+	Transforms []connector.Transform
+	Steps      []string
+	// Workers is how many go through the steps at once, each with a chain of its own; none
+	// means one.
+	Workers int
+	Target  Sink
 	// Routes are the targets, when there are several or one has a condition; Target is not
 	// used then. First sends a message to the first route that takes it, not to all.
 	Routes []Route
@@ -142,6 +145,8 @@ type Pipeline struct {
 	routes []Route // at least one
 	routed bool    // somebody must decide which routes a message takes
 	copies bool    // a message may have several copies
+
+	chains [][]connector.Worker // one for each worker; empty when nothing is to be done to messages
 
 	redelivers bool                  // the source delivers again what was not handled
 	joined     connector.StoreSource // set when source and target are queues of one store
@@ -284,14 +289,14 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 // stages runs reader, workers and router, then flushes the sinks in the order in which
 // one feeds the other.
 func (p *Pipeline) stages(reading, work context.Context) {
-	route := make(chan *read, 4*max(len(p.parts.Chains), 1))
+	route := make(chan *read, 4*max(len(p.chains), 1))
 	var wg sync.WaitGroup
-	if len(p.parts.Chains) == 0 {
+	if len(p.chains) == 0 {
 		wg.Go(func() { defer close(route); p.read(reading, work, nil, route) })
 	} else {
-		todo := make(chan *read, len(p.parts.Chains))
+		todo := make(chan *read, len(p.chains))
 		wg.Go(func() { defer close(route); defer close(todo); p.read(reading, work, todo, route) })
-		for _, c := range p.parts.Chains {
+		for _, c := range p.chains {
 			wg.Go(func() { p.transform(work, c, todo) })
 		}
 	}
@@ -352,12 +357,8 @@ func (p *Pipeline) verdict() error {
 // open opens the connectors, targets first, so that nothing is read that cannot be
 // written.
 func (p *Pipeline) open(ctx context.Context) error {
-	for _, chain := range p.parts.Chains {
-		for _, t := range chain {
-			if c, ok := t.(connector.Closer); ok {
-				p.closers = append(p.closers, closer{"transform", func(context.Context) error { return c.Close() }})
-			}
-		}
+	if err := p.hire(); err != nil {
+		return err
 	}
 	type opener interface {
 		Open(context.Context) error

@@ -14,8 +14,34 @@ import (
 	"github.com/weirdata/weir/internal/meter"
 )
 
+// hire makes the workers, each with a chain of its own.
+func (p *Pipeline) hire() error {
+	if len(p.parts.Transforms) == 0 && !p.routed {
+		return nil
+	}
+	for range max(p.parts.Workers, 1) {
+		chain := make([]connector.Worker, 0, len(p.parts.Transforms))
+		for _, t := range p.parts.Transforms {
+			var w connector.Worker
+			err := guard(func() (err error) {
+				w, err = t.Worker()
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("start a worker: %w", err)
+			}
+			chain = append(chain, w)
+			if c, ok := w.(connector.Closer); ok {
+				p.closers = append(p.closers, closer{"transform", func(context.Context) error { return c.Close() }})
+			}
+		}
+		p.chains = append(p.chains, chain)
+	}
+	return nil
+}
+
 // transform is one worker: it takes whole batches through its own chain.
-func (p *Pipeline) transform(ctx context.Context, chain []connector.Transform, todo <-chan *read) {
+func (p *Pipeline) transform(ctx context.Context, chain []connector.Worker, todo <-chan *read) {
 	w := worker{p: p, chain: chain}
 	for r := range todo {
 		w.apply(ctx, r)
@@ -26,7 +52,7 @@ func (p *Pipeline) transform(ctx context.Context, chain []connector.Transform, t
 // worker holds a chain and the scratch batches of its stages.
 type worker struct {
 	p      *Pipeline
-	chain  []connector.Transform
+	chain  []connector.Worker
 	stages [2]event.Batch
 
 	evaluator *condition.Evaluator // for routes; made when first needed
@@ -119,7 +145,7 @@ func extends(grown, out event.Batch) bool {
 }
 
 // step applies one transform to one message. A panic is that message's error (invariant 3).
-func (w *worker) step(ctx context.Context, t connector.Transform, out event.Batch, m *event.Message) (grown event.Batch, err error) {
+func (w *worker) step(ctx context.Context, t connector.Worker, out event.Batch, m *event.Message) (grown event.Batch, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			w.p.parts.Meter.Panics.Add(1)

@@ -8,11 +8,18 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
 
-func build(t testing.TB, e connector.Entry[connector.Transform], command string, change ...func(*Config)) connector.Transform {
+// build makes a worker as the engine does.
+func build(t testing.TB, e connector.Entry[connector.Transform], command string, change ...func(*Config)) connector.Worker {
+	t.Helper()
+	return conntest.Worker(t, compiled(t, e, command, change...))
+}
+
+func compiled(t testing.TB, e connector.Entry[connector.Transform], command string, change ...func(*Config)) connector.Transform {
 	t.Helper()
 	tr, err := e.Build(context.Background(), connector.Deps{}, func(into any) error {
 		c := into.(*Config)
@@ -128,10 +135,10 @@ func TestPanic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v, err := p.first(map[string]any{"t": time.Now()}); err == nil || !strings.Contains(err.Error(), "panicked") {
+	if v, err := p.worker().first(map[string]any{"t": time.Now()}); err == nil || !strings.Contains(err.Error(), "panicked") {
 		t.Errorf("got %v, %v", v, err)
 	}
-	if v, err := p.first(map[string]any{"t": 1}); err != nil || v != "1" {
+	if v, err := p.worker().first(map[string]any{"t": 1}); err != nil || v != "1" {
 		t.Errorf("the message after it: %v, %v", v, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
@@ -112,7 +113,7 @@ func TestOddInput(t *testing.T) {
 	parse := build(t, `function main(x) { const d = JSON.parse(x.Data); d.n = 1; return {Data: JSON.stringify(d)} }`, roomy)
 	large := `{"text":"` + strings.Repeat("lorem ipsum ü ", 1<<20) + `","list":[` + strings.Repeat(`{"a":[1,2.5,"x"]},`, 1<<16) + `0]}`
 	for _, in := range []string{"", "\xff\xfe", "a\xc3", "\x00", "{\"s\":\"\xff\"}", large} {
-		for name, tr := range map[string]*Transform{"same": same, "look": look, "mode": mode, "parse": parse} {
+		for name, tr := range map[string]connector.Worker{"same": same, "look": look, "mode": mode, "parse": parse} {
 			m := event.New([]byte(in))
 			_, err := tr.Apply(context.Background(), nil, m)
 			switch {

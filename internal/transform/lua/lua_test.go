@@ -9,11 +9,18 @@ import (
 	golua "github.com/yuin/gopher-lua"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
 
-func build(t testing.TB, source string, change ...func(*Config)) *Transform {
+// build makes a worker as the engine does.
+func build(t testing.TB, source string, change ...func(*Config)) *Worker {
+	t.Helper()
+	return conntest.Worker(t, compile(t, source, change...)).(*Worker)
+}
+
+func compile(t testing.TB, source string, change ...func(*Config)) *Transform {
 	t.Helper()
 	c := *Entry.Default().(*Config)
 	c.Script = source
@@ -24,7 +31,6 @@ func build(t testing.TB, source string, change ...func(*Config)) *Transform {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = tr.Close() })
 	return tr
 }
 
