@@ -71,7 +71,9 @@ func (d *desk) Wake() <-chan struct{} {
 	return d.wake
 }
 
-func (d *desk) Read(context.Context) (event.Batch, connector.Ack, error) { panic("read as a whole") }
+func (d *desk) Read(context.Context, connector.Room) (event.Batch, connector.Ack, error) {
+	panic("read as a whole")
+}
 
 func (d *desk) Active(context.Context) ([]string, error) {
 	d.mu.Lock()
@@ -118,7 +120,7 @@ func (c *clerk) Open(context.Context) error {
 
 func (c *clerk) Close(context.Context) error { return nil }
 
-func (c *clerk) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
+func (c *clerk) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
 	for {
 		wake := c.d.Wake()
 		c.d.mu.Lock()

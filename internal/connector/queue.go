@@ -56,7 +56,7 @@ type (
 		// ReadJobs is Read for engines that settle in transactions. Settle, inside a
 		// transaction, ends the messages with these indexes of the batch as done; what the
 		// transaction did not settle is left to the Ack.
-		ReadJobs(ctx context.Context) (b event.Batch, settle SettleIn, ack Ack, err error)
+		ReadJobs(ctx context.Context, room Room) (b event.Batch, settle SettleIn, ack Ack, err error)
 	}
 
 	// StoreTarget is a target that is a queue of the store: a write can be part of a

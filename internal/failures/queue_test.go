@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/embedded"
@@ -112,7 +113,7 @@ func TestMessagesOfQueuesAreWhole(t *testing.T) {
 	if err := q.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b, ack, err := q.Read(t.Context())
+	b, ack, err := q.Read(t.Context(), connector.Room{})
 	if err != nil || len(b) != 1 {
 		t.Fatal(len(b), err)
 	}
@@ -124,7 +125,7 @@ func TestMessagesOfQueuesAreWhole(t *testing.T) {
 	if err := ack(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if b, _, err := q.Read(t.Context()); err == nil {
+	if b, _, err := q.Read(t.Context(), connector.Room{}); err == nil {
 		t.Errorf("then %q", b[0].Data)
 	}
 	if err := q.Close(t.Context()); err != nil {
@@ -180,13 +181,13 @@ func TestAReplayThatIsStopped(t *testing.T) {
 	if err := q.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b, _, err := q.Read(t.Context())
+	b, _, err := q.Read(t.Context(), connector.Room{})
 	if err != nil || len(b) == 0 {
 		t.Fatal(len(b), err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	if _, _, err := q.Read(ctx); err == nil {
+	if _, _, err := q.Read(ctx, connector.Room{}); err == nil {
 		t.Error("a read goes on without its context")
 	}
 	if err := q.Close(t.Context()); err != nil {

@@ -39,8 +39,8 @@ func (p *Pipeline) relate() {
 // rest of what they became is.
 type joined struct{ connector.StoreSource }
 
-func (j joined) ReadJobs(ctx context.Context) (event.Batch, connector.SettleIn, connector.Ack, error) {
-	b, settle, ack, err := j.StoreSource.ReadJobs(ctx)
+func (j joined) ReadJobs(ctx context.Context, room connector.Room) (event.Batch, connector.SettleIn, connector.Ack, error) {
+	b, settle, ack, err := j.StoreSource.ReadJobs(ctx, room)
 	if settle == nil {
 		return b, nil, ack, err
 	}

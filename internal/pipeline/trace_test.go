@@ -287,8 +287,8 @@ func (w *world) context(payload string) string {
 	return []string{"", "00-" + id + "-00000000000000aa-00", "00-" + id + "-00000000000000aa-01"}[w.die(3, "context of", payload)]
 }
 
-func (s sampling) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
-	b, ack, err := s.fakeSource.Read(ctx)
+func (s sampling) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
+	b, ack, err := s.fakeSource.Read(ctx, room)
 	for _, m := range b {
 		if c := s.w.context(string(m.Data)); c != "" {
 			m.SetHeader(trace.Traceparent, c)

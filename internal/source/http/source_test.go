@@ -69,7 +69,7 @@ func (p *pipe) run(t testing.TB, outcome func(*event.Message) error) *pipe {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
-			b, ack, err := p.Read(ctx)
+			b, ack, err := p.Read(ctx, connector.Room{})
 			if err != nil {
 				return
 			}
@@ -342,7 +342,7 @@ func TestWaitingRequestsShareABatch(t *testing.T) {
 	}
 	var sizes []int
 	for total := 0; total < 24; {
-		b, ack, err := p.Read(context.Background())
+		b, ack, err := p.Read(context.Background(), connector.Room{})
 		if err != nil {
 			t.Fatal(err)
 		}

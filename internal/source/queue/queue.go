@@ -14,10 +14,12 @@ package queuesource
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -209,14 +211,14 @@ type lease struct {
 }
 
 // Read implements connector.Source.
-func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
-	b, _, ack, err := s.ReadJobs(ctx)
+func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
+	b, _, ack, err := s.ReadJobs(ctx, room)
 	return b, ack, err
 }
 
 // ReadJobs implements connector.StoreSource.
-func (s *Source) ReadJobs(ctx context.Context) (event.Batch, connector.SettleIn, connector.Ack, error) {
-	jobs, err := s.wait(ctx)
+func (s *Source) ReadJobs(ctx context.Context, room connector.Room) (event.Batch, connector.SettleIn, connector.Ack, error) {
+	jobs, err := s.wait(ctx, room)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -236,6 +238,10 @@ func (s *Source) ReadJobs(ctx context.Context) (event.Batch, connector.SettleIn,
 	return messages(jobs), settle, func(ctx context.Context, o event.Outcomes) error { return s.settle(ctx, l, o) }, nil
 }
 
+// positionBytes is the size of a position: the number of the batch that the job was appended
+// with, and that of the job in it.
+const positionBytes = 12
+
 // messages is the messages of jobs, as read now. Those that follow each other share what
 // is the same of them.
 func messages(jobs []queue.Job) event.Batch {
@@ -243,6 +249,9 @@ func messages(jobs []queue.Job) event.Batch {
 	b := make(event.Batch, len(jobs))
 	var scope *event.Scope
 	var delivery *event.Delivery
+	origins := make([]event.Origin, len(jobs))
+	positions := make([]byte, 0, positionBytes*len(jobs))
+	lane := ""
 	for i := range jobs {
 		j := &jobs[i]
 		if scope == nil || *scope != j.Scope {
@@ -255,6 +264,13 @@ func messages(jobs []queue.Job) event.Batch {
 		m := j.Msg
 		m.Meta.Scope, m.Meta.Delivery = scope, delivery
 		m.Times.Read = now
+		if i == 0 || j.ID.Lane != jobs[i-1].ID.Lane {
+			lane = strconv.FormatUint(j.ID.Lane, 10)
+		}
+		positions = binary.BigEndian.AppendUint32(event.PutNumber(positions, j.ID.Seq), j.ID.Index)
+		origins[i] = event.Origin{Stream: j.Queue, Partition: lane, Position: positions[positionBytes*i:], At: j.At, First: m.Meta.Origin.Earliest()}
+		origins[i].Position = origins[i].Position[:positionBytes:positionBytes]
+		m.Meta.Origin = &origins[i]
 		b[i] = m
 	}
 	return b
@@ -280,11 +296,13 @@ func (p *resultPool) give(rs *[]queue.Result) {
 }
 
 // wait leases jobs as soon as there are any.
-func (s *Source) wait(ctx context.Context) ([]queue.Job, error) {
+func (s *Source) wait(ctx context.Context, room connector.Room) ([]queue.Job, error) {
 	began := time.Now()
+	query := s.query
+	query.Limit, query.Bytes = room.Within(query.Limit, query.Bytes)
 	for {
 		wake := s.store().Wake(s.query.Filter)
-		jobs, err := s.store().Lease(ctx, s.query)
+		jobs, err := s.store().Lease(ctx, query)
 		if err != nil {
 			return nil, fmt.Errorf("lease from queue %q: %w", s.query.Queue, err)
 		}

@@ -88,7 +88,7 @@ func TestThrough(t *testing.T) {
 		resp.Body.Close()
 		answer <- resp.StatusCode
 	})
-	b, ack, err := source.Read(ctx)
+	b, ack, err := source.Read(ctx, connector.Room{})
 	if err != nil {
 		t.Fatal(err)
 	}
