@@ -10,7 +10,12 @@
 //  4. A connector never settles, retries, throttles, batches or counts: the engine does.
 //  5. Write returns nil only when every message of the batch is durable at the other side.
 //  6. Errors say what they mean with package fault; an error without a kind is transient.
-//  7. Read, Apply and Write never modify the bytes of a message's payload in place.
+//  7. Read, Apply and Write never modify the bytes of a message's payload in place, nor its
+//     headers, origin and descriptor, which messages share.
+//  8. Read returns no more messages and payload bytes than its Room has, but for the first
+//     when that alone is larger: a message, or the request that several came in.
+//  9. The positions of a source's messages are in the order in which it read them, within a
+//     stream and partition, and are the same when it reads them again.
 package connector
 
 import (
@@ -32,14 +37,30 @@ type Source interface {
 	Open(ctx context.Context) error
 	// Read blocks until there is something to read. io.EOF means there will never be
 	// more and ends the pipeline cleanly. Another error is retried by its fault kind;
-	// Setup and Fatal end the pipeline. Read is called by one goroutine at a time.
-	Read(ctx context.Context) (event.Batch, Ack, error)
+	// Setup and Fatal end the pipeline. Read is called by one goroutine at a time. It returns
+	// no more than there is room for, but for what cannot be divided (rule 8).
+	Read(ctx context.Context, room Room) (event.Batch, Ack, error)
 	// Close is called when every Ack has run, or the drain deadline has passed.
 	Close(ctx context.Context) error
 }
 
-// Room is how much may be read.
-type Room struct{ Messages, Bytes int }
+// Room is how much a Read may return: what may be in flight beyond what is. A bound of 0 is
+// none.
+type Room struct {
+	Messages int
+	Bytes    int // of payloads
+}
+
+// Within is the bounds of one Read of a source that has its own, which are at least 1.
+func (r Room) Within(messages, bytes int) (int, int) {
+	if r.Messages > 0 {
+		messages = min(messages, r.Messages)
+	}
+	if r.Bytes > 0 {
+		bytes = min(bytes, r.Bytes)
+	}
+	return messages, bytes
+}
 
 // Ack tells the source what became of the messages of one Read. The engine calls it
 // exactly once for each Read, from any goroutine and in any order between Reads. An

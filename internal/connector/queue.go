@@ -43,9 +43,9 @@ type (
 		// portion for each value. The values take turns: none has a second message before
 		// every one that waits has its first. All portions together have no more than room
 		// says, and each no more than the room of its value, which is called with the source's
-		// locks held; both but for one message that is larger. It returns nothing when again
+		// locks held and is none where it is 0; both but for one message that is larger. It returns nothing when again
 		// has an element: there may be more room then. Errors are those of Read.
-		ReadValues(ctx context.Context, room Room, of func(value string) Room, again <-chan struct{}) ([]Portion, error)
+		ReadValues(ctx context.Context, room Room, of func(value string) (messages, bytes int), again <-chan struct{}) ([]Portion, error)
 	}
 
 	// StoreSource is a source whose messages can be settled inside a transaction of their
@@ -56,7 +56,7 @@ type (
 		// ReadJobs is Read for engines that settle in transactions. Settle, inside a
 		// transaction, ends the messages with these indexes of the batch as done; what the
 		// transaction did not settle is left to the Ack.
-		ReadJobs(ctx context.Context) (b event.Batch, settle SettleIn, ack Ack, err error)
+		ReadJobs(ctx context.Context, room Room) (b event.Batch, settle SettleIn, ack Ack, err error)
 	}
 
 	// StoreTarget is a target that is a queue of the store: a write can be part of a

@@ -284,7 +284,7 @@ func TestHeadersAreNotShared(t *testing.T) {
 	m.SetHeader("a", "1")
 	c := m.Clone()
 	c.SetHeader("b", "2")
-	if len(m.Meta.Headers) != 1 || c.Meta.Headers["a"] != "1" || c.Meta.Headers["b"] != "2" {
+	if len(m.Meta.Headers) != 1 || c.Meta.Headers.Text("a") != "1" || c.Meta.Headers.Text("b") != "2" {
 		t.Errorf("headers %v and %v", m.Meta.Headers, c.Meta.Headers)
 	}
 	if k := m.PartitionKey(); len(k) != 36 || m.PartitionKey() != k {

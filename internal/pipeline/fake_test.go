@@ -95,7 +95,7 @@ func (s *fakeSource) Close(context.Context) error {
 	return nil
 }
 
-func (s *fakeSource) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
+func (s *fakeSource) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
 	if s.onRead != nil {
 		s.onRead()
 	}

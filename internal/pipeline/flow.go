@@ -48,7 +48,7 @@ func newFlows(messages, bytes int) *flows {
 // what it holds. So a value alone gets most of the budget, and among many each gets an equal
 // share, with something left for the next. A value that holds nothing may always read one
 // message: whatever the others hold, and however many they are, it waits for none of them.
-func (f *flows) room(value string) connector.Room {
+func (f *flows) room(value string) (int, int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var held struct{ messages, bytes int64 }
@@ -62,9 +62,9 @@ func (f *flows) room(value string) connector.Room {
 	}
 	if messages <= 0 || bytes <= 0 {
 		f.refused = true
-		return connector.Room{}
+		return 0, 0
 	}
-	return connector.Room{Messages: int(messages), Bytes: int(bytes)}
+	return int(messages), int(bytes)
 }
 
 // left is what may be read of all values together: what is left of the budget, or else one

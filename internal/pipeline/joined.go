@@ -42,8 +42,8 @@ func (p *Pipeline) relate() {
 // rest of what they became is.
 type joined struct{ connector.StoreSource }
 
-func (j joined) ReadJobs(ctx context.Context) (event.Batch, connector.SettleIn, connector.Ack, error) {
-	b, settle, ack, err := j.StoreSource.ReadJobs(ctx)
+func (j joined) ReadJobs(ctx context.Context, room connector.Room) (event.Batch, connector.SettleIn, connector.Ack, error) {
+	b, settle, ack, err := j.StoreSource.ReadJobs(ctx, room)
 	return b, unspoiled(settle), ack, err
 }
 
@@ -77,7 +77,7 @@ func unspoiled(settle connector.SettleIn) connector.SettleIn {
 // spoil has the message that m comes from left to the acknowledgement. It must be called
 // before m is settled with an error, and while m is tracked.
 func spoil(m *event.Message) {
-	if tag, i, _, ok := event.Origin(m); ok {
+	if tag, i, _, ok := event.Root(m); ok {
 		if mark := settleIn(tag); mark != nil {
 			_ = mark(nil, []int{i}) // without a transaction it only marks
 		}
@@ -171,7 +171,7 @@ func complete(b event.Batch) (settle connector.SettleIn, index []int) {
 	here := map[int]int{}
 	open := map[int]int{}
 	for _, m := range b {
-		tag, i, n, ok := event.Origin(m)
+		tag, i, n, ok := event.Root(m)
 		if !ok {
 			continue
 		}
@@ -210,7 +210,7 @@ func (l *lane) addWhole(b event.Batch, refused []rejected) []rejected {
 			refused = append(refused, rejected{m, nil})
 			continue
 		}
-		n := stored(m)
+		n := queue.RecordSize(m)
 		if bytes+n > maxMove && len(fit) > 0 {
 			l.full = append(l.full, fit)
 			fit, bytes = nil, 0
@@ -221,15 +221,6 @@ func (l *lane) addWhole(b event.Batch, refused []rejected) []rejected {
 		l.full = append(l.full, fit)
 	}
 	return refused
-}
-
-// stored is about the size of the job that m becomes, and never less.
-func stored(m *event.Message) int {
-	n := len(m.Data) + len(m.Raw()) + len(m.Key) + len(m.Meta.ID) + 128
-	for k, v := range m.Meta.Headers {
-		n += len(k) + len(v) + 16
-	}
-	return n
 }
 
 // redeliver gives a message back to a source that delivers it again after a delay, or, when

@@ -134,6 +134,7 @@ type Pipeline struct {
 	state atomic.Int32
 
 	budget  struct{ messages, bytes *semaphore.Weighted }
+	held    inFlight
 	starved atomic.Bool // reading waits for room in flight
 	flows   *flows
 	sinks   sinks

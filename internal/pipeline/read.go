@@ -41,14 +41,18 @@ const emptyReadPause = 10 * time.Millisecond
 func (p *Pipeline) read(ctx, work context.Context, todo *rota) {
 	var failures readFailures
 	for ctx.Err() == nil {
+		room, ok := p.room(ctx)
+		if !ok {
+			return
+		}
 		var b event.Batch
 		var ack connector.Ack
 		var settle connector.SettleIn
 		err := guard(func() (err error) {
 			if p.joined != nil {
-				b, settle, ack, err = p.joined.ReadJobs(ctx)
+				b, settle, ack, err = p.joined.ReadJobs(ctx, room)
 			} else {
-				b, ack, err = p.parts.Source.Read(ctx)
+				b, ack, err = p.parts.Source.Read(ctx, room)
 			}
 			return err
 		})
@@ -108,8 +112,7 @@ func (p *Pipeline) admit(work context.Context, b event.Batch, settle connector.S
 	r := p.track(work, p.flows.whole, connector.Portion{Batch: b, Settle: settle, Ack: ack}, func() {
 		count()
 		if admitted { // after the ack: what is in flight is what the source holds open
-			p.budget.messages.Release(messages)
-			p.budget.bytes.Release(size)
+			p.release(messages, size)
 		}
 	})
 	if !admitted {
@@ -172,31 +175,6 @@ func (p *Pipeline) begun(work context.Context, r *read, todo *rota) {
 	}
 	r.flow.enter(r)
 	todo.add(r)
-}
-
-// acquire waits for room in flight; false means that the work was cut. While it waits,
-// batches that are filling leave without waiting for more: what would fill them is what
-// there is no room for.
-func (p *Pipeline) acquire(work context.Context, messages, bytes int64) bool {
-	if p.budget.messages.TryAcquire(messages) {
-		if p.budget.bytes.TryAcquire(bytes) {
-			return true
-		}
-		p.budget.messages.Release(messages)
-	}
-	p.starved.Store(true)
-	defer p.starved.Store(false)
-	for _, s := range p.sinks.all() {
-		s.each((*lane).poke)
-	}
-	if p.budget.messages.Acquire(work, messages) != nil {
-		return false
-	}
-	if p.budget.bytes.Acquire(work, bytes) != nil {
-		p.budget.messages.Release(messages)
-		return false
-	}
-	return true
 }
 
 // oldest is the instant the batch was read and its earliest creation time.

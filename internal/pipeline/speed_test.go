@@ -24,7 +24,7 @@ type supply struct {
 func (*supply) Open(context.Context) error  { return nil }
 func (*supply) Close(context.Context) error { return nil }
 
-func (s *supply) Read(context.Context) (event.Batch, connector.Ack, error) {
+func (s *supply) Read(context.Context, connector.Room) (event.Batch, connector.Ack, error) {
 	if s.left == 0 {
 		return nil, nil, io.EOF
 	}

@@ -46,7 +46,7 @@ func holds(t *testing.T, s *Store) held {
 			j := &p.Jobs[i]
 			h.Jobs = append(h.Jobs, heldJob{
 				j.ID.String(), j.Queue, where, j.Msg.Key, j.Cause, string(j.Msg.Data),
-				j.Msg.Meta.ID + j.Msg.Meta.Headers["h"] + j.Scope.Source, j.Attempt, j.At, j.NotBefore, j.Ordered,
+				j.Msg.Meta.ID + j.Msg.Meta.Headers.Text("h") + j.Scope.Source, j.Attempt, j.At, j.NotBefore, j.Ordered,
 			})
 		}
 	}

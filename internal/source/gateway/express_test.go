@@ -16,6 +16,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 )
 
@@ -232,7 +233,7 @@ func TestIdleTimeout(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	})
-	_, ack, err := s.Read(ctx)
+	_, ack, err := s.Read(ctx, connector.Room{})
 	if err != nil {
 		t.Fatal(err)
 	}

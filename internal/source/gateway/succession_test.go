@@ -31,7 +31,7 @@ func read(s *Source, seen *atomic.Int64) *reader {
 	go func() {
 		defer close(r.done)
 		for {
-			b, ack, err := s.Read(ctx)
+			b, ack, err := s.Read(ctx, connector.Room{})
 			if err != nil {
 				return
 			}

@@ -28,7 +28,7 @@ func read(s *Source, seen *atomic.Int64) *reader {
 	go func() {
 		defer close(r.done)
 		for {
-			b, ack, err := s.Read(ctx)
+			b, ack, err := s.Read(ctx, connector.Room{})
 			if err != nil {
 				return
 			}
@@ -159,10 +159,10 @@ func TestWaitingRequestMovesOn(t *testing.T) {
 	second := open()
 	over, end := context.WithCancel(t.Context())
 	end()
-	if _, _, err := first.Read(over); !errors.Is(err, context.Canceled) { // which is how a pipeline stops reading
+	if _, _, err := first.Read(over, connector.Room{}); !errors.Is(err, context.Canceled) { // which is how a pipeline stops reading
 		t.Error(err)
 	}
-	b, ack, err := second.Read(t.Context())
+	b, ack, err := second.Read(t.Context(), connector.Room{})
 	if err != nil || len(b) != 1 || string(b[0].Data) != "event" {
 		t.Fatal(b, err)
 	}

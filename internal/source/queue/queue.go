@@ -15,10 +15,12 @@ package queuesource
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -203,14 +205,16 @@ type lease struct {
 }
 
 // Read implements connector.Source.
-func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
-	b, _, ack, err := s.ReadJobs(ctx)
+func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
+	b, _, ack, err := s.ReadJobs(ctx, room)
 	return b, ack, err
 }
 
 // ReadJobs implements connector.StoreSource.
-func (s *Source) ReadJobs(ctx context.Context) (event.Batch, connector.SettleIn, connector.Ack, error) {
-	jobs, err := s.wait(ctx, s.query, nil)
+func (s *Source) ReadJobs(ctx context.Context, room connector.Room) (event.Batch, connector.SettleIn, connector.Ack, error) {
+	q := s.query
+	q.Limit, q.Bytes = room.Within(q.Limit, q.Bytes)
+	jobs, err := s.wait(ctx, q, nil)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -219,14 +223,10 @@ func (s *Source) ReadJobs(ctx context.Context) (event.Batch, connector.SettleIn,
 }
 
 // ReadValues implements connector.Isolated.
-func (s *Source) ReadValues(ctx context.Context, room connector.Room, of func(string) connector.Room, again <-chan struct{}) ([]connector.Portion, error) {
+func (s *Source) ReadValues(ctx context.Context, room connector.Room, of func(string) (messages, bytes int), again <-chan struct{}) ([]connector.Portion, error) {
 	q := s.query
-	q.Limit, q.Bytes = min(q.Limit, room.Messages), min(q.Bytes, room.Bytes)
-	q.Split = s.Isolation()
-	q.Room = func(value string) (jobs, bytes int) {
-		r := of(value)
-		return r.Messages, r.Bytes
-	}
+	q.Limit, q.Bytes = room.Within(q.Limit, q.Bytes)
+	q.Split, q.Room = s.Isolation(), of
 	jobs, err := s.wait(ctx, q, again)
 	if err != nil || len(jobs) == 0 {
 		return nil, err
@@ -266,6 +266,10 @@ func (s *Source) portion(value string, jobs []queue.Job) connector.Portion {
 		Ack: func(ctx context.Context, o event.Outcomes) error { return s.settle(ctx, l, o) }}
 }
 
+// positionBytes is the size of a position: the number of the batch that the job was appended
+// with, and that of the job in it.
+const positionBytes = 12
+
 // messages is the messages of jobs, as read now. Those that follow each other share what
 // is the same of them.
 func messages(jobs []queue.Job) event.Batch {
@@ -273,6 +277,9 @@ func messages(jobs []queue.Job) event.Batch {
 	b := make(event.Batch, len(jobs))
 	var scope *event.Scope
 	var delivery *event.Delivery
+	origins := make([]event.Origin, len(jobs))
+	positions := make([]byte, 0, positionBytes*len(jobs))
+	lane := ""
 	for i := range jobs {
 		j := &jobs[i]
 		if scope == nil || *scope != j.Scope {
@@ -285,6 +292,13 @@ func messages(jobs []queue.Job) event.Batch {
 		m := j.Msg
 		m.Meta.Scope, m.Meta.Delivery = scope, delivery
 		m.Times.Read = now
+		if i == 0 || j.ID.Lane != jobs[i-1].ID.Lane {
+			lane = strconv.FormatUint(j.ID.Lane, 10)
+		}
+		positions = binary.BigEndian.AppendUint32(event.PutNumber(positions, j.ID.Seq), j.ID.Index)
+		origins[i] = event.Origin{Stream: j.Queue, Partition: lane, Position: positions[positionBytes*i:], At: j.At, First: m.Meta.Origin.Earliest()}
+		origins[i].Position = origins[i].Position[:positionBytes:positionBytes]
+		m.Meta.Origin = &origins[i]
 		b[i] = m
 	}
 	return b

@@ -84,7 +84,7 @@ func job(payload string) queue.Job { return queue.Job{Queue: "q", Msg: event.New
 
 func reads(t *testing.T, src connector.Source) (event.Batch, connector.Ack) {
 	t.Helper()
-	b, ack, err := src.Read(t.Context())
+	b, ack, err := src.Read(t.Context(), connector.Room{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestClose(t *testing.T) {
 	bubble(t, func(t *testing.T, s *embedded.Store) {
 		appends(t, s, job("a"), job("b"))
 		src := source(t, s, func(c *queuesource.Config) { c.LeaseSeconds = 3600 })
-		b, settle, ack, err := src.ReadJobs(t.Context())
+		b, settle, ack, err := src.ReadJobs(t.Context(), connector.Room{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,7 +233,7 @@ func TestRenewal(t *testing.T) {
 	bubble(t, func(t *testing.T, s *embedded.Store) {
 		appends(t, s, job("a"), job("b"))
 		src := source(t, s, func(c *queuesource.Config) { c.LeaseSeconds = 3 })
-		_, settle, ack, err := src.ReadJobs(t.Context())
+		_, settle, ack, err := src.ReadJobs(t.Context(), connector.Room{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,7 +260,7 @@ func TestLostLease(t *testing.T) {
 	bubble(t, func(t *testing.T, s *embedded.Store) {
 		appends(t, s, job("a"), job("b"))
 		src := source(t, s, nil)
-		_, settle, ack, err := src.ReadJobs(t.Context())
+		_, settle, ack, err := src.ReadJobs(t.Context(), connector.Room{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -305,7 +305,7 @@ func TestStopWhenEmpty(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		if _, _, err := src.Read(t.Context()); err != io.EOF {
+		if _, _, err := src.Read(t.Context(), connector.Room{}); err != io.EOF {
 			t.Errorf("Read at the end: %v, want io.EOF", err)
 		}
 		if waited := time.Since(begin); waited > 400*time.Millisecond {
@@ -331,15 +331,14 @@ func TestReadValues(t *testing.T) {
 		if src.Isolation() != queue.ByDestination {
 			t.Errorf("isolation %q", src.Isolation())
 		}
-		many := connector.Room{Messages: 100, Bytes: 1 << 20}
-		room := func(value string) connector.Room {
+		room := func(value string) (messages, bytes int) {
 			switch value {
 			case "1":
-				return connector.Room{}
+				return 0, 0
 			case "2":
-				return connector.Room{Messages: 1, Bytes: 1 << 20}
+				return 1, 1 << 20
 			}
-			return many
+			return 100, 1 << 20
 		}
 		again := make(chan struct{}, 1)
 		read := func(total int) (got []string, acks []connector.Ack) {
@@ -375,9 +374,76 @@ func TestReadValues(t *testing.T) {
 		}
 		go func() { time.Sleep(time.Second); again <- struct{}{} }()
 		begin := time.Now()
-		room = func(value string) connector.Room { return connector.Room{} }
+		room = func(string) (int, int) { return 0, 0 }
 		if got, _ := read(100); len(got) != 0 || time.Since(begin) != time.Second {
 			t.Errorf("without room: %v after %s, want nothing once there may be room", got, time.Since(begin))
+		}
+		closes(t, src)
+	})
+}
+
+// TestRoom leases no more than there is room for.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		appends(t, s, job("1"), job("2"), job("3"), job("4"), job("55555"))
+		src := source(t, s, nil)
+		for _, c := range []struct {
+			room connector.Room
+			want []string
+		}{{connector.Room{Messages: 2}, []string{"1", "2"}}, {connector.Room{Messages: 1, Bytes: 1}, []string{"3"}}, {connector.Room{}, []string{"4", "55555"}}} {
+			b, _, err := src.Read(t.Context(), c.room)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wants(t, b, c.want...)
+		}
+		closes(t, src)
+	})
+}
+
+// TestOrigins: a message is where its job is in the lane, and keeps where it was read first,
+// however often it moves.
+func TestOrigins(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		kafka := &event.Origin{Stream: "topic", Partition: "3", Position: []byte{9}, Sub: 1}
+		var jobs []queue.Job
+		for i, scope := range []string{"a", "a", "b", "a"} {
+			j := job(fmt.Sprint(i))
+			j.Scope.Source = scope
+			if i > 0 {
+				j.Msg.Meta.Origin = kafka
+			}
+			jobs = append(jobs, j)
+		}
+		appends(t, s, jobs...)
+		src := source(t, s, nil)
+		last := map[string]*event.Origin{}
+		places := map[string]bool{}
+		for n := 0; n < len(jobs); {
+			b, _ := reads(t, src)
+			n += len(b)
+			for _, m := range b {
+				o := m.Meta.Origin
+				if o == nil || o.Stream != "q" || o.Partition == "" || o.At.IsZero() {
+					t.Fatalf("message %s is at %+v", m.Data, o)
+				}
+				if before := last[o.Partition]; before != nil && before.Compare(o) != -1 {
+					t.Errorf("message %s is not after the one before it", m.Data)
+				}
+				last[o.Partition], places[fmt.Sprint(o.Partition, o.Position)] = o, true
+				first := o.Earliest()
+				if moved := string(m.Data) != "0"; moved != (first != o) || moved && (first.Stream != "topic" || first.Compare(kafka) != 0 || first.First != nil) {
+					t.Errorf("message %s was first at %+v", m.Data, first)
+				}
+				if again := (queue.Job{Queue: "q", Msg: m}); again.Check() != nil {
+					t.Error("it cannot move on")
+				}
+			}
+		}
+		if len(last) != 2 || len(places) != 4 {
+			t.Errorf("%d partitions, %d places", len(last), len(places))
 		}
 		closes(t, src)
 	})
@@ -391,7 +457,7 @@ func TestReadStops(t *testing.T) {
 		ctx, stop := context.WithCancelCause(t.Context())
 		go func() { time.Sleep(time.Second); stop(errors.New("enough")) }()
 		begin := time.Now()
-		if _, _, err := src.Read(ctx); err == nil || err.Error() != "enough" || time.Since(begin) > time.Second {
+		if _, _, err := src.Read(ctx, connector.Room{}); err == nil || err.Error() != "enough" || time.Since(begin) > time.Second {
 			t.Errorf("Read: %v after %s", err, time.Since(begin))
 		}
 		closes(t, src)

@@ -169,9 +169,9 @@ func TestHeaders(t *testing.T) {
 		c.Method = "PUT"
 	})
 	b := messages(`1`, `2`, `3`, `4`, `5`, `6`)
-	b[2].Meta.Headers = map[string]string{"X-Both": "own", "x-path": "/other?z=2"}
-	b[3].Meta.Headers = map[string]string{"bad name": "v"}
-	b[4].Meta.Headers = map[string]string{"X-Path": "http://elsewhere.example/"}
+	b[2].Meta.Headers = event.Headers{{Name: "X-Both", Value: []byte("own")}, {Name: "x-path", Value: []byte("/other?z=2")}, {Name: "x-both", Value: []byte("more")}}
+	b[3].Meta.Headers = event.HeadersOf(map[string]string{"bad name": "v"})
+	b[4].Meta.Headers = event.HeadersOf(map[string]string{"X-Path": "http://elsewhere.example/"})
 	start := time.Now()
 	failed := partial(t, target.Write(context.Background(), b))
 	end := time.Now()
@@ -185,7 +185,7 @@ func TestHeaders(t *testing.T) {
 	}
 	want := []string{
 		`PUT /base?q=1 [1,2] [s] [static] ""`,
-		`PUT /other?z=2 [3] [s] [static own] ""`,
+		`PUT /other?z=2 [3] [s] [static own more] ""`,
 		`PUT /base?q=1 [6] [s] [static] ""`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -209,7 +209,7 @@ func TestWithoutDynamicHeadersMessageHeadersStayHome(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	b := messages(`1`, `2`)
-	b[0].Meta.Headers = map[string]string{"X-Own": "v"}
+	b[0].Meta.Headers = event.HeadersOf(map[string]string{"X-Own": "v"})
 	if err := build(t, s.URL, nil).Write(context.Background(), b); err != nil {
 		t.Fatal(err)
 	}

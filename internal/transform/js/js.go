@@ -12,6 +12,9 @@
 //	PartitionKey  the new key, unless empty
 //	HTTPHeaders   the new headers in place of all others, unless empty
 //
+// A header that a message has several times is an array of its values in HTTPHeaders, and may
+// be returned as one. Headers that a script does not change keep their order, and their bytes.
+//
 // Data comes as a string, or as an object in json_mode and snowplow_mode. A js step that
 // follows another one gets what the other returned, as it is. What the script does not
 // change of a JSON payload keeps its order, and numbers all their digits.
@@ -177,7 +180,7 @@ type result struct {
 	text    string // the payload; JSON when object is set
 	object  bool
 	key     string
-	headers map[string]string
+	headers event.Headers
 }
 
 const (
