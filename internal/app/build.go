@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"runtime"
 	"slices"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/weirdata/weir/internal/pipeline"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/retry"
+	"github.com/weirdata/weir/internal/throttle"
 	"github.com/weirdata/weir/internal/trace"
 )
 
@@ -211,6 +213,7 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 		InFlightBytes:    pc.InFlight.Bytes,
 		Drain:            pc.DrainTimeout(),
 		Retry:            policy(pc.Retry),
+		Throttle:         limit(pc.Throttle),
 		Meter:            meter.NewPipeline(pc.Name),
 		Trace:            a.b.tracer,
 		Steps:            steps(pc),
@@ -306,6 +309,18 @@ func (a *assembly) component(u *config.Use) string {
 		}
 	}
 	return u.Block + "." + u.Name
+}
+
+// limit is the throttle of a pipeline; nil when there is none.
+func limit(t *config.Throttle) *throttle.ByValue {
+	if t == nil {
+		return nil
+	}
+	burst := t.Burst
+	if burst == 0 {
+		burst = int(min(t.MessagesPerSecond, math.MaxInt32))
+	}
+	return throttle.PerValue(t.MessagesPerSecond, burst)
 }
 
 func policy(r *config.Retry) retry.Policy {

@@ -109,6 +109,8 @@ type Pipeline struct {
 	FailureParser *FailureParser `hcl:"failure_parser,block"`
 	// How often, and how long apart, a failed write is tried again.
 	Retry *Retry `hcl:"retry,block"`
+	// How fast the targets are written to. Default: as fast as they take it.
+	Throttle *Throttle `hcl:"throttle,block"`
 	// Longest time, in milliseconds, to finish work in progress after a stop signal.
 	// What is not finished by then is delivered again after the next start. At least 1.
 	DrainTimeoutMillis int `hcl:"drain_timeout_ms,optional"`
@@ -218,6 +220,17 @@ func (r *RetryPolicy) Delay() time.Duration { return millis(r.DelayMillis) }
 
 // MaxDelay is MaxDelayMillis as a duration.
 func (r *RetryPolicy) MaxDelay() time.Duration { return millis(r.MaxDelayMillis) }
+
+// Throttle bounds how fast a pipeline's targets are written to, each attempt counted; of a
+// pipeline with isolation, each value for itself. Where the source is a queue, messages that
+// may not leave yet wait there; otherwise the writers wait.
+type Throttle struct {
+	// Messages a second, evenly spaced. Greater than 0; less than 1 is a message every few
+	// seconds.
+	MessagesPerSecond float64 `hcl:"messages_per_second"`
+	// Messages that may leave at once after a pause. Default: those of a second, at least 1.
+	Burst int `hcl:"burst,optional"`
+}
 
 // InFlight bounds what a pipeline holds between its source and its target.
 type InFlight struct {

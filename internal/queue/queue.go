@@ -135,6 +135,8 @@ type Result struct {
 	Verdict Verdict
 	At      time.Time // Again: earliest next attempt; zero means at once
 	Cause   string    // Again and Dead
+	// Uncounted is an Again that is no attempt: the job goes back as it was.
+	Uncounted bool
 }
 
 // Done is the result of a job that was handled.
