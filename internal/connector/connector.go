@@ -38,18 +38,38 @@ type Source interface {
 	Close(ctx context.Context) error
 }
 
+// Room is how much may be read.
+type Room struct{ Messages, Bytes int }
+
 // Ack tells the source what became of the messages of one Read. The engine calls it
 // exactly once for each Read, from any goroutine and in any order between Reads. An
 // outcome that is not nil asks the source to deliver that message again.
 type Ack func(ctx context.Context, o event.Outcomes) error
 
-// Transform turns one message into none, one or many.
+// Transform is a step that was compiled, once for a config. What it does to messages is
+// done by the workers it gives out: New has read every file and found every mistake, and
+// Worker reads nothing.
 type Transform interface {
+	// Worker makes an instance for one goroutine at a time, which may hold a script runtime
+	// or scratch memory. Several goroutines may call it at once.
+	Worker() (Worker, error)
+}
+
+// Worker turns one message into none, one or many.
+type Worker interface {
 	// Apply appends to out what m becomes: nothing (filtered), m itself, or the messages
 	// of m.Split. An error means m is invalid and goes to the failure target. Apply is
-	// called by one goroutine at a time; the engine makes one instance for each worker.
+	// called by one goroutine at a time.
 	Apply(ctx context.Context, out event.Batch, m *event.Message) (event.Batch, error)
 }
+
+// Stateless is the transform whose every worker is w, which keeps nothing from one message
+// to the next: its Apply may be called by many goroutines at once.
+func Stateless(w Worker) Transform { return stateless{w} }
+
+type stateless struct{ w Worker }
+
+func (s stateless) Worker() (Worker, error) { return s.w, nil }
 
 // Target writes batches of messages.
 type Target interface {
@@ -109,7 +129,7 @@ type (
 	}
 	// Limiter says how a target wants its messages grouped.
 	Limiter interface{ Limits() Limits }
-	// Closer is a transform that holds resources.
+	// Closer is a worker of a transform that holds resources.
 	Closer interface{ Close() error }
 	// Holder is a source that keeps somebody waiting (an HTTP client) until its
 	// messages are settled; the engine then flushes batches early.

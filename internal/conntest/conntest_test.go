@@ -91,7 +91,7 @@ func TestDefective(t *testing.T) {
 	}
 	if kind == "" || kind == "transform" {
 		conntest.Transform(t, conntest.TransformCase{
-			New:    func(*testing.T) connector.Transform { return transform(defect) },
+			New:    func(*testing.T) connector.Transform { return connector.Stateless(transform(defect)) },
 			Inputs: [][]byte{[]byte("split me"), []byte("drop me"), []byte("refuse me")},
 		})
 	}

@@ -107,6 +107,9 @@ func (p *pump) answered() {
 // Open implements connector.Source.
 func (s *Source) Open(context.Context) error { return nil }
 
+// Ends implements connector.Ender.
+func (s *Source) Ends() bool { return true }
+
 // Close implements connector.Source.
 func (s *Source) Close(context.Context) error { return nil }
 

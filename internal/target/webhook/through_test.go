@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	gatewaysource "github.com/weirdata/weir/internal/source/gateway"
 	"github.com/weirdata/weir/internal/target/webhook"
@@ -53,13 +54,14 @@ func TestThrough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transform, err := fanout.Entry.Build(ctx, d, func(into any) error {
+	compiled, err := fanout.Entry.Build(ctx, d, func(into any) error {
 		into.(*fanout.Config).WorkspaceConfig = path
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	transform := conntest.Worker(t, compiled)
 	target, err := webhook.Entry.Build(ctx, d, func(into any) error {
 		into.(*webhook.Config).WorkspaceConfig = path
 		return nil

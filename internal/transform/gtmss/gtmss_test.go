@@ -10,12 +10,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/snowplow"
 )
 
-func build(t testing.TB, set func(*Config)) connector.Transform {
+// build makes a worker as the engine does.
+func build(t testing.TB, set func(*Config)) connector.Worker {
+	t.Helper()
+	return conntest.Worker(t, compile(t, set))
+}
+
+func compile(t testing.TB, set func(*Config)) connector.Transform {
 	t.Helper()
 	tr, err := Entry.Build(context.Background(), connector.Deps{}, func(into any) error {
 		set(into.(*Config))

@@ -13,14 +13,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/snowplow"
 )
 
-func build(t testing.TB, source string, change ...func(*Config)) *Transform {
+// build makes a worker as the engine does.
+func build(t testing.TB, source string, change ...func(*Config)) connector.Worker {
 	t.Helper()
-	c := Config{Script: source, TimeoutSec: 15, HashVersion: 5, MemoryLimitMB: 128}
+	return conntest.Worker(t, compile(t, source, change...))
+}
+
+func compile(t testing.TB, source string, change ...func(*Config)) *Transform {
+	t.Helper()
+	c := Config{Script: source, TimeoutSec: 120, HashVersion: 5, MemoryLimitMB: 128}
 	for _, f := range change {
 		f(&c)
 	}
@@ -141,7 +148,7 @@ func TestChain(t *testing.T) {
 	third := build(t, `function main(x) { return {Data: typeof x.Data} }`, jsonMode)
 	m := event.New([]byte(`{"n":1}`))
 	for i, step := range []struct {
-		t    *Transform
+		t    connector.Worker
 		want string
 	}{{first, `{"b":1}`}, {second, `[{"a":null,"b":1},"k","1",true]`}, {third, "string"}} {
 		if _, err := step.t.Apply(context.Background(), nil, m); err != nil || string(m.Data) != step.want {
@@ -192,7 +199,7 @@ func TestSnowplowMode(t *testing.T) {
 
 func TestRunawayCostsOneMessage(t *testing.T) {
 	t.Parallel()
-	tr := build(t, `function main(x) { while (x.Data === 'bad') {} return x }`, func(c *Config) { c.TimeoutSec = 1 })
+	tr := build(t, `function main(x) { while (x.Data === 'bad') {} return x }`, func(c *Config) { c.TimeoutSec = 5 })
 	for _, data := range []string{"good", "bad", "good"} {
 		_, err := tr.Apply(context.Background(), nil, event.New([]byte(data)))
 		if (err != nil) != (data == "bad") {
@@ -229,7 +236,7 @@ func TestStart(t *testing.T) {
 		if test.want == "" {
 			m := event.New(nil)
 			if err == nil {
-				_, err = tr.Apply(context.Background(), nil, m)
+				_, err = conntest.Worker(t, tr).Apply(context.Background(), nil, m)
 			}
 			if err != nil || string(m.Data) != "file" {
 				t.Errorf("%s: %s, %v", test.name, m.Data, err)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
@@ -63,9 +64,9 @@ func TestOddResults(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			tr := build(t, `function main(x) { if (x.Data === 'plain') return x; `+test.body+` }`, func(c *Config) {
-				c.TimeoutSec, c.MemoryLimitMB = 30, 64
+				c.TimeoutSec, c.MemoryLimitMB = 120, 64
 				if strings.Contains(test.body, "for (;;)") {
-					c.TimeoutSec = 1
+					c.TimeoutSec = 3
 				}
 			})
 			var first string
@@ -109,7 +110,7 @@ func TestOddInput(t *testing.T) {
 	parse := build(t, `function main(x) { const d = JSON.parse(x.Data); d.n = 1; return {Data: JSON.stringify(d)} }`, roomy)
 	large := `{"text":"` + strings.Repeat("lorem ipsum ü ", 1<<20) + `","list":[` + strings.Repeat(`{"a":[1,2.5,"x"]},`, 1<<16) + `0]}`
 	for _, in := range []string{"", "\xff\xfe", "a\xc3", "\x00", "{\"s\":\"\xff\"}", large} {
-		for name, tr := range map[string]*Transform{"same": same, "look": look, "mode": mode, "parse": parse} {
+		for name, tr := range map[string]connector.Worker{"same": same, "look": look, "mode": mode, "parse": parse} {
 			m := event.New([]byte(in))
 			_, err := tr.Apply(context.Background(), nil, m)
 			switch {

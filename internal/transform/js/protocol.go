@@ -127,7 +127,7 @@ func (h *headers) Delete(key string) bool {
 }
 
 // read makes a result of what main returned.
-func (t *Transform) read(vm *script.VM, in *input, v goja.Value) (result, error) {
+func (t *Worker) read(vm *script.VM, in *input, v goja.Value) (result, error) {
 	var r result
 	if v == nil || goja.IsUndefined(v) || goja.IsNull(v) {
 		return r, invalid(errNothing, nil)
