@@ -186,7 +186,7 @@ func (m *merge) sidesBefore(ctx context.Context, id queue.ID) error {
 	for !m.Full {
 		if len(m.rows) == 0 && !m.end {
 			rows, err := m.read.Sides(ctx, m.next)
-			if err = cmp.Or(err, ctx.Err()); err != nil {
+			if err := cmp.Or(err, ctx.Err()); err != nil {
 				return err
 			}
 			if m.end = len(rows) == 0; !m.end {
