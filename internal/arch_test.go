@@ -50,6 +50,7 @@ type place struct {
 var places = map[string]place{
 	"internal/event": {floor: words},
 	"internal/fault": {floor: words},
+	"internal/wire":  {floor: words},
 
 	"internal/connector":       {floor: contracts, beside: []string{"internal/queue"}},
 	"internal/lines":           {floor: contracts},

@@ -323,8 +323,9 @@ type Record struct{ Key, Value []byte }
 // Admin is what operators need beyond Store; both backends implement it. The jobs of a
 // page are in order of ID.
 type Admin interface {
-	// List returns up to limit jobs after the given ID, without leasing them. The list
-	// of a queue that changes meanwhile may miss or repeat jobs that move.
+	// List returns up to limit jobs after the given ID, without leasing them; 0 means
+	// DefaultLimit. The list of a queue that changes meanwhile may miss or repeat jobs that
+	// move.
 	List(ctx context.Context, s Search, after ID, limit int) (Page, error)
 	// Requeue appends the dead jobs that s chooses to their queue again, with a new ID and
 	// no attempts, and returns how many. State must be Buried.
