@@ -183,6 +183,7 @@ func TestDurable(t *testing.T) {
 		func(name string) error { return second(b.Create(t.Context(), name, nil)) },
 		func(name string) error { return second(b.Head(t.Context(), name)) },
 		func(name string) error { return second(b.Replace(t.Context(), name, "other", nil)) },
+		func(string) error { return second(b.List(t.Context(), blob.Query{Prefix: "late/x/", Durable: true})) },
 	} {
 		name := fmt.Sprintf("late/x/%d", i)
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("there"), 0o600); err != nil {

@@ -380,6 +380,47 @@ func TestOneFailedFileFailsItsOwnEvents(t *testing.T) {
 	}
 }
 
+// TestUnknownOutcome: a file gets its name, and then its folder is away, so that nobody can
+// tell whether the name survives. The write fails; when it is repeated, under another name,
+// the events are known once the folder is back.
+func TestUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	target, err := New(connector.Deps{}, config(path, func(c *Config) { c.TimeField, c.DedupField = "t", "id" }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, away := filepath.Join(path, "year=2025"), filepath.Join(path, "_away")
+	armed := false
+	target.step = func(step string) {
+		if _, err := os.Stat(here); armed && step == "linked" && err == nil && files(t, path) == 2 {
+			armed = false
+			if err := os.Rename(here, away); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := target.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	writes(t, target, batch(`{"id":"a","t":"2025-01-01T00:00:00Z"}`))
+	armed = true
+	b := batch(`{"id":"b","t":"2025-01-01T00:00:00Z"}`)
+	if err := target.Write(t.Context(), b); err == nil || armed {
+		t.Fatalf("error %v, armed %t", err, armed)
+	}
+	if err := os.Rename(away, here); err != nil {
+		t.Fatal(err)
+	}
+	writes(t, target, b)
+	if got := landed(t, path); len(got) != 2 {
+		t.Errorf("rows %v", got)
+	}
+	if err := target.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestManyPartitionsAndFiles(t *testing.T) {
 	t.Parallel()
 	path := t.TempDir()
