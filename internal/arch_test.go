@@ -70,7 +70,10 @@ var places = map[string]place{
 	"internal/reference":       {floor: contracts, beside: []string{"internal/connector", "internal/config"}},
 	"internal/queue":           {floor: contracts},
 	"internal/queue/partition": {floor: contracts, beside: []string{"internal/queue"}},
-	"internal/queue/embedded":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
+	"internal/queue/log":       {floor: contracts, beside: []string{"internal/queue"}},
+	"internal/queue/log/disk":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/log"}},
+	"internal/queue/rows":      {floor: contracts, beside: []string{"internal/queue", "internal/queue/log", "internal/queue/partition"}},
+	"internal/queue/embedded":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/log", "internal/queue/log/disk", "internal/queue/rows"}},
 	"internal/queue/postgres":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
 
 	"internal/blob":           {floor: contracts},
@@ -105,10 +108,12 @@ var places = map[string]place{
 	"internal/cli":      {floor: assembly, beside: []string{"internal/all", "internal/app", "internal/admin", "internal/console", "internal/pipetest"}},
 	"cmd/weir":          {floor: assembly, beside: []string{"internal/cli"}},
 
+	"internal/addresstest":         {floor: testing_},
 	"internal/chaos":               {floor: testing_},
 	"internal/conntest":            {floor: testing_},
 	"internal/queue/storetest":     {floor: testing_},
 	"internal/blob/blobtest":       {floor: testing_},
+	"internal/queue/log/logtest":   {floor: testing_},
 	"internal/enginetest":          {floor: testing_},
 	"internal/snowplow/sampletest": {floor: testing_},
 	"internal/otlp/otlptest":       {floor: testing_},
@@ -124,7 +129,9 @@ var importers = map[string][]string{
 	"internal/cli":             {"cmd/weir"},
 	"internal/queue/embedded":  {"internal/store/embedded", "internal/app", "internal/cli", "internal/bench"},
 	"internal/queue/postgres":  {"internal/store/postgres", "internal/app", "internal/cli", "internal/bench"},
-	"internal/queue/partition": {"internal/queue/embedded", "internal/queue/postgres"},
+	"internal/queue/log/disk":  {"internal/queue/embedded"},
+	"internal/queue/rows":      {"internal/queue/embedded"},
+	"internal/queue/partition": {"internal/queue/rows", "internal/queue/postgres"},
 }
 
 // moduleUsers lists who may import a module (product code; tests may where they must).

@@ -46,11 +46,14 @@ import (
 type Parts struct {
 	Name   string
 	Source connector.Source
-	// Steps are the names of the transforms of a chain, for traces.
-	Steps []string
-	// Chains holds one chain of transforms for each worker; empty means no transforms.
-	Chains [][]connector.Transform
-	Target Sink
+	// Transforms are the steps that messages go through, in their order, and Steps their
+	// names, for traces.
+	Transforms []connector.Transform
+	Steps      []string
+	// Workers is how many go through the steps at once, each with a chain of its own; none
+	// means one.
+	Workers int
+	Target  Sink
 	// Routes are the targets, when there are several or one has a condition; Target is not
 	// used then. First sends a message to the first route that takes it, not to all.
 	Routes []Route
@@ -131,20 +134,22 @@ type Pipeline struct {
 	state atomic.Int32
 
 	budget  struct{ messages, bytes *semaphore.Weighted }
+	held    inFlight
 	starved atomic.Bool // reading waits for room in flight
-	sinks   struct {
-		targets         []*sink // as the routes
-		filter, failure *sink
-	}
-	acks sync.WaitGroup // reads whose ack has not run
-	left atomic.Bool    // connectors are being closed: no ack may begin any more
+	flows   *flows
+	sinks   sinks
+	acks    sync.WaitGroup // reads whose ack has not run
+	left    atomic.Bool    // connectors are being closed: no ack may begin any more
 
 	routes []Route // at least one
 	routed bool    // somebody must decide which routes a message takes
 	copies bool    // a message may have several copies
 
+	chains [][]connector.Worker // one for each worker; empty when nothing is to be done to messages
+
 	redelivers bool                  // the source delivers again what was not handled
 	joined     connector.StoreSource // set when source and target are queues of one store
+	divided    connector.Isolated    // the source, when it is isolated by values
 
 	traces openTraces
 
@@ -154,6 +159,17 @@ type Pipeline struct {
 	mu        sync.Mutex
 	err       error // why the pipeline fails, the first reason
 	unsettled int64 // messages given back
+}
+
+// sinks are where messages go.
+type sinks struct {
+	targets         []*sink // as the routes
+	filter, failure *sink
+}
+
+// all is every sink, what feeds the failure sink before it.
+func (s *sinks) all() []*sink {
+	return append([]*sink{s.filter}, append(s.targets[:len(s.targets):len(s.targets)], s.failure)...)
 }
 
 // New makes a pipeline from its parts. It does no I/O.
@@ -251,10 +267,19 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 		eager = h.Holds()
 	}
 	p.relate()
+	p.flows = newFlows(p.parts.InFlightMessages, p.parts.InFlightBytes)
 	newSink := func(s Sink, ms ...*meter.Sink) *sink { return p.newSink(work, s, ms, eager) }
 	p.sinks.failure = newSink(p.parts.Failure, &p.parts.Meter.Failure)
 	p.sinks.filter = newSink(p.parts.Filter, &p.parts.Meter.Filter)
 	p.sinks.targets = p.newTargets(newSink)
+	for i, s := range p.sinks.targets {
+		s.index = i
+	}
+	defer context.AfterFunc(work, func() {
+		for _, s := range p.sinks.all() {
+			s.each((*lane).cut)
+		}
+	})()
 
 	settled := make(chan struct{})
 	go func() {
@@ -281,21 +306,28 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 	}
 }
 
-// stages runs reader, workers and router, then flushes the sinks in the order in which
-// one feeds the other.
+// stages runs reader and workers, then flushes the sinks in the order in which one feeds
+// the other.
 func (p *Pipeline) stages(reading, work context.Context) {
-	route := make(chan *read, 4*max(len(p.parts.Chains), 1))
+	var todo *rota
 	var wg sync.WaitGroup
-	if len(p.parts.Chains) == 0 {
-		wg.Go(func() { defer close(route); p.read(reading, work, nil, route) })
-	} else {
-		todo := make(chan *read, len(p.parts.Chains))
-		wg.Go(func() { defer close(route); defer close(todo); p.read(reading, work, todo, route) })
-		for _, c := range p.parts.Chains {
+	if len(p.chains) > 0 {
+		todo = newRota(2 * len(p.chains))
+		if p.divided != nil {
+			todo.most = 0 // what waits is bounded by what each value may have in flight
+		}
+		for _, c := range p.chains {
 			wg.Go(func() { p.transform(work, c, todo) })
 		}
 	}
-	p.route(work, route)
+	if p.divided != nil {
+		p.readValues(reading, work, todo)
+	} else {
+		p.read(reading, work, todo)
+	}
+	if todo != nil {
+		todo.close()
+	}
 	wg.Wait()
 	// All of these feed the failure target; none waits for another to be flushed.
 	feeders := append([]*sink{p.sinks.filter}, p.sinks.targets...)
@@ -352,12 +384,8 @@ func (p *Pipeline) verdict() error {
 // open opens the connectors, targets first, so that nothing is read that cannot be
 // written.
 func (p *Pipeline) open(ctx context.Context) error {
-	for _, chain := range p.parts.Chains {
-		for _, t := range chain {
-			if c, ok := t.(connector.Closer); ok {
-				p.closers = append(p.closers, closer{"transform", func(context.Context) error { return c.Close() }})
-			}
-		}
+	if err := p.hire(); err != nil {
+		return err
 	}
 	type opener interface {
 		Open(context.Context) error

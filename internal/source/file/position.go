@@ -22,6 +22,8 @@ type position struct {
 	// Offset is in the content: of a compressed file, in what it decompresses to.
 	Offset int64  `json:"offset"`
 	Prefix prefix `json:"prefix"`
+	// Generation is when the content was replaced, in unix ns; 0 when it never was.
+	Generation int64 `json:"generation,omitzero"`
 }
 
 // prefix is the digest of a file's first bytes, by which it is told from another that has
