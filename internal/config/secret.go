@@ -15,7 +15,7 @@ type hiddenValue struct{ text, shown string }
 // hiddenValues are the values in b, and in its blocks, that no message may show.
 func (d *document) hiddenValues(b *hclsyntax.Body) []hiddenValue {
 	var out []hiddenValue
-	for _, a := range inOrder(b.Attributes) {
+	for _, a := range InOrder(b.Attributes) {
 		out = append(out, d.hiddenIn(a)...)
 	}
 	for _, block := range b.Blocks {
@@ -37,7 +37,7 @@ func (d *document) hiddenIn(a *hclsyntax.Attribute) []hiddenValue {
 		v, _ := d.env(name)
 		add(v, "(value of env."+name+")")
 	}
-	all := sensitive(a.Name) || readsEnvironment(a.Expr)
+	all := sensitive(a.Name) || ReadsEnvironment(a.Expr)
 	v, diags := a.Expr.Value(d.eval)
 	if diags.HasErrors() {
 		return out
