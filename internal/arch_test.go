@@ -51,6 +51,7 @@ var places = map[string]place{
 	"internal/event": {floor: words},
 	"internal/fault": {floor: words},
 
+	"internal/secret":   {floor: words},
 	"internal/spelling": {floor: words},
 
 	"internal/connector":         {floor: contracts, beside: []string{"internal/queue"}},
@@ -402,6 +403,33 @@ func TestOnlyTheEngineSettles(t *testing.T) {
 				t.Errorf("%s uses event.%s: only internal/pipeline ends a message's journey; return an error or an outcome instead", f.path, use)
 			}
 		}
+	}
+}
+
+// TestOneListOfSecrets keeps the words that say secret in one place: a second list hides
+// something else than the first.
+func TestOneListOfSecrets(t *testing.T) {
+	t.Parallel()
+	for _, f := range parsed(t) {
+		if f.dir == "internal/secret" || f.dir == "internal" {
+			continue
+		}
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			lit, ok := n.(*ast.BasicLit)
+			if !ok || lit.Kind != token.STRING || !strings.Contains(lit.Value, "|") || strings.Contains(lit.Value, "\n") {
+				return true
+			}
+			words := 0
+			for _, w := range []string{"passw", "secret", "token", "cookie", "credential", "signature", "authorization"} {
+				if strings.Contains(strings.ToLower(lit.Value), w) {
+					words++
+				}
+			}
+			if words > 1 {
+				t.Errorf("%s has a list of its own of what is secret, %s: ask package secret", f.path, lit.Value)
+			}
+			return true
+		})
 	}
 }
 

@@ -33,8 +33,8 @@
 //
 //   - Parse never panics: it returns a Config or at least one error diagnostic.
 //   - Diagnostics are sorted by place, and the same input gives the same text.
-//   - No diagnostic shows a value that came from the environment, or that belongs to
-//     an attribute whose name speaks of a secret (see sensitive).
+//   - No diagnostic shows a value that came from the environment, or that package secret
+//     says is a secret: by its name, or as the part of a URL behind the host.
 //   - A partial block keeps the defaults of what it leaves out.
 //
 // A new top-level block (store, queue, machine, ...) is one more field of [Process]

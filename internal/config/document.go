@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"regexp"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/weirdata/weir/internal/secret"
 )
 
 // document is what was read: the files, and the environment their expressions see.
@@ -41,7 +44,7 @@ func ParseSyntax(name string, src []byte) (*Syntax, Diagnostics) {
 
 // Diagnostic is about the code at r, which is in f.
 func (f *Syntax) Diagnostic(s Severity, r hcl.Range, what, fix string) Diagnostic {
-	g := Diagnostic{Severity: s, File: r.Filename, What: hideUserInfo(what), Fix: hideUserInfo(fix)}
+	g := Diagnostic{Severity: s, File: r.Filename, What: hideURLs(what, false), Fix: hideURLs(fix, true)}
 	if f == nil || r.Start.Line == 0 {
 		return g
 	}
@@ -95,7 +98,7 @@ func (d *document) errorAt(r hcl.Range, what, fix string) Diagnostic {
 
 const (
 	maxExcerpt = 120 // characters of a source line that a diagnostic shows
-	hiddenText = "(hidden)"
+	hiddenText = secret.Mark
 	cutText    = "..."
 )
 
@@ -174,41 +177,31 @@ func (f *Syntax) hiddenAt(i int) (span, bool) {
 	return span{}, false
 }
 
-const sensitiveWords = `passw|passphrase|secret|token|key|credential|authorization|dsn|connection_string`
-
-var sensitiveName = regexp.MustCompile(`(?i)` + sensitiveWords)
-
-// sensitive reports whether the value of an attribute or map entry with this name is
-// kept out of every diagnostic.
-func sensitive(name string) bool { return sensitiveName.MatchString(name) }
-
-var userInfo = regexp.MustCompile(`://[^\s"'/@:]*:([^\s"'/@]+)@`)
-
-// ShowsPassword reports whether a text has a URL with a password in it.
-func ShowsPassword(text string) bool { return userInfo.MatchString(text) }
-
-// hideUserInfo takes the password out of URLs in s.
-func hideUserInfo(s string) string {
-	for _, m := range slices.Backward(userInfo.FindAllStringSubmatchIndex(s, -1)) {
-		s = s[:m[2]] + hiddenText + s[m[3]:]
+// hideURLs takes what only their receivers may see out of the URLs in a text; of a text of
+// ours, which has URLs as examples, only passwords.
+func hideURLs(s string, ours bool) string {
+	for _, part := range slices.Backward(secret.Parts(s)) {
+		if !ours || strings.HasPrefix(s[part[1]:], "@") {
+			s = s[:part[0]] + hiddenText + s[part[1]:]
+		}
 	}
 	return s
 }
 
 // hide finds the parts of src that no diagnostic may show: what is written after a
-// sensitive name, except references to the environment, and passwords in URLs. It works
-// on tokens, so that it also holds for files that do not parse.
+// name that says secret, except references to the environment, and what of a URL only its
+// receiver may see. It works on tokens, so that it also holds for files that do not parse.
 func hide(src []byte, tokens hclsyntax.Tokens) []span {
 	var hidden []span
 	for i := 0; i < len(tokens); i++ {
 		name, next, ok := nameAt(tokens, i)
-		if ok && sensitive(name) && startsValue(tokens, next) {
+		if ok && secret.Name(name) && startsValue(tokens, next) {
 			hidden, next = hideValue(hidden, tokens, next)
 			i = next - 1 // names inside the value are hidden with it
 		}
 	}
-	for _, m := range userInfo.FindAllSubmatchIndex(src, -1) {
-		hidden = append(hidden, span{m[2], m[3]})
+	for _, part := range secret.Parts(string(src)) {
+		hidden = append(hidden, span{part[0], part[1]})
 	}
 	return merged(sortedSpans(hidden))
 }
@@ -219,18 +212,18 @@ func sortedSpans(spans []span) []span {
 }
 
 var (
-	sensitiveLine = regexp.MustCompile(`(?mi)[\w-]*(?:` + sensitiveWords + `)[\w-]*["']?[ \t]*(?:=>|[=:])?[ \t]*["']?`)
-	itemLine      = regexp.MustCompile(`(?m)^[ \t]*(?:[\w"'-]+[ \t]*[=:]|[\w-]+[ \t]*(?:"[^"]*"[ \t]*)?\{|\}|#|//)`)
+	namedLine = regexp.MustCompile(`([\w-]+)["']?[ \t]*(?:=>|[=:])?[ \t]*["']?`)
+	itemLine  = regexp.MustCompile(`(?m)^[ \t]*(?:[\w"'-]+[ \t]*[=:]|[\w-]+[ \t]*(?:"[^"]*"[ \t]*)?\{|\}|#|//)`)
 )
 
-// hideLines finds what is written after sensitive names in a file that does not parse,
+// hideLines finds what is written after names that say secret in a file that does not parse,
 // where tokens may be wrong: a quote too many makes text of names, and names of text. It
 // hides everything up to the next line that looks like an option, a block or its end.
 func hideLines(src []byte) []span {
 	var hidden []span
 	end := 0
-	for _, m := range sensitiveLine.FindAllIndex(src, -1) {
-		if m[1] < end {
+	for _, m := range namedLine.FindAllSubmatchIndex(src, -1) {
+		if m[1] < end || !secret.Name(string(src[m[2]:m[3]])) {
 			continue
 		}
 		end = len(src)

@@ -13,6 +13,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/secret"
 	"github.com/weirdata/weir/internal/spelling"
 )
 
@@ -30,9 +31,9 @@ type environmentOption struct {
 type optionKind int
 
 const (
-	asText   optionKind = iota
-	asNumber            // and true or false: without quotes
-	asSecret            // not at all: the file reads the variable
+	asText    optionKind = iota
+	asNumber             // and true or false: without quotes
+	asHeaders            // not at all, as a secret: the file reads the variable
 )
 
 // The options of each component, by the variables of Snowbridge 2.0 to 2.4.2. Those of
@@ -69,7 +70,7 @@ var (
 			{"target_version", "SOURCE_KAFKA_SOURCE_VERSION", asText},
 			{"enable_sasl", "SOURCE_KAFKA_ENABLE_SASL", asNumber},
 			{"sasl_username", "SOURCE_KAFKA_SASL_USERNAME", asText},
-			{"sasl_password", "SOURCE_KAFKA_SASL_PASSWORD", asSecret},
+			{"sasl_password", "SOURCE_KAFKA_SASL_PASSWORD", asText},
 			{"sasl_algorithm", "SOURCE_KAFKA_SASL_ALGORITHM", asText},
 			{"cert_file", "SOURCE_KAFKA_TLS_CERT_FILE", asText},
 			{"key_file", "SOURCE_KAFKA_TLS_KEY_FILE", asText},
@@ -107,7 +108,7 @@ var (
 			{"idempotent", "TARGET_KAFKA_IDEMPOTENT", asNumber},
 			{"enable_sasl", "TARGET_KAFKA_ENABLE_SASL", asNumber},
 			{"sasl_username", "TARGET_KAFKA_SASL_USERNAME", asText},
-			{"sasl_password", "TARGET_KAFKA_SASL_PASSWORD", asSecret},
+			{"sasl_password", "TARGET_KAFKA_SASL_PASSWORD", asText},
 			{"sasl_algorithm", "TARGET_KAFKA_SASL_ALGORITHM", asText},
 			{"cert_file", "TARGET_KAFKA_TLS_CERT_FILE", asText},
 			{"key_file", "TARGET_KAFKA_TLS_KEY_FILE", asText},
@@ -134,17 +135,17 @@ var (
 			{"byte_limit", "TARGET_HTTP_BYTE_LIMIT", asNumber},
 			{"request_timeout_in_seconds", "TARGET_HTTP_TIMEOUT_IN_SECONDS", asNumber},
 			{"content_type", "TARGET_HTTP_CONTENT_TYPE", asText},
-			{"headers", "TARGET_HTTP_HEADERS", asSecret},
+			{"headers", "TARGET_HTTP_HEADERS", asHeaders},
 			{"basic_auth_username", "TARGET_HTTP_BASICAUTH_USERNAME", asText},
-			{"basic_auth_password", "TARGET_HTTP_BASICAUTH_PASSWORD", asSecret},
+			{"basic_auth_password", "TARGET_HTTP_BASICAUTH_PASSWORD", asText},
 			{"cert_file", "TARGET_HTTP_TLS_CERT_FILE", asText},
 			{"key_file", "TARGET_HTTP_TLS_KEY_FILE", asText},
 			{"ca_file", "TARGET_HTTP_TLS_CA_FILE", asText},
 			{"skip_verify_tls", "TARGET_HTTP_TLS_SKIP_VERIFY_TLS", asNumber},
 			{"dynamic_headers", "TARGET_HTTP_DYNAMIC_HEADERS", asNumber},
 			{"oauth2_client_id", "TARGET_HTTP_OAUTH2_CLIENT_ID", asText},
-			{"oauth2_client_secret", "TARGET_HTTP_OAUTH2_CLIENT_SECRET", asSecret},
-			{"oauth2_refresh_token", "TARGET_HTTP_OAUTH2_REFRESH_TOKEN", asSecret},
+			{"oauth2_client_secret", "TARGET_HTTP_OAUTH2_CLIENT_SECRET", asText},
+			{"oauth2_refresh_token", "TARGET_HTTP_OAUTH2_REFRESH_TOKEN", asText},
 			{"oauth2_token_url", "TARGET_HTTP_OAUTH2_TOKEN_URL", asText},
 		},
 	}
@@ -259,7 +260,7 @@ func (e *environmentConfig) write() string {
 		})...))
 	if e.get("SENTRY_DSN") != "" {
 		add("sentry", e.options("", []environmentOption{
-			{"dsn", "SENTRY_DSN", asSecret}, {"tags", "SENTRY_TAGS", asText}, {"debug", "SENTRY_DEBUG", asNumber},
+			{"dsn", "SENTRY_DSN", asText}, {"tags", "SENTRY_TAGS", asText}, {"debug", "SENTRY_DEBUG", asNumber},
 		}))
 	}
 	blocks = append(blocks, e.options("", []environmentOption{
@@ -305,7 +306,7 @@ func (e *environmentConfig) options(prefix string, options []environmentOption) 
 		}
 		text := string(hclwrite.TokensForValue(cty.StringVal(v)).Bytes())
 		switch {
-		case o.kind == asSecret, config.ShowsPassword(v):
+		case o.kind == asHeaders, secret.Name(o.option), secret.InURL(v):
 			text = "env." + name
 		case o.kind == asNumber:
 			if _, err := strconv.ParseInt(v, 10, 64); err == nil && v[0] != '+' {
