@@ -110,9 +110,15 @@ func wordsOf(name string) []string {
 
 var urls = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>` + "`" + `]+`)
 
-// URL is what may be shown of a URL: its scheme and host. What is no URL is hidden whole.
+// URL is what may be shown of a URL: its scheme and host; of one without a scheme, what
+// stands where its host would. What is no URL is hidden whole.
 func URL(raw string) string {
 	u, err := url.Parse(raw)
+	if err == nil && u.Scheme == "" && u.Host == "" {
+		if first, _, _ := strings.Cut(u.Path, "/"); hostname.MatchString(first) {
+			return first
+		}
+	}
 	if err != nil || u.Scheme == "" || u.Host == "" {
 		return Mark
 	}

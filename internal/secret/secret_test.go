@@ -57,6 +57,18 @@ func TestText(t *testing.T) {
 	}
 }
 
+func TestURL(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"somewhere": "somewhere", "hooks.example/services/T0?k=v": "hooks.example", "user:pw@example": secret.Mark, "": secret.Mark, "/services/T0": secret.Mark,
+		"https://h/p": "https://h", "u@h/p": secret.Mark,
+	} {
+		if got := secret.URL(in); got != want {
+			t.Errorf("URL(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
 func TestInURL(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]bool{
