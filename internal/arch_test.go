@@ -52,30 +52,33 @@ var places = map[string]place{
 	"internal/fault": {floor: words},
 	"internal/wire":  {floor: words},
 
-	"internal/connector":       {floor: contracts, beside: []string{"internal/queue"}},
-	"internal/lines":           {floor: contracts},
-	"internal/failures":        {floor: contracts, beside: []string{"internal/connector", "internal/lines", "internal/queue", "internal/snowplow"}},
-	"internal/checkpoint":      {floor: contracts},
-	"internal/meter":           {floor: contracts},
-	"internal/otlp":            {floor: contracts, beside: []string{"internal/meter"}},
-	"internal/trace":           {floor: contracts, beside: []string{"internal/meter", "internal/otlp"}},
-	"internal/snowplow":        {floor: contracts},
-	"internal/script":          {floor: contracts, beside: []string{"internal/connector", "internal/snowplow"}},
-	"internal/condition":       {floor: contracts, beside: []string{"internal/jsonspan", "internal/snowplow"}},
-	"internal/config":          {floor: contracts, beside: []string{"internal/connector", "internal/condition"}},
-	"internal/retry":           {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
-	"internal/throttle":        {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
-	"internal/frontdoor":       {floor: contracts},
-	"internal/tlsconfig":       {floor: contracts, beside: []string{"internal/connector"}},
-	"internal/report":          {floor: contracts, beside: []string{"internal/config", "internal/meter"}},
-	"internal/reference":       {floor: contracts, beside: []string{"internal/connector", "internal/config"}},
-	"internal/queue":           {floor: contracts},
-	"internal/queue/partition": {floor: contracts, beside: []string{"internal/queue"}},
-	"internal/queue/log":       {floor: contracts, beside: []string{"internal/queue"}},
-	"internal/queue/log/disk":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/log"}},
-	"internal/queue/rows":      {floor: contracts, beside: []string{"internal/queue", "internal/queue/log", "internal/queue/partition"}},
-	"internal/queue/embedded":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/log", "internal/queue/log/disk", "internal/queue/rows"}},
-	"internal/queue/postgres":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
+	"internal/connector":         {floor: contracts, beside: []string{"internal/queue"}},
+	"internal/lines":             {floor: contracts},
+	"internal/failures":          {floor: contracts, beside: []string{"internal/connector", "internal/lines", "internal/queue", "internal/snowplow"}},
+	"internal/checkpoint":        {floor: contracts},
+	"internal/meter":             {floor: contracts},
+	"internal/otlp":              {floor: contracts, beside: []string{"internal/meter"}},
+	"internal/trace":             {floor: contracts, beside: []string{"internal/meter", "internal/otlp"}},
+	"internal/snowplow":          {floor: contracts},
+	"internal/script":            {floor: contracts, beside: []string{"internal/connector", "internal/snowplow"}},
+	"internal/condition":         {floor: contracts, beside: []string{"internal/jsonspan", "internal/snowplow"}},
+	"internal/config":            {floor: contracts, beside: []string{"internal/connector", "internal/condition"}},
+	"internal/retry":             {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
+	"internal/throttle":          {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
+	"internal/frontdoor":         {floor: contracts},
+	"internal/tlsconfig":         {floor: contracts, beside: []string{"internal/connector"}},
+	"internal/report":            {floor: contracts, beside: []string{"internal/config", "internal/meter"}},
+	"internal/reference":         {floor: contracts, beside: []string{"internal/connector", "internal/config", "internal/config/snowbridge"}},
+	"internal/queue":             {floor: contracts},
+	"internal/queue/partition":   {floor: contracts, beside: []string{"internal/queue"}},
+	"internal/queue/log":         {floor: contracts, beside: []string{"internal/queue"}},
+	"internal/queue/log/disk":    {floor: contracts, beside: []string{"internal/queue", "internal/queue/log"}},
+	"internal/queue/rows":        {floor: contracts, beside: []string{"internal/queue", "internal/queue/log", "internal/queue/partition"}},
+	"internal/queue/embedded":    {floor: contracts, beside: []string{"internal/queue", "internal/queue/log", "internal/queue/log/disk", "internal/queue/rows", "internal/queue/partition"}},
+	"internal/queue/postgres":    {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
+	"internal/secret":            {floor: words},
+	"internal/spelling":          {floor: words},
+	"internal/config/snowbridge": {floor: contracts, beside: []string{"internal/config"}},
 
 	"internal/blob":           {floor: contracts},
 	"internal/blob/directory": {floor: contracts, beside: []string{"internal/blob"}},
@@ -411,6 +414,33 @@ func TestOnlyTheEngineSettles(t *testing.T) {
 				t.Errorf("%s uses event.%s: only internal/pipeline ends a message's journey; return an error or an outcome instead", f.path, use)
 			}
 		}
+	}
+}
+
+// TestOneListOfSecrets keeps the words that say secret in one place: a second list hides
+// something else than the first.
+func TestOneListOfSecrets(t *testing.T) {
+	t.Parallel()
+	for _, f := range parsed(t) {
+		if f.dir == "internal/secret" || f.dir == "internal" {
+			continue
+		}
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			lit, ok := n.(*ast.BasicLit)
+			if !ok || lit.Kind != token.STRING || !strings.Contains(lit.Value, "|") || strings.Contains(lit.Value, "\n") {
+				return true
+			}
+			words := 0
+			for _, w := range []string{"passw", "secret", "token", "cookie", "credential", "signature", "authorization"} {
+				if strings.Contains(strings.ToLower(lit.Value), w) {
+					words++
+				}
+			}
+			if words > 1 {
+				t.Errorf("%s has a list of its own of what is secret, %s: ask package secret", f.path, lit.Value)
+			}
+			return true
+		})
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/config/snowbridge"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/pipeline"
@@ -54,7 +55,7 @@ func (b *Builder) Known() config.Known {
 
 // Options is how a config for this builder is read: environment variables come from env.
 func (b *Builder) Options(env func(string) (string, bool)) config.Options {
-	return config.Options{Env: env, Known: b.Known(), Decode: func(u *config.Use) error {
+	return config.Options{Env: env, Known: b.Known(), Older: snowbridge.Older, Decode: func(u *config.Use) error {
 		switch u.Kind {
 		case config.KindSource:
 			return decode(b.Set.Sources, u)

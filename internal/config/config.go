@@ -15,17 +15,16 @@
 // base64decode gives the text of a base64 text, jsondecode the value of a JSON text, and
 // an empty map of an empty text. Nothing else is in scope.
 //
-// # Dialects
+// # Older forms
 //
-// Every form that Snowbridge has read since 2.0 is read: [Dialects] lists them. A dialect
-// is rewritten in the syntax tree and in the text at once, so that the file [Convert]
-// writes means what the old one does. Snowbridge up to 2.4.2 could be configured by
-// environment variables alone: [FromEnvironment] makes a file of them, which [Load] reads
-// when no file is named.
+// This package knows the present form only. Where [Options.Older] is set, it turns each
+// file's older forms into present ones before anything else looks at the syntax tree, and
+// may make a file of environment variables when none is named. Package config/snowbridge
+// is the one for Snowbridge's.
 //
 // # Stages
 //
-// parse each file -> merge -> rewrite older dialects, each with one warning -> check
+// parse each file -> rewrite older forms, each with one warning -> merge -> check
 // against the Go structs -> decode with gohcl -> validate. Every stage works on the
 // syntax tree, so every finding has a place. The checking stage finds all mistakes that
 // gohcl would find, in source order and in words for users; gohcl only sets values.
@@ -34,8 +33,8 @@
 //
 //   - Parse never panics: it returns a Config or at least one error diagnostic.
 //   - Diagnostics are sorted by place, and the same input gives the same text.
-//   - No diagnostic shows a value that came from the environment, or that belongs to
-//     an attribute whose name speaks of a secret (see sensitive).
+//   - No diagnostic shows a value that came from the environment, or that package secret
+//     says is a secret: by its name, or as the part of a URL behind the host.
 //   - A partial block keeps the defaults of what it leaves out.
 //
 // A new top-level block (store, queue, machine, ...) is one more field of [Process]

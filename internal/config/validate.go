@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/spelling"
 )
 
 // The values of settings that have a fixed set of them.
@@ -48,8 +49,8 @@ func (ps *problems) oneOf(field string, values []string, got, what string) {
 	if slices.Contains(values, got) {
 		return
 	}
-	fix := "write " + or(values)
-	if n := nearest(got, values); n != "" {
+	fix := "write " + spelling.Or(values)
+	if n := spelling.Nearest(got, values); n != "" {
 		fix = fmt.Sprintf("write %q", n)
 	}
 	ps.add(field, what, fix)
