@@ -48,8 +48,9 @@ type place struct {
 
 // places names every package. A key that ends in /* stands for one level of packages.
 var places = map[string]place{
-	"internal/event": {floor: words},
-	"internal/fault": {floor: words},
+	"internal/event":    {floor: words},
+	"internal/fault":    {floor: words},
+	"internal/jsontext": {floor: words},
 
 	"internal/connector":       {floor: contracts, beside: []string{"internal/queue"}},
 	"internal/lines":           {floor: contracts},
@@ -60,7 +61,7 @@ var places = map[string]place{
 	"internal/trace":           {floor: contracts, beside: []string{"internal/meter", "internal/otlp"}},
 	"internal/snowplow":        {floor: contracts},
 	"internal/script":          {floor: contracts, beside: []string{"internal/connector", "internal/snowplow"}},
-	"internal/condition":       {floor: contracts, beside: []string{"internal/jsonspan", "internal/snowplow"}},
+	"internal/condition":       {floor: contracts, beside: []string{"internal/snowplow"}},
 	"internal/config":          {floor: contracts, beside: []string{"internal/connector", "internal/condition"}},
 	"internal/retry":           {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
 	"internal/throttle":        {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
@@ -73,13 +74,12 @@ var places = map[string]place{
 	"internal/queue/embedded":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
 	"internal/queue/postgres":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
 
-	"internal/jsonspan":  {floor: contracts},
 	"internal/parquet":   {floor: contracts},
 	"internal/catalog":   {floor: contracts, beside: []string{"internal/parquet"}},
 	"internal/produce":   {floor: contracts},
 	"internal/lambda":    {floor: contracts},
-	"internal/workspace": {floor: contracts, beside: []string{"internal/jsonspan"}},
-	"internal/gateway":   {floor: contracts, beside: []string{"internal/workspace", "internal/jsonspan"}},
+	"internal/workspace": {floor: contracts},
+	"internal/gateway":   {floor: contracts, beside: []string{"internal/workspace"}},
 	"internal/cloud/*":   {floor: contracts, beside: []string{"internal/connector", "internal/tlsconfig"}},
 
 	"internal/source/*":    {floor: leaves},

@@ -28,7 +28,8 @@
 //
 //   - [Compile] refuses what is no expression, names nobody knows, and results that are
 //     certain not to be true or false; so an error of [Evaluator.True] is about a message.
-//   - A payload is read no further than the fields asked for, and is never changed.
+//   - A payload is read once for all fields asked for, and is never changed. JSON is what
+//     package jsontext takes for it, so every reader sees the same fields.
 package condition
 
 import (
@@ -163,19 +164,20 @@ type Evaluator struct {
 	names names
 	c     *Condition // the condition being evaluated
 	m     *event.Message
+	payload
 }
 
 // NewEvaluator returns an evaluator for any number of conditions.
 func NewEvaluator() *Evaluator {
 	e := &Evaluator{}
-	e.names.Field = func(i int) any { return field(e.m, e.c.paths[i]) }
+	e.names.Field = func(i int) any { return e.field(e.m, e.c.paths[i]) }
 	return e
 }
 
 // True reports whether c holds for m. An error has the kind fault.Invalid: the condition
 // does not apply to this message.
 func (e *Evaluator) True(c *Condition, m *event.Message) (bool, error) {
-	e.c, e.m = c, m
+	e.c, e.m, e.read = c, m, false
 	n := &e.names
 	n.Headers, n.Key, n.ID = m.Meta.Headers, m.Key, m.Meta.ID
 	n.Workspace, n.Source, n.Destination = "", "", ""
@@ -184,7 +186,7 @@ func (e *Evaluator) True(c *Condition, m *event.Message) (bool, error) {
 	}
 	n.Size, n.Data = len(m.Data), unsafeText(m.Data)
 	v, err := e.vm.Run(c.program, n)
-	e.m, n.Data, n.Headers = nil, "", nil
+	e.m, e.text, n.Data, n.Headers = nil, "", "", nil
 	if err != nil {
 		return false, invalid(fmt.Errorf("the condition %q cannot be decided: %w", c.text, readable(err)))
 	}

@@ -1,24 +1,53 @@
 package condition
 
 import (
-	"encoding/json"
 	"strconv"
 	"unsafe"
 
 	"github.com/weirdata/weir/internal/event"
-	"github.com/weirdata/weir/internal/jsonspan"
+	"github.com/weirdata/weir/internal/jsontext"
 	"github.com/weirdata/weir/internal/snowplow"
 )
 
+// payload is what is known of the payload of the message in hand. It is read once, for all
+// that a condition asks for.
+type payload struct {
+	read    bool
+	json    bool // it looks like a JSON object or array; nothing else has fields
+	valid   bool
+	text    string
+	members []jsontext.Member // of the outermost object
+}
+
+func (p *payload) look(m *event.Message) {
+	p.read, p.text, p.members = true, unsafeText(m.Data), p.members[:0]
+	s := jsontext.Scanner{Text: p.text}
+	c := s.Next()
+	_, split := m.View().(*snowplow.Event)
+	if p.json = !split && (c == '{' || c == '['); !p.json {
+		return
+	}
+	if c == '{' {
+		p.members, p.valid = s.Object(p.members)
+	} else {
+		p.valid = s.Value()
+	}
+	p.valid = p.valid && s.End()
+}
+
 // field is the value at path in m's event, or nil. A Snowplow event is kept with the
 // message, so that the next question need not split the line again.
-func field(m *event.Message, path []string) any {
-	if _, ok := m.View().(*snowplow.Event); !ok && isJSON(m.Data) {
-		value, ok := find(m.Data, path)
+func (p *payload) field(m *event.Message, path []string) any {
+	if !p.read {
+		p.look(m)
+	}
+	if p.json {
+		value, ok := p.find(path)
 		if !ok {
 			return nil
 		}
-		return decode(value)
+		v, _ := jsontext.Decode(value, number)
+		return v
 	}
 	e, err := snowplow.Of(m)
 	if err != nil {
@@ -38,93 +67,74 @@ func field(m *event.Message, path []string) any {
 	return inside(v, path[1:])
 }
 
-// isJSON reports whether data looks like a JSON object or array; nothing else has fields.
-func isJSON(data []byte) bool {
-	s := jsonspan.Scanner{Data: data}
-	c := s.Next()
-	return c == '{' || c == '['
-}
-
-// find is the text of the value at path. It passes over no more of the payload than it
-// must; what it passes over is valid.
-func find(data []byte, path []string) ([]byte, bool) {
-	s := jsonspan.Scanner{Data: data}
-	for _, name := range path {
-		var ok bool
-		if s.Take('{') {
-			ok = member(&s, name)
-		} else if s.Take('[') {
-			ok = element(&s, name)
+// find is the text of the value at path.
+func (p *payload) find(path []string) (value string, ok bool) {
+	if !p.valid {
+		return "", false
+	}
+	value = p.text
+	for i, name := range path {
+		s := jsontext.Scanner{Text: value}
+		switch c := s.Next(); {
+		case c == '{' && i == 0:
+			value, ok = member(value, p.members, name)
+		case c == '{':
+			var few [16]jsontext.Member
+			members, _ := s.Object(few[:0])
+			value, ok = member(value, members, name)
+		case c == '[':
+			value, ok = element(&s, name)
+		default:
+			ok = false
 		}
 		if !ok {
-			return nil, false
+			return "", false
 		}
 	}
-	s.Next()
-	start := s.At
-	if !s.Value() {
-		return nil, false
-	}
-	return data[start:s.At], true
+	return value, true
 }
 
-// member moves s, which is inside an object, to the value of the member called name.
-func member(s *jsonspan.Scanner, name string) bool {
-	if s.Next() == '}' {
-		return false
-	}
-	for {
-		m, ok := s.Member()
-		if !ok {
-			return false
-		}
-		if !m.Escaped && string(m.Key(s.Data)) == name || m.Escaped && string(m.Name(s.Data)) == name {
-			return true
-		}
-		if !s.Value() || !s.Take(',') {
-			return false
+// member is the value of the last member called name.
+func member(object string, members []jsontext.Member, name string) (string, bool) {
+	for i := len(members) - 1; i >= 0; i-- {
+		m := &members[i]
+		if m.Odd && jsontext.Reads(object[m.Start:m.KeyEnd+1], name) ||
+			!m.Odd && m.KeyEnd-m.Start-1 == len(name) && object[m.Start+1:m.KeyEnd] == name {
+			return object[m.Value:m.End], true
 		}
 	}
+	return "", false
 }
 
-// element moves s, which is inside an array, to the element with the given number.
-func element(s *jsonspan.Scanner, number string) bool {
+// element is the element with the given number of the array at s.
+func element(s *jsontext.Scanner, number string) (string, bool) {
 	n, err := strconv.Atoi(number)
-	if err != nil || n < 0 || s.Next() == ']' {
-		return false
+	if err != nil || n < 0 || !s.Enter() {
+		return "", false
 	}
-	for range n {
-		if !s.Value() || !s.Take(',') {
-			return false
+	for i := 0; ; i++ {
+		if more, _ := s.More(i == 0, ']'); !more {
+			return "", false
+		}
+		s.Next()
+		from := s.At
+		if !s.Value() {
+			return "", false
+		}
+		if i == n {
+			return s.Text[from:s.At], true
 		}
 	}
-	return true
 }
 
-// decode is a JSON value as conditions see it: whole numbers are int, others float64.
-func decode(text []byte) any {
-	switch text[0] {
-	case 'n':
-		return nil
-	case 't':
-		return true
-	case 'f':
-		return false
-	case '"':
-		return string(jsonspan.Unquote(nil, text))
-	case '{', '[':
-		var v any
-		if json.Unmarshal(text, &v) != nil {
-			return nil
-		}
-		return v
+// number is a JSON number as conditions see it: whole numbers are int, others float64. Out
+// of range is infinite, or zero, which compare as they should.
+func number(token string) (any, error) {
+	if n, ok := jsontext.Integer(token); ok {
+		return int(n), nil
 	}
-	number := unsafeText(text)
-	if i, err := strconv.Atoi(number); err == nil {
-		return i
-	}
-	f, _ := strconv.ParseFloat(number, 64) // out of range is infinite, which compares as it should
-	return f
+	x, _ := jsontext.Float(token)
+	return x, nil
 }
 
 // inside is the value at path in a decoded value.

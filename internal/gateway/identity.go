@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"crypto/md5"
 	"encoding/binary"
 	"encoding/hex"
@@ -9,7 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/weirdata/weir/internal/jsonspan"
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // appendText appends what a value says as text: a string without quotes and escapes, a
@@ -20,15 +21,17 @@ func appendText(dst, value []byte) []byte {
 	}
 	switch c := value[0]; {
 	case c == '"':
-		return jsonspan.Unquote(dst, value)
+		return jsontext.Unquote(dst, value)
 	case c == 'n':
 		return dst
 	case c == '-' || (c >= '0' && c <= '9'):
-		for _, d := range value {
-			if d == '.' || d|0x20 == 'e' {
-				if f, err := strconv.ParseFloat(string(value), 64); err == nil {
-					return strconv.AppendFloat(dst, f, 'f', -1, 64)
-				}
+		number := string(value)
+		if bytes.ContainsAny(value, ".eE") {
+			if n, ok := jsontext.Integer(number); ok {
+				return strconv.AppendInt(dst, n, 10)
+			}
+			if x, ok := jsontext.Float(number); ok {
+				return strconv.AppendFloat(dst, x, 'f', -1, 64)
 			}
 		}
 	}

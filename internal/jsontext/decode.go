@@ -1,0 +1,90 @@
+package jsontext
+
+// Decode makes Go values of text: map[string]any, []any, string, bool and nil, and for a
+// number what number makes of its token. Strings may share memory with text. An error is a
+// *SyntaxError, or that of number.
+func Decode(text string, number func(token string) (any, error)) (any, error) {
+	d := decoder{Scanner: Scanner{Text: text}, number: number}
+	v, ok := d.decode()
+	switch {
+	case d.err != nil:
+		return nil, d.err
+	case !ok || !d.End():
+		return nil, d.Err()
+	}
+	return v, nil
+}
+
+type decoder struct {
+	Scanner
+	number func(string) (any, error)
+	err    error // of number
+}
+
+func (d *decoder) decode() (v any, ok bool) {
+	switch c := d.Next(); c {
+	case '{':
+		return d.object()
+	case '[':
+		return d.array()
+	case '"':
+		start := d.At
+		if form, ok := d.String(); !ok {
+			return nil, false
+		} else if form == 0 {
+			return d.Text[start+1 : d.At-1], true
+		}
+		return Unquoted(d.Text[start:d.At]), true
+	case 't':
+		return true, d.Word("true")
+	case 'f':
+		return false, d.Word("false")
+	case 'n':
+		return nil, d.Word("null")
+	default:
+		start := d.At
+		if !d.Value() {
+			return nil, false
+		}
+		v, d.err = d.number(d.Text[start:d.At])
+		return v, d.err == nil
+	}
+}
+
+func (d *decoder) object() (any, bool) {
+	if !d.Enter() {
+		return nil, false
+	}
+	m := map[string]any{}
+	for first := true; ; first = false {
+		more, ok := d.More(first, '}')
+		if !more {
+			return m, ok
+		}
+		name, ok := d.Key()
+		if !ok {
+			return nil, false
+		}
+		if m[name], ok = d.decode(); !ok {
+			return nil, false
+		}
+	}
+}
+
+func (d *decoder) array() (any, bool) {
+	if !d.Enter() {
+		return nil, false
+	}
+	list := []any{}
+	for first := true; ; first = false {
+		more, ok := d.More(first, ']')
+		if !more {
+			return list, ok
+		}
+		v, ok := d.decode()
+		if !ok {
+			return nil, false
+		}
+		list = append(list, v)
+	}
+}
