@@ -46,6 +46,7 @@ import (
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // MaxLength is the most bytes a condition may have.
@@ -164,7 +165,8 @@ type Evaluator struct {
 	names names
 	c     *Condition // the condition being evaluated
 	m     *event.Message
-	payload
+
+	scratch []jsontext.Member
 }
 
 // NewEvaluator returns an evaluator for any number of conditions.
@@ -177,7 +179,7 @@ func NewEvaluator() *Evaluator {
 // True reports whether c holds for m. An error has the kind fault.Invalid: the condition
 // does not apply to this message.
 func (e *Evaluator) True(c *Condition, m *event.Message) (bool, error) {
-	e.c, e.m, e.read = c, m, false
+	e.c, e.m = c, m
 	n := &e.names
 	n.Headers, n.Key, n.ID = m.Meta.Headers, m.Key, m.Meta.ID
 	n.Workspace, n.Source, n.Destination = "", "", ""
@@ -186,7 +188,7 @@ func (e *Evaluator) True(c *Condition, m *event.Message) (bool, error) {
 	}
 	n.Size, n.Data = len(m.Data), unsafeText(m.Data)
 	v, err := e.vm.Run(c.program, n)
-	e.m, e.text, n.Data, n.Headers = nil, "", "", nil
+	e.m, n.Data, n.Headers = nil, "", nil
 	if err != nil {
 		return false, invalid(fmt.Errorf("the condition %q cannot be decided: %w", c.text, readable(err)))
 	}

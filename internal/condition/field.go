@@ -1,6 +1,7 @@
 package condition
 
 import (
+	"slices"
 	"strconv"
 	"unsafe"
 
@@ -9,58 +10,60 @@ import (
 	"github.com/weirdata/weir/internal/snowplow"
 )
 
-// payload is what is known of the payload of the message in hand. It is read once, for all
-// that a condition asks for.
-type payload struct {
-	read    bool
-	json    bool // it looks like a JSON object or array; nothing else has fields
+// object is a JSON payload, kept with its message: it is read once for all that conditions
+// ask of it. What is not valid has no fields.
+type object struct {
 	valid   bool
-	text    string
 	members []jsontext.Member // of the outermost object
 }
 
-func (p *payload) look(m *event.Message) {
-	p.read, p.text, p.members = true, unsafeText(m.Data), p.members[:0]
-	s := jsontext.Scanner{Text: p.text}
-	c := s.Next()
-	_, split := m.View().(*snowplow.Event)
-	if p.json = !split && (c == '{' || c == '['); !p.json {
-		return
+// look reads a payload that looks like a JSON object or array; nothing else has fields.
+func (e *Evaluator) look(text string) (o *object, ok bool) {
+	s := jsontext.Scanner{Text: text}
+	o = &object{}
+	switch s.Next() {
+	case '{':
+		e.scratch, o.valid = s.Object(e.scratch[:0])
+		o.members = slices.Clone(e.scratch)
+	case '[':
+		o.valid = s.Value()
+	default:
+		return nil, false
 	}
-	if c == '{' {
-		p.members, p.valid = s.Object(p.members)
-	} else {
-		p.valid = s.Value()
-	}
-	p.valid = p.valid && s.End()
+	o.valid = o.valid && s.End()
+	return o, true
 }
 
-// field is the value at path in m's event, or nil. A Snowplow event is kept with the
-// message, so that the next question need not split the line again.
-func (p *payload) field(m *event.Message, path []string) any {
-	if !p.read {
-		p.look(m)
+// field is the value at path in m's event, or nil. A parsed event is kept with the message,
+// so that the next question need not read the payload again.
+func (e *Evaluator) field(m *event.Message, path []string) any {
+	view := m.View()
+	o, ok := view.(*object)
+	if _, split := view.(*snowplow.Event); !split && !ok {
+		if o, ok = e.look(unsafeText(m.Data)); ok {
+			m.Keep(o)
+		}
 	}
-	if p.json {
-		value, ok := p.find(path)
-		if !ok {
+	if ok {
+		value, found := o.find(unsafeText(m.Data), path)
+		if !found {
 			return nil
 		}
 		v, _ := jsontext.Decode(value, number)
 		return v
 	}
-	e, err := snowplow.Of(m)
+	line, err := snowplow.Of(m)
 	if err != nil {
 		return nil
 	}
 	if len(path) == 0 {
-		all, err := e.Map()
+		all, err := line.Map()
 		if err != nil {
 			return nil
 		}
 		return all
 	}
-	v, found, err := e.Get(path[0])
+	v, found, err := line.Get(path[0])
 	if err != nil || !found {
 		return nil
 	}
@@ -68,16 +71,16 @@ func (p *payload) field(m *event.Message, path []string) any {
 }
 
 // find is the text of the value at path.
-func (p *payload) find(path []string) (value string, ok bool) {
-	if !p.valid {
+func (o *object) find(text string, path []string) (value string, ok bool) {
+	if !o.valid {
 		return "", false
 	}
-	value = p.text
+	value = text
 	for i, name := range path {
 		s := jsontext.Scanner{Text: value}
 		switch c := s.Next(); {
 		case c == '{' && i == 0:
-			value, ok = member(value, p.members, name)
+			value, ok = member(value, o.members, name)
 		case c == '{':
 			var few [16]jsontext.Member
 			members, _ := s.Object(few[:0])
