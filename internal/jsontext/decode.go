@@ -29,10 +29,12 @@ func (d *decoder) decode() (v any, ok bool) {
 		return d.array()
 	case '"':
 		start := d.At
-		if form, ok := d.String(); !ok {
-			return nil, false
-		} else if form == 0 {
+		form, ok := d.String()
+		if form == 0 && ok {
 			return d.Text[start+1 : d.At-1], true
+		}
+		if !ok {
+			return nil, false
 		}
 		return Unquoted(d.Text[start:d.At]), true
 	case 't':
@@ -43,7 +45,10 @@ func (d *decoder) decode() (v any, ok bool) {
 		return nil, d.Word("null")
 	default:
 		start := d.At
-		if !d.Value() {
+		if c != '-' && c-'0' > 9 {
+			return nil, d.Fail(NoValue)
+		}
+		if _, ok := d.Number(); !ok {
 			return nil, false
 		}
 		v, d.err = d.number(d.Text[start:d.At])

@@ -182,49 +182,6 @@ func Plain(s string, i int) int {
 	return i
 }
 
-// String passes over the string whose opening quote is at i. end is behind its closing quote,
-// or where the problem is.
-func String(s string, i int) (end int, form Form, problem Problem) {
-	i++
-	wide := uint64(0)
-	for {
-		for i+8 <= len(s) {
-			w := load(s, i)
-			m := special(w)
-			if m != 0 {
-				n := bits.TrailingZeros64(m)
-				wide |= w & (1<<(n&^7) - 1)
-				i += n >> 3
-				break
-			}
-			wide |= w
-			i += 8
-		}
-		if i >= len(s) {
-			return i, form, Unclosed
-		}
-		switch c := s[i]; {
-		case c == '"':
-			if wide&tops != 0 {
-				form |= Wide
-			}
-			return i + 1, form, NoProblem
-		case c == '\\':
-			n, how := escape(s, i)
-			if n == 0 {
-				return i, form, BadEscape
-			}
-			form |= how
-			i += n
-		case c < ' ':
-			return i, form, Control
-		default:
-			wide |= uint64(c)
-			i++
-		}
-	}
-}
-
 // escape is the length of the escape at i and what it makes of its string, 0 when it is none.
 func escape(s string, i int) (n int, form Form) {
 	if i+1 >= len(s) {

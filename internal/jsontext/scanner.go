@@ -1,6 +1,7 @@
 package jsontext
 
 import (
+	"math/bits"
 	"strconv"
 	"unicode/utf8"
 )
@@ -45,16 +46,19 @@ func (s *Scanner) Fail(p Problem) bool {
 }
 
 // Next is the first byte after white space, which it passes over; 0 at the end.
-func (s *Scanner) Next() byte {
+func (s *Scanner) Next() (c byte) {
 	if s.At < len(s.Text) {
-		if c := s.Text[s.At]; c > ' ' {
-			return c
-		}
-		return s.space()
+		c = s.Text[s.At]
 	}
-	return 0
+	if c > ' ' {
+		return c
+	}
+	return s.space()
 }
 
+// space is the rest of Next, which is so small that it can be a part of its callers.
+//
+//go:noinline
 func (s *Scanner) space() byte {
 	from := s.At
 	s.At = Space(s.Text, s.At)
@@ -85,13 +89,50 @@ func (s *Scanner) End() bool {
 
 // String passes over a string, whose opening quote comes next.
 func (s *Scanner) String() (form Form, ok bool) {
-	end, form, problem := String(s.Text, s.At)
-	s.At = end
-	if problem != NoProblem {
-		return form, s.Fail(problem)
+	text, i := s.Text, s.At+1
+	wide := uint64(0)
+	for {
+		for i+8 <= len(text) {
+			w := load(text, i)
+			if m := special(w); m != 0 {
+				n := bits.TrailingZeros64(m)
+				wide |= w & (1<<(n&^7) - 1)
+				i += n >> 3
+				break
+			}
+			wide |= w
+			i += 8
+		}
+		if i >= len(text) {
+			s.At = i
+			return form, s.Fail(Unclosed)
+		}
+		switch c := text[i]; {
+		case c == '"':
+			s.At = i + 1
+			if wide&tops != 0 {
+				form |= Wide
+			}
+			if form != 0 {
+				s.Forms |= form
+			}
+			return form, true
+		case c == '\\':
+			n, how := escape(text, i)
+			if n == 0 {
+				s.At = i
+				return form, s.Fail(BadEscape)
+			}
+			form |= how
+			i += n
+		case c < ' ':
+			s.At = i
+			return form, s.Fail(Control)
+		default:
+			wide |= uint64(c)
+			i++
+		}
 	}
-	s.Forms |= form
-	return form, true
 }
 
 // Number passes over a number, which comes next; whole is set when it has neither fraction
