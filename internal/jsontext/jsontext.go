@@ -197,7 +197,7 @@ func escape(s string, i int) (n int, form Form) {
 		if n == 0 {
 			return 0, 0
 		}
-		if r == half {
+		if r < 0 {
 			return n, Escaped | Long | Half
 		}
 		return n, Escaped | Long

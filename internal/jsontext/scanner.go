@@ -208,10 +208,11 @@ func (s *Scanner) Key() (name string, ok bool) {
 	if odd(name, form) {
 		name = string(Unquote(nil, s.Text[start:s.At]))
 	}
-	return name, s.colon()
+	return name, s.Colon()
 }
 
-func (s *Scanner) colon() bool {
+// Colon passes over the colon behind a member's name.
+func (s *Scanner) Colon() bool {
 	if s.Next() != ':' {
 		return s.Fail(NoColon)
 	}
@@ -260,7 +261,7 @@ func (s *Scanner) members() bool {
 		if s.Next() != '"' {
 			return s.Fail(NoName)
 		}
-		if _, ok := s.String(); !ok || !s.colon() || !s.Value() {
+		if _, ok := s.String(); !ok || !s.Colon() || !s.Value() {
 			return false
 		}
 		switch s.Next() {
@@ -335,7 +336,7 @@ func (s *Scanner) Member() (m Member, ok bool) {
 	if form&(Escaped|Wide) != 0 {
 		m.Odd = odd(s.Text[m.Start+1:m.KeyEnd], form)
 	}
-	if !s.colon() {
+	if !s.Colon() {
 		return m, false
 	}
 	s.Next()

@@ -6,11 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// half stands for half of a surrogate pair.
-const half = -1
-
 // unit is the character of the escape \uXXXX at i and its length in bytes, with that of a
-// second escape that completes a pair; half for half a pair, length 0 when it is no escape.
+// second escape that completes a pair. Half a pair is negative, and its lower 16 bits are
+// what was written. The length is 0 when it is no escape.
 func unit(s string, i int) (r rune, n int) {
 	if r, n = hex4(s, i), 6; r < 0 {
 		return 0, 0
@@ -23,7 +21,7 @@ func unit(s string, i int) (r rune, n int) {
 			return pair, 12
 		}
 	}
-	return half, n
+	return r - 1<<16, n
 }
 
 // hex4 is the number of the escape \uXXXX at i, -1 when there is none.
@@ -47,9 +45,10 @@ func hex4(s string, i int) rune {
 }
 
 // Unquote appends the characters of a valid JSON string, given with its quotes, as UTF-8.
-func Unquote[T Text](dst []byte, quoted T) []byte {
-	s := view(quoted)
-	s = s[1 : len(s)-1]
+func Unquote[T Text](dst []byte, quoted T) []byte { return unquote(dst, view(quoted), false) }
+
+func unquote(dst []byte, quoted string, exact bool) []byte {
+	s := quoted[1 : len(quoted)-1]
 	for {
 		i := strings.IndexByte(s, '\\')
 		if i < 0 {
@@ -64,12 +63,18 @@ func Unquote[T Text](dst []byte, quoted T) []byte {
 			continue
 		}
 		r, n := unit(s, i)
-		if r == half {
-			r = utf8.RuneError
+		if exact && r < 0 {
+			dst = append(dst, 0xED, 0x80|byte(r>>6)&0x3F, 0x80|byte(r)&0x3F)
+		} else {
+			dst = utf8.AppendRune(dst, r) // U+FFFD for what is negative
 		}
-		dst, s = utf8.AppendRune(dst, r), s[i+n:]
+		s = s[i+n:]
 	}
 }
+
+// UnquoteExact is Unquote that keeps half a surrogate pair as the three bytes that UTF-8
+// would have for it, from which [AppendExact] makes the escape again.
+func UnquoteExact(dst []byte, quoted string) []byte { return unquote(dst, quoted, true) }
 
 // Unquoted is the text of a valid JSON string, given with its quotes: the memory of quoted
 // where it can be.
@@ -115,7 +120,7 @@ func Mend(dst []byte, text string) []byte {
 		n := 2
 		if text[i+1] == 'u' {
 			var r rune
-			if r, n = unit(text, i); r == half {
+			if r, n = unit(text, i); r < 0 {
 				dst = append(append(dst, text[:i]...), `\ufffd`...)
 				text = text[i+n:]
 				continue
@@ -154,8 +159,51 @@ func Compact[T Text](dst []byte, src T) []byte {
 const hexDigits = "0123456789abcdef"
 
 // AppendString appends text as a JSON string. Each byte that is not UTF-8 becomes U+FFFD.
-func AppendString[T Text](dst []byte, text T) []byte {
-	s := view(text)
+func AppendString[T Text](dst []byte, text T) []byte { return appendString(dst, view(text), false) }
+
+// AppendExact is AppendString of a text that UnquoteExact may have made.
+func AppendExact(dst []byte, text string) []byte { return appendString(dst, text, true) }
+
+// SizeExact is the number of bytes that AppendExact appends.
+func SizeExact(s string) int {
+	n := len(s) + 2
+	for i := Plain(s, 0); i < len(s); i = Plain(s, i) {
+		switch c := s[i]; {
+		case c >= utf8.RuneSelf:
+			r, size := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && size == 1 {
+				if halfAt(s, i) {
+					n, size = n+3, 3 // six bytes of escape for three
+				} else {
+					n += 2 // U+FFFD for one
+				}
+			}
+			i += size
+			continue
+		case c == '"' || c == '\\' || shortEscape(c) != 0:
+			n++
+		default:
+			n += 5
+		}
+		i++
+	}
+	return n
+}
+
+// halfAt reports whether the three bytes of half a surrogate pair begin at i.
+func halfAt(s string, i int) bool {
+	return i+2 < len(s) && s[i] == 0xED && s[i+1] >= 0xA0 && s[i+1] <= 0xBF && s[i+2]&0xC0 == 0x80
+}
+
+// shortEscape is the letter of a control character's escape, 0 when it has none.
+func shortEscape(c byte) byte {
+	if c >= '\b' && c <= '\r' {
+		return "btn\x00fr"[c-'\b']
+	}
+	return 0
+}
+
+func appendString(dst []byte, s string, exact bool) []byte {
 	dst = append(dst, '"')
 	from := 0
 	for i := Plain(s, 0); i < len(s); i = Plain(s, i) {
@@ -163,19 +211,24 @@ func AppendString[T Text](dst []byte, text T) []byte {
 		if c >= utf8.RuneSelf {
 			r, n := utf8.DecodeRuneInString(s[i:])
 			if r == utf8.RuneError && n == 1 {
-				dst = append(append(dst, s[from:i]...), "\ufffd"...)
-				from = i + 1
+				dst = append(dst, s[from:i]...)
+				if exact && halfAt(s, i) {
+					dst = AppendHalf(dst, 0xD000|uint16(s[i+1]&0x3F)<<6|uint16(s[i+2]&0x3F))
+					n = 3
+				} else {
+					dst = append(dst, "\ufffd"...)
+				}
+				from = i + n
 			}
 			i += n
 			continue
 		}
 		dst = append(dst, s[from:i]...)
-		switch c {
-		case '"', '\\':
+		if c >= ' ' {
 			dst = append(dst, '\\', c)
-		case '\b', '\t', '\n', '\f', '\r':
-			dst = append(dst, '\\', "btn?fr"[c-'\b'])
-		default:
+		} else if letter := shortEscape(c); letter != 0 {
+			dst = append(dst, '\\', letter)
+		} else {
 			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
 		}
 		i++
