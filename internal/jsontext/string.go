@@ -133,10 +133,22 @@ func Mend(dst []byte, text string) []byte {
 
 // UTF8 is text itself, or where it is not UTF-8, a copy with each byte that is not as U+FFFD.
 func UTF8[T Text](text T) T {
-	if s := view(text); !utf8.ValidString(s) {
+	if s := view(text); !ascii(s) && !utf8.ValidString(s) {
 		return T(appendValid(nil, s))
 	}
 	return text
+}
+
+// ascii reports whether all of s is.
+func ascii(s string) bool {
+	var or uint64
+	for ; len(s) >= 32; s = s[32:] {
+		or |= load(s, 0) | load(s, 8) | load(s, 16) | load(s, 24)
+	}
+	for i := range len(s) {
+		or |= uint64(s[i])
+	}
+	return or&tops == 0
 }
 
 // Compact appends the valid text src without white space between tokens.
