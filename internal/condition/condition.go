@@ -38,6 +38,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
@@ -46,7 +47,6 @@ import (
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
-	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // MaxLength is the most bytes a condition may have.
@@ -166,7 +166,10 @@ type Evaluator struct {
 	c     *Condition // the condition being evaluated
 	m     *event.Message
 
-	scratch []jsontext.Member
+	once   object  // the payload of m
+	seen   bool    // it was read
+	before uintptr // the message before, to notice one that is asked several conditions
+	again  bool
 }
 
 // NewEvaluator returns an evaluator for any number of conditions.
@@ -179,7 +182,8 @@ func NewEvaluator() *Evaluator {
 // True reports whether c holds for m. An error has the kind fault.Invalid: the condition
 // does not apply to this message.
 func (e *Evaluator) True(c *Condition, m *event.Message) (bool, error) {
-	e.c, e.m = c, m
+	at := uintptr(unsafe.Pointer(m))
+	e.c, e.m, e.seen, e.again, e.before = c, m, false, e.before == at, at
 	n := &e.names
 	n.Headers, n.Key, n.ID = m.Meta.Headers, m.Key, m.Meta.ID
 	n.Workspace, n.Source, n.Destination = "", "", ""

@@ -10,8 +10,8 @@ import (
 	"github.com/weirdata/weir/internal/snowplow"
 )
 
-// object is a JSON payload, kept with its message: it is read once for all that conditions
-// ask of it. What is not valid has no fields.
+// object is a JSON payload, read for all that a condition asks of it. What is not valid has
+// no fields.
 type object struct {
 	valid   bool
 	members []jsontext.Member // of the outermost object
@@ -20,27 +20,30 @@ type object struct {
 // look reads a payload that looks like a JSON object or array; nothing else has fields.
 func (e *Evaluator) look(text string) (o *object, ok bool) {
 	s := jsontext.Scanner{Text: text}
-	o = &object{}
+	o = &e.once
 	switch s.Next() {
 	case '{':
-		e.scratch, o.valid = s.Object(e.scratch[:0])
-		o.members = slices.Clone(e.scratch)
+		o.members, o.valid = s.Object(o.members[:0])
 	case '[':
-		o.valid = s.Value()
+		o.members, o.valid = o.members[:0], s.Value()
 	default:
 		return nil, false
 	}
 	o.valid = o.valid && s.End()
+	e.seen = true
 	return o, true
 }
 
-// field is the value at path in m's event, or nil. A parsed event is kept with the message,
-// so that the next question need not read the payload again.
+// field is the value at path in m's event, or nil. A parsed event is kept with the message
+// when more than one condition asks, so that the payload is read no more than twice.
 func (e *Evaluator) field(m *event.Message, path []string) any {
 	view := m.View()
 	o, ok := view.(*object)
 	if _, split := view.(*snowplow.Event); !split && !ok {
-		if o, ok = e.look(unsafeText(m.Data)); ok {
+		if e.seen {
+			o, ok = &e.once, true
+		} else if o, ok = e.look(unsafeText(m.Data)); ok && e.again {
+			o = &object{valid: o.valid, members: slices.Clone(o.members)}
 			m.Keep(o)
 		}
 	}
@@ -49,8 +52,7 @@ func (e *Evaluator) field(m *event.Message, path []string) any {
 		if !found {
 			return nil
 		}
-		v, _ := jsontext.Decode(value, number)
-		return v
+		return decode(value)
 	}
 	line, err := snowplow.Of(m)
 	if err != nil {
@@ -128,6 +130,19 @@ func element(s *jsontext.Scanner, number string) (string, bool) {
 			return s.Text[from:s.At], true
 		}
 	}
+}
+
+// decode is a valid JSON value as conditions see it.
+func decode(text string) any {
+	switch c := text[0]; {
+	case c == '"':
+		return jsontext.Unquoted(text)
+	case c == '-' || c >= '0' && c <= '9':
+		v, _ := number(text)
+		return v
+	}
+	v, _ := jsontext.Decode(text, number)
+	return v
 }
 
 // number is a JSON number as conditions see it: whole numbers are int, others float64. Out

@@ -288,3 +288,19 @@ func StringEnd(s string, i int) int {
 		}
 	}
 }
+
+// Hash is a quick hash of a name, for those who look for repeated ones.
+func Hash(name string) uint32 {
+	const prime = 0x9E3779B97F4A7C15
+	h := uint64(len(name)) * prime
+	for ; len(name) >= 8; name = name[8:] {
+		h = (h ^ load(name, 0)) * prime
+		h ^= h >> 32
+	}
+	w := uint64(0)
+	for i := range len(name) {
+		w = w<<8 | uint64(name[i])
+	}
+	h = (h ^ w) * prime
+	return uint32(h >> 32)
+}

@@ -22,6 +22,13 @@ func Integer(text string) (n int64, ok bool) {
 		for ; i < len(text) && text[i]-'0' <= 9; i++ {
 			n = n*10 + int64(text[i]-'0')
 		}
+		if i < len(text) && text[i] == '.' {
+			for i++; i < len(text) && text[i] == '0'; i++ {
+			}
+			if i < len(text) && text[i]-'0' <= 9 && strings.IndexByte(text[i:], 'e') < 0 && strings.IndexByte(text[i:], 'E') < 0 {
+				return 0, false // a fraction
+			}
+		}
 		if i == len(text) {
 			if text[0] == '-' {
 				n = -n

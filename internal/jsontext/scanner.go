@@ -95,9 +95,8 @@ func (s *Scanner) String() (form Form, ok bool) {
 		for i+8 <= len(text) {
 			w := load(text, i)
 			if m := special(w); m != 0 {
-				n := bits.TrailingZeros64(m)
-				wide |= w & (1<<(n&^7) - 1)
-				i += n >> 3
+				wide |= w & (m - 1) &^ m // the bytes before it
+				i += bits.TrailingZeros64(m) >> 3
 				break
 			}
 			wide |= w

@@ -188,15 +188,11 @@ func (d *Decoder) object(f *Field) error {
 	}
 	d.objects++
 	me := d.objects
+	if d.scan.Next() == '}' {
+		return d.leave()
+	}
 	var before *Field
-	for first := true; ; first = false {
-		more, ok := d.scan.More(first, '}')
-		switch {
-		case !ok:
-			return d.wrong()
-		case !more:
-			return nil
-		}
+	for {
 		kid, err := d.member(f, before, me)
 		if err != nil {
 			return err
@@ -204,7 +200,22 @@ func (d *Decoder) object(f *Field) error {
 		if kid != nil {
 			before = kid
 		}
+		switch d.scan.Next() {
+		case ',':
+			d.scan.At++
+		case '}':
+			return d.leave()
+		default:
+			d.scan.More(false, '}')
+			return d.wrong()
+		}
 	}
+}
+
+// leave passes over a closing brace.
+func (d *Decoder) leave() error {
+	d.scan.More(true, '}')
+	return nil
 }
 
 // member reads a key and its value. Most often it is the field that followed the one before

@@ -100,10 +100,10 @@ func (p *surveyor) value() bool {
 		return p.Enter() && p.object()
 	case '[':
 		return p.Enter() && p.array()
-	case 't', 'f', 'n':
-		return p.Value()
-	default:
+	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 		return p.number()
+	default:
+		return p.Value()
 	}
 }
 
@@ -112,7 +112,7 @@ func (p *surveyor) mended(start int) bool { return !utf8.ValidString(p.Text[star
 
 func (p *surveyor) number() bool {
 	start := p.At
-	if !p.Value() {
+	if _, ok := p.Number(); !ok {
 		return false
 	}
 	if token := p.Text[start:p.At]; !plainNumber(token) {
@@ -178,11 +178,7 @@ func (p *surveyor) name(base int) (m member, ok bool) {
 	if c := p.Text[at.Start+1]; c >= '0' && c <= '9' {
 		p.out.plain = false // may be an array index, which JavaScript moves to the front
 	}
-	hash := uint32(2166136261)
-	for i := range len(name) {
-		hash = (hash ^ uint32(name[i])) * 16777619
-	}
-	p.seen(base, hash)
+	p.seen(base, jsontext.Hash(name))
 	return member{name: uint32(at.Start), nameEnd: uint32(at.KeyEnd + 1), token: uint32(at.Value), odd: at.Odd}, true
 }
 
