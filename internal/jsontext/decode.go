@@ -61,19 +61,31 @@ func (d *decoder) object() (any, bool) {
 		return nil, false
 	}
 	m := map[string]any{}
-	for first := true; ; first = false {
-		more, ok := d.More(first, '}')
-		if !more {
-			return m, ok
-		}
+	if d.Next() == '}' {
+		d.leave()
+		return m, true
+	}
+	for d.Next() == '"' {
 		name, ok := d.Key()
 		if !ok {
 			return nil, false
 		}
-		if m[name], ok = d.decode(); !ok {
+		v, ok := d.decode()
+		if !ok {
 			return nil, false
 		}
+		m[name] = v
+		switch d.Next() {
+		case ',':
+			d.At++
+		case '}':
+			d.leave()
+			return m, true
+		default:
+			return nil, d.Fail(NoCommaInObject)
+		}
 	}
+	return nil, d.Fail(NoName)
 }
 
 func (d *decoder) array() (any, bool) {
@@ -81,15 +93,24 @@ func (d *decoder) array() (any, bool) {
 		return nil, false
 	}
 	list := []any{}
-	for first := true; ; first = false {
-		more, ok := d.More(first, ']')
-		if !more {
-			return list, ok
-		}
+	if d.Next() == ']' {
+		d.leave()
+		return list, true
+	}
+	for {
 		v, ok := d.decode()
 		if !ok {
 			return nil, false
 		}
 		list = append(list, v)
+		switch d.Next() {
+		case ',':
+			d.At++
+		case ']':
+			d.leave()
+			return list, true
+		default:
+			return nil, d.Fail(NoCommaInArray)
+		}
 	}
 }

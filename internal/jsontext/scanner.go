@@ -171,13 +171,18 @@ func (s *Scanner) Enter() bool {
 	return true
 }
 
+// leave passes over the byte that closes an object or array.
+func (s *Scanner) leave() {
+	s.At++
+	s.Depth--
+}
+
 // More moves to the next element or member: more is false when the closing byte was passed
 // over. first must be true for the first call after Enter.
 func (s *Scanner) More(first bool, closing byte) (more, ok bool) {
 	c := s.Next()
 	if c == closing {
-		s.At++
-		s.Depth--
+		s.leave()
 		return false, true
 	}
 	if first {
@@ -204,8 +209,12 @@ func (s *Scanner) Key() (name string, ok bool) {
 		return "", false
 	}
 	name = s.Text[start+1 : s.At-1]
-	if odd(name, form) {
-		name = string(Unquote(nil, s.Text[start:s.At]))
+	if form != 0 {
+		name = Unquoted(s.Text[start:s.At])
+	}
+	if s.Next() == ':' {
+		s.At++
+		return name, true
 	}
 	return name, s.Colon()
 }
@@ -252,8 +261,7 @@ func (s *Scanner) Value() bool {
 // members passes over what follows an opening brace.
 func (s *Scanner) members() bool {
 	if s.Next() == '}' {
-		s.At++
-		s.Depth--
+		s.leave()
 		return true
 	}
 	for {
@@ -267,8 +275,7 @@ func (s *Scanner) members() bool {
 		case ',':
 			s.At++
 		case '}':
-			s.At++
-			s.Depth--
+			s.leave()
 			return true
 		default:
 			return s.Fail(NoCommaInObject)
@@ -279,8 +286,7 @@ func (s *Scanner) members() bool {
 // elements passes over what follows an opening bracket.
 func (s *Scanner) elements() bool {
 	if s.Next() == ']' {
-		s.At++
-		s.Depth--
+		s.leave()
 		return true
 	}
 	for {
@@ -291,8 +297,7 @@ func (s *Scanner) elements() bool {
 		case ',':
 			s.At++
 		case ']':
-			s.At++
-			s.Depth--
+			s.leave()
 			return true
 		default:
 			return s.Fail(NoCommaInArray)
@@ -353,8 +358,7 @@ func (s *Scanner) Object(into []Member) ([]Member, bool) {
 		return into, false
 	}
 	if s.Next() == '}' {
-		s.At++
-		s.Depth--
+		s.leave()
 		return into, true
 	}
 	for {
@@ -368,8 +372,7 @@ func (s *Scanner) Object(into []Member) ([]Member, bool) {
 		case ',':
 			s.At++
 		case '}':
-			s.At++
-			s.Depth--
+			s.leave()
 			return into, true
 		default:
 			return into, s.Fail(NoCommaInObject)

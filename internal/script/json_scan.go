@@ -126,60 +126,70 @@ func (p *surveyor) number() bool {
 
 // array passes over what follows an opening bracket.
 func (p *surveyor) array() bool {
-	for first := true; ; first = false {
-		more, ok := p.More(first, ']')
-		if !more {
-			return ok
-		}
-		if !p.value() {
-			return false
-		}
+	if p.Next() == ']' {
+		_, ok := p.More(true, ']')
+		return ok
 	}
+	for p.value() {
+		if p.Next() == ',' {
+			p.At++
+			continue
+		}
+		more, ok := p.More(false, ']')
+		return ok && !more
+	}
+	return false
 }
 
 // object passes over what follows an opening brace.
 func (p *surveyor) object() bool {
-	base := len(p.hashes)
-	for first := true; ; first = false {
-		more, ok := p.More(first, '}')
-		if !more {
-			p.hashes = p.hashes[:base]
-			return ok
-		}
-		m, ok := p.name(base)
-		if !ok || !p.value() {
+	if p.Next() == '}' {
+		_, ok := p.More(true, '}')
+		return ok
+	}
+	base, outermost := len(p.hashes), p.Depth == 1
+	for p.Next() == '"' {
+		name := p.At
+		form, ok := p.String()
+		if !ok {
 			return false
 		}
-		if p.Depth == 1 {
-			m.tokenEnd = uint32(p.At)
-			p.members = append(p.members, m)
+		nameEnd := p.At
+		odd := form != 0 && p.odd(name, form)
+		if c := p.Text[name+1]; c >= '0' && c <= '9' {
+			p.out.plain = false // may be an array index, which JavaScript moves to the front
 		}
+		p.seen(base, jsontext.Hash(p.Text[name+1:nameEnd-1]))
+		if p.Next() != ':' {
+			return p.Colon()
+		}
+		p.At++
+		p.Next()
+		token := p.At
+		if !p.value() {
+			return false
+		}
+		if outermost {
+			p.members = append(p.members, member{name: uint32(name), nameEnd: uint32(nameEnd), token: uint32(token), tokenEnd: uint32(p.At), odd: odd})
+		}
+		if p.Next() == ',' {
+			p.At++
+			continue
+		}
+		p.hashes = p.hashes[:base]
+		more, ok := p.More(false, '}')
+		return ok && !more
 	}
+	return p.Fail(jsontext.NoName)
 }
 
-// name passes over the name of a member and the colon behind it.
-func (p *surveyor) name(base int) (m member, ok bool) {
-	at, ok := p.Member()
-	if !ok {
-		return m, false
+// odd reports whether the name from start on is not what stands between its quotes.
+func (p *surveyor) odd(start int, form jsontext.Form) bool {
+	mended := form&jsontext.Wide != 0 && p.mended(start)
+	if mended || form&jsontext.Long != 0 {
+		p.twice() // the same key may be spelled in two ways
 	}
-	name := p.Text[at.Start+1 : at.KeyEnd]
-	if at.Odd {
-		for i := range len(name) - 1 {
-			if name[i] == '\\' && (name[i+1] == 'u' || name[i+1] == '/') {
-				p.twice() // the same key may be spelled in two ways
-				break
-			}
-		}
-		if !utf8.ValidString(name) {
-			p.twice()
-		}
-	}
-	if c := p.Text[at.Start+1]; c >= '0' && c <= '9' {
-		p.out.plain = false // may be an array index, which JavaScript moves to the front
-	}
-	p.seen(base, jsontext.Hash(name))
-	return member{name: uint32(at.Start), nameEnd: uint32(at.KeyEnd + 1), token: uint32(at.Value), odd: at.Odd}, true
+	return mended || form&jsontext.Escaped != 0
 }
 
 // seen notes a key of the innermost object. Two keys with one hash count as the same
