@@ -268,7 +268,14 @@ func (s *Scanner) members() bool {
 		if s.Next() != '"' {
 			return s.Fail(NoName)
 		}
-		if _, ok := s.String(); !ok || !s.Colon() || !s.Value() {
+		if _, ok := s.String(); !ok {
+			return false
+		}
+		if s.Next() != ':' {
+			return s.Colon()
+		}
+		s.At++
+		if !s.Value() {
 			return false
 		}
 		switch s.Next() {
@@ -340,9 +347,10 @@ func (s *Scanner) Member() (m Member, ok bool) {
 	if form&(Escaped|Wide) != 0 {
 		m.Odd = odd(s.Text[m.Start+1:m.KeyEnd], form)
 	}
-	if !s.Colon() {
-		return m, false
+	if s.Next() != ':' {
+		return m, s.Colon()
 	}
+	s.At++
 	s.Next()
 	m.Value = s.At
 	return m, true
