@@ -72,64 +72,19 @@ func (e *Evaluator) field(m *event.Message, path []string) any {
 	return inside(v, path[1:])
 }
 
-// find is the text of the value at path.
-func (o *object) find(text string, path []string) (value string, ok bool) {
+// find is the text of the value at path in text, the payload.
+func (o *object) find(text string, path []string) (value string, found bool) {
 	if !o.valid {
 		return "", false
 	}
-	value = text
-	for i, name := range path {
-		s := jsontext.Scanner{Text: value}
-		switch c := s.Next(); {
-		case c == '{' && i == 0:
-			value, ok = member(value, o.members, name)
-		case c == '{':
-			var few [16]jsontext.Member
-			members, _ := s.Object(few[:0])
-			value, ok = member(value, members, name)
-		case c == '[':
-			value, ok = element(&s, name)
-		default:
-			ok = false
-		}
-		if !ok {
-			return "", false
-		}
+	if len(o.members) == 0 || len(path) == 0 {
+		return jsontext.Find(text, path)
 	}
-	return value, true
-}
-
-// member is the value of the last member called name.
-func member(object string, members []jsontext.Member, name string) (string, bool) {
-	for i := len(members) - 1; i >= 0; i-- {
-		m := &members[i]
-		if m.Odd && jsontext.Reads(object[m.Start:m.KeyEnd+1], name) ||
-			!m.Odd && m.KeyEnd-m.Start-1 == len(name) && object[m.Start+1:m.KeyEnd] == name {
-			return object[m.Value:m.End], true
-		}
+	value, found = jsontext.Last(text, o.members, path[0])
+	if !found || len(path) == 1 {
+		return value, found
 	}
-	return "", false
-}
-
-// element is the element with the given number of the array at s.
-func element(s *jsontext.Scanner, number string) (string, bool) {
-	n, err := strconv.Atoi(number)
-	if err != nil || n < 0 || !s.Enter() {
-		return "", false
-	}
-	for i := 0; ; i++ {
-		if more, _ := s.More(i == 0, ']'); !more {
-			return "", false
-		}
-		s.Next()
-		from := s.At
-		if !s.Value() {
-			return "", false
-		}
-		if i == n {
-			return s.Text[from:s.At], true
-		}
-	}
+	return jsontext.Find(value, path[1:])
 }
 
 // decode is a valid JSON value as conditions see it.

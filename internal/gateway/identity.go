@@ -1,12 +1,10 @@
 package gateway
 
 import (
-	"bytes"
 	"crypto/md5"
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
-	"strconv"
 	"unicode"
 	"unicode/utf8"
 
@@ -25,15 +23,7 @@ func appendText(dst, value []byte) []byte {
 	case c == 'n':
 		return dst
 	case c == '-' || (c >= '0' && c <= '9'):
-		number := string(value)
-		if bytes.ContainsAny(value, ".eE") {
-			if n, ok := jsontext.Integer(number); ok {
-				return strconv.AppendInt(dst, n, 10)
-			}
-			if x, ok := jsontext.Float(number); ok {
-				return strconv.AppendFloat(dst, x, 'f', -1, 64)
-			}
-		}
+		return jsontext.AppendPlain(dst, value)
 	}
 	return append(dst, value...)
 }

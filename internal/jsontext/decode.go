@@ -51,8 +51,12 @@ func (d *decoder) decode() (v any, ok bool) {
 		if _, ok := d.Number(); !ok {
 			return nil, false
 		}
-		v, d.err = d.number(d.Text[start:d.At])
-		return v, d.err == nil
+		v, err := d.number(d.Text[start:d.At])
+		if err != nil {
+			d.err = err
+			return nil, false
+		}
+		return v, true
 	}
 }
 

@@ -128,6 +128,27 @@ func decimalOf(text string) decimal {
 	return d
 }
 
+// AppendPlain appends number, a JSON number, as people write it: without an exponent, and
+// whole numbers without a point.
+func AppendPlain[T Text](dst []byte, number T) []byte {
+	text := view(number)
+	if strings.ContainsAny(text, ".eE") {
+		if n, ok := Integer(text); ok {
+			return strconv.AppendInt(dst, n, 10)
+		}
+		if x, ok := Float(text); ok {
+			return strconv.AppendFloat(dst, x, 'f', -1, 64)
+		}
+	}
+	return append(dst, text...)
+}
+
+// Exact reports whether x, which is Float(text), says what text says: whole numbers digit for
+// digit, or in an exponent's spelling the digits that x is written with; others as the nearest.
+func Exact(text string, x float64) bool {
+	return math.Abs(x) < 1<<53 || !Whole(text) || Is(text, x) || Shortest(text, x)
+}
+
 // mostDigits is how many decimal digits any whole number may have that a double holds.
 const mostDigits = 15
 

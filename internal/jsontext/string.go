@@ -86,15 +86,6 @@ func Unquoted[T Text](quoted T) T {
 	return T(Unquote(make([]byte, 0, len(s)), quoted))
 }
 
-// Reads reports whether a valid JSON string, given with its quotes, is read as text.
-func Reads(quoted, text string) bool {
-	if len(quoted)-2 < len(text) && utf8.ValidString(quoted) {
-		return false // an escape is longer than what it stands for
-	}
-	var few [64]byte
-	return string(Unquote(few[:0], quoted)) == text
-}
-
 // appendValid appends s with each byte that is not UTF-8 as U+FFFD.
 func appendValid(dst []byte, s string) []byte {
 	if utf8.ValidString(s) {

@@ -196,8 +196,7 @@ func (d *Decoder) fitNumber(f *Field) (bool, error) {
 	return false, nil
 }
 
-// holds reports whether a double that is x holds the number of text: whole numbers digit for
-// digit, others as the nearest. With an exponent the digits may be those that x is written with.
+// holds reports whether a double that is x holds the number of text.
 func holds(text string, x float64, n int64, whole, isInt bool) bool {
 	switch {
 	case whole && isInt:
@@ -205,7 +204,7 @@ func holds(text string, x float64, n int64, whole, isInt bool) bool {
 	case whole:
 		return jsontext.Is(text, x)
 	}
-	return math.Abs(x) < exact || !jsontext.Whole(text) || jsontext.Shortest(text, x) || jsontext.Is(text, x)
+	return jsontext.Exact(text, x)
 }
 
 var powers = [...]float64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"math/big"
 	"strconv"
 
@@ -40,14 +39,11 @@ func decodeNumber(token string) (any, error) {
 	switch {
 	case !ok:
 		return json.Number(token), nil
-	case math.Abs(x) < 1<<53 || jsontext.Is(token, x) || jsontext.Shortest(token, x):
+	case jsontext.Exact(token, x):
 		return x, nil
 	}
 	if n, ok := jsontext.Integer(token); ok { // 9007199254740993.0
 		return int(n), nil
 	}
-	if jsontext.Whole(token) {
-		return json.Number(token), nil
-	}
-	return x, nil
+	return json.Number(token), nil
 }
