@@ -67,8 +67,7 @@ func Main(args []string, s Streams) int {
 		return exitUsage
 	}
 	last := newSteady(s.Err, plainDropped)
-	fmt.Fprintf(last, "weir: %s
-", secret.Text(err.Error()))
+	fmt.Fprintf(last, "weir: %s\n", secret.Text(err.Error()))
 	last.flush() // nobody may be reading any more
 	return exitFailed
 }
