@@ -73,9 +73,12 @@ var places = map[string]place{
 	"internal/queue/embedded":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
 	"internal/queue/postgres":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
 
+	"internal/blob":           {floor: contracts},
+	"internal/blob/directory": {floor: contracts, beside: []string{"internal/blob"}},
+
 	"internal/jsonspan":  {floor: contracts},
 	"internal/parquet":   {floor: contracts},
-	"internal/catalog":   {floor: contracts, beside: []string{"internal/parquet"}},
+	"internal/catalog":   {floor: contracts, beside: []string{"internal/parquet", "internal/blob", "internal/blob/directory"}},
 	"internal/produce":   {floor: contracts},
 	"internal/lambda":    {floor: contracts},
 	"internal/workspace": {floor: contracts, beside: []string{"internal/jsonspan"}},
@@ -102,9 +105,11 @@ var places = map[string]place{
 	"internal/cli":      {floor: assembly, beside: []string{"internal/all", "internal/app", "internal/admin", "internal/console", "internal/pipetest"}},
 	"cmd/weir":          {floor: assembly, beside: []string{"internal/cli"}},
 
+	"internal/addresstest":         {floor: testing_},
 	"internal/chaos":               {floor: testing_},
 	"internal/conntest":            {floor: testing_},
 	"internal/queue/storetest":     {floor: testing_},
+	"internal/blob/blobtest":       {floor: testing_},
 	"internal/enginetest":          {floor: testing_},
 	"internal/snowplow/sampletest": {floor: testing_},
 	"internal/otlp/otlptest":       {floor: testing_},

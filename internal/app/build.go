@@ -86,19 +86,6 @@ type Built struct {
 	listening []listening
 }
 
-// Runner is a pipeline, or several that are one pipeline of the config.
-type Runner interface {
-	Name() string
-	Ordered() bool
-	// Open opens the connectors; Run opens them if Open has not.
-	Open(ctx context.Context) error
-	Run(ctx context.Context) error
-	// Discard closes what Open opened, when Run is not to be called.
-	Discard(ctx context.Context)
-	State() pipeline.State
-	Meter() *meter.Pipeline
-}
-
 // Checker is a connector that can be checked, and where it is in the config.
 type Checker struct {
 	Use *config.Use
@@ -118,7 +105,7 @@ func (b *Builder) Build(ctx context.Context, cfg *config.Config) (*Built, config
 	machines, found := b.machines(ctx, cfg, built, queues)
 	ds = append(ds, found...)
 	for _, pc := range cfg.Pipelines {
-		a := assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), queues: queues, machines: machines}
+		a := assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), queues: queues, machines: machines, lone: cfg.Lone()}
 		for _, r := range []Runner{a.runner(ctx), a.spilled(ctx)} {
 			if r != nil {
 				built.Pipelines = append(built.Pipelines, r)
@@ -181,10 +168,10 @@ type assembly struct {
 	found  config.Diagnostics
 
 	machines map[string]connector.Machine
+	lone     bool // the pipeline is the only one, at the top level
 }
 
-// runner makes the pipeline, or what runs one for each value of its isolation. It is nil
-// when something is wrong.
+// runner makes the pipeline. It is nil when something is wrong.
 func (a *assembly) runner(ctx context.Context) Runner {
 	parts := a.parts(ctx)
 	if a.found.HasErrors() {
@@ -193,14 +180,26 @@ func (a *assembly) runner(ctx context.Context) Runner {
 	if a.b.Wrap != nil {
 		a.b.Wrap(&parts)
 	}
-	if s, ok := parts.Source.(connector.Isolated); ok && s.Isolation() != queue.None {
-		return newIsolation(s, parts, func(ctx context.Context) (pipeline.Parts, error) {
-			again := assembly{b: a.b, built: &Built{}, config: a.config, log: a.log, queues: a.queues, machines: a.machines}
-			p := again.parts(ctx)
-			return p, again.found.Err()
-		})
+	return newPipelineRunner(parts, Terms{Ordered: parts.Ordered, Fail: a.failing(parts)})
+}
+
+// failing is what the failure of the pipeline means. One that is all there is, written at the
+// top level, ends the process, as those who run it expect; one whose source comes to an end
+// ends with it.
+func (a *assembly) failing(parts pipeline.Parts) Failing {
+	switch {
+	case a.config.OnFailure == config.FailureRestart:
+		return Restart
+	case a.config.OnFailure == config.FailureExit:
+		return Exit
+	case a.config.OnFailure == config.FailureEnd:
+		return End
+	case a.lone:
+		return Exit
+	case ends(parts.Source):
+		return End
 	}
-	return pipeline.New(parts)
+	return Restart
 }
 
 func (a *assembly) parts(ctx context.Context) pipeline.Parts {

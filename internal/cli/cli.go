@@ -65,7 +65,9 @@ func Main(args []string, s Streams) int {
 		fmt.Fprintf(s.Err, "weir: %v\n", err)
 		return exitUsage
 	}
-	fmt.Fprintf(s.Err, "weir: %v\n", err)
+	last := newSteady(s.Err, plainDropped)
+	fmt.Fprintf(last, "weir: %v\n", err)
+	last.flush() // nobody may be reading any more
 	return exitFailed
 }
 

@@ -62,7 +62,13 @@ type Config struct {
 	Files []string
 	// Dir is the directory of the first file; "" when there is none.
 	Dir string
+	// Empty says that no pipeline is written: there is only the built-in one, from stdin to
+	// stdout.
+	Empty bool
 }
+
+// Lone reports whether the pipeline of the top level is the only one.
+func (c *Config) Lone() bool { return len(c.Pipelines) == 1 && c.Pipelines[0].Name == DefaultPipeline }
 
 // Pipeline returns the pipeline with the given name.
 func (c *Config) Pipeline(name string) (*Pipeline, bool) {
@@ -111,9 +117,23 @@ type Pipeline struct {
 	Ordered bool `hcl:"ordered,optional"`
 	// Bounds of what the pipeline holds between its source and its target.
 	InFlight *InFlight `hcl:"in_flight,block"`
+	// What it means for the process when the pipeline fails, because a target's attempts are
+	// used up or nothing can be read: "restart" starts it again, after a wait that grows to a
+	// minute, and it is degraded until then; "end" ends this pipeline, and the process with an
+	// error once the others have ended; "exit" drains the others and ends the process.
+	// Default: "exit" for the pipeline of the top level, if it is the only one; "end" where the
+	// source comes to an end by itself; otherwise "restart". Sources connect again in any case.
+	OnFailure string `hcl:"on_failure,optional"`
 
 	dir string
 }
+
+// What the failure of a pipeline may mean; see [Pipeline.OnFailure].
+const (
+	FailureRestart = "restart"
+	FailureEnd     = "end"
+	FailureExit    = "exit"
+)
 
 // DrainTimeout is DrainTimeoutMillis as a duration.
 func (p *Pipeline) DrainTimeout() time.Duration { return millis(p.DrainTimeoutMillis) }

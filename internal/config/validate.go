@@ -69,6 +69,9 @@ func (p *Pipeline) Validate() []connector.Problem {
 	ps.least("transform.worker_pool", 0, p.Transform.WorkerPool, "write 0 for one worker more than there are CPUs")
 	ps.most("transform.worker_pool", 10000, p.Transform.WorkerPool)
 	ps.oneOf("routing", routings, p.Routing, fmt.Sprintf("unknown routing: %s", p.Routing))
+	if p.OnFailure != "" {
+		ps.oneOf("on_failure", onFailures, p.OnFailure, fmt.Sprintf("unknown on_failure: %s", p.OnFailure))
+	}
 	ps.oneOf("failure_parser.format", failureFormats, p.FailureParser.Format,
 		fmt.Sprintf("invalid failure format found; expected one of 'snowplow', 'event_forwarding' and got '%s'", p.FailureParser.Format))
 	p.FailureTarget.validate(&ps)

@@ -33,19 +33,19 @@ type (
 	// retry what comes from it.
 	Redeliverer interface{ Redelivers() bool }
 
-	// Isolated is a source whose work is divided by an axis of the scope: the engine runs
-	// one pipeline for each value that has work, so that one value never waits for another.
+	// Isolated is a source whose work is divided by an axis of the scope. The engine gives
+	// each value that has work a turn to read, a share of what may be in flight and lanes
+	// to write, so that no value waits for another.
 	Isolated interface {
+		// Isolation is the axis; with queue.None the source is read as a whole.
 		Isolation() queue.Axis
-		// Active lists the values that have work.
-		Active(ctx context.Context) ([]string, error)
-		// Wake is closed when there may be work for a new value.
-		Wake() <-chan struct{}
-		// For is the same source for one value. Its Read returns io.EOF once it has found
-		// no work for a while.
-		For(value string) Source
-		// Workers is the most values that are worked on at once.
-		Workers() int
+		// ReadValues waits until values that have room have work and returns some of it, a
+		// portion for each value. The values take turns: none has a second message before
+		// every one that waits has its first. All portions together have no more than room
+		// says, and each no more than the room of its value, which is called with the source's
+		// locks held; both but for one message that is larger. It returns nothing when again
+		// has an element: there may be more room then. Errors are those of Read.
+		ReadValues(ctx context.Context, room Room, of func(value string) Room, again <-chan struct{}) ([]Portion, error)
 	}
 
 	// StoreSource is a source whose messages can be settled inside a transaction of their
@@ -69,6 +69,15 @@ type (
 		WriteIn(tx queue.Tx, b event.Batch) error
 	}
 )
+
+// Portion is what was read of one value at once. Settle is that of ReadJobs, if the source
+// can; Ack is that of Read.
+type Portion struct {
+	Value  string
+	Batch  event.Batch
+	Settle SettleIn
+	Ack    Ack
+}
 
 // SettleIn ends messages of one read as done, inside a transaction.
 type SettleIn func(tx queue.Tx, index []int) error

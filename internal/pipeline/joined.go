@@ -21,6 +21,9 @@ func (p *Pipeline) relate() {
 	if r, ok := p.parts.Source.(connector.Redeliverer); ok {
 		p.redelivers = r.Redelivers()
 	}
+	if d, ok := p.parts.Source.(connector.Isolated); ok && d.Isolation() != queue.None {
+		p.divided = d
+	}
 	source, from := p.parts.Source.(connector.StoreSource)
 	if !from {
 		return
@@ -41,12 +44,17 @@ type joined struct{ connector.StoreSource }
 
 func (j joined) ReadJobs(ctx context.Context, room connector.Room) (event.Batch, connector.SettleIn, connector.Ack, error) {
 	b, settle, ack, err := j.StoreSource.ReadJobs(ctx, room)
+	return b, unspoiled(settle), ack, err
+}
+
+// unspoiled is settle without what was spoiled. Without a transaction it only marks.
+func unspoiled(settle connector.SettleIn) connector.SettleIn {
 	if settle == nil {
-		return b, nil, ack, err
+		return nil
 	}
 	var mu sync.Mutex
 	var spoiled map[int]bool
-	return b, func(tx queue.Tx, index []int) error {
+	return func(tx queue.Tx, index []int) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if tx == nil {
@@ -63,7 +71,7 @@ func (j joined) ReadJobs(ctx context.Context, room connector.Room) (event.Batch,
 			whole = slices.DeleteFunc(slices.Clone(index), func(i int) bool { return spoiled[i] })
 		}
 		return settle(tx, whole)
-	}, ack, err
+	}
 }
 
 // spoil has the message that m comes from left to the acknowledgement. It must be called
@@ -191,37 +199,39 @@ func complete(b event.Batch) (settle connector.SettleIn, index []int) {
 // transaction may hold.
 const maxMove = queue.MaxTxBytes / 2
 
-// addWhole sends what a read became as one batch, without the messages that are too large.
-// What is too much for one transaction is sent in several; a message of the read then ends
-// with the last of what it became.
-func (l *lane) addWhole(b event.Batch) {
+// addWhole has what a read became leave as one batch, without the messages that are too
+// large, which are appended to refused. What is too much for one transaction leaves in
+// several; a message of the read then ends with the last of what it became.
+func (l *lane) addWhole(b event.Batch, refused []rejected) []rejected {
 	fit := make(event.Batch, 0, len(b))
 	bytes := 0
 	for _, m := range b {
 		if n := l.s.limits.MaxMessageBytes; n > 0 && len(m.Data) > n {
-			l.s.oversized(m)
+			refused = append(refused, rejected{m, nil})
 			continue
 		}
 		n := queue.RecordSize(m)
 		if bytes+n > maxMove && len(fit) > 0 {
-			l.send(fit)
+			l.full = append(l.full, fit)
 			fit, bytes = nil, 0
 		}
 		fit, bytes = append(fit, m), bytes+n
 	}
 	if len(fit) > 0 {
-		l.send(fit)
+		l.full = append(l.full, fit)
 	}
+	return refused
 }
 
 // redeliver gives a message back to a source that delivers it again after a delay, or, when
-// its attempts are used up, gives it up as the policy says.
-func (p *Pipeline) redeliver(s *sink, m *event.Message, err error) {
+// its attempts are used up, gives it up as the policy says: dead in its source, or as a
+// failure that is appended to refused.
+func (p *Pipeline) redeliver(s *sink, m *event.Message, err error, refused []Failure) []Failure {
 	spoil(m)
 	kind := fault.Of(err)
 	if kind == fault.Invalid { // the failure target refuses the failure: nothing gets better
 		event.Settle(m, &connector.Dead{Err: err})
-		return
+		return refused
 	}
 	class := p.parts.Retry.Class(kind)
 	attempt := 1
@@ -233,12 +243,12 @@ func (p *Pipeline) redeliver(s *sink, m *event.Message, err error) {
 	if !errors.Is(err, queue.ErrFull) && class.Exhausted(attempt, time.Since(since)) {
 		err := &retry.Exhausted{Kind: kind, Attempts: attempt, Err: err}
 		if class.InvalidAfterMax && s != p.sinks.failure {
-			p.reject(m, fault.Describe(fault.Invalid, err, fault.DetailOf(err)))
-			return
+			return append(refused, p.reject(m, fault.Describe(fault.Invalid, err, fault.DetailOf(err))))
 		}
 		event.Settle(m, &connector.Dead{Err: err})
-		return
+		return refused
 	}
 	delay := p.parts.Retry.Delay(kind, attempt, fault.After(err))
 	event.Settle(m, &connector.Again{After: p.parts.Retry.Jittered(delay), Err: err})
+	return refused
 }

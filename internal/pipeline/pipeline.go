@@ -136,12 +136,10 @@ type Pipeline struct {
 	budget  struct{ messages, bytes *semaphore.Weighted }
 	held    inFlight
 	starved atomic.Bool // reading waits for room in flight
-	sinks   struct {
-		targets         []*sink // as the routes
-		filter, failure *sink
-	}
-	acks sync.WaitGroup // reads whose ack has not run
-	left atomic.Bool    // connectors are being closed: no ack may begin any more
+	flows   *flows
+	sinks   sinks
+	acks    sync.WaitGroup // reads whose ack has not run
+	left    atomic.Bool    // connectors are being closed: no ack may begin any more
 
 	routes []Route // at least one
 	routed bool    // somebody must decide which routes a message takes
@@ -151,6 +149,7 @@ type Pipeline struct {
 
 	redelivers bool                  // the source delivers again what was not handled
 	joined     connector.StoreSource // set when source and target are queues of one store
+	divided    connector.Isolated    // the source, when it is isolated by values
 
 	traces openTraces
 
@@ -160,6 +159,17 @@ type Pipeline struct {
 	mu        sync.Mutex
 	err       error // why the pipeline fails, the first reason
 	unsettled int64 // messages given back
+}
+
+// sinks are where messages go.
+type sinks struct {
+	targets         []*sink // as the routes
+	filter, failure *sink
+}
+
+// all is every sink, what feeds the failure sink before it.
+func (s *sinks) all() []*sink {
+	return append([]*sink{s.filter}, append(s.targets[:len(s.targets):len(s.targets)], s.failure)...)
 }
 
 // New makes a pipeline from its parts. It does no I/O.
@@ -257,10 +267,19 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 		eager = h.Holds()
 	}
 	p.relate()
+	p.flows = newFlows(p.parts.InFlightMessages, p.parts.InFlightBytes)
 	newSink := func(s Sink, ms ...*meter.Sink) *sink { return p.newSink(work, s, ms, eager) }
 	p.sinks.failure = newSink(p.parts.Failure, &p.parts.Meter.Failure)
 	p.sinks.filter = newSink(p.parts.Filter, &p.parts.Meter.Filter)
 	p.sinks.targets = p.newTargets(newSink)
+	for i, s := range p.sinks.targets {
+		s.index = i
+	}
+	defer context.AfterFunc(work, func() {
+		for _, s := range p.sinks.all() {
+			s.each((*lane).cut)
+		}
+	})()
 
 	settled := make(chan struct{})
 	go func() {
@@ -287,21 +306,28 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 	}
 }
 
-// stages runs reader, workers and router, then flushes the sinks in the order in which
-// one feeds the other.
+// stages runs reader and workers, then flushes the sinks in the order in which one feeds
+// the other.
 func (p *Pipeline) stages(reading, work context.Context) {
-	route := make(chan *read, 4*max(len(p.chains), 1))
+	var todo *rota
 	var wg sync.WaitGroup
-	if len(p.chains) == 0 {
-		wg.Go(func() { defer close(route); p.read(reading, work, nil, route) })
-	} else {
-		todo := make(chan *read, len(p.chains))
-		wg.Go(func() { defer close(route); defer close(todo); p.read(reading, work, todo, route) })
+	if len(p.chains) > 0 {
+		todo = newRota(2 * len(p.chains))
+		if p.divided != nil {
+			todo.most = 0 // what waits is bounded by what each value may have in flight
+		}
 		for _, c := range p.chains {
 			wg.Go(func() { p.transform(work, c, todo) })
 		}
 	}
-	p.route(work, route)
+	if p.divided != nil {
+		p.readValues(reading, work, todo)
+	} else {
+		p.read(reading, work, todo)
+	}
+	if todo != nil {
+		todo.close()
+	}
 	wg.Wait()
 	// All of these feed the failure target; none waits for another to be flushed.
 	feeders := append([]*sink{p.sinks.filter}, p.sinks.targets...)

@@ -54,10 +54,8 @@ func (p *Pipeline) acquire(work context.Context, messages, bytes int64) bool {
 	if !p.tryAcquire(messages, bytes) {
 		p.starved.Store(true)
 		defer p.starved.Store(false)
-		for _, s := range append([]*sink{p.sinks.filter, p.sinks.failure}, p.sinks.targets...) {
-			for _, l := range s.lanes {
-				l.in.signal()
-			}
+		for _, s := range p.sinks.all() {
+			s.each((*lane).poke)
 		}
 		if p.budget.messages.Acquire(work, messages) != nil {
 			return false

@@ -21,9 +21,9 @@
 //  4. An ordered job is withheld as long as an earlier ordered job of its lane with the
 //     same key is open, whether that is leased, waiting for its next attempt or itself
 //     withheld. Jobs of other keys go on.
-//  5. Lease returns as many jobs as may be handed out, up to its limits. Jobs whose next
-//     attempt has come are preferred to new ones; within a lane new jobs go in order of
-//     append; lanes take turns.
+//  5. Lease returns as many jobs as may be handed out, up to its limits. Within a lane jobs
+//     whose next attempt has come are preferred to new ones, and new ones go in order of
+//     append; lanes take turns, or the values of an axis do ([Query.Split]).
 //  6. Memory does not grow with the number of waiting jobs.
 package queue
 
@@ -192,6 +192,17 @@ type Query struct {
 	Bytes int
 	// For is how long the lease lasts; 0 means one minute.
 	For time.Duration
+	// Split divides the work by an axis: its values take turns, a job in each, those that have
+	// waited longest first, from one call to the next. A value waits from its last turn, or from
+	// when it got work after having none; so no value's second job is handed out before the first
+	// of every other that waits, within one partition of the store. The jobs come in the order of
+	// the turns. Empty or None: not divided. With Split, By must be None.
+	Split Axis
+	// Room says how many jobs and payload bytes a value may get from this call, though a job at
+	// least where both are above zero. Otherwise it gets none and keeps its turn. Nil means any
+	// number. Room is called at most once for each value, under a lock: it must be quick, and use
+	// no store.
+	Room func(value string) (jobs, bytes int)
 }
 
 // Defaults of a Query.
@@ -200,6 +211,26 @@ const (
 	DefaultBytes = 16 << 20
 	DefaultFor   = time.Minute
 )
+
+// Complete is q with its defaults, or an error when it asks for what does not exist.
+func (q Query) Complete() (Query, error) {
+	if q.Limit <= 0 {
+		q.Limit = DefaultLimit
+	}
+	if q.Bytes <= 0 {
+		q.Bytes = DefaultBytes
+	}
+	if q.For <= 0 {
+		q.For = DefaultFor
+	}
+	if q.Split == None {
+		q.Split = ""
+	}
+	if q.Split != "" && q.By != "" && q.By != None {
+		return q, fault.New(fault.Fatal, fmt.Errorf("lease from queue %q: the work of one %s cannot be split by %s", q.Queue, q.By, q.Split))
+	}
+	return q, nil
+}
 
 // Stats counts the open and dead jobs that a filter chooses. They are kept as counters:
 // asking costs the same however many jobs wait. A job that is leased counts as leased

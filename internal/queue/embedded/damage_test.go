@@ -65,7 +65,7 @@ func sample(t *testing.T, killed bool) (dir string, want map[string]string, reco
 	want, record = inventory(t, s)
 	dir = filepath.Join(t.TempDir(), "copy")
 	if killed {
-		copyDir(t, live, dir)
+		copyLive(t, live, dir)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -84,6 +84,51 @@ func copyDir(t *testing.T, from, to string) {
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// copyLive copies the directory of an open store as a crash would leave it. The store may
+// write and remove files by itself while it is idle: a copy during which it did is of no
+// moment, and is made again.
+func copyLive(t *testing.T, from, to string) {
+	t.Helper()
+	for {
+		before := listing(t, from)
+		if err := os.RemoveAll(to); err != nil {
+			t.Fatal(err)
+		}
+		err := os.CopyFS(to, os.DirFS(from))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if err == nil && listing(t, from) == before {
+			return
+		}
+	}
+}
+
+// listing is the files of a directory, with their sizes and times.
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		var info fs.FileInfo
+		if err == nil {
+			info, err = d.Info()
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			fmt.Fprintln(&b, path, "is gone")
+			return nil
+		case err != nil:
+			return err
+		}
+		fmt.Fprintln(&b, path, info.Size(), info.ModTime().UnixNano())
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 // kindOf names the kind of a file of a store.

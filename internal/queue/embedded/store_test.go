@@ -64,6 +64,11 @@ func TestStore(t *testing.T) {
 	}
 }
 
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	storetest.Turns(t, backend(-1))
+}
+
 // TestModel runs random histories; WEIR_MODEL_RUNS says how many.
 func TestModel(t *testing.T) {
 	t.Parallel()

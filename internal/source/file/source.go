@@ -65,6 +65,8 @@ func logger(d connector.Deps) *slog.Logger {
 
 // Open implements connector.Source.
 func (s *Source) Open(context.Context) error {
+	s.todo, s.tails, s.at, s.lastLook, s.broken = nil, nil, 0, time.Time{}, nil
+	s.reads, s.pending, s.closed = 0, nil, false
 	names, err := matches(s.dir, s.config.Path)
 	if err != nil {
 		return fault.New(fault.Setup, err)
@@ -92,16 +94,36 @@ func (s *Source) Open(context.Context) error {
 	return nil
 }
 
+// Ends implements connector.Ender.
+func (s *Source) Ends() bool { return !s.config.Follow }
+
+// Exclusive implements connector.Exclusive: positions have one owner.
+func (s *Source) Exclusive() []string {
+	if s.config.PositionFile == "" {
+		return nil
+	}
+	return []string{"position file " + s.positionFile()}
+}
+
+// positionFile is the path of the position file.
+func (s *Source) positionFile() string {
+	path := s.config.PositionFile
+	if _, err := os.Stat(path); err != nil && !filepath.IsAbs(path) {
+		path = filepath.Join(s.dir, path)
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}
+
 // openPositions loads what the last run left, and proves that it can be replaced.
 func (s *Source) openPositions() (err error) {
 	s.commits = checkpoint.NewCommitter(mostOpen, s.commit)
 	if s.config.PositionFile == "" {
 		return nil
 	}
-	path := s.config.PositionFile
-	if _, err := os.Stat(path); err != nil && !filepath.IsAbs(path) {
-		path = filepath.Join(s.dir, path)
-	}
+	path := s.positionFile()
 	if s.saved, err = loadPositions(path); err != nil {
 		return err
 	}
@@ -199,8 +221,7 @@ func (s *Source) batch(t *tail, room connector.Room) (event.Batch, error) {
 		return nil, err
 	}
 	b := event.NewBatch(time.Now().UTC(), got)
-	begins := t.reader.Begins()
-	event.Origins(b, s.config.Path, t.name(), func(i int) uint64 { return uint64(t.base + begins[i]) })
+	t.place(b, s.config.Path)
 	clear(got)
 	return b, nil
 }

@@ -85,7 +85,8 @@ func compressed(t testing.TB, kind, content string) []byte {
 	return out.Bytes()
 }
 
-// all reads until the end, or for a second without anything, and acknowledges everything.
+// all reads until the end, or when s follows its files for a second without anything, and
+// acknowledges everything. Where it follows, time is virtual.
 func all(t testing.TB, s *Source) string {
 	t.Helper()
 	text, err := untilError(t, s)
@@ -99,7 +100,10 @@ func untilError(t testing.TB, s *Source) (string, error) {
 	t.Helper()
 	var got []string
 	for {
-		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		ctx, stop := t.Context(), context.CancelFunc(func() {})
+		if s.config.Follow {
+			ctx, stop = context.WithTimeout(ctx, time.Second)
+		}
 		b, ack, err := s.Read(ctx, connector.Room{})
 		stop()
 		for _, m := range b {

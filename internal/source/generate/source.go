@@ -28,6 +28,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -67,6 +68,7 @@ var _ connector.Source = (*Source)(nil)
 
 // Open implements connector.Source.
 func (s *Source) Open(context.Context) error {
+	s.next, s.made, s.begin, s.broken, s.commits, s.closed = 0, 0, time.Time{}, nil, nil, false
 	if s.config.PositionFile == "" {
 		return nil
 	}
@@ -83,6 +85,21 @@ func (s *Source) Open(context.Context) error {
 		s.log.Info("continuing after what was delivered before", meter.KeyMessages, s.next, meter.KeyFile, s.config.PositionFile)
 	}
 	return nil
+}
+
+// Ends implements connector.Ender.
+func (s *Source) Ends() bool { return s.config.Count > 0 }
+
+// Exclusive implements connector.Exclusive: positions have one owner.
+func (s *Source) Exclusive() []string {
+	if s.config.PositionFile == "" {
+		return nil
+	}
+	path, err := filepath.Abs(s.config.PositionFile)
+	if err != nil {
+		path = s.config.PositionFile
+	}
+	return []string{"position file " + path}
 }
 
 // Read implements connector.Source.

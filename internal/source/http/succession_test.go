@@ -3,7 +3,6 @@ package httpsource
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 )
@@ -46,12 +46,7 @@ func read(s *Source, seen *atomic.Int64) *reader {
 // busy, every request is answered 202 and its event is read once.
 func TestSuccession(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close()
+	address := addresstest.Free(t)
 	open := func(change int) *Source {
 		c := defaults()
 		c.URL, c.RequestBatchLimit = address, 10+change

@@ -315,54 +315,72 @@ func TestStopWhenEmpty(t *testing.T) {
 	})
 }
 
-// TestIdleValue ends a source for one value when it finds no work for a while: soon, when
-// other values wait for a worker.
-func TestIdleValue(t *testing.T) {
+// TestReadValues hands out a message of each value in turn, no more than there is room for,
+// and comes back when there may be more room.
+func TestReadValues(t *testing.T) {
 	t.Parallel()
-	for _, row := range []struct {
-		name   string
-		values int
-		atMost time.Duration
-		least  time.Duration
-	}{
-		{"room for all", 2, 31 * time.Second, 29 * time.Second},
-		{"others wait", 4, 3 * time.Second, 0},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			t.Parallel()
-			bubble(t, func(t *testing.T, s *embedded.Store) {
-				for v := range row.values {
-					j := job("x")
-					j.Scope.Destination = fmt.Sprint(v)
-					appends(t, s, j)
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		for v := range 4 {
+			for n := range 3 {
+				j := job(fmt.Sprintf("%d.%d", v, n))
+				j.Scope.Destination = fmt.Sprint(v)
+				appends(t, s, j)
+			}
+		}
+		src := source(t, s, func(c *queuesource.Config) { c.Isolation = "destination" })
+		if src.Isolation() != queue.ByDestination {
+			t.Errorf("isolation %q", src.Isolation())
+		}
+		many := connector.Room{Messages: 100, Bytes: 1 << 20}
+		room := func(value string) connector.Room {
+			switch value {
+			case "1":
+				return connector.Room{}
+			case "2":
+				return connector.Room{Messages: 1, Bytes: 1 << 20}
+			}
+			return many
+		}
+		again := make(chan struct{}, 1)
+		read := func(total int) (got []string, acks []connector.Ack) {
+			t.Helper()
+			ps, err := src.ReadValues(t.Context(), connector.Room{Messages: total, Bytes: 1 << 20}, room, again)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range ps {
+				for _, m := range p.Batch {
+					if m.Meta.Scope.Destination != p.Value {
+						t.Errorf("a message of value %q is in the portion of %q", m.Meta.Scope.Destination, p.Value)
+					}
+					got = append(got, string(m.Data))
 				}
-				all := build(t, s, func(c *queuesource.Config) { c.Isolation, c.MaxIsolated = "destination", 3 })
-				if values, err := all.Active(t.Context()); err != nil || len(values) != row.values {
-					t.Fatalf("active: %q, %v", values, err)
-				}
-				if all.Isolation() != queue.ByDestination || all.Workers() != 3 {
-					t.Errorf("isolation %q with %d workers", all.Isolation(), all.Workers())
-				}
-				one := all.For("1")
-				if err := one.Open(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				b, ack := reads(t, one)
-				if len(b) != 1 || b[0].Meta.Scope.Destination != "1" {
-					t.Errorf("read %q", texts(b))
-				}
-				begin := time.Now()
-				_, _, err := one.Read(t.Context(), connector.Room{})
-				if waited := time.Since(begin); err != io.EOF || waited > row.atMost || waited < row.least {
-					t.Errorf("Read of an idle value: %v after %s, want io.EOF after %s to %s", err, waited, row.least, row.atMost)
-				}
-				if err := ack(t.Context(), nil); err != nil {
-					t.Error(err)
-				}
-				closes(t, one)
-			})
-		})
-	}
+				acks = append(acks, p.Ack)
+			}
+			slices.Sort(got)
+			return got, acks
+		}
+		got, acks := read(3)
+		if fmt.Sprint(got) != "[0.0 2.0 3.0]" {
+			t.Errorf("first turns: %v, want one message of each value that has room", got)
+		}
+		more, later := read(100)
+		if fmt.Sprint(more) != "[0.1 0.2 2.1 3.1 3.2]" {
+			t.Errorf("then: %v", more)
+		}
+		for _, ack := range append(acks, later...) {
+			if err := ack(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+		}
+		go func() { time.Sleep(time.Second); again <- struct{}{} }()
+		begin := time.Now()
+		room = func(value string) connector.Room { return connector.Room{} }
+		if got, _ := read(100); len(got) != 0 || time.Since(begin) != time.Second {
+			t.Errorf("without room: %v after %s, want nothing once there may be room", got, time.Since(begin))
+		}
+		closes(t, src)
+	})
 }
 
 // TestReadStops returns soon after its context ends, also while it waits.

@@ -132,6 +132,9 @@ func (p *pump) answered(rest result) {
 // Open implements connector.Source.
 func (s *Source) Open(context.Context) error { return nil }
 
+// Ends implements connector.Ender.
+func (s *Source) Ends() bool { return true }
+
 // Close implements connector.Source.
 func (s *Source) Close(context.Context) error { return nil }
 

@@ -72,7 +72,7 @@ func writes(t testing.TB, target connector.Target, b event.Batch) {
 func landed(t testing.TB, path string) []string {
 	t.Helper()
 	var out []string
-	if err := catalog.Rows(path, func(partition string, row []byte) error {
+	if err := catalog.Rows(t.Context(), path, func(partition string, row []byte) error {
 		out = append(out, partition+" "+string(row))
 		return nil
 	}); err != nil {
@@ -84,7 +84,7 @@ func landed(t testing.TB, path string) []string {
 
 func files(t testing.TB, path string) int {
 	t.Helper()
-	s, err := catalog.Describe(path)
+	s, err := catalog.Describe(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestConformance(t *testing.T) {
 				if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 					return nil
 				}
-				if err := catalog.Rows(path, func(_ string, row []byte) error {
+				if err := catalog.Rows(t.Context(), path, func(_ string, row []byte) error {
 					var e struct{ Payload []byte }
 					if err := json.Unmarshal(row, &e); err != nil {
 						return err
@@ -171,6 +171,10 @@ func TestValidate(t *testing.T) {
 		field  string
 	}{
 		{func(c *Config) { c.Path = "" }, "path"},
+		{func(c *Config) { c.Path = "s3://bucket/x" }, "path"},
+		{func(c *Config) { c.Path = "ABFSS://container@account/x" }, "path"},
+		{func(c *Config) { c.Path = "file:///tmp/x" }, "path"},
+		{func(c *Config) { c.Path = "./s3:/x" }, ""},
 		{func(c *Config) { c.TimeFormat = "unix" }, "time_format"},
 		{func(c *Config) { c.MissingTime = "drop" }, "missing_time"},
 		{func(c *Config) { c.PartitionBy = []string{"day", "hour"} }, "partition_by"},

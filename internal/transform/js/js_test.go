@@ -27,7 +27,7 @@ func build(t testing.TB, source string, change ...func(*Config)) connector.Worke
 
 func compile(t testing.TB, source string, change ...func(*Config)) *Transform {
 	t.Helper()
-	c := Config{Script: source, TimeoutSec: 15, HashVersion: 5, MemoryLimitMB: 128}
+	c := Config{Script: source, TimeoutSec: 120, HashVersion: 5, MemoryLimitMB: 128}
 	for _, f := range change {
 		f(&c)
 	}
@@ -199,7 +199,7 @@ func TestSnowplowMode(t *testing.T) {
 
 func TestRunawayCostsOneMessage(t *testing.T) {
 	t.Parallel()
-	tr := build(t, `function main(x) { while (x.Data === 'bad') {} return x }`, func(c *Config) { c.TimeoutSec = 1 })
+	tr := build(t, `function main(x) { while (x.Data === 'bad') {} return x }`, func(c *Config) { c.TimeoutSec = 5 })
 	for _, data := range []string{"good", "bad", "good"} {
 		_, err := tr.Apply(context.Background(), nil, event.New([]byte(data)))
 		if (err != nil) != (data == "bad") {

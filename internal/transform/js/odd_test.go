@@ -67,9 +67,9 @@ func TestOddResults(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			tr := build(t, `function main(x) { if (x.Data === 'plain') return x; `+test.body+` }`, func(c *Config) {
-				c.TimeoutSec, c.MemoryLimitMB = 30, 64
+				c.TimeoutSec, c.MemoryLimitMB = 120, 64
 				if strings.Contains(test.body, "for (;;)") {
-					c.TimeoutSec = 1
+					c.TimeoutSec = 3
 				}
 			})
 			var first string

@@ -23,7 +23,7 @@ func build(t testing.TB, source string, change ...func(*Config)) *Worker {
 func compile(t testing.TB, source string, change ...func(*Config)) *Transform {
 	t.Helper()
 	c := *Entry.Default().(*Config)
-	c.Script = source
+	c.Script, c.TimeoutSec = source, 60
 	for _, f := range change {
 		f(&c)
 	}
@@ -155,7 +155,7 @@ func TestStart(t *testing.T) {
 		`local x = nil; x.y = 1`: "attempt to index a non-table object(nil)", "": noScript,
 	} {
 		c := *Entry.Default().(*Config)
-		c.Script = source
+		c.Script, c.TimeoutSec = source, 60
 		if _, err := New(connector.Deps{}, c); err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) != fault.Setup {
 			t.Errorf("%s: got %v, want %s", source, err, want)
 		}
