@@ -172,6 +172,12 @@ type Limits struct {
 	// Eager sends a partial batch as soon as nothing more is waiting to join it: right
 	// for targets where a small write costs little.
 	Eager bool
+	// Size is the size of a message as the target counts it against the limits in bytes; nil
+	// means that of its payload.
+	Size func(*event.Message) int
+	// Group names what a write goes to, a topic or a destination, where a target has several:
+	// messages of different groups never share a write. nil means that all may.
+	Group func(*event.Message) string
 	// Alone reports whether a message must be sent in a batch of its own; nil means never.
 	Alone func(*event.Message) bool
 }

@@ -62,7 +62,9 @@ func (d *desk) Isolation() queue.Axis       { return queue.ByDestination }
 func (d *desk) Open(context.Context) error  { return nil }
 func (d *desk) Close(context.Context) error { return nil }
 
-func (d *desk) Read(context.Context, connector.Room) (event.Batch, connector.Ack, error) { panic("read as a whole") }
+func (d *desk) Read(context.Context, connector.Room) (event.Batch, connector.Ack, error) {
+	panic("read as a whole")
+}
 
 func (d *desk) ReadValues(ctx context.Context, room connector.Room, of func(string) connector.Room, again <-chan struct{}) ([]connector.Portion, error) {
 	for {
