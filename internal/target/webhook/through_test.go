@@ -92,9 +92,13 @@ func TestThrough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	worker, err := transform.Worker()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var out event.Batch
 	for _, m := range b {
-		if out, err = transform.Apply(ctx, out, m); err != nil {
+		if out, err = worker.Apply(ctx, out, m); err != nil {
 			t.Fatal(err)
 		}
 	}
