@@ -70,6 +70,19 @@ type (
 	}
 )
 
+// Value is one value of an axis by which work is isolated.
+type Value struct {
+	Axis queue.Axis
+	Name string
+}
+
+// Valued is a target that is another one for each value that its pipeline is isolated by: a
+// destination may have an address and credentials of its own. What For returns shares what
+// the target has opened, costs little, and is neither opened nor closed by itself.
+type Valued interface {
+	For(v Value) (Target, error)
+}
+
 // Portion is what was read of one value at once. Settle is that of ReadJobs, if the source
 // can; Ack is that of Read.
 type Portion struct {
@@ -85,7 +98,9 @@ type SettleIn func(tx queue.Tx, index []int) error
 // Again is the outcome of a message that a [Redeliverer] is to deliver again.
 type Again struct {
 	After time.Duration
-	Err   error
+	// Uncounted is set when no attempt was made.
+	Uncounted bool
+	Err       error
 }
 
 func (a *Again) Error() string { return fmt.Sprintf("again in %s: %v", a.After, a.Err) }

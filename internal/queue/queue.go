@@ -135,6 +135,8 @@ type Result struct {
 	Verdict Verdict
 	At      time.Time // Again: earliest next attempt; zero means at once
 	Cause   string    // Again and Dead
+	// Uncounted is an Again that is no attempt: the job goes back as it was.
+	Uncounted bool
 }
 
 // Done is the result of a job that was handled.
@@ -321,8 +323,9 @@ type Record struct{ Key, Value []byte }
 // Admin is what operators need beyond Store; both backends implement it. The jobs of a
 // page are in order of ID.
 type Admin interface {
-	// List returns up to limit jobs after the given ID, without leasing them. The list
-	// of a queue that changes meanwhile may miss or repeat jobs that move.
+	// List returns up to limit jobs after the given ID, without leasing them; 0 means
+	// DefaultLimit. The list of a queue that changes meanwhile may miss or repeat jobs that
+	// move.
 	List(ctx context.Context, s Search, after ID, limit int) (Page, error)
 	// Requeue appends the dead jobs that s chooses to their queue again, with a new ID and
 	// no attempts, and returns how many. State must be Buried.

@@ -112,9 +112,9 @@ func (s *Store) checkLanes(ctx context.Context, r *Report, m *meter) error {
 				return err
 			}
 		}
-		if err := s.eachSide(l, rowSide, queue.ID{Lane: l.ID}, func(row partition.Side) (bool, error) {
+		if err := s.eachSide(rowSide, queue.ID{Lane: l.ID}, func(row partition.Side) (bool, error) {
 			r.Side++
-			_, err := jobOf(l, row)
+			_, err := l.Job(&row)
 			return true, err
 		}); err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/log"
 	"github.com/weirdata/weir/internal/queue/partition"
+	"github.com/weirdata/weir/internal/wire"
 )
 
 // StateDir is the directory of the state in that of its store.
@@ -135,12 +136,12 @@ func (s *Store) restore() (at log.Position, err error) {
 		return at, err
 	}
 	if v != nil {
-		p := parser{b: v}
-		p.byte()
-		s.commit = p.fixed64()
-		at = log.Position{Segment: p.fixed64(), Offset: int64(p.fixed64())}
-		s.nextLane = p.fixed64()
-		if p.bad {
+		p := wire.Reader{Rest: v}
+		p.Byte()
+		s.commit = p.Fixed64()
+		at = log.Position{Segment: p.Fixed64(), Offset: int64(p.Fixed64())}
+		s.nextLane = p.Fixed64()
+		if p.Bad {
 			return at, fmt.Errorf("read where the state stands: %w", queue.ErrCorrupt)
 		}
 		made, err := s.get([]byte{rowLog})
@@ -218,8 +219,8 @@ func (s *Store) openSegments() error {
 	}
 	return s.each([]byte{rowSegment}, func(k, v []byte) error {
 		n := binary.BigEndian.Uint64(k[1:])
-		p := parser{b: v}
-		u := &usage{live: int64(p.fixed64()), bytes: int64(p.fixed64()), end: int64(p.fixed64())}
+		p := wire.Reader{Rest: v}
+		u := &usage{live: int64(p.Fixed64()), bytes: int64(p.Fixed64()), end: int64(p.Fixed64())}
 		g, found := there[n]
 		switch {
 		case !found && u.live > 0 && s.salvaged != nil:

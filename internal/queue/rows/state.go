@@ -11,6 +11,7 @@ import (
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/log"
 	"github.com/weirdata/weir/internal/queue/partition"
+	"github.com/weirdata/weir/internal/wire"
 )
 
 // The rows of the state. Numbers in keys are 8 bytes big endian, an index 4.
@@ -104,10 +105,10 @@ func (l *location) encode() []byte {
 }
 
 func decodeLocation(b []byte) (l location, err error) {
-	p := parser{b: b}
-	l.Segment, l.Offset = p.fixed64(), int64(p.fixed64())
-	l.size, l.count, l.crc = int(p.fixed32()), int(p.fixed32()), p.fixed32()
-	if p.bad {
+	p := wire.Reader{Rest: b}
+	l.Segment, l.Offset = p.Fixed64(), int64(p.Fixed64())
+	l.size, l.count, l.crc = int(p.Fixed32()), int(p.Fixed32()), p.Fixed32()
+	if p.Bad {
 		return l, fmt.Errorf("read the place of a value: %w", queue.ErrCorrupt)
 	}
 	return l, nil
@@ -126,15 +127,15 @@ func encodeLane(l *partition.Lane) []byte {
 }
 
 func decodeLane(key, b []byte) (l partition.Lane, err error) {
-	p := parser{b: b}
+	p := wire.Reader{Rest: b}
 	if len(key) == 9 {
 		l.ID = binary.BigEndian.Uint64(key[1:])
 	}
-	l.First, l.Tail, l.Jobs, l.Bytes = p.uvarint(), p.uvarint(), int64(p.uvarint()), int64(p.uvarint())
-	l.Retry, l.Parked, l.Dead, l.Retried = int64(p.uvarint()), int64(p.uvarint()), int64(p.uvarint()), int64(p.uvarint())
-	l.Queue = p.text()
-	l.Scope = queue.Scope{Workspace: p.text(), Source: p.text(), Destination: p.text()}
-	if p.bad || l.ID == 0 {
+	l.First, l.Tail, l.Jobs, l.Bytes = p.Uvarint(), p.Uvarint(), int64(p.Uvarint()), int64(p.Uvarint())
+	l.Retry, l.Parked, l.Dead, l.Retried = int64(p.Uvarint()), int64(p.Uvarint()), int64(p.Uvarint()), int64(p.Uvarint())
+	l.Queue = p.Text()
+	l.Scope = queue.Scope{Workspace: p.Text(), Source: p.Text(), Destination: p.Text()}
+	if p.Bad || l.ID == 0 {
 		return l, fmt.Errorf("read the numbers of lane %d: %w", l.ID, queue.ErrCorrupt)
 	}
 	return l, nil
@@ -150,13 +151,13 @@ func encodePartly(v *partition.Partly) []byte {
 }
 
 func decodePartly(key, b []byte) (v partition.Partly, err error) {
-	p := parser{b: b}
+	p := wire.Reader{Rest: b}
 	v.Seq = binary.BigEndian.Uint64(key[9:])
-	v.Count, v.Size = int(p.uvarint()), int(p.uvarint())
-	for len(p.b) > 0 && !p.bad {
-		v.Bits = append(v.Bits, p.fixed64())
+	v.Count, v.Size = int(p.Uvarint()), int(p.Uvarint())
+	for len(p.Rest) > 0 && !p.Bad {
+		v.Bits = append(v.Bits, p.Fixed64())
 	}
-	if p.bad || v.Count <= 0 || v.Bits != nil && len(v.Bits) != (v.Count+63)/64 {
+	if p.Bad || v.Count <= 0 || v.Bits != nil && len(v.Bits) != (v.Count+63)/64 {
 		return v, fmt.Errorf("read what has left of value %d: %w", v.Seq, queue.ErrCorrupt)
 	}
 	return v, nil

@@ -98,9 +98,7 @@ func (s *Store) span(where []location, from int) int {
 func (s *Store) load(ctx context.Context, where []location, out []partition.Value) error {
 	first, last := &where[0], &where[len(where)-1]
 	buf := partition.Buffer(int(last.Offset + int64(last.size) - first.Offset))
-	if err := s.log.ReadAt(ctx, buf, first.Position); errors.Is(err, log.ErrTrimmed) {
-		return errMoved
-	} else if err != nil {
+	if err := s.readLog(ctx, buf, first.Position); err != nil {
 		return err
 	}
 	for i := range where {
@@ -113,6 +111,15 @@ func (s *Store) load(ctx context.Context, where []location, out []partition.Valu
 		out[i].Data = b
 	}
 	return nil
+}
+
+// readLog fills b with data of the log; errMoved when it was trimmed.
+func (s *Store) readLog(ctx context.Context, b []byte, at log.Position) error {
+	err := s.log.ReadAt(ctx, b, at)
+	if errors.Is(err, log.ErrTrimmed) {
+		return errMoved
+	}
+	return err
 }
 
 // Due implements partition.Storage.

@@ -7,6 +7,7 @@ import (
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/log"
 	"github.com/weirdata/weir/internal/queue/partition"
+	"github.com/weirdata/weir/internal/wire"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -116,44 +117,44 @@ func (f *transaction) place() {
 // checksum of data is verified.
 func decode(e *log.Entry) (*transaction, error) {
 	f := &transaction{Entry: *e}
-	p := parser{b: e.Head}
+	p := wire.Reader{Rest: e.Head}
 	data := e.Data[0]
 	next := func(n uint64) []byte {
 		if n > uint64(len(data)) {
-			p.bad = true
+			p.Bad = true
 			return nil
 		}
 		out := data[:n:n]
 		data = data[n:]
 		return out
 	}
-	for n := p.uvarint(); n > 0 && !p.bad; n-- {
-		a := appendEntry{lane: partition.Lane{ID: p.uvarint()}, seq: p.uvarint(), count: int(p.uvarint())}
-		length := p.uvarint()
-		a.flags, a.crc = p.byte(), p.fixed32()
+	for n := p.Uvarint(); n > 0 && !p.Bad; n-- {
+		a := appendEntry{lane: partition.Lane{ID: p.Uvarint()}, seq: p.Uvarint(), count: int(p.Uvarint())}
+		length := p.Uvarint()
+		a.flags, a.crc = p.Byte(), p.Fixed32()
 		if a.flags&appendNew != 0 {
-			a.lane.Queue = p.text()
-			a.lane.Scope = queue.Scope{Workspace: p.text(), Source: p.text(), Destination: p.text()}
+			a.lane.Queue = p.Text()
+			a.lane.Scope = queue.Scope{Workspace: p.Text(), Source: p.Text(), Destination: p.Text()}
 		}
 		a.value = next(length)
 		f.appends = append(f.appends, a)
 	}
-	if !p.bad {
+	if !p.Bad {
 		var err error
-		if f.change, p.b, err = partition.DecodeChange(p.b); err != nil {
+		if f.change, p.Rest, err = partition.DecodeChange(p.Rest); err != nil {
 			return nil, log.Unreadable{What: err.Error()}
 		}
 	}
-	for n := p.uvarint(); n > 0 && !p.bad; n-- {
-		w := writeEntry{key: p.take(p.uvarint()), put: p.byte() == writePut}
+	for n := p.Uvarint(); n > 0 && !p.Bad; n-- {
+		w := writeEntry{key: p.Take(p.Uvarint()), put: p.Byte() == writePut}
 		if w.put {
-			length := p.uvarint()
-			w.crc = p.fixed32()
+			length := p.Uvarint()
+			w.crc = p.Fixed32()
 			w.value = next(length)
 		}
 		f.writes = append(f.writes, w)
 	}
-	if p.bad || len(p.b) != 0 || len(data) != 0 {
+	if p.Bad || len(p.Rest) != 0 || len(data) != 0 {
 		return nil, log.Unreadable{What: "the fields of the transaction do not fit"}
 	}
 	for i := range f.appends {
@@ -168,53 +169,4 @@ func decode(e *log.Entry) (*transaction, error) {
 	}
 	f.place()
 	return f, nil
-}
-
-// parser takes bytes apart; bad is set by the first thing that does not fit.
-type parser struct {
-	b   []byte
-	bad bool
-}
-
-func (p *parser) uvarint() uint64 {
-	v, n := binary.Uvarint(p.b)
-	if n <= 0 {
-		p.bad, p.b = true, nil
-		return 0
-	}
-	p.b = p.b[n:]
-	return v
-}
-
-func (p *parser) take(n uint64) []byte {
-	if n > uint64(len(p.b)) {
-		p.bad, p.b = true, nil
-		return nil
-	}
-	out := p.b[:n:n]
-	p.b = p.b[n:]
-	return out
-}
-
-func (p *parser) text() string { return string(p.take(p.uvarint())) }
-
-func (p *parser) byte() byte {
-	if b := p.take(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
-func (p *parser) fixed32() uint32 {
-	if b := p.take(4); b != nil {
-		return binary.BigEndian.Uint32(b)
-	}
-	return 0
-}
-
-func (p *parser) fixed64() uint64 {
-	if b := p.take(8); b != nil {
-		return binary.BigEndian.Uint64(b)
-	}
-	return 0
 }

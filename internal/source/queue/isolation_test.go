@@ -2,6 +2,7 @@ package queuesource_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"github.com/weirdata/weir/internal/queue/embedded"
 	"github.com/weirdata/weir/internal/retry"
 	queuesource "github.com/weirdata/weir/internal/source/queue"
+	"github.com/weirdata/weir/internal/throttle"
 )
 
 // destinations is a target whose behaviour depends on the destination.
@@ -150,6 +152,67 @@ func TestFirstJobsFirst(t *testing.T) {
 				t.Fatalf("value %s has its second job handed out as number %d, before %d others had their first", v, i, values-len(seen))
 			}
 			seen[v] = true
+		}
+	})
+}
+
+// TestThrottleOfValues: each destination gets what its rate allows and no more, every attempt
+// counted, whatever the others get; what may not leave yet waits in the queue, and is given
+// no attempt for it.
+func TestThrottleOfValues(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		var mu sync.Mutex
+		writes, attempts := map[string][]time.Duration{}, 0
+		begin := time.Now()
+		failures := 5
+		parts := pipeline.Parts{Name: "router", Source: build(t, s, func(c *queuesource.Config) { c.Isolation, c.StopWhenEmpty = "destination", true }),
+			Drain: 4 * time.Second, Log: slog.New(slog.DiscardHandler), Format: noFormat{}, Retry: retry.Policy{Transient: retry.Class{Delay: time.Second}},
+			Throttle: throttle.PerValue(10, 5)}
+		d := destinations(func(_ context.Context, v string, b event.Batch) error {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, m := range b {
+				writes[v] = append(writes[v], time.Since(begin))
+				attempts = max(attempts, m.Meta.Delivery.Attempt)
+			}
+			if v == "fails" && failures > 0 {
+				failures--
+				return errors.New("not now")
+			}
+			return nil
+		})
+		sink := pipeline.Sink{Target: d, Limits: connector.Limits{MaxBatchMessages: 1, MaxConcurrentBatches: 3, Eager: true}}
+		parts.Target, parts.Filter, parts.Failure = sink, sink, sink
+		for _, v := range []string{"much", "fails"} {
+			var jobs []queue.Job
+			for range 100 {
+				jobs = append(jobs, forDestination(v, "m"))
+			}
+			appends(t, s, jobs...)
+		}
+		appends(t, s, forDestination("little", "m"))
+		if err := pipeline.New(parts).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for v, want := range map[string]int{"much": 100, "fails": 105, "little": 1} {
+			at := writes[v]
+			if len(at) != want {
+				t.Errorf("%s: %d writes, want %d", v, len(at), want)
+				continue
+			}
+			for i := range at { // at most the burst and what the rate allows, over any stretch
+				if i >= 15 && at[i]-at[i-15] < 900*time.Millisecond {
+					t.Errorf("%s: 16 writes within %s", v, at[i]-at[i-15])
+					break
+				}
+			}
+			if took := at[len(at)-1]; took > time.Duration(want)*100*time.Millisecond+2*time.Second {
+				t.Errorf("%s: the last write came after %s", v, took)
+			}
+		}
+		if attempts > 1 {
+			t.Errorf("a message had %d attempts, though each failed once at most", attempts)
 		}
 	})
 }

@@ -453,7 +453,9 @@ func verdict(j *queue.Job, err error, now time.Time) queue.Result {
 	case errors.As(err, &dead):
 		return j.Dead(dead.Err.Error())
 	case errors.As(err, &again):
-		return j.Again(now.Add(again.After), again.Err.Error())
+		r := j.Again(now.Add(again.After), again.Err.Error())
+		r.Uncounted = again.Uncounted
+		return r
 	case fault.Of(err) == fault.Invalid:
 		return j.Dead(err.Error())
 	}

@@ -1,9 +1,11 @@
-package config
+package snowbridge
 
 import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/weirdata/weir/internal/config"
 )
 
 var httpSizeDialect = Dialect{
@@ -152,7 +154,7 @@ func resize(target string) func(*rewriter, *hclsyntax.Body) {
 
 func (r *rewriter) resize(use *hclsyntax.Block, s sizes) {
 	var olds []*hclsyntax.Attribute
-	for _, a := range inOrder(use.Body.Attributes) {
+	for _, a := range config.InOrder(use.Body.Attributes) {
 		switch a.Name {
 		case s.messages, s.bytes, s.atMost, s.message, s.period:
 			olds = append(olds, a)
@@ -162,7 +164,7 @@ func (r *rewriter) resize(use *hclsyntax.Block, s sizes) {
 		return
 	}
 	settings := r.sized(use, s)
-	if batching := blocksOf(use.Body, "batching"); len(batching) > 0 {
+	if batching := config.BlocksOf(use.Body, "batching"); len(batching) > 0 {
 		for _, now := range settings {
 			if batching[0].Body.Attributes[now.name] == nil {
 				continue

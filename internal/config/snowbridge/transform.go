@@ -1,4 +1,4 @@
-package config
+package snowbridge
 
 import (
 	"encoding/base64"
@@ -11,6 +11,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/weirdata/weir/internal/config"
 )
 
 var scriptDialect = Dialect{
@@ -169,7 +171,7 @@ func nameFilterAction(r *rewriter, b *hclsyntax.Body) {
 			r.drop(use, a)
 		}
 		if regex := as["regex"]; regex != nil && as["filter_action"] == nil {
-			r.warn(headerOf(use), "a filter without filter_action keeps what matches", `write filter_action = "keep"`)
+			r.warn(config.HeaderOf(use), "a filter without filter_action keeps what matches", `write filter_action = "keep"`)
 			r.add(use, "filter_action", literalValue(cty.StringVal("keep"), regex.NameRange), regex.NameRange)
 		}
 	}
@@ -200,12 +202,22 @@ func (r *rewriter) checkRegex(use *hclsyntax.Block) {
 	fix := `write it without, or use a js transform: return { FilterOut: true } drops a message`
 	if m := notContain.FindStringSubmatch(text); m != nil {
 		inner := m[1] + m[2]
-		if _, err := regexp.Compile(inner); err == nil && (use.Body.Attributes["filter_action"] == nil || literal(use.Body.Attributes["filter_action"].Expr) == "keep") {
+		if _, err := regexp.Compile(inner); err == nil && r.keeps(use) {
 			fix = fmt.Sprintf("write what it must not contain, and drop it:\nregex         = %s\nfilter_action = \"drop\"",
 				literalValue(cty.StringVal(inner), a.SrcRange).text)
 		}
 	}
 	r.refuse(a.Expr.Range(), fmt.Sprintf("regex uses %s, which regular expressions had before Snowbridge %s: RE2 has no look-ahead, look-behind or back-reference", found, r.since), fix)
+}
+
+// keeps reports whether a filter keeps what matches.
+func (r *rewriter) keeps(use *hclsyntax.Block) bool {
+	a := use.Body.Attributes["filter_action"]
+	if a == nil {
+		return true
+	}
+	action, ok := r.valueOf(a).constantText()
+	return ok && action == "keep"
 }
 
 var transformsDialect = Dialect{
@@ -259,20 +271,20 @@ func joinTransforms(r *rewriter, b *hclsyntax.Body) {
 	var now strings.Builder
 	now.WriteString("write one block with every use in it\ntransform {\n")
 	for _, use := range first.Body.Blocks {
-		fmt.Fprintf(&now, "  %s { ... }\n", headerText(use))
+		fmt.Fprintf(&now, "  %s { ... }\n", config.HeaderText(use))
 	}
-	for _, a := range inOrder(first.Body.Attributes) {
-		fmt.Fprintf(&now, "  %s\n", r.doc.text(a.SrcRange))
+	for _, a := range config.InOrder(first.Body.Attributes) {
+		fmt.Fprintf(&now, "  %s\n", r.file.Text(a.SrcRange))
 	}
 	now.WriteString("}")
-	r.warn(headerOf(second), "there is more than one transform block; they are read as one", now.String())
+	r.warn(config.HeaderOf(second), "there is more than one transform block; they are read as one", now.String())
 }
 
 // joinText writes the content of block, and the comment above it, at the end of first.
 func (r *rewriter) joinText(first, block *hclsyntax.Block) {
 	r.touch(first)
 	r.touch(block)
-	header := headerOf(block)
+	header := config.HeaderOf(block)
 	above, _ := r.commentsOf(header)
 	rg := header
 	rg.End = block.CloseBraceRange.End

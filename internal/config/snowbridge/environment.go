@@ -1,17 +1,20 @@
-package config
+package snowbridge
 
 import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/secret"
+	"github.com/weirdata/weir/internal/spelling"
 )
 
 // environmentFile stands for the name of a file in diagnostics of a config that is
@@ -28,9 +31,9 @@ type environmentOption struct {
 type optionKind int
 
 const (
-	asText   optionKind = iota
-	asNumber            // and true or false: without quotes
-	asSecret            // not at all: the file reads the variable
+	asText    optionKind = iota
+	asNumber             // and true or false: without quotes
+	asHeaders            // not at all, as a secret: the file reads the variable
 )
 
 // The options of each component, by the variables of Snowbridge 2.0 to 2.4.2. Those of
@@ -67,7 +70,7 @@ var (
 			{"target_version", "SOURCE_KAFKA_SOURCE_VERSION", asText},
 			{"enable_sasl", "SOURCE_KAFKA_ENABLE_SASL", asNumber},
 			{"sasl_username", "SOURCE_KAFKA_SASL_USERNAME", asText},
-			{"sasl_password", "SOURCE_KAFKA_SASL_PASSWORD", asSecret},
+			{"sasl_password", "SOURCE_KAFKA_SASL_PASSWORD", asText},
 			{"sasl_algorithm", "SOURCE_KAFKA_SASL_ALGORITHM", asText},
 			{"cert_file", "SOURCE_KAFKA_TLS_CERT_FILE", asText},
 			{"key_file", "SOURCE_KAFKA_TLS_KEY_FILE", asText},
@@ -105,7 +108,7 @@ var (
 			{"idempotent", "TARGET_KAFKA_IDEMPOTENT", asNumber},
 			{"enable_sasl", "TARGET_KAFKA_ENABLE_SASL", asNumber},
 			{"sasl_username", "TARGET_KAFKA_SASL_USERNAME", asText},
-			{"sasl_password", "TARGET_KAFKA_SASL_PASSWORD", asSecret},
+			{"sasl_password", "TARGET_KAFKA_SASL_PASSWORD", asText},
 			{"sasl_algorithm", "TARGET_KAFKA_SASL_ALGORITHM", asText},
 			{"cert_file", "TARGET_KAFKA_TLS_CERT_FILE", asText},
 			{"key_file", "TARGET_KAFKA_TLS_KEY_FILE", asText},
@@ -132,17 +135,17 @@ var (
 			{"byte_limit", "TARGET_HTTP_BYTE_LIMIT", asNumber},
 			{"request_timeout_in_seconds", "TARGET_HTTP_TIMEOUT_IN_SECONDS", asNumber},
 			{"content_type", "TARGET_HTTP_CONTENT_TYPE", asText},
-			{"headers", "TARGET_HTTP_HEADERS", asSecret},
+			{"headers", "TARGET_HTTP_HEADERS", asHeaders},
 			{"basic_auth_username", "TARGET_HTTP_BASICAUTH_USERNAME", asText},
-			{"basic_auth_password", "TARGET_HTTP_BASICAUTH_PASSWORD", asSecret},
+			{"basic_auth_password", "TARGET_HTTP_BASICAUTH_PASSWORD", asText},
 			{"cert_file", "TARGET_HTTP_TLS_CERT_FILE", asText},
 			{"key_file", "TARGET_HTTP_TLS_KEY_FILE", asText},
 			{"ca_file", "TARGET_HTTP_TLS_CA_FILE", asText},
 			{"skip_verify_tls", "TARGET_HTTP_TLS_SKIP_VERIFY_TLS", asNumber},
 			{"dynamic_headers", "TARGET_HTTP_DYNAMIC_HEADERS", asNumber},
 			{"oauth2_client_id", "TARGET_HTTP_OAUTH2_CLIENT_ID", asText},
-			{"oauth2_client_secret", "TARGET_HTTP_OAUTH2_CLIENT_SECRET", asSecret},
-			{"oauth2_refresh_token", "TARGET_HTTP_OAUTH2_REFRESH_TOKEN", asSecret},
+			{"oauth2_client_secret", "TARGET_HTTP_OAUTH2_CLIENT_SECRET", asText},
+			{"oauth2_refresh_token", "TARGET_HTTP_OAUTH2_REFRESH_TOKEN", asText},
 			{"oauth2_token_url", "TARGET_HTTP_OAUTH2_TOKEN_URL", asText},
 		},
 	}
@@ -157,7 +160,7 @@ var environmentStart = []string{"SOURCE_NAME", "TARGET_NAME", "FAILURE_TARGET_NA
 // FAILURE_TARGET_NAME, STATS_RECEIVER_NAME and TRANSFORM_CONFIG_B64 is set. Passwords,
 // tokens and headers are not written: the file reads their variables. The diagnostics
 // hold errors, when there is no file, and warnings.
-func FromEnvironment(env func(name string) (string, bool)) ([]byte, Diagnostics) {
+func FromEnvironment(env func(name string) (string, bool)) ([]byte, config.Diagnostics) {
 	e := environmentConfig{lookup: env}
 	if e.started() == "" {
 		return nil, nil
@@ -174,44 +177,33 @@ func FromEnvironment(env func(name string) (string, bool)) ([]byte, Diagnostics)
 }
 
 // nowhere takes the places out of diagnostics about a text that no file holds.
-func nowhere(ds Diagnostics) Diagnostics {
-	var out Diagnostics
+func nowhere(ds config.Diagnostics) config.Diagnostics {
+	var out config.Diagnostics
 	for _, d := range ds {
-		out = append(out, Diagnostic{Severity: d.Severity, What: d.What, Fix: d.Fix})
+		out = append(out, config.Diagnostic{Severity: d.Severity, What: d.What, Fix: d.Fix})
 	}
 	return out
 }
 
-// loadEnvironment reads the config that environment variables are; ok is false when they
-// are none.
-func loadEnvironment(o Options) (cfg *Config, ds Diagnostics, ok bool) {
-	if o.Env == nil {
-		o.Env = os.LookupEnv
-	}
-	e := environmentConfig{lookup: o.Env}
+// Environment is [FromEnvironment], with a warning that says how old this way is.
+func (older) Environment(env func(name string) (string, bool)) (string, []byte, config.Diagnostics) {
+	e := environmentConfig{lookup: env}
 	by := e.started()
 	if by == "" {
-		return nil, nil, false
+		return environmentFile, nil, nil
 	}
-	ds = Diagnostics{{Severity: Warning,
+	ds := config.Diagnostics{{Severity: config.Warning,
 		What: fmt.Sprintf("no file is named and %s is set: the config is environment variables (the form from before Snowbridge 3.0.0)", by),
 		Fix:  "write the file they stand for: weir convert --env > weir.hcl"}}
-	src, more := FromEnvironment(o.Env)
-	if ds = append(ds, more...); ds.HasErrors() {
-		return nil, ds, true
-	}
-	cfg, more = ParseFiles([]File{{Name: environmentFile, Src: src}}, o)
-	if cfg != nil {
-		cfg.Files, cfg.Dir = nil, ""
-	}
-	return cfg, append(ds, more...), true
+	src, more := FromEnvironment(env)
+	return environmentFile, src, append(ds, more...)
 }
 
 // environmentConfig writes the file that environment variables stand for, in the form of
 // Snowbridge 2.4.
 type environmentConfig struct {
 	lookup func(string) (string, bool)
-	ds     Diagnostics
+	ds     config.Diagnostics
 }
 
 // get is the value of a variable; an empty one is as good as none.
@@ -231,7 +223,7 @@ func (e *environmentConfig) started() string {
 }
 
 func (e *environmentConfig) refuse(variable, what, fix string) {
-	e.ds = append(e.ds, Diagnostic{Severity: Error, What: "environment variable " + variable + ": " + what, Fix: fix})
+	e.ds = append(e.ds, config.Diagnostic{Severity: config.Error, What: "environment variable " + variable + ": " + what, Fix: fix})
 }
 
 // write is the whole file.
@@ -268,7 +260,7 @@ func (e *environmentConfig) write() string {
 		})...))
 	if e.get("SENTRY_DSN") != "" {
 		add("sentry", e.options("", []environmentOption{
-			{"dsn", "SENTRY_DSN", asSecret}, {"tags", "SENTRY_TAGS", asText}, {"debug", "SENTRY_DEBUG", asNumber},
+			{"dsn", "SENTRY_DSN", asText}, {"tags", "SENTRY_TAGS", asText}, {"debug", "SENTRY_DEBUG", asNumber},
 		}))
 	}
 	blocks = append(blocks, e.options("", []environmentOption{
@@ -292,7 +284,7 @@ func (e *environmentConfig) use(variable, prefix, otherwise string, known map[st
 	options, ok := known[name]
 	if !ok {
 		e.refuse(variable, fmt.Sprintf("%q is none of the components that variables could name", name),
-			"the names are "+or(slices.Sorted(maps.Keys(known))))
+			"the names are "+spelling.Or(slices.Sorted(maps.Keys(known))))
 		return nil
 	}
 	lines := e.options(prefix, append(slices.Clone(options), more...))
@@ -314,7 +306,7 @@ func (e *environmentConfig) options(prefix string, options []environmentOption) 
 		}
 		text := string(hclwrite.TokensForValue(cty.StringVal(v)).Bytes())
 		switch {
-		case o.kind == asSecret, userInfo.MatchString(v):
+		case o.kind == asHeaders, secret.Name(o.option), secret.InURL(v):
 			text = "env." + name
 		case o.kind == asNumber:
 			if _, err := strconv.ParseInt(v, 10, 64); err == nil && v[0] != '+' {
@@ -341,13 +333,12 @@ func (e *environmentConfig) transforms() string {
 		e.refuse(name, "is not base64", fix)
 		return ""
 	}
-	d := &document{env: noEnvironment}
-	ds := d.parse("("+name+")", src)
+	f, ds := config.ParseSyntax("("+name+")", src)
 	switch {
 	case ds.HasErrors():
 		e.ds = append(e.ds, ds...)
 		return ""
-	case !onlyTransforms(d.files[0].body):
+	case !onlyTransforms(f.Body):
 		e.refuse(name, "holds something else than transform blocks", fix)
 		return ""
 	}
@@ -358,7 +349,7 @@ func (e *environmentConfig) transforms() string {
 func (e *environmentConfig) credentials() {
 	const name = "GOOGLE_APPLICATION_CREDENTIALS_B64"
 	if e.get(name) != "" && e.get("GOOGLE_APPLICATION_CREDENTIALS") == "" {
-		e.ds = append(e.ds, Diagnostic{Severity: Warning, What: "environment variable " + name + " is not read",
+		e.ds = append(e.ds, config.Diagnostic{Severity: config.Warning, What: "environment variable " + name + " is not read",
 			Fix: "write the decoded key to a file, and its path to GOOGLE_APPLICATION_CREDENTIALS"})
 	}
 }

@@ -1,4 +1,4 @@
-package config
+package snowbridge
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/weirdata/weir/internal/config"
 )
 
 // convertsAlike asserts that converting never panics, that what it writes is read and means
@@ -27,7 +29,7 @@ func convertsAlike(t *testing.T, src []byte) {
 		t.Fatalf("converting again changes (-once +twice):\n%s", cmp.Diff(string(text), string(again)))
 	}
 	read := func(src []byte) bool {
-		c, _ := ParseFiles([]File{{Name: "x.hcl", Src: src}}, Options{Env: dialectLookup})
+		c, _ := config.ParseFiles([]config.File{{Name: "x.hcl", Src: src}}, config.Options{Older: Older, Env: dialectLookup})
 		return c != nil
 	}
 	if read(src) != read(text) {

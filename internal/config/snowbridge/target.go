@@ -1,4 +1,4 @@
-package config
+package snowbridge
 
 import (
 	"encoding/json"
@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/weirdata/weir/internal/config"
 )
 
 var tlsDialect = Dialect{
@@ -104,7 +106,7 @@ func oneEventPerRequest(r *rewriter, b *hclsyntax.Body) {
 	for _, use := range usesIn(b, "http", targetBlocks...) {
 		as := use.Body.Attributes
 		limit := as["byte_limit"]
-		later := len(blocksOf(use.Body, "batching")) > 0 || as["body_format"] != nil || as["template_file"] != nil || as["request_max_messages"] != nil ||
+		later := len(config.BlocksOf(use.Body, "batching")) > 0 || as["body_format"] != nil || as["template_file"] != nil || as["request_max_messages"] != nil ||
 			as["request_byte_limit"] != nil || as["message_byte_limit"] != nil
 		if limit == nil && (r.early == "" || later) {
 			continue
@@ -113,7 +115,7 @@ func oneEventPerRequest(r *rewriter, b *hclsyntax.Body) {
 			r.twice(use, limit, "batching.max_message_bytes")
 			continue
 		}
-		at := headerOf(use)
+		at := config.HeaderOf(use)
 		if limit != nil {
 			at = limit.NameRange
 		}
@@ -187,8 +189,8 @@ var responseRulesDialect = Dialect{
 // type invalid came first.
 func orderResponseRules(r *rewriter, b *hclsyntax.Body) {
 	for _, use := range usesIn(b, "http", targetBlocks...) {
-		for _, rules := range blocksOf(use.Body, "response_rules") {
-			olds := append(blocksOf(rules.Body, "invalid"), blocksOf(rules.Body, "setup")...)
+		for _, rules := range config.BlocksOf(use.Body, "response_rules") {
+			olds := append(config.BlocksOf(rules.Body, "invalid"), config.BlocksOf(rules.Body, "setup")...)
 			olds = slices.DeleteFunc(olds, func(b *hclsyntax.Block) bool { return len(b.Labels) > 0 })
 			if len(olds) == 0 {
 				continue
@@ -198,7 +200,7 @@ func orderResponseRules(r *rewriter, b *hclsyntax.Body) {
 				now = append(now, blockText("rule", fmt.Sprintf("type = %q", old.Type), "..."))
 			}
 			first := slices.MinFunc(olds, func(x, y *hclsyntax.Block) int { return x.TypeRange.Start.Byte - y.TypeRange.Start.Byte })
-			r.warn(headerOf(first), "rules are blocks called rule, with a type; the first that matches decides",
+			r.warn(config.HeaderOf(first), "rules are blocks called rule, with a type; the first that matches decides",
 				"write them in the order they are tried\n"+blockText("response_rules", now...))
 			r.ruleText(rules, olds, first)
 			r.ruleTree(rules, olds)

@@ -1,10 +1,12 @@
-package config
+package snowbridge
 
 import (
 	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/weirdata/weir/internal/config"
 )
 
 var concurrencyDialect = Dialect{
@@ -61,18 +63,18 @@ func moveConcurrency(r *rewriter, b *hclsyntax.Body) {
 		}
 		v := r.valueOf(a)
 		var now []string
-		for _, t := range blocksOf(b, "transform")[:min(1, len(blocksOf(b, "transform")))] {
+		for _, t := range config.BlocksOf(b, "transform")[:min(1, len(config.BlocksOf(b, "transform")))] {
 			if t.Body.Attributes["worker_pool"] == nil && len(t.Body.Blocks) > 0 {
 				r.add(t, "worker_pool", v, a.NameRange)
 				now = append(now, blockText("transform", r.shown("worker_pool", v)))
 			}
 		}
 		for _, target := range usesIn(b, "", "target") {
-			batching := blocksOf(target.Body, "batching")
+			batching := config.BlocksOf(target.Body, "batching")
 			if slices.Contains(concurrentTargets, target.Labels[0]) &&
 				(len(batching) == 0 || batching[0].Body.Attributes["max_concurrent_batches"] == nil) {
 				r.nest(target, "batching", []setting{{name: "max_concurrent_batches", v: v, at: a.NameRange}})
-				now = append(now, blockText("target", blockText(headerText(target), blockText("batching", r.shown("max_concurrent_batches", v)))))
+				now = append(now, blockText("target", blockText(config.HeaderText(target), blockText("batching", r.shown("max_concurrent_batches", v)))))
 			}
 		}
 		fix := "remove the line"
@@ -105,13 +107,13 @@ failure_parser {
 // moveFailureFormat: before 5.0.0, the form of failed messages was an option of
 // failure_target.
 func moveFailureFormat(r *rewriter, b *hclsyntax.Body) {
-	for _, target := range blocksOf(b, "failure_target") {
+	for _, target := range config.BlocksOf(b, "failure_target") {
 		a := target.Body.Attributes["format"]
 		if a == nil {
 			continue
 		}
 		v := r.valueOf(a)
-		parsers := blocksOf(b, "failure_parser")
+		parsers := config.BlocksOf(b, "failure_parser")
 		if len(parsers) > 0 && parsers[0].Body.Attributes["format"] != nil {
 			r.twice(target, a, "failure_parser.format")
 			continue
@@ -157,7 +159,7 @@ var statsTimeoutDialect = Dialect{
 
 // dropStatsTimeout: since 5.1.1 stats_receiver.timeout_sec is read and ignored.
 func dropStatsTimeout(r *rewriter, b *hclsyntax.Body) {
-	for _, receiver := range blocksOf(b, "stats_receiver") {
+	for _, receiver := range config.BlocksOf(b, "stats_receiver") {
 		if a := receiver.Body.Attributes["timeout_sec"]; a != nil {
 			r.warn(a.NameRange, "timeout_sec has no effect: statsd is sent by UDP, which has nothing to wait for", "remove the line")
 			r.drop(receiver, a)

@@ -1,4 +1,18 @@
-package config
+// Package snowbridge reads the config files of Snowbridge, old and new.
+//
+// Every form that Snowbridge has read since 2.0 is read: [Dialects] lists them. A dialect
+// is rewritten in the syntax tree and in the text at once, so that the file [Convert]
+// writes means what the old one does. Snowbridge up to 2.4.2 could be configured by
+// environment variables alone: [FromEnvironment] makes a file of them, which is read when
+// no file is named.
+//
+// # Invariants
+//
+//   - Each older form gives one warning, with its place and what to write instead.
+//   - A converted file means what the old one does, keeps its comments, and is not changed
+//     by converting it again.
+//   - A secret that only a variable holds is not written into a file, and none is shown.
+package snowbridge
 
 import (
 	"fmt"
@@ -6,6 +20,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/weirdata/weir/internal/config"
 )
 
 // Dialect is one way of writing a config that has since changed, with an example of both
@@ -24,7 +40,7 @@ type Dialect struct {
 // dialect is a [Dialect] with its rewriting. Rewrite turns the old form into the new one,
 // in the body of a file or of a pipeline block, by the operations of its [rewriter], which
 // change the syntax tree and note the same change of the text: so that no later stage
-// knows the old form, and what [Convert] writes is what [Parse] reads. It reports each
+// knows the old form, and what [Convert] writes is what is read. It reports each
 // place with [rewriter.warn], and leaves a body without the old form as it is.
 type dialect struct {
 	Dialect
@@ -64,12 +80,11 @@ func Dialects() []Dialect {
 
 // rewriter applies one dialect to one file.
 type rewriter struct {
-	doc   *document
-	file  *file
+	file  *config.Syntax
 	since string
 	// early says why the file is from before 3.0.0; empty when that is not known.
 	early string
-	ds    Diagnostics
+	ds    config.Diagnostics
 	// edits are what the rewriting means for the text of the file.
 	edits []edit
 	// cramped are the blocks to be changed that are written on one line: the text can
@@ -79,12 +94,12 @@ type rewriter struct {
 
 // warn reports an old form, once for each place, with what to write instead.
 func (r *rewriter) warn(old hcl.Range, what, fix string) {
-	r.ds = append(r.ds, r.doc.at(Warning, old, fmt.Sprintf("%s (the form from before Snowbridge %s)", what, r.since), fix))
+	r.ds = append(r.ds, r.file.Diagnostic(config.Warning, old, fmt.Sprintf("%s (the form from before Snowbridge %s)", what, r.since), fix))
 }
 
 // refuse reports an old form that cannot be read.
 func (r *rewriter) refuse(old hcl.Range, what, fix string) {
-	r.ds = append(r.ds, r.doc.errorAt(old, what, fix))
+	r.ds = append(r.ds, r.file.Diagnostic(config.Error, old, what, fix))
 }
 
 // twice refuses an old option beside the new one, and takes the old one out.
@@ -94,30 +109,32 @@ func (r *rewriter) twice(b *hclsyntax.Block, old *hclsyntax.Attribute, now strin
 }
 
 // hide keeps what is written at rg out of every diagnostic.
-func (r *rewriter) hide(rg hcl.Range) {
-	r.file.hidden = merged(sortedSpans(append(r.file.hidden, span{rg.Start.Byte, rg.End.Byte})))
-}
+func (r *rewriter) hide(rg hcl.Range) { r.file.Hide(rg) }
 
 // apply rewrites the bodies of a file.
 func (r *rewriter) apply(form dialect) {
-	form.rewrite(r, r.file.body)
-	for _, b := range r.file.body.Blocks {
+	form.rewrite(r, r.file.Body)
+	for _, b := range r.file.Body.Blocks {
 		if b.Type == "pipeline" {
 			form.rewrite(r, b.Body)
 		}
 	}
 }
 
-// modernize rewrites each file of d into the present form.
-func (d *document) modernize() Diagnostics {
-	var ds Diagnostics
-	for _, f := range d.files {
-		early := earlyForm(f)
-		for _, form := range dialects {
-			r := &rewriter{doc: d, file: f, since: form.Since, early: early}
-			r.apply(form)
-			ds = append(ds, r.ds...)
-		}
+// Older reads every older form, for [config.Options].
+var Older config.Older = older{}
+
+type older struct{}
+
+func (older) Modernize(f *config.Syntax) config.Diagnostics { return modernize(f, earlyForm(f)) }
+
+// modernize rewrites f, which is known to be from before 3.0.0 unless early is empty.
+func modernize(f *config.Syntax, early string) config.Diagnostics {
+	var ds config.Diagnostics
+	for _, form := range dialects {
+		r := &rewriter{file: f, since: form.Since, early: early}
+		r.apply(form)
+		ds = append(ds, r.ds...)
 	}
 	return ds
 }
@@ -127,8 +144,8 @@ func (d *document) modernize() Diagnostics {
 func usesIn(b *hclsyntax.Body, name string, types ...string) []*hclsyntax.Block {
 	var found []*hclsyntax.Block
 	for _, t := range types {
-		for _, block := range blocksOf(b, t) {
-			for _, use := range blocksOf(block.Body, "use") {
+		for _, block := range config.BlocksOf(b, t) {
+			for _, use := range config.BlocksOf(block.Body, "use") {
 				if len(use.Labels) == 1 && (name == "" || use.Labels[0] == name) {
 					found = append(found, use)
 				}
@@ -143,9 +160,9 @@ var targetBlocks = []string{"target", "failure_target", "filter_target"}
 
 // earlyForm finds a form that only releases before 3.0.0 read, and says where; empty when
 // f has none. What such a release did without being told is then known to be meant.
-func earlyForm(f *file) string {
-	bodies := []*hclsyntax.Body{f.body}
-	for _, b := range blocksOf(f.body, "pipeline") {
+func earlyForm(f *config.Syntax) string {
+	bodies := []*hclsyntax.Body{f.Body}
+	for _, b := range config.BlocksOf(f.Body, "pipeline") {
 		bodies = append(bodies, b.Body)
 	}
 	mark := func(r hcl.Range, what string) string {
@@ -164,14 +181,14 @@ func earlyForm(f *file) string {
 				}
 			}
 			if isFilter(use) && use.Body.Attributes["filter_action"] == nil && use.Body.Attributes["regex"] != nil {
-				return mark(headerOf(use), headerText(use)+" without filter_action")
+				return mark(config.HeaderOf(use), config.HeaderText(use)+" without filter_action")
 			}
 		}
 	}
 	// Lua went in 3.0.0, but is a transform of ours: it counts where nothing is newer.
-	for _, use := range usesIn(f.body, "lua", "transform") {
-		if use.Body.Attributes["script"] == nil && !hasLaterForm(f.body) {
-			return mark(headerOf(use), headerText(use))
+	for _, use := range usesIn(f.Body, "lua", "transform") {
+		if use.Body.Attributes["script"] == nil && !hasLaterForm(f.Body) {
+			return mark(config.HeaderOf(use), config.HeaderText(use))
 		}
 	}
 	return ""
@@ -183,7 +200,7 @@ func hasLaterForm(b *hclsyntax.Body) bool {
 		switch block.Type {
 		case "source", "target", "failure_target", "stats_receiver", "sentry":
 		case "transform":
-			if len(blocksOf(block.Body, "use")) > 1 || len(block.Body.Attributes) > 0 {
+			if len(config.BlocksOf(block.Body, "use")) > 1 || len(block.Body.Attributes) > 0 {
 				return true
 			}
 		default:

@@ -1,37 +1,34 @@
-package config
+package snowbridge
 
 import (
 	"bytes"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/hashicorp/hcl/v2/hclwrite"
+
+	"github.com/weirdata/weir/internal/config"
 )
 
 // Convert writes a config file in the present form. A file without older forms comes back
 // as it is, byte for byte; of another one the comments stay, and its layout is that of
 // HCL's formatter. The result means what src means, and converting it again changes
 // nothing. The warnings are about what was changed; with an error there is no result.
-func Convert(name string, src []byte) ([]byte, Diagnostics) {
+func Convert(name string, src []byte) ([]byte, config.Diagnostics) {
 	return convertFrom(name, src, "")
 }
 
 // convertFrom is Convert of a file that is known to be from before 3.0.0, unless early is
 // empty.
-func convertFrom(name string, src []byte, early string) ([]byte, Diagnostics) {
-	d := &document{env: noEnvironment}
-	ds := d.parse(name, src)
+func convertFrom(name string, src []byte, early string) ([]byte, config.Diagnostics) {
+	f, ds := config.ParseSyntax(name, src)
 	if ds.HasErrors() {
 		return nil, ds
 	}
 	if early == "" {
-		early = earlyForm(d.files[0])
+		early = earlyForm(f)
 	}
-	for _, form := range dialects {
-		r := &rewriter{doc: d, file: d.files[0], since: form.Since, early: early}
-		r.apply(form)
-		ds = append(ds, r.ds...)
-	}
-	if ds = ds.sorted(d.names()); ds.HasErrors() {
+	ds = append(ds, modernize(f, early)...)
+	if ds = ds.Sorted(name); ds.HasErrors() {
 		return nil, ds
 	}
 	text, more := convertText(name, src, early)
@@ -39,12 +36,12 @@ func convertFrom(name string, src []byte, early string) ([]byte, Diagnostics) {
 }
 
 // convertText applies the dialects to a text, one after the other.
-func convertText(name string, src []byte, early string) ([]byte, Diagnostics) {
+func convertText(name string, src []byte, early string) ([]byte, config.Diagnostics) {
 	bom, text := bytes.HasPrefix(src, byteOrderMark), bytes.TrimPrefix(src, byteOrderMark)
 	windows := bytes.Contains(text, []byte("\r\n"))
 	before := text
 	for _, form := range dialects {
-		var ds Diagnostics
+		var ds config.Diagnostics
 		if text, ds = rewriteText(name, text, form, early); ds.HasErrors() {
 			return nil, ds
 		}
@@ -67,16 +64,14 @@ func convertText(name string, src []byte, early string) ([]byte, Diagnostics) {
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-func noEnvironment(string) (string, bool) { return "", false }
-
 // rewriteText applies one dialect to a text.
-func rewriteText(name string, text []byte, form dialect, early string) ([]byte, Diagnostics) {
+func rewriteText(name string, text []byte, form dialect, early string) ([]byte, config.Diagnostics) {
 	for {
-		d := &document{env: noEnvironment}
-		if ds := d.parse(name, text); ds.HasErrors() {
+		f, ds := config.ParseSyntax(name, text)
+		if ds.HasErrors() {
 			return nil, ds
 		}
-		r := &rewriter{doc: d, file: d.files[0], since: form.Since, early: early}
+		r := &rewriter{file: f, since: form.Since, early: early}
 		r.apply(form)
 		if len(r.cramped) == 0 {
 			return applied(text, r.edits), nil
@@ -93,23 +88,4 @@ func onlyTransforms(b *hclsyntax.Body) bool {
 		}
 	}
 	return len(b.Attributes) == 0
-}
-
-// without leaves out what is at the place of one of others.
-func (ds Diagnostics) without(others Diagnostics) Diagnostics {
-	type place struct {
-		file         string
-		line, column int
-	}
-	taken := map[place]bool{}
-	for _, d := range others {
-		taken[place{d.File, d.Line, d.Column}] = d.Line > 0
-	}
-	var left Diagnostics
-	for _, d := range ds {
-		if !taken[place{d.File, d.Line, d.Column}] {
-			left = append(left, d)
-		}
-	}
-	return left
 }

@@ -1,4 +1,4 @@
-package config
+package snowbridge
 
 import (
 	"fmt"
@@ -9,6 +9,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/weirdata/weir/internal/config"
 )
 
 // value is an expression and its text. The nodes of an expression that a dialect makes
@@ -21,7 +23,7 @@ type value struct {
 // valueOf is the value of an attribute as it is written.
 func (r *rewriter) valueOf(a *hclsyntax.Attribute) value {
 	rg := a.Expr.Range()
-	text := strings.TrimRight(string(r.file.src[rg.Start.Byte:rg.End.Byte]), "\r\n")
+	text := strings.TrimRight(string(r.file.Src[rg.Start.Byte:rg.End.Byte]), "\r\n")
 	return value{a.Expr, text}
 }
 
@@ -34,7 +36,7 @@ func numberValue(n int64, at hcl.Range) value { return literalValue(cty.NumberIn
 
 // constant is what v is, when that does not depend on the environment.
 func (v value) constant() (cty.Value, bool) {
-	if len(v.expr.Variables()) > 0 || readsEnvironment(v.expr) {
+	if len(v.expr.Variables()) > 0 || config.ReadsEnvironment(v.expr) {
 		return cty.NilVal, false
 	}
 	c, diags := v.expr.Value(nil)

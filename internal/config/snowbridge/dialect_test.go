@@ -1,8 +1,9 @@
-package config
+package snowbridge
 
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -13,9 +14,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"pgregory.net/rapid"
+
+	"github.com/weirdata/weir/internal/config"
 )
 
 // The environment of the dialect fixtures.
@@ -46,7 +50,7 @@ type fataler interface {
 // value, whatever its connector.
 func meaning(t fataler, name string, src []byte) string {
 	t.Helper()
-	c, ds := ParseFiles([]File{{Name: name, Src: src}}, Options{Env: dialectLookup})
+	c, ds := config.ParseFiles([]config.File{{Name: name, Src: src}}, config.Options{Older: Older, Env: dialectLookup})
 	if ds.HasErrors() {
 		t.Fatalf("%s is refused:\n%s\n%s", name, ds.Text(), src)
 	}
@@ -65,10 +69,10 @@ func meaning(t fataler, name string, src []byte) string {
 	return b.String()
 }
 
-func valuesOf(t fataler, b *strings.Builder, u *Use, body *hclsyntax.Body, indent string) {
+func valuesOf(t fataler, b *strings.Builder, u *config.Use, body *hclsyntax.Body, indent string) {
 	t.Helper()
 	for _, name := range slices.Sorted(maps.Keys(body.Attributes)) {
-		v, ds := u.doc.value(body.Attributes[name].Expr)
+		v, ds := u.Evaluate(body.Attributes[name].Expr)
 		if ds.HasErrors() {
 			t.Fatalf("%s", ds.Text())
 		}
@@ -78,7 +82,7 @@ func valuesOf(t fataler, b *strings.Builder, u *Use, body *hclsyntax.Body, inden
 		fmt.Fprintf(b, "%s%s = %#v\n", indent, name, v)
 	}
 	for _, block := range body.Blocks {
-		fmt.Fprintf(b, "%s%s\n", indent, headerText(block))
+		fmt.Fprintf(b, "%s%s\n", indent, config.HeaderText(block))
 		valuesOf(t, b, u, block.Body, indent+"  ")
 	}
 }
@@ -87,18 +91,18 @@ func valuesOf(t fataler, b *strings.Builder, u *Use, body *hclsyntax.Body, inden
 func fits(v cty.Value) (cty.Value, error) {
 	n, ok, _ := value{literalValue(v, noRange).expr, ""}.number()
 	if !ok {
-		return v, errUndecoded
+		return v, errors.New("it is no number")
 	}
 	return n, nil
 }
 
-var noRange = startOf("x")
+var noRange = hcl.Range{Filename: "x", Start: hcl.InitialPos, End: hcl.InitialPos}
 
-func update() bool { return flag.Lookup("update").Value.String() == "true" }
+var update = flag.Bool("update", false, "rewrite the golden files in testdata, and docs/migrating.md")
 
 func compareFile(t *testing.T, path string, got []byte) {
 	t.Helper()
-	if update() {
+	if *update {
 		if err := os.WriteFile(path, got, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +120,7 @@ func compareFile(t *testing.T, path string, got []byte) {
 // dialectFiles are the fixtures in older forms.
 func dialectFiles(t testing.TB) []string {
 	t.Helper()
-	paths, err := filepath.Glob("testdata/dialects/*.old.hcl")
+	paths, err := filepath.Glob("testdata/*.old.hcl")
 	if err != nil || len(paths) < 20 {
 		t.Fatalf("%d fixtures, %v", len(paths), err)
 	}
@@ -142,7 +146,7 @@ func TestDialects(t *testing.T) {
 			base := strings.TrimSuffix(path, ".old.hcl")
 			compareFile(t, base+".hcl", text)
 			compareFile(t, base+".txt", []byte(ds.Text()))
-			if _, loaded := ParseFiles([]File{{Name: name + ".hcl", Src: src}}, Options{Env: dialectLookup}); loaded.Text() != ds.Text() {
+			if _, loaded := config.ParseFiles([]config.File{{Name: name + ".hcl", Src: src}}, config.Options{Older: Older, Env: dialectLookup}); loaded.Text() != ds.Text() {
 				t.Errorf("loading says (-converting +loading):\n%s", cmp.Diff(ds.Text(), loaded.Text()))
 			}
 			convertsOnce(t, name+".hcl", src)
@@ -220,7 +224,7 @@ func TestConvertKeepsLineEnds(t *testing.T) {
 // TestRefusedDialects holds old forms that cannot be read against what is said of them.
 func TestRefusedDialects(t *testing.T) {
 	t.Parallel()
-	paths, _ := filepath.Glob("testdata/dialects/bad/*.old.hcl")
+	paths, _ := filepath.Glob("testdata/bad/*.old.hcl")
 	if len(paths) < 5 {
 		t.Fatalf("%d fixtures", len(paths))
 	}
@@ -230,7 +234,7 @@ func TestRefusedDialects(t *testing.T) {
 			t.Fatal(err)
 		}
 		name := filepath.Base(path)
-		c, ds := ParseFiles([]File{{Name: name, Src: src}}, Options{Env: dialectLookup})
+		c, ds := config.ParseFiles([]config.File{{Name: name, Src: src}}, config.Options{Older: Older, Env: dialectLookup})
 		if c != nil || !ds.HasErrors() {
 			t.Errorf("%s is read", name)
 		}

@@ -1,8 +1,7 @@
-package config
+package snowbridge
 
 import (
 	"bytes"
-	"encoding/base64"
 	"fmt"
 	"maps"
 	"os"
@@ -12,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/weirdata/weir/internal/config"
 )
 
 // variables reads the environment of a fixture: NAME=value, a line each.
@@ -41,7 +42,7 @@ func lookupIn(env map[string]string) func(string) (string, bool) {
 // what users are told, NAME.txt.
 func TestFromEnvironment(t *testing.T) {
 	t.Parallel()
-	paths, _ := filepath.Glob("testdata/dialects/environment/*.env")
+	paths, _ := filepath.Glob("testdata/environment/*.env")
 	if len(paths) < 4 {
 		t.Fatalf("%d fixtures", len(paths))
 	}
@@ -49,7 +50,7 @@ func TestFromEnvironment(t *testing.T) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			t.Parallel()
 			env := variables(t, path)
-			cfg, ds := Load(nil, Options{Env: lookupIn(env)})
+			cfg, ds := config.Load(nil, config.Options{Older: Older, Env: lookupIn(env)})
 			compareFile(t, strings.TrimSuffix(path, ".env")+".txt", []byte(ds.Text()))
 			src, more := FromEnvironment(lookupIn(env))
 			if strings.Contains(string(src)+ds.Text()+more.Text(), "s3cret") {
@@ -71,7 +72,7 @@ func TestFromEnvironment(t *testing.T) {
 			if again, warnings := Convert("x.hcl", src); !bytes.Equal(again, src) || len(warnings) > 0 {
 				t.Errorf("the file is not in the present form:\n%s\n%s", again, warnings.Text())
 			}
-			if _, ds := ParseFiles([]File{{Name: "x.hcl", Src: src}}, Options{Env: lookupIn(env)}); len(ds) > 0 {
+			if _, ds := config.ParseFiles([]config.File{{Name: "x.hcl", Src: src}}, config.Options{Older: Older, Env: lookupIn(env)}); len(ds) > 0 {
 				t.Errorf("the file is not read in silence:\n%s", ds.Text())
 			}
 		})
@@ -121,35 +122,9 @@ func TestEnvironmentVariablesAreAllRead(t *testing.T) {
 func TestEnvironmentOfOthersIsNoConfig(t *testing.T) {
 	t.Parallel()
 	env := map[string]string{"LOG_LEVEL": "debug", "SENTRY_DSN": "https://x@sentry.io/1", "SOURCE_NAME": ""}
-	cfg, ds := Load(nil, Options{Env: lookupIn(env)})
+	cfg, ds := config.Load(nil, config.Options{Older: Older, Env: lookupIn(env)})
 	if len(ds) > 0 || cfg.LogLevel != "info" || cfg.Sentry != nil {
 		t.Errorf("%+v\n%s", cfg, ds.Text())
-	}
-}
-
-// TestFunctions holds what expressions may call against what users get.
-func TestFunctions(t *testing.T) {
-	t.Parallel()
-	env := map[string]string{"B64": base64.StdEncoding.EncodeToString([]byte("warning")), "JSON": `"error"`, "BAD": "s3cret!", "EMPTY": ""}
-	for expr, want := range map[string]string{
-		`base64decode(env.B64)`:             "warning",
-		`jsondecode(env.JSON)`:              "error",
-		`base64decode(env.BAD)`:             "base64decode is called with something that is not a text in base64",
-		`jsondecode(env.BAD)`:               "jsondecode is called with something that is not JSON",
-		`jsondecode(env.EMPTY)`:             "log_level must be text in quotes",
-		`base64decode()`:                    "base64decode is called with something else than one text",
-		`jsondecode("1", "2")`:              "jsondecode is called with something else than one text",
-		`base64decode(jsondecode(env.BAD))`: "is called with something that is not",
-		`base64decode("/w==")`:              "not a text in base64",
-	} {
-		c, ds := Parse("x.hcl", []byte("log_level = "+expr), lookupIn(env))
-		got := ds.Text()
-		if c != nil {
-			got = c.LogLevel
-		}
-		if !strings.Contains(got, want) || strings.Contains(got, "s3cret") {
-			t.Errorf("%s gives %s, want %s", expr, got, want)
-		}
 	}
 }
 
@@ -169,7 +144,7 @@ func TestMigratingIsGenerated(t *testing.T) {
 	writeVariables(&b, "SOURCE_NAME", environmentSources)
 	writeVariables(&b, "TARGET_NAME", environmentTargets)
 	b.WriteString(migratingEnd)
-	compareFile(t, "../../docs/migrating.md", []byte(b.String()))
+	compareFile(t, "../../../docs/migrating.md", []byte(b.String()))
 }
 
 func writeVariables(b *strings.Builder, variable string, components map[string][]environmentOption) {
@@ -188,12 +163,16 @@ func writeVariables(b *strings.Builder, variable string, components map[string][
 // broken reports whether a component in a config that is read has a value that cannot be
 // evaluated, which only its connector would find.
 func broken(src []byte) bool {
-	c, _ := ParseFiles([]File{{Name: "x.hcl", Src: src}}, Options{Env: dialectLookup})
+	c, _ := config.ParseFiles([]config.File{{Name: "x.hcl", Src: src}}, config.Options{Older: Older, Env: dialectLookup})
 	found := false
 	for _, p := range c.Pipelines {
 		for _, u := range p.Uses() {
-			visitAttributes(u.body(), func(a *hclsyntax.Attribute) {
-				_, ds := u.doc.value(a.Expr)
+			body, ok := u.Body.(*hclsyntax.Body)
+			if !ok {
+				continue
+			}
+			visitAttributes(body, func(a *hclsyntax.Attribute) {
+				_, ds := u.Evaluate(a.Expr)
 				found = found || ds.HasErrors()
 			})
 		}
@@ -210,7 +189,7 @@ func visitAttributes(b *hclsyntax.Body, fn func(*hclsyntax.Attribute)) {
 	}
 }
 
-const migratingStart = `<!-- Written by the tests of internal/config from its dialects: go test ./internal/config -update -->
+const migratingStart = `<!-- Written by the tests of internal/config/snowbridge from its dialects: go test ./internal/config/snowbridge -update -->
 
 # Migrating from Snowbridge
 

@@ -1,4 +1,4 @@
-package config
+package snowbridge
 
 import (
 	"bytes"
@@ -8,7 +8,12 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/weirdata/weir/internal/config"
 )
+
+// span is a range of bytes: from is in it, to is not.
+type span struct{ from, to int }
 
 // edit replaces the bytes from (included) to (excluded) of a file.
 type edit struct {
@@ -77,7 +82,7 @@ func (r *rewriter) drop(b *hclsyntax.Block, a *hclsyntax.Attribute) {
 
 // closes reports whether the line at is empty or ends a block.
 func (r *rewriter) closes(at int) bool {
-	after := bytes.TrimLeft(r.file.src[at:], " \t\r")
+	after := bytes.TrimLeft(r.file.Src[at:], " \t\r")
 	return len(after) == 0 || after[0] == '\n' || after[0] == '}'
 }
 
@@ -87,7 +92,7 @@ func (r *rewriter) replace(b *hclsyntax.Block, old *hclsyntax.Attribute, name st
 	delete(b.Body.Attributes, old.Name)
 	b.Body.Attributes[name] = &hclsyntax.Attribute{Name: name, Expr: v.expr, SrcRange: old.SrcRange, NameRange: old.NameRange, EqualsRange: old.EqualsRange}
 	end, above := old.SrcRange.End.Byte, ""
-	if bytes.HasSuffix(r.file.src[:end], []byte("\n")) { // a heredoc takes its last line end with it
+	if bytes.HasSuffix(r.file.Src[:end], []byte("\n")) { // a heredoc takes its last line end with it
 		v.text = strings.TrimRight(v.text, "\n") + "\n"
 	} else if _, behind := r.commentsOf(old.SrcRange); behind != "" && strings.HasPrefix(v.text, "<<") {
 		// Nothing may stand behind the marker that ends a heredoc.
@@ -109,7 +114,7 @@ func (r *rewriter) add(b *hclsyntax.Block, name string, v value, at hcl.Range) {
 func (r *rewriter) addText(b *hclsyntax.Block, lines string) {
 	end := b.CloseBraceRange.Start.Byte
 	from := end
-	for from > 0 && (r.file.src[from-1] == ' ' || r.file.src[from-1] == '\t') {
+	for from > 0 && (r.file.Src[from-1] == ' ' || r.file.Src[from-1] == '\t') {
 		from--
 	}
 	r.replaceText(from, from, lines)
@@ -184,10 +189,10 @@ func (r *rewriter) nest(b *hclsyntax.Block, name string, settings []setting, gon
 
 // nested is the block called name in b. One that is made has no place of its own.
 func (r *rewriter) nested(b *hclsyntax.Block, name string, settings []setting) *hclsyntax.Block {
-	if found := blocksOf(b.Body, name); len(found) > 0 {
+	if found := config.BlocksOf(b.Body, name); len(found) > 0 {
 		return found[0]
 	}
-	at := headerOf(b)
+	at := config.HeaderOf(b)
 	if len(settings) > 0 {
 		at = settings[0].at
 	}
@@ -213,7 +218,7 @@ func copyOf(b *hclsyntax.Block) *hclsyntax.Block {
 
 // linesOf is the whole lines that rg covers, with the line end.
 func (r *rewriter) linesOf(rg hcl.Range) (from, to int) {
-	src := r.file.src
+	src := r.file.Src
 	from = bytes.LastIndexByte(src[:rg.Start.Byte], '\n') + 1
 	to = rg.End.Byte
 	if to > 0 && to > from && src[to-1] == '\n' { // a heredoc
@@ -227,7 +232,7 @@ func (r *rewriter) linesOf(rg hcl.Range) (from, to int) {
 
 // commentsOf is the comment lines directly above rg, whole, and the comment behind it.
 func (r *rewriter) commentsOf(rg hcl.Range) (above, behind string) {
-	src := r.file.src
+	src := r.file.Src
 	from, to := r.linesOf(rg)
 	start := from
 	for start > 0 {
@@ -245,7 +250,7 @@ func (r *rewriter) commentsOf(rg hcl.Range) (above, behind string) {
 
 // removeLines takes lines out, and one of two empty lines that would meet.
 func (r *rewriter) removeLines(from, to int) {
-	src := r.file.src
+	src := r.file.Src
 	if before := bytes.TrimRight(src[:from], " \t\r"); r.closes(to) && bytes.HasSuffix(before, []byte("\n")) {
 		before = bytes.TrimRight(before[:len(before)-1], " \t\r")
 		if bytes.HasSuffix(before, []byte("\n")) {
@@ -257,7 +262,7 @@ func (r *rewriter) removeLines(from, to int) {
 
 // inside is the text between the braces of b, as whole lines.
 func (r *rewriter) inside(b *hclsyntax.Block) string {
-	text := string(r.file.src[b.OpenBraceRange.End.Byte:b.CloseBraceRange.Start.Byte])
+	text := string(r.file.Src[b.OpenBraceRange.End.Byte:b.CloseBraceRange.Start.Byte])
 	return strings.TrimSpace(text) + "\n"
 }
 
@@ -269,7 +274,7 @@ func (r *rewriter) commentsAbove(rg hcl.Range) string {
 
 // lineEndAt is a line end when the text before at does not end with one.
 func (r *rewriter) lineEndAt(at int) string {
-	if at > 0 && r.file.src[at-1] != '\n' {
+	if at > 0 && r.file.Src[at-1] != '\n' {
 		return "\n"
 	}
 	return ""
