@@ -96,20 +96,8 @@ func (s *Store) span(where []location, from int) int {
 // load reads values that lie in one segment, in order.
 func (s *Store) load(where []location, out []partition.Value) error {
 	first, last := &where[0], &where[len(where)-1]
-	s.mu.Lock()
-	g := s.segments[first.segment]
-	s.mu.Unlock()
-	if g == nil {
-		return errMoved
-	}
 	buf := partition.Buffer(int(last.offset + int64(last.size) - first.offset))
-	if err := g.read(s.fs, s.dir, buf, first.offset, &s.files); err != nil {
-		s.mu.Lock()
-		gone := s.segments[first.segment] == nil
-		s.mu.Unlock()
-		if gone {
-			return errMoved
-		}
+	if err := s.readSegment(first.segment, buf, first.offset); err != nil {
 		return err
 	}
 	for i := range where {
@@ -120,12 +108,70 @@ func (s *Store) load(where []location, out []partition.Value) error {
 			return fmt.Errorf("the checksum of value %d, %d bytes at %d of segment %d, does not match: %w", out[i].Seq, l.size, l.offset, l.segment, queue.ErrCorrupt)
 		}
 		out[i].Data = b
+		if len(where) > 1 {
+			out[i].In = buf
+		}
 	}
 	return nil
 }
 
+// Part implements partition.Storage. What is kept in memory is read there, and stays.
+func (s *Store) Part(ctx context.Context, lane, seq uint64, from, size int) ([]byte, error) {
+	if b := s.recent.part(lane, seq, from, size); b != nil {
+		return b, nil
+	}
+	for {
+		b, err := s.partOf(lane, seq, from, size)
+		if !errors.Is(err, errMoved) {
+			return b, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (s *Store) partOf(lane, seq uint64, from, size int) ([]byte, error) {
+	v, err := s.get(row(rowValue, lane, seq))
+	if err != nil {
+		return nil, err
+	}
+	if v == nil {
+		return nil, fmt.Errorf("read value %d of lane %d: it is not there: %w", seq, lane, queue.ErrCorrupt)
+	}
+	l, err := decodeLocation(v)
+	if err != nil {
+		return nil, err
+	}
+	if from+size > l.size {
+		return nil, fmt.Errorf("read %d bytes at %d of value %d of lane %d: it has %d: %w", size, from, seq, lane, l.size, queue.ErrCorrupt)
+	}
+	buf := partition.Buffer(size)
+	return buf, s.readSegment(l.segment, buf, l.offset+int64(from))
+}
+
+// readSegment fills b from offset at of a segment; errMoved when it was deleted.
+func (s *Store) readSegment(segment uint64, b []byte, at int64) error {
+	s.mu.Lock()
+	g := s.segments[segment]
+	s.mu.Unlock()
+	if g == nil {
+		return errMoved
+	}
+	err := g.read(s.fs, s.dir, b, at, &s.files)
+	if err == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.segments[segment] == nil {
+		return errMoved
+	}
+	return err
+}
+
 // Due implements partition.Storage.
-func (s *Store) Due(_ context.Context, lane uint64, from partition.DueKey, until int64, limit int) ([]partition.Side, int64, error) {
+func (s *Store) Due(_ context.Context, lane uint64, from partition.DueKey, until int64, limit, bytes int) ([]partition.Side, int64, error) {
 	lower := binary.BigEndian.AppendUint32(row(rowDue, lane, signed(from.Due), from.Seq), from.Index)
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: append(lower, 0), UpperBound: rowEnd(row(rowDue, lane))})
 	if err != nil {
@@ -146,9 +192,14 @@ func (s *Store) Due(_ context.Context, lane uint64, from partition.DueKey, until
 			return nil, 0, err
 		}
 		// The row may have changed between the look at the index and the look at it.
-		if r.State == partition.Retry && r.Due == due {
-			rows = append(rows, r)
+		if r.State != partition.Retry || r.Due != due {
+			continue
 		}
+		if bytes -= len(r.Record); bytes < 0 && len(rows) > 0 {
+			next = due
+			break
+		}
+		rows = append(rows, r)
 	}
 	if err := it.Error(); err != nil {
 		return nil, 0, stateError("read", err)

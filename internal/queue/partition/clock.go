@@ -123,9 +123,15 @@ func (p *Partition) freeJob(l *lane, b *batch, i uint32) {
 func (p *Partition) freeSide(l *lane, s *sideLease) {
 	delete(l.sides, s.row.ID)
 	p.unlease(l, s)
-	l.dueFrom, l.dueMoved = DueKey{}, true
+	l.rewind()
 	p.setDue(l, lower(l.nextDue, s.row.Due))
 }
+
+// rewind has the side rows that are due looked for from the first.
+func (l *lane) rewind() { l.dueFrom, l.dueMoved, l.ahead = DueKey{}, true, nil }
+
+// key is the place of a row in the due index.
+func (s *Side) key() DueKey { return DueKey{Due: s.Due, Seq: s.ID.Seq, Index: s.ID.Index} }
 
 // unlease counts a side row as not leased any more.
 func (p *Partition) unlease(l *lane, s *sideLease) {
