@@ -53,7 +53,7 @@ var places = map[string]place{
 
 	"internal/connector":       {floor: contracts, beside: []string{"internal/queue"}},
 	"internal/lines":           {floor: contracts},
-	"internal/failures":        {floor: contracts, beside: []string{"internal/connector", "internal/lines", "internal/queue", "internal/snowplow"}},
+	"internal/failures":        {floor: contracts, beside: []string{"internal/connector", "internal/lines", "internal/queue", "internal/queue/lease", "internal/snowplow"}},
 	"internal/checkpoint":      {floor: contracts},
 	"internal/meter":           {floor: contracts},
 	"internal/otlp":            {floor: contracts, beside: []string{"internal/meter"}},
@@ -69,6 +69,7 @@ var places = map[string]place{
 	"internal/report":          {floor: contracts, beside: []string{"internal/config", "internal/meter"}},
 	"internal/reference":       {floor: contracts, beside: []string{"internal/connector", "internal/config"}},
 	"internal/queue":           {floor: contracts},
+	"internal/queue/lease":     {floor: contracts, beside: []string{"internal/queue"}},
 	"internal/queue/partition": {floor: contracts, beside: []string{"internal/queue"}},
 	"internal/queue/embedded":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
 	"internal/queue/postgres":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},

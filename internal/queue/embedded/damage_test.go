@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/storetest"
 )
 
 // sample makes a store with something in each kind of file and returns its directory, as
@@ -127,7 +128,7 @@ func verdict(t *testing.T, dir string, want map[string]string, record int) (wron
 	if len(got) != len(want) {
 		return fmt.Sprintf("%d jobs, want %d", len(got), len(want)), nil
 	}
-	rs, err := s.Records(t.Context(), []byte("n"), nil, 1)
+	rs, err := storetest.Records(t.Context(), s, []byte("n"), nil, 1)
 	if err != nil {
 		return "", err
 	}

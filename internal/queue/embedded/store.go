@@ -230,6 +230,16 @@ func (s *Store) Renew(_ context.Context, jobs []queue.Job, d time.Duration) erro
 	return s.part.Renew(jobs, d)
 }
 
+// Release implements queue.Store.
+func (s *Store) Release(_ context.Context, jobs []queue.Job) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	_, err := s.part.Release(jobs)
+	return err
+}
+
 // Active implements queue.Store.
 func (s *Store) Active(_ context.Context, q string, by queue.Axis) ([]string, error) {
 	if err := s.enter(); err != nil {

@@ -63,6 +63,36 @@ func (p *Partition) Renew(jobs []queue.Job, d time.Duration) error {
 	return lost
 }
 
+// Release is queue.Store.Release for jobs of this partition. It says which were released.
+func (p *Partition) Release(jobs []queue.Job) (released []queue.ID, lost error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.nanos()
+	p.tick(now)
+	defer p.arm(now)
+	for i := range jobs {
+		id, token := jobs[i].ID, jobs[i].Lease.Token
+		if !p.leased(id, token) {
+			lost = fmt.Errorf("release job %s: %w", id, queue.ErrLeaseLost)
+			continue
+		}
+		l := p.lanes[id.Lane]
+		if s := l.sides[id]; s != nil {
+			p.freeSide(l, s)
+		} else {
+			p.freeJob(l, l.at(id.Seq), id.Index)
+		}
+		if g := p.grants[token]; g.open == 1 {
+			p.drop(g)
+		} else {
+			g.open--
+		}
+		p.offer(l, now)
+		released = append(released, id)
+	}
+	return released, lost
+}
+
 // leased reports whether the lease token holds the job id, and no result of it is being
 // committed.
 func (p *Partition) leased(id queue.ID, token uint64) bool {
