@@ -197,6 +197,7 @@ func (m *memory) Stats(_ context.Context, f queue.Filter) (st queue.Stats, err e
 }
 
 func (m *memory) Wake(queue.Filter) <-chan struct{} { m.mu.Lock(); defer m.mu.Unlock(); return m.wake }
+func (m *memory) Observe(queue.Observer) func()     { return func() {} }
 func (m *memory) Close() error                      { return nil }
 
 // executions is the records of executions.

@@ -277,6 +277,9 @@ type Store interface {
 	// Wake returns a channel that is closed when there may be new work for f. Ask for it
 	// before the Lease that finds nothing, then wait on it: no wake-up is missed.
 	Wake(f Filter) <-chan struct{}
+	// Observe has every Update that settles jobs call o, in its transaction, until stop is
+	// called. Updates of other processes do not.
+	Observe(o Observer) (stop func())
 	Close() error
 }
 

@@ -79,6 +79,8 @@ type Store struct {
 	part *partition.Partition
 	hub  *partition.Hub
 
+	observers partition.Observers
+
 	recent *recent
 	// salvaged is set while a damaged store is opened to be salvaged, and says what for.
 	salvaged *Salvaged
@@ -177,6 +179,9 @@ var errConflict = errors.New("a record was changed meanwhile")
 func (s *Store) try(ctx context.Context, fn func(queue.Tx) error) error {
 	tx := partition.NewTx(s.opt.Now(), s.record, nil)
 	err := fn(tx)
+	if err == nil {
+		err = s.observers.Tell(ctx, tx, s.part.Whose)
+	}
 	t := tx.Finish()
 	defer t.Release()
 	if err != nil || t.Empty() {
@@ -262,6 +267,9 @@ func (s *Store) Stats(_ context.Context, f queue.Filter) (queue.Stats, error) {
 
 // Wake implements queue.Store.
 func (s *Store) Wake(f queue.Filter) <-chan struct{} { return s.hub.Wake(f) }
+
+// Observe implements queue.Store.
+func (s *Store) Observe(o queue.Observer) (stop func()) { return s.observers.Observe(o) }
 
 // Close implements queue.Store. It waits for the calls that are under way.
 func (s *Store) Close() error {

@@ -98,6 +98,8 @@ func Run(t *testing.T, b Backend) {
 		{"View", testView},
 		{"ViewIsOfOneMoment", testViewMoment},
 		{"MoveBetweenQueues", testMove},
+		{"Observe", testObserve},
+		{"ObserveIsAllOrNothing", testObserveFails},
 		{"Concurrent", testConcurrent},
 		{"Closed", testClosed},
 	}
