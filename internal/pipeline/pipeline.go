@@ -281,6 +281,7 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 		}
 	})()
 
+	defer p.watchLag(reading)()
 	settled := make(chan struct{})
 	go func() {
 		defer close(settled)

@@ -404,6 +404,30 @@ func TestRoom(t *testing.T) {
 	})
 }
 
+// TestLag: what is open and nobody has.
+func TestLag(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		appends(t, s, job("1"), job("2"), job("3"))
+		src := source(t, s, func(c *queuesource.Config) { c.MaxBatchMessages = 2 })
+		behind := func(want int64) {
+			t.Helper()
+			lags, err := src.Lag(t.Context())
+			if err != nil || len(lags) != 1 || lags[0].Stream != "q" || lags[0].Messages != want || lags[0].Bytes != connector.Unknown {
+				t.Errorf("%+v, %v; want %d messages", lags, err, want)
+			}
+		}
+		behind(3)
+		_, ack := reads(t, src)
+		behind(1)
+		if err := ack(t.Context(), event.Outcomes{nil, &connector.Again{After: time.Hour, Err: errors.New("later")}}); err != nil {
+			t.Fatal(err)
+		}
+		behind(2)
+		closes(t, src)
+	})
+}
+
 // TestOrigins: a message is where its job is in the lane, and keeps where it was read first,
 // however often it moves.
 func TestOrigins(t *testing.T) {
