@@ -12,16 +12,19 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"runtime"
 	"slices"
 	"time"
 
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/config/snowbridge"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/pipeline"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/retry"
+	"github.com/weirdata/weir/internal/throttle"
 	"github.com/weirdata/weir/internal/trace"
 )
 
@@ -52,7 +55,7 @@ func (b *Builder) Known() config.Known {
 
 // Options is how a config for this builder is read: environment variables come from env.
 func (b *Builder) Options(env func(string) (string, bool)) config.Options {
-	return config.Options{Env: env, Known: b.Known(), Decode: func(u *config.Use) error {
+	return config.Options{Env: env, Known: b.Known(), Older: snowbridge.Older, Decode: func(u *config.Use) error {
 		switch u.Kind {
 		case config.KindSource:
 			return decode(b.Set.Sources, u)
@@ -211,6 +214,7 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 		InFlightBytes:    pc.InFlight.Bytes,
 		Drain:            pc.DrainTimeout(),
 		Retry:            policy(pc.Retry),
+		Throttle:         limit(pc.Throttle),
 		Meter:            meter.NewPipeline(pc.Name),
 		Trace:            a.b.tracer,
 		Steps:            steps(pc),
@@ -306,6 +310,18 @@ func (a *assembly) component(u *config.Use) string {
 		}
 	}
 	return u.Block + "." + u.Name
+}
+
+// limit is the throttle of a pipeline; nil when there is none.
+func limit(t *config.Throttle) *throttle.ByValue {
+	if t == nil {
+		return nil
+	}
+	burst := t.Burst
+	if burst == 0 {
+		burst = int(min(t.MessagesPerSecond, math.MaxInt32))
+	}
+	return throttle.PerValue(t.MessagesPerSecond, burst)
 }
 
 func policy(r *config.Retry) retry.Policy {

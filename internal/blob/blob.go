@@ -11,8 +11,8 @@
 // # Promises
 //
 //   - Durable: what a call returned nil for survives kill -9 and power loss. So does the
-//     object that ErrExists or ErrChanged speaks of, and the one that Head found; what List,
-//     Get and Open show may be an instant away from it.
+//     object that ErrExists or ErrChanged speaks of, the one that Head found, and those of a
+//     List that asks for it; what Get, Open and other lists show may be an instant away.
 //   - Exclusive: of all who create one name, in any number of processes, exactly one
 //     succeeds; of all who replace one version of it, at most one. There is no rename.
 //   - At once: what a call returned nil for is seen by every call that begins after it,
@@ -115,6 +115,8 @@ type Query struct {
 	// Folders gathers the objects that have a slash behind the prefix to one entry for each
 	// folder.
 	Folders bool
+	// Durable asks that the listed objects survive power loss, as those that Head found.
+	Durable bool
 }
 
 // Max is how many entries the answer has at most.

@@ -196,7 +196,8 @@ func Open(ctx context.Context, path string, o Options) (*Dataset, error) {
 			return nil, errors.Join(otherLayout(path, d.layout, o.Layout), bucket.Close())
 		}
 		d.refs++
-		return d, bucket.Close()
+		_ = bucket.Close() // nothing was done with it
+		return d, nil
 	}
 	lock, err := bucket.Lock(lockName)
 	if errors.Is(err, directory.ErrLocked) {

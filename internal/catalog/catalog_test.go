@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -265,6 +267,99 @@ func TestEvolveIsOrdered(t *testing.T) {
 	}
 	if d.Schema().Version != 1 {
 		t.Errorf("version %d", d.Schema().Version)
+	}
+}
+
+// TestEvolveTakesWhatIsThere: a version of the schema was written by a try that was not told
+// so, or by somebody else; it is never replaced, files may have it already.
+func TestEvolveTakesWhatIsThere(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d := openDataset(t, path, hourly)
+	base := d.Schema()
+	grown := func(on *parquet.Schema, e string) *parquet.Schema {
+		dec := parquet.NewDecoder(on, parquet.Options{MaxDepth: 10, MaxColumns: 10})
+		if err := dec.Decode([]byte(e)); err != nil {
+			t.Fatal(err)
+		}
+		return dec.Schema()
+	}
+	text, err := json.Marshal(grown(base, `{"a":1}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(path, "_weir", "schema"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(path, "_weir", "schema", "00000001.json")
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Evolve(t.Context(), base, grown(base, `{"b":"x"}`)); !errors.Is(err, catalog.ErrStale) {
+		t.Errorf("a version that is there: %v", err)
+	}
+	if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, text) {
+		t.Errorf("it was replaced by %s, %v", got, err)
+	}
+	now := d.Schema()
+	if now.Version != 1 || len(now.Fields) != 1 || now.Fields[0].Key != "a" {
+		t.Fatalf("the schema is %+v", now)
+	}
+	next := grown(now, `{"b":"x"}`)
+	for range 2 { // the second as if the answer to the first was lost
+		if err := d.Evolve(t.Context(), now, next); err != nil && !errors.Is(err, catalog.ErrStale) {
+			t.Error(err)
+		}
+	}
+	if d.Schema().Version != 2 {
+		t.Errorf("version %d", d.Schema().Version)
+	}
+}
+
+// TestOneNameAtOnce commits one name from many goroutines, while others look at its
+// partition: one is fresh, and the record is there.
+func TestOneNameAtOnce(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d := openDataset(t, path, hourly)
+	const p, writers = "year=2024/month=04/day=07/hour=18", 8
+	for n := range 5 {
+		files := make([]catalog.File, writers)
+		for i := range files {
+			files[i] = filled(t, d, p, fmt.Sprint("n", n), `{"a":1}`)
+		}
+		var fresh atomic.Int32
+		var wg sync.WaitGroup
+		for _, f := range files {
+			wg.Go(func() {
+				is, err := d.Commit(context.Background(), f)
+				if err != nil {
+					t.Error(err)
+				}
+				if is {
+					fresh.Add(1)
+				}
+			})
+		}
+		done, err := d.Exclusive(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Seen(t.Context(), p); err != nil {
+			t.Error(err)
+		}
+		done()
+		wg.Wait()
+		if fresh.Load() != 1 {
+			t.Errorf("%d commits of one name are fresh", fresh.Load())
+		}
+		if _, err := os.Stat(filepath.Join(path, "_weir", "files", p, fmt.Sprintf("n%d.rec", n))); err != nil {
+			t.Errorf("its record: %v", err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		d = openDataset(t, path, hourly) // so that Seen looks at the files again
 	}
 }
 

@@ -77,13 +77,18 @@ func (d *Dataset) commit(ctx context.Context, f File) (fresh bool, err error) {
 		return false, fmt.Errorf("write its record: %w", err)
 	}
 	d.step("recorded")
-	if err := w.Commit(ctx); err != nil {
-		if errors.Is(err, blob.ErrExists) {
-			return false, nil
+	switch err := w.Commit(ctx); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, blob.ErrExists):
+		return false, nil
+	default:
+		// The answer may have been lost: who is told of a failure writes the events again.
+		if _, headErr := d.bucket.Head(context.WithoutCancel(ctx), name); headErr == nil {
+			return true, nil
 		}
 		return false, err
 	}
-	return true, nil
 }
 
 // record writes the record of a file that is not there. A record that is was left by a commit

@@ -161,10 +161,10 @@ func (p *Partition) add(r Record) {
 	}
 }
 
-// inFolder is the objects in a folder, not those in folders of it.
-func inFolder(ctx context.Context, b blob.Bucket, folder string) iter.Seq2[blob.Info, error] {
+// objects is what a query lists but folders.
+func objects(ctx context.Context, b blob.Bucket, q blob.Query) iter.Seq2[blob.Info, error] {
 	return func(yield func(blob.Info, error) bool) {
-		for e, err := range blob.All(ctx, b, within(folder)) {
+		for e, err := range blob.All(ctx, b, q) {
 			if (err != nil || !e.Folder()) && !yield(e, err) {
 				return
 			}
@@ -414,7 +414,7 @@ func Versions(ctx context.Context, path string) ([]int, error) {
 	}
 	defer d.close()
 	var out []int
-	for e, err := range inFolder(ctx, d.bucket, schemas) {
+	for e, err := range objects(ctx, d.bucket, within(schemas)) {
 		if err != nil {
 			return nil, err
 		}

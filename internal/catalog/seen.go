@@ -108,6 +108,11 @@ func (d *Dataset) Seen(ctx context.Context, partition string) (*Seen, error) {
 	return s, nil
 }
 
+// Unsure says that a commit to the partition has failed. Its file may be there all the same:
+// Seen looks again, and knows only what survives power loss. The caller has the dataset for
+// itself, and uses no Seen of the partition any more.
+func (d *Dataset) Unsure(partition string) { delete(d.seen.partitions, partition) }
+
 // Trim forgets the partitions that were used longest ago, until no more ids are kept than
 // allowed. The caller has the dataset for itself, and uses no Seen any more.
 func (d *Dataset) Trim() {
@@ -168,7 +173,9 @@ type recordOf struct {
 // was never committed.
 func (d *Dataset) records(ctx context.Context, partition string) ([]recordOf, error) {
 	found := map[string]*recordOf{}
-	for e, err := range inFolder(ctx, d.bucket, partition) {
+	files := within(partition)
+	files.Durable = true // an event that is found there is not written again
+	for e, err := range objects(ctx, d.bucket, files) {
 		if err != nil {
 			return nil, err
 		}
@@ -176,7 +183,7 @@ func (d *Dataset) records(ctx context.Context, partition string) ([]recordOf, er
 			found[name] = &recordOf{data: e.Name}
 		}
 	}
-	for e, err := range inFolder(ctx, d.bucket, path.Join(records, partition)) {
+	for e, err := range objects(ctx, d.bucket, within(path.Join(records, partition))) {
 		if err != nil {
 			return nil, err
 		}

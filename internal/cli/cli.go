@@ -17,6 +17,7 @@ import (
 	"github.com/weirdata/weir/internal/all"
 	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/secret"
 )
 
 // The exit codes.
@@ -66,7 +67,7 @@ func Main(args []string, s Streams) int {
 		return exitUsage
 	}
 	last := newSteady(s.Err, plainDropped)
-	fmt.Fprintf(last, "weir: %v\n", err)
+	fmt.Fprintf(last, "weir: %s\n", secret.Text(err.Error()))
 	last.flush() // nobody may be reading any more
 	return exitFailed
 }

@@ -44,8 +44,8 @@ type Source interface {
 	Close(ctx context.Context) error
 }
 
-// Room is how much a Read may return: what may be in flight beyond what is. With the zero Room
-// only the source's own limits count.
+// Room is how much a Read may return: what may be in flight beyond what is. A bound of 0 is
+// none.
 type Room struct {
 	Messages int
 	Bytes    int // of payloads
@@ -79,7 +79,8 @@ type Transform interface {
 // Worker turns one message into none, one or many.
 type Worker interface {
 	// Apply appends to out what m becomes: nothing (filtered), m itself, or the messages
-	// of m.Split. An error means m is invalid and goes to the failure target. Apply is
+	// of m.Split. One that filters m for a reason it knows says so with m.Drop, and only
+	// then. An error means m is invalid and goes to the failure target. Apply is
 	// called by one goroutine at a time.
 	Apply(ctx context.Context, out event.Batch, m *event.Message) (event.Batch, error)
 }

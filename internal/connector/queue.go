@@ -43,9 +43,9 @@ type (
 		// portion for each value. The values take turns: none has a second message before
 		// every one that waits has its first. All portions together have no more than room
 		// says, and each no more than the room of its value, which is called with the source's
-		// locks held; both but for one message that is larger. It returns nothing when again
+		// locks held and is none where it is 0; both but for one message that is larger. It returns nothing when again
 		// has an element: there may be more room then. Errors are those of Read.
-		ReadValues(ctx context.Context, room Room, of func(value string) Room, again <-chan struct{}) ([]Portion, error)
+		ReadValues(ctx context.Context, room Room, of func(value string) (messages, bytes int), again <-chan struct{}) ([]Portion, error)
 	}
 
 	// StoreSource is a source whose messages can be settled inside a transaction of their
@@ -70,6 +70,19 @@ type (
 	}
 )
 
+// Value is one value of an axis by which work is isolated.
+type Value struct {
+	Axis queue.Axis
+	Name string
+}
+
+// Valued is a target that is another one for each value that its pipeline is isolated by: a
+// destination may have an address and credentials of its own. What For returns shares what
+// the target has opened, costs little, and is neither opened nor closed by itself.
+type Valued interface {
+	For(v Value) (Target, error)
+}
+
 // Portion is what was read of one value at once. Settle is that of ReadJobs, if the source
 // can; Ack is that of Read.
 type Portion struct {
@@ -85,7 +98,9 @@ type SettleIn func(tx queue.Tx, index []int) error
 // Again is the outcome of a message that a [Redeliverer] is to deliver again.
 type Again struct {
 	After time.Duration
-	Err   error
+	// Uncounted is set when no attempt was made.
+	Uncounted bool
+	Err       error
 }
 
 func (a *Again) Error() string { return fmt.Sprintf("again in %s: %v", a.After, a.Err) }

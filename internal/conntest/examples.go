@@ -21,6 +21,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/config/snowbridge"
 	"github.com/weirdata/weir/internal/connector"
 )
 
@@ -168,7 +169,7 @@ func (x examples) uses(t *testing.T, kind config.Kind, name string, c reflect.Ty
 		}
 		return "from-the-environment", true
 	}
-	cfg, ds := config.Parse(path, src, env)
+	cfg, ds := config.ParseFiles([]config.File{{Name: path, Src: src}}, config.Options{Env: env, Older: snowbridge.Older})
 	if ds.HasErrors() {
 		t.Errorf("%s: %v", file, ds.Err())
 		return nil

@@ -4,8 +4,10 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/throttle"
 )
 
 // A flow is the messages of one value of an isolated source, from their read until they
@@ -38,6 +40,10 @@ type flows struct {
 	mostMessages, mostBytes int64
 	refused                 bool          // a value that has work got no room
 	freed                   chan struct{} // has an element when there may be room for one that got none
+
+	pace *throttle.ByValue // nil: nothing is throttled
+	rest *time.Timer       // signals freed when a value may be written to again
+	due  time.Time         // when it does
 }
 
 func newFlows(messages, bytes int) *flows {
@@ -48,7 +54,7 @@ func newFlows(messages, bytes int) *flows {
 // what it holds. So a value alone gets most of the budget, and among many each gets an equal
 // share, with something left for the next. A value that holds nothing may always read one
 // message: whatever the others hold, and however many they are, it waits for none of them.
-func (f *flows) room(value string) connector.Room {
+func (f *flows) room(value string) (int, int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var held struct{ messages, bytes int64 }
@@ -62,9 +68,38 @@ func (f *flows) room(value string) connector.Room {
 	}
 	if messages <= 0 || bytes <= 0 {
 		f.refused = true
-		return connector.Room{}
+		return 0, 0
 	}
-	return connector.Room{Messages: int(messages), Bytes: int(bytes)}
+	if f.pace != nil { // what could not be written yet stays in the queue
+		allowed, more := f.pace.Of(value).Allowance()
+		if messages = min(messages, int64(allowed)-held.messages); messages <= 0 {
+			f.restFor(more)
+			return 0, 0
+		}
+	}
+	return int(messages), int(bytes)
+}
+
+// restFor has the source asked again after d at the latest. The lock is held.
+func (f *flows) restFor(d time.Duration) {
+	now := time.Now()
+	if f.due.After(now) && !f.due.After(now.Add(d)) {
+		return
+	}
+	f.due = now.Add(d)
+	if f.rest == nil {
+		f.rest = time.AfterFunc(d, f.signal)
+		return
+	}
+	f.rest.Reset(d)
+}
+
+// signal has the source asked again.
+func (f *flows) signal() {
+	select {
+	case f.freed <- struct{}{}:
+	default:
+	}
 }
 
 // left is what may be read of all values together: what is left of the budget, or else one
@@ -104,10 +139,7 @@ func (f *flows) release(v *flow, messages, bytes int64) {
 	}
 	if f.refused {
 		f.refused = false
-		select {
-		case f.freed <- struct{}{}:
-		default:
-		}
+		f.signal()
 	}
 }
 

@@ -66,7 +66,7 @@ func (d *desk) Read(context.Context, connector.Room) (event.Batch, connector.Ack
 	panic("read as a whole")
 }
 
-func (d *desk) ReadValues(ctx context.Context, room connector.Room, of func(string) connector.Room, again <-chan struct{}) ([]connector.Portion, error) {
+func (d *desk) ReadValues(ctx context.Context, room connector.Room, of func(string) (int, int), again <-chan struct{}) ([]connector.Portion, error) {
 	for {
 		ps, ended := d.take(room.Messages, of)
 		switch {
@@ -86,7 +86,7 @@ func (d *desk) ReadValues(ctx context.Context, room connector.Room, of func(stri
 }
 
 // take hands out one message after the other, one of each value in a turn.
-func (d *desk) take(most int, room func(string) connector.Room) (ps []connector.Portion, ended bool) {
+func (d *desk) take(most int, room func(string) (int, int)) (ps []connector.Portion, ended bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	left, batches := map[string]int{}, map[string]event.Batch{}
@@ -97,7 +97,7 @@ func (d *desk) take(most int, room func(string) connector.Room) (ps []connector.
 			v := d.turns[0]
 			d.turns = d.turns[1:]
 			if _, asked := left[v]; !asked {
-				left[v] = room(v).Messages
+				left[v], _ = room(v)
 			}
 			if left[v] <= 0 || most == 0 {
 				d.turns = append(d.turns, v)
@@ -366,8 +366,8 @@ func TestSlowTransformSharesItsWorker(t *testing.T) {
 	})
 }
 
-// TestRoom is what a value may read, for any number of values that hold anything.
-func TestRoom(t *testing.T) {
+// TestRoomOfValues is what a value may read, for any number of values that hold anything.
+func TestRoomOfValues(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.IntRange(1, 1000).Draw(t, "in flight")
@@ -383,16 +383,16 @@ func TestRoom(t *testing.T) {
 				total -= n
 				continue
 			}
-			r := f.room(v)
+			messages, _ := f.room(v)
 			switch {
-			case held[v] == 0 && r.Messages < 1:
-				t.Fatalf("a value that holds nothing may read %d", r.Messages)
-			case r.Messages > 1 && held[v]+r.Messages > (most-total)/2:
-				t.Fatalf("a value that holds %d may read %d of %d that are left", held[v], r.Messages, most-total)
-			case r.Messages == 0:
+			case held[v] == 0 && messages < 1:
+				t.Fatalf("a value that holds nothing may read %d", messages)
+			case messages > 1 && held[v]+messages > (most-total)/2:
+				t.Fatalf("a value that holds %d may read %d of %d that are left", held[v], messages, most-total)
+			case messages == 0:
 				continue
 			}
-			n := rapid.IntRange(1, r.Messages).Draw(t, "read")
+			n := rapid.IntRange(1, messages).Draw(t, "read")
 			f.admit(v, 1, int64(n), 0)
 			held[v] += n
 			total += n

@@ -12,6 +12,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/retry"
+	"github.com/weirdata/weir/internal/throttle"
 )
 
 // relate finds out how source and target stand to each other: whether the source delivers
@@ -228,14 +229,18 @@ func (l *lane) addWhole(b event.Batch, refused []rejected) []rejected {
 // redeliver gives a message back to a source that delivers it again after a delay, or, when
 // its attempts are used up, gives it up as the policy says: dead in its source, or as a
 // failure that is appended to refused.
-func (p *Pipeline) redeliver(s *sink, m *event.Message, err error, refused []Failure) []Failure {
+func (p *Pipeline) redeliver(s *sink, policy retry.Policy, m *event.Message, err error, refused []Failure) []Failure {
 	spoil(m)
 	kind := fault.Of(err)
 	if kind == fault.Invalid { // the failure target refuses the failure: nothing gets better
 		event.Settle(m, &connector.Dead{Err: err})
 		return refused
 	}
-	class := p.parts.Retry.Class(kind)
+	if errors.Is(err, throttle.ErrWait) {
+		event.Settle(m, &connector.Again{After: fault.After(err), Uncounted: true, Err: err})
+		return refused
+	}
+	class := policy.Class(kind)
 	attempt := 1
 	var since time.Time
 	if d := m.Meta.Delivery; d != nil {
@@ -250,7 +255,7 @@ func (p *Pipeline) redeliver(s *sink, m *event.Message, err error, refused []Fai
 		event.Settle(m, &connector.Dead{Err: err})
 		return refused
 	}
-	delay := p.parts.Retry.Delay(kind, attempt, fault.After(err))
-	event.Settle(m, &connector.Again{After: p.parts.Retry.Jittered(delay), Err: err})
+	delay := policy.Delay(kind, attempt, fault.After(err))
+	event.Settle(m, &connector.Again{After: policy.Jittered(delay), Err: err})
 	return refused
 }

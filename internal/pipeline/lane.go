@@ -7,15 +7,17 @@ import (
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/retry"
 )
 
 // lane is one batcher and its writers. It has no goroutine but those of writes in
 // progress, so that a lane with nothing to write costs bytes only. What waits in it is
 // bounded by what may be in flight: everything in it has been admitted.
 type lane struct {
-	s     *sink
-	write connector.Write
-	most  int // writers at once
+	s      *sink
+	write  connector.Write
+	policy retry.Policy // for what a queue takes back
+	most   int          // writers at once
 
 	mu      sync.Mutex
 	filling []*filling          // one of each group at most, in the order they began
@@ -53,7 +55,7 @@ func (l *lane) put(b event.Batch) {
 			failures = l.s.oversized(r.m, failures)
 			continue
 		}
-		failures = l.s.undelivered(l.s.ctx, r.m, r.err, failures)
+		failures = l.s.undelivered(l.s.ctx, l.policy, r.m, r.err, failures)
 	}
 	p.bury(failures)
 }
@@ -192,7 +194,7 @@ func (l *lane) writeAll(b event.Batch) {
 		if ctx.Err() != nil {
 			l.s.p.abandon(b, context.Cause(ctx))
 		} else {
-			l.s.settle(ctx, b, l.s.recovered(ctx, l.write, b)) // a middleware may panic too
+			l.s.settle(ctx, l.policy, b, l.s.recovered(ctx, l.write, b)) // a middleware may panic too
 		}
 		l.mu.Lock()
 		if b = l.next(); b == nil {

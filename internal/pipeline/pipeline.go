@@ -38,6 +38,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/retry"
+	"github.com/weirdata/weir/internal/throttle"
 	"github.com/weirdata/weir/internal/trace"
 )
 
@@ -72,11 +73,22 @@ type Parts struct {
 	// Drain is how long messages may take to settle after the pipeline is asked to stop.
 	Drain time.Duration
 	Retry retry.Policy
+	// Throttle bounds how fast the targets are written to, each value of an isolated source
+	// for itself; nil does not. Every attempt counts.
+	Throttle *throttle.ByValue
+	// Particular, with an isolated source, says what is different for a value; nil: nothing is.
+	Particular func(connector.Value) Particular
 
 	Meter *meter.Pipeline
 	// Trace makes spans of what happens to messages; nil makes none.
 	Trace *trace.Tracer
 	Log   *slog.Logger
+}
+
+// Particular is what is different for one value of an isolated source.
+type Particular struct {
+	Retry    *retry.Policy     // nil: that of the pipeline
+	Throttle *throttle.Limiter // nil: that of the pipeline
 }
 
 // Sink is a target and how it is written to.
@@ -268,6 +280,7 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 	}
 	p.relate()
 	p.flows = newFlows(p.parts.InFlightMessages, p.parts.InFlightBytes)
+	p.flows.pace = p.parts.Throttle
 	newSink := func(s Sink, ms ...*meter.Sink) *sink { return p.newSink(work, s, ms, eager) }
 	p.sinks.failure = newSink(p.parts.Failure, &p.parts.Meter.Failure)
 	p.sinks.filter = newSink(p.parts.Filter, &p.parts.Meter.Filter)

@@ -9,10 +9,12 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/retry"
+	"github.com/weirdata/weir/internal/throttle"
 )
 
 // settle decides what became of a batch from the error its write ended with.
-func (s *sink) settle(ctx context.Context, b event.Batch, err error) {
+func (s *sink) settle(ctx context.Context, policy retry.Policy, b event.Batch, err error) {
 	if err == nil {
 		s.written(int64(len(b)), int64(b.Bytes()))
 		for _, m := range b {
@@ -33,7 +35,7 @@ func (s *sink) settle(ctx context.Context, b event.Batch, err error) {
 			if fault.Of(e) != fault.Invalid {
 				later++
 			}
-			refused = s.undelivered(ctx, m, e, refused)
+			refused = s.undelivered(ctx, policy, m, e, refused)
 			continue
 		}
 		count++
@@ -42,7 +44,7 @@ func (s *sink) settle(ctx context.Context, b event.Batch, err error) {
 	}
 	s.p.bury(refused)
 	s.written(count, bytes)
-	if later > 0 && s.p.redelivers && ctx.Err() == nil {
+	if later > 0 && s.p.redelivers && ctx.Err() == nil && !errors.Is(err, throttle.ErrWait) {
 		s.p.parts.Log.Warn("write failed, messages are due again later", meter.KeyComponent, s.meter.Role,
 			meter.KeyMessages, later, meter.KeyError, err)
 	}
@@ -58,13 +60,13 @@ func (s *sink) written(messages, bytes int64) {
 
 // undelivered is the end of a message that could not be written: to the failure target, by
 // being appended to refused, when it is invalid; back to the source otherwise (invariant 2).
-func (s *sink) undelivered(ctx context.Context, m *event.Message, err error, refused []Failure) []Failure {
+func (s *sink) undelivered(ctx context.Context, policy retry.Policy, m *event.Message, err error, refused []Failure) []Failure {
 	p := s.p
 	switch {
 	case ctx.Err() != nil:
 		p.abandon(event.Batch{m}, fmt.Errorf("%w: %w", context.Cause(ctx), err))
 	case p.redelivers && fault.Of(err) != fault.Fatal && (s == p.sinks.failure || fault.Of(err) != fault.Invalid):
-		return p.redeliver(s, m, err, refused)
+		return p.redeliver(s, policy, m, err, refused)
 	case s == p.sinks.failure:
 		event.Settle(m, err)
 		p.fail(fmt.Errorf("write to the failure target: %w", err))

@@ -15,6 +15,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/retry"
+	"github.com/weirdata/weir/internal/throttle"
 )
 
 // sink batches messages for one target and writes them.
@@ -24,6 +25,8 @@ type sink struct {
 	meter  *meter.Sink     // of this sink alone
 	meters []*meter.Sink   // that count what it does: meter, and that of all targets together
 	limits connector.Limits
+	base   connector.Target
+	around []connector.Middleware
 	write  connector.Write
 	lanes  lanes // of everything, or of what belongs to no value
 	split  bool  // each value has lanes of its own
@@ -54,32 +57,93 @@ func (p *Pipeline) newSink(ctx context.Context, c Sink, ms []*meter.Sink, eager 
 	if l.FlushPeriod <= 0 {
 		l.FlushPeriod = 200 * time.Millisecond
 	}
-	s.write = s.attempt(p.writeOf(s, c.Target))
-	for _, v := range slices.Backward(c.Middleware) {
-		s.write = v(s.write)
+	s.base, s.around = c.Target, c.Middleware
+	s.write = s.chain(c.Target, p.parts.Retry, s.limiter(""))
+	return s
+}
+
+// limiter is what the writes for a value wait for; nil: nothing.
+func (s *sink) limiter(value string) *throttle.Limiter {
+	if !s.target || s.p.parts.Throttle == nil {
+		return nil
 	}
-	policy := p.parts.Retry
+	return s.p.parts.Throttle.Of(value)
+}
+
+// chain is how t is written to: retry(throttle(measure(write))).
+func (s *sink) chain(t connector.Target, policy retry.Policy, limit *throttle.Limiter) connector.Write {
+	p := s.p
+	write := s.attempt(p.writeOf(s, t))
+	for _, v := range slices.Backward(s.around) {
+		write = v(write)
+	}
+	// A source that delivers again would deliver to the targets that have the message, too:
+	// where a message is copied, each copy is retried here first.
+	here := !p.redelivers || p.copies && s.target
+	switch {
+	case limit == nil:
+	case here:
+		write = limit.Middleware()(write)
+	default:
+		write = limit.Hand()(write)
+	}
+	if here {
+		write = s.noting(policy).Middleware()(write)
+	}
+	return write
+}
+
+// noting is policy with a note of each attempt that failed.
+func (s *sink) noting(policy retry.Policy) retry.Policy {
 	told := policy.Notify
 	policy.Notify = func(a retry.Attempt) {
 		if a.Err != nil {
-			for _, m := range ms {
+			for _, m := range s.meters {
 				m.Retries.Add(1)
 			}
-			p.parts.Log.Warn("write failed, trying again", meter.KeyComponent, m.Role, meter.KeyKind, a.Kind.String(),
+			s.p.parts.Log.Warn("write failed, trying again", meter.KeyComponent, s.meter.Role, meter.KeyKind, a.Kind.String(),
 				meter.KeyAttempt, a.Number, meter.KeyDelay, a.Delay, meter.KeyMessages, a.Messages, meter.KeyError, a.Err)
 		}
 		if told != nil {
 			told(a)
 		}
 	}
-	// A source that delivers again would deliver to the targets that have the message, too:
-	// where a message is copied, each copy is retried here first.
-	if !p.redelivers || p.copies && s.target {
-		s.write = policy.Middleware()(s.write)
-	}
-
-	return s
+	return policy
 }
+
+// particular is how the messages of a value are written, and the policy for those that are
+// not: what is made for a value is told which one.
+func (s *sink) particular(value string) (connector.Write, retry.Policy) {
+	policy, limit, t := s.p.parts.Retry, s.limiter(value), s.base
+	v := connector.Value{Axis: s.p.divided.Isolation(), Name: value}
+	if of := s.p.parts.Particular; of != nil {
+		own := of(v)
+		if own.Retry != nil {
+			policy = *own.Retry
+		}
+		if own.Throttle != nil {
+			limit = own.Throttle
+		}
+	}
+	if one, ok := s.base.(connector.Valued); ok {
+		err := s.contain(func() (err error) {
+			t, err = one.For(v)
+			return err
+		})
+		if err != nil {
+			t = unmade{s.base, invalidPanic(fmt.Errorf("%s %q: %w", v.Axis, v.Name, err))}
+		}
+	}
+	return s.chain(t, policy, limit), policy
+}
+
+// unmade is a target that could not be made for a value.
+type unmade struct {
+	connector.Target
+	err error
+}
+
+func (f unmade) Write(context.Context, event.Batch) error { return f.err }
 
 // put hands messages to the sink. It never blocks: what waits here is bounded by what may
 // be in flight, and so a sink that is stuck holds up neither the router nor other sinks.
@@ -89,7 +153,7 @@ func (s *sink) put(f *flow, b event.Batch) {
 	}
 	ls := s.lanesOf(f)
 	if !s.p.parts.Ordered {
-		s.lane(ls, 0, 1).put(b)
+		s.lane(ls, f, 0, 1).put(b)
 		return
 	}
 	n := s.limits.MaxConcurrentBatches
@@ -100,7 +164,7 @@ func (s *sink) put(f *flow, b event.Batch) {
 	}
 	for i, part := range parts {
 		if len(part) > 0 {
-			s.lane(ls, i, n).put(part)
+			s.lane(ls, f, i, n).put(part)
 		}
 	}
 }
@@ -114,20 +178,29 @@ func (s *sink) lanesOf(f *flow) *lanes {
 }
 
 // lane is the i-th of n lanes.
-func (s *sink) lane(ls *lanes, i, n int) *lane {
+func (s *sink) lane(ls *lanes, f *flow, i, n int) *lane {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if ls.all == nil {
 		ls.all = make([]*lane, n)
 	}
 	if ls.all[i] == nil {
-		l := &lane{s: s, write: s.write, most: s.limits.MaxConcurrentBatches}
+		l := &lane{s: s, write: s.write, policy: s.p.parts.Retry, most: s.limits.MaxConcurrentBatches}
+		if s.split && s.special() {
+			l.write, l.policy = s.particular(f.value)
+		}
 		if n > 1 || s.p.parts.Ordered {
 			l.most = 1
 		}
 		ls.all[i] = l
 	}
 	return ls.all[i]
+}
+
+// special reports whether a value may be written otherwise than another.
+func (s *sink) special() bool {
+	_, valued := s.base.(connector.Valued)
+	return valued || s.p.parts.Particular != nil || s.p.parts.Throttle != nil
 }
 
 // each calls f with every lane there is.

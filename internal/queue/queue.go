@@ -1,6 +1,7 @@
 // Package queue is jobs at rest: the contract of a durable queue store, and the bytes a
-// job is kept in. Two backends implement it (queue/embedded and queue/postgres);
-// queue/storetest is its definition; queue/partition is the logic both share.
+// job is kept in. Two backends implement it: queue/embedded, which is queue/rows on a log
+// (queue/log), and queue/postgres; queue/storetest is its definition; queue/partition is
+// the logic both share.
 //
 // # Words
 //
@@ -134,6 +135,8 @@ type Result struct {
 	Verdict Verdict
 	At      time.Time // Again: earliest next attempt; zero means at once
 	Cause   string    // Again and Dead
+	// Uncounted is an Again that is no attempt: the job goes back as it was.
+	Uncounted bool
 }
 
 // Done is the result of a job that was handled.
@@ -320,8 +323,9 @@ type Record struct{ Key, Value []byte }
 // Admin is what operators need beyond Store; both backends implement it. The jobs of a
 // page are in order of ID.
 type Admin interface {
-	// List returns up to limit jobs after the given ID, without leasing them. The list
-	// of a queue that changes meanwhile may miss or repeat jobs that move.
+	// List returns up to limit jobs after the given ID, without leasing them; 0 means
+	// DefaultLimit. The list of a queue that changes meanwhile may miss or repeat jobs that
+	// move.
 	List(ctx context.Context, s Search, after ID, limit int) (Page, error)
 	// Requeue appends the dead jobs that s chooses to their queue again, with a new ID and
 	// no attempts, and returns how many. State must be Buried.

@@ -327,6 +327,7 @@ func testList(t *testing.T, open func() blob.Bucket) {
 	all := []string{"a-", "a/x/1", "a/x/2", "a/y", "a0", "b/1", "b/2", "c"}
 	for limit := range 10 {
 		wantNames(t, b, blob.Query{Limit: limit}, all...)
+		wantNames(t, b, blob.Query{Limit: limit, Durable: true}, all...)
 		wantNames(t, b, blob.Query{Limit: limit, Folders: true}, "a-", "a/", "a0", "b/", "c")
 		wantNames(t, b, blob.Query{Limit: limit, Prefix: "a"}, "a-", "a/x/1", "a/x/2", "a/y", "a0")
 		wantNames(t, b, blob.Query{Limit: limit, Prefix: "a", Folders: true}, "a-", "a/", "a0")

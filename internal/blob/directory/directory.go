@@ -121,6 +121,13 @@ func Open(path string, o Options) (*Bucket, error) {
 	if err := blob.CheckName(o.Staging); err != nil {
 		return nil, fault.New(fault.Setup, fmt.Errorf("open the folder %s: the folder for what is being written: %w", path, err))
 	}
+	info, err := os.Stat(path)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
+	}
+	if err != nil {
+		return nil, classify(fmt.Errorf("open the folder %s: %w", path, err))
+	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, classify(fmt.Errorf("open the folder %s: %w", path, err))

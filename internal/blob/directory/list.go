@@ -86,6 +86,12 @@ func (l *listing) walk(folder string) error {
 		}
 		return err
 	}
+	if l.q.Durable { // behind reading them: now they are; their contents were before they had names
+		name := path.Join(".", folder)
+		if err := errors.Join(l.b.folder(name), l.b.syncFolder(name)); err != nil {
+			return err
+		}
+	}
 	for _, e := range all {
 		if e.IsDir() {
 			err = l.folder(e.name)

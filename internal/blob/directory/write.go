@@ -134,28 +134,29 @@ func (s *staged) link(ctx context.Context, name string) error {
 		case withoutLinks(err):
 			return s.rename(ctx, name)
 		case !errors.Is(err, fs.ErrExist):
-			return err
+			return notFolder(err)
 		}
-		if _, err := s.b.look(name); !errors.Is(err, errFolder) {
-			return blob.ErrExists
+		if _, err := s.b.look(name); errors.Is(err, errFolder) {
+			return s.b.alone(ctx, func() error { return s.b.taken(name) })
 		}
-		return s.b.alone(ctx, func() error { return s.b.taken(name) })
+		return s.b.taken(name)
 	}
 	s.b.step(StepLinked, name)
 	return nil
 }
 
 // taken is the error of a name that is in use. A folder that holds no object is not: its
-// name is given back, and fs.ErrNotExist asks to try again. The caller has the bucket's
-// lock: nobody else turns the folder into an object meanwhile.
+// name is given back, and fs.ErrNotExist asks to try again; then the caller has the bucket's
+// lock, so that nobody else turns the folder into an object meanwhile.
 func (b *Bucket) taken(name string) error {
-	if _, err := b.look(name); !errors.Is(err, errFolder) {
+	switch _, err := b.look(name); {
+	case err == nil:
 		return blob.ErrExists
+	case errors.Is(err, errFolder) && b.prune(name), errors.Is(err, blob.ErrNotFound):
+		return fmt.Errorf("it was in use an instant ago: %w", fs.ErrNotExist)
+	default:
+		return err
 	}
-	if !b.prune(name) {
-		return errFolder
-	}
-	return fs.ErrNotExist
 }
 
 // prune removes a folder in which there are none but empty folders. Who was about to put an
@@ -187,7 +188,7 @@ func (s *staged) rename(ctx context.Context, name string) error {
 			return s.b.taken(name)
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return notFolder(err)
 		}
 		if err := s.close(); err != nil { // not everywhere can an open file be renamed
 			return err

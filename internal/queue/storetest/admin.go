@@ -97,6 +97,9 @@ func testList(t *testing.T, b *bundle) {
 	}
 	after := queue.ID{}
 	var last queue.ID
+	if p, err := b.s.List(b.ctx, queue.Search{Filter: queue.Filter{Queue: "a"}}, after, 0); err != nil || len(p.Jobs) != len(want) {
+		t.Fatalf("List without a limit shows %d jobs, want %d: %v", len(p.Jobs), len(want), err)
+	}
 	for {
 		p, err := b.s.List(b.ctx, queue.Search{Filter: queue.Filter{Queue: "a"}}, after, 7)
 		if err != nil {

@@ -165,3 +165,26 @@ func replace(path string, content []byte) (err error) {
 	}
 	return err
 }
+
+// Ends implements connector.Ender.
+func (s *Source) Ends() bool { return !s.config.Follow }
+
+// Exclusive implements connector.Exclusive: positions have one owner.
+func (s *Source) Exclusive() []string {
+	if s.config.PositionFile == "" {
+		return nil
+	}
+	return []string{"position file " + s.positionFile()}
+}
+
+// positionFile is the path of the position file.
+func (s *Source) positionFile() string {
+	path := s.config.PositionFile
+	if _, err := os.Stat(path); err != nil && !filepath.IsAbs(path) {
+		path = filepath.Join(s.dir, path)
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}

@@ -231,14 +231,10 @@ func (s *Source) ReadJobs(ctx context.Context, room connector.Room) (event.Batch
 }
 
 // ReadValues implements connector.Isolated.
-func (s *Source) ReadValues(ctx context.Context, room connector.Room, of func(string) connector.Room, again <-chan struct{}) ([]connector.Portion, error) {
+func (s *Source) ReadValues(ctx context.Context, room connector.Room, of func(string) (messages, bytes int), again <-chan struct{}) ([]connector.Portion, error) {
 	q := s.query
 	q.Limit, q.Bytes = room.Within(q.Limit, q.Bytes)
-	q.Split = s.Isolation()
-	q.Room = func(value string) (jobs, bytes int) {
-		r := of(value)
-		return r.Messages, r.Bytes
-	}
+	q.Split, q.Room = s.Isolation(), of
 	jobs, err := s.wait(ctx, q, again)
 	if err != nil || len(jobs) == 0 {
 		return nil, err
@@ -427,7 +423,9 @@ func verdict(j *queue.Job, err error, now time.Time) queue.Result {
 	case errors.As(err, &dead):
 		return j.Dead(dead.Err.Error())
 	case errors.As(err, &again):
-		return j.Again(now.Add(again.After), again.Err.Error())
+		r := j.Again(now.Add(again.After), again.Err.Error())
+		r.Uncounted = again.Uncounted
+		return r
 	case fault.Of(err) == fault.Invalid:
 		return j.Dead(err.Error())
 	}

@@ -331,15 +331,14 @@ func TestReadValues(t *testing.T) {
 		if src.Isolation() != queue.ByDestination {
 			t.Errorf("isolation %q", src.Isolation())
 		}
-		many := connector.Room{Messages: 100, Bytes: 1 << 20}
-		room := func(value string) connector.Room {
+		room := func(value string) (messages, bytes int) {
 			switch value {
 			case "1":
-				return connector.Room{}
+				return 0, 0
 			case "2":
-				return connector.Room{Messages: 1, Bytes: 1 << 20}
+				return 1, 1 << 20
 			}
-			return many
+			return 100, 1 << 20
 		}
 		again := make(chan struct{}, 1)
 		read := func(total int) (got []string, acks []connector.Ack) {
@@ -375,7 +374,7 @@ func TestReadValues(t *testing.T) {
 		}
 		go func() { time.Sleep(time.Second); again <- struct{}{} }()
 		begin := time.Now()
-		room = func(value string) connector.Room { return connector.Room{} }
+		room = func(string) (int, int) { return 0, 0 }
 		if got, _ := read(100); len(got) != 0 || time.Since(begin) != time.Second {
 			t.Errorf("without room: %v after %s, want nothing once there may be room", got, time.Since(begin))
 		}
@@ -383,7 +382,6 @@ func TestReadValues(t *testing.T) {
 	})
 }
 
-// TestReadStops returns soon after its context ends, also while it waits.
 // TestRoom leases no more than there is room for.
 func TestRoom(t *testing.T) {
 	t.Parallel()
@@ -475,6 +473,7 @@ func TestOrigins(t *testing.T) {
 	})
 }
 
+// TestReadStops returns soon after its context ends, also while it waits.
 func TestReadStops(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T, s *embedded.Store) {

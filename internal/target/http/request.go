@@ -16,6 +16,7 @@ import (
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/secret"
 	"github.com/weirdata/weir/internal/trace"
 )
 
@@ -97,7 +98,7 @@ func (t *Target) answer(ctx context.Context, req *http.Request, resp *http.Respo
 		return false, t.judge(reply{line: "Error reading response body", body: err.Error(), cause: err})
 	}
 	_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
-	r := reply{code: code, line: resp.Status, body: string(body), after: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
+	r := reply{code: code, line: resp.Status, body: string(body), after: retryAfter(resp.Header.Get("Retry-After"), time.Now()), sent: resp.Request}
 	err = t.judge(r)
 	return !success && fault.Of(err) == fault.Invalid, err
 }
@@ -112,7 +113,7 @@ func (t *Target) noResponse(ctx context.Context, err error) error {
 }
 
 func (t *Target) cancelled(ctx context.Context) error {
-	return fmt.Errorf("request to %s given up: %w", scrubURL(t.c.URL), context.Cause(ctx))
+	return fmt.Errorf("request to %s given up: %w", secret.URL(t.c.URL), context.Cause(ctx))
 }
 
 // address is where the messages that start with m go, and the headers they go with.

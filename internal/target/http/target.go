@@ -31,7 +31,8 @@
 //
 // # Secrets
 //
-// Errors never hold user information or queries of URLs, nor credentials from the config.
+// Errors show of URLs the host only, and no credential of the config or of the request that
+// was sent, also where the other side repeats it.
 package httptarget
 
 import (
@@ -53,6 +54,7 @@ import (
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/secret"
 	"github.com/weirdata/weir/internal/tlsconfig"
 )
 
@@ -105,7 +107,7 @@ type Target struct {
 	transport *http.Transport
 	client    *http.Client
 	tokens    *tokens // nil without OAuth
-	hidden    []string
+	hidden    secret.Values
 	maxBody   int // most bytes a template may make
 }
 
@@ -287,7 +289,7 @@ func (t *Target) Check(ctx context.Context) error {
 	if t.transport.Proxy != nil {
 		proxy, err := t.transport.Proxy(&http.Request{URL: t.url})
 		if err != nil {
-			return fault.New(fault.Setup, fmt.Errorf("find the proxy for %s: %s", scrubURL(t.c.URL), t.scrub(err.Error())))
+			return fault.New(fault.Setup, fmt.Errorf("find the proxy for %s: %s", secret.URL(t.c.URL), t.scrub(err.Error(), nil)))
 		}
 		if proxy != nil {
 			to, secure = proxy, strings.EqualFold(proxy.Scheme, "https")

@@ -260,6 +260,9 @@ func (w *write) commit(ctx context.Context, r *round, schema *parquet.Schema) {
 	for i, p := range r.all {
 		if errs[i] != nil {
 			w.fail(p, errs[i])
+			if p.folder.seen != nil {
+				w.dataset.Unsure(p.folder.partition)
+			}
 			continue
 		}
 		if p.folder.seen != nil {

@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/weirdata/weir/internal/connector"
-	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	gatewaysource "github.com/weirdata/weir/internal/source/gateway"
 	"github.com/weirdata/weir/internal/target/webhook"
@@ -54,14 +53,13 @@ func TestThrough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	compiled, err := fanout.Entry.Build(ctx, d, func(into any) error {
+	transform, err := fanout.Entry.Build(ctx, d, func(into any) error {
 		into.(*fanout.Config).WorkspaceConfig = path
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	transform := conntest.Worker(t, compiled)
 	target, err := webhook.Entry.Build(ctx, d, func(into any) error {
 		into.(*webhook.Config).WorkspaceConfig = path
 		return nil
@@ -94,9 +92,13 @@ func TestThrough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	worker, err := transform.Worker()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var out event.Batch
 	for _, m := range b {
-		if out, err = transform.Apply(ctx, out, m); err != nil {
+		if out, err = worker.Apply(ctx, out, m); err != nil {
 			t.Fatal(err)
 		}
 	}
