@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,12 +25,11 @@ func (l lagging) Lag(ctx context.Context) ([]connector.Lag, error) { return l.la
 func TestLag(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		calls := 0
+		var calls atomic.Int64
 		b := newBench()
 		b.source.endless = true
 		b.parts.Source = lagging{b.source, func(ctx context.Context) ([]connector.Lag, error) {
-			calls++
-			switch calls {
+			switch calls.Add(1) {
 			case 1:
 				return []connector.Lag{{Messages: 3, Bytes: 5, Age: time.Second}, {Messages: 4, Bytes: connector.Unknown, Age: time.Minute}}, nil
 			case 2:
@@ -50,8 +50,8 @@ func TestLag(t *testing.T) {
 			time.Sleep(time.Second)
 			synctest.Wait()
 			messages, bytes, age := p.Meter().Behind.Get()
-			if calls != i+1 || messages != want[0] || bytes != want[1] || int64(age) != want[2] {
-				t.Errorf("answer %d of %d: %d messages, %d bytes, %s", i+1, calls, messages, bytes, age)
+			if calls.Load() != int64(i+1) || messages != want[0] || bytes != want[1] || int64(age) != want[2] {
+				t.Errorf("answer %d of %d: %d messages, %d bytes, %s", i+1, calls.Load(), messages, bytes, age)
 			}
 			time.Sleep(lagEvery - time.Second)
 		}

@@ -294,7 +294,8 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 		}
 	})()
 
-	defer p.watchLag(reading)()
+	endLag := p.watchLag(reading)
+	defer endLag()
 	settled := make(chan struct{})
 	go func() {
 		defer close(settled)

@@ -456,7 +456,7 @@ func TestOrigins(t *testing.T) {
 				if before := last[o.Partition]; before != nil && before.Compare(o) != -1 {
 					t.Errorf("message %s is not after the one before it", m.Data)
 				}
-				last[o.Partition], places[fmt.Sprint(o.Partition, o.Position)] = o, true
+				last[o.Partition], places[fmt.Sprintf("%s % x", o.Partition, o.Position)] = o, true
 				first := o.Earliest()
 				if moved := string(m.Data) != "0"; moved != (first != o) || moved && (first.Stream != "topic" || first.Compare(kafka) != 0 || first.First != nil) {
 					t.Errorf("message %s was first at %+v", m.Data, first)
