@@ -15,12 +15,10 @@ package queuesource
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -121,6 +119,7 @@ type Source struct {
 var (
 	_ connector.StoreSource = (*Source)(nil)
 	_ connector.Redeliverer = (*Source)(nil)
+	_ connector.Lagger      = (*Source)(nil)
 	_ connector.Isolated    = (*Source)(nil)
 )
 
@@ -162,6 +161,15 @@ func (s *Source) fed() bool {
 	default:
 		return s.end == nil
 	}
+}
+
+// Lag implements connector.Lagger: the jobs that are open and not leased.
+func (s *Source) Lag(ctx context.Context) ([]connector.Lag, error) {
+	st, err := s.store().Stats(ctx, s.query.Filter)
+	if err != nil {
+		return nil, fmt.Errorf("count queue %q: %w", s.query.Queue, err)
+	}
+	return []connector.Lag{{Stream: s.query.Queue, Messages: st.Waiting + st.Retrying, Bytes: connector.Unknown, Age: connector.Unknown}}, nil
 }
 
 // Open implements connector.Source.
@@ -248,44 +256,6 @@ func (s *Source) portion(value string, jobs []queue.Job) connector.Portion {
 	}
 	return connector.Portion{Value: value, Batch: messages(jobs), Settle: settle,
 		Ack: func(ctx context.Context, o event.Outcomes) error { return s.settle(ctx, l, o) }}
-}
-
-// positionBytes is the size of a position: the number of the batch that the job was appended
-// with, and that of the job in it.
-const positionBytes = 12
-
-// messages is the messages of jobs, as read now. Those that follow each other share what
-// is the same of them.
-func messages(jobs []queue.Job) event.Batch {
-	now := time.Now().UTC()
-	b := make(event.Batch, len(jobs))
-	var scope *event.Scope
-	var delivery *event.Delivery
-	origins := make([]event.Origin, len(jobs))
-	positions := make([]byte, 0, positionBytes*len(jobs))
-	lane := ""
-	for i := range jobs {
-		j := &jobs[i]
-		if scope == nil || *scope != j.Scope {
-			scope = new(event.Scope)
-			*scope = j.Scope
-		}
-		if delivery == nil || delivery.Attempt != j.Attempt || delivery.Since != j.At {
-			delivery = &event.Delivery{Attempt: j.Attempt, Since: j.At}
-		}
-		m := j.Msg
-		m.Meta.Scope, m.Meta.Delivery = scope, delivery
-		m.Times.Read = now
-		if i == 0 || j.ID.Lane != jobs[i-1].ID.Lane {
-			lane = strconv.FormatUint(j.ID.Lane, 10)
-		}
-		positions = binary.BigEndian.AppendUint32(event.PutNumber(positions, j.ID.Seq), j.ID.Index)
-		origins[i] = event.Origin{Stream: j.Queue, Partition: lane, Position: positions[positionBytes*i:], At: j.At, First: m.Meta.Origin.Earliest()}
-		origins[i].Position = origins[i].Position[:positionBytes:positionBytes]
-		m.Meta.Origin = &origins[i]
-		b[i] = m
-	}
-	return b
 }
 
 // results holds the memory of results between transactions: a store copies what it is
