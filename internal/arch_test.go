@@ -65,7 +65,7 @@ var places = map[string]place{
 	"internal/script":            {floor: contracts, beside: []string{"internal/connector", "internal/snowplow"}},
 	"internal/condition":         {floor: contracts, beside: []string{"internal/jsonspan", "internal/snowplow"}},
 	"internal/config":            {floor: contracts, beside: []string{"internal/connector", "internal/condition"}},
-	"internal/config/snowbridge": {floor: contracts, beside: []string{"internal/config"}},
+	"internal/config/snowbridge": {floor: contracts, beside: []string{"internal/config", "internal/connector"}},
 	"internal/retry":             {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
 	"internal/throttle":          {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
 	"internal/frontdoor":         {floor: contracts},

@@ -27,7 +27,6 @@ const mostOpen = 10_000
 // Source reads lines from files.
 type Source struct {
 	config Config
-	dir    string
 	log    *slog.Logger
 	poll   time.Duration // between looks at followed files
 	grace  time.Duration // how long a file that is gone may still grow
@@ -64,7 +63,7 @@ func logger(d connector.Deps) *slog.Logger {
 
 // Open implements connector.Source.
 func (s *Source) Open(context.Context) error {
-	names, err := matches(s.dir, s.config.Path)
+	names, err := matches(s.config.Path)
 	if err != nil {
 		return fault.New(fault.Setup, err)
 	}
@@ -98,9 +97,6 @@ func (s *Source) openPositions() (err error) {
 		return nil
 	}
 	path := s.config.PositionFile
-	if _, err := os.Stat(path); err != nil && !filepath.IsAbs(path) {
-		path = filepath.Join(s.dir, path)
-	}
 	if s.saved, err = loadPositions(path); err != nil {
 		return err
 	}
@@ -262,7 +258,7 @@ func (s *Source) drop(t *tail) {
 // look finds files that appeared, were renamed, truncated or removed.
 func (s *Source) look() error {
 	s.lastLook = time.Now()
-	names, err := matches(s.dir, s.config.Path)
+	names, err := matches(s.config.Path)
 	if err != nil {
 		return fault.New(fault.Setup, err)
 	}
