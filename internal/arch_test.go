@@ -50,9 +50,7 @@ type place struct {
 var places = map[string]place{
 	"internal/event": {floor: words},
 	"internal/fault": {floor: words},
-
-	"internal/secret":   {floor: words},
-	"internal/spelling": {floor: words},
+	"internal/wire":  {floor: words},
 
 	"internal/connector":         {floor: contracts, beside: []string{"internal/queue"}},
 	"internal/lines":             {floor: contracts},
@@ -65,7 +63,6 @@ var places = map[string]place{
 	"internal/script":            {floor: contracts, beside: []string{"internal/connector", "internal/snowplow"}},
 	"internal/condition":         {floor: contracts, beside: []string{"internal/jsonspan", "internal/snowplow"}},
 	"internal/config":            {floor: contracts, beside: []string{"internal/connector", "internal/condition"}},
-	"internal/config/snowbridge": {floor: contracts, beside: []string{"internal/config", "internal/connector"}},
 	"internal/retry":             {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
 	"internal/throttle":          {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
 	"internal/frontdoor":         {floor: contracts},
@@ -74,12 +71,21 @@ var places = map[string]place{
 	"internal/reference":         {floor: contracts, beside: []string{"internal/connector", "internal/config", "internal/config/snowbridge"}},
 	"internal/queue":             {floor: contracts},
 	"internal/queue/partition":   {floor: contracts, beside: []string{"internal/queue"}},
-	"internal/queue/embedded":    {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
+	"internal/queue/log":         {floor: contracts, beside: []string{"internal/queue"}},
+	"internal/queue/log/disk":    {floor: contracts, beside: []string{"internal/queue", "internal/queue/log"}},
+	"internal/queue/rows":        {floor: contracts, beside: []string{"internal/queue", "internal/queue/log", "internal/queue/partition"}},
+	"internal/queue/embedded":    {floor: contracts, beside: []string{"internal/queue", "internal/queue/log", "internal/queue/log/disk", "internal/queue/rows", "internal/queue/partition"}},
 	"internal/queue/postgres":    {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
+	"internal/secret":            {floor: words},
+	"internal/spelling":          {floor: words},
+	"internal/config/snowbridge": {floor: contracts, beside: []string{"internal/config", "internal/connector"}},
+
+	"internal/blob":           {floor: contracts},
+	"internal/blob/directory": {floor: contracts, beside: []string{"internal/blob"}},
 
 	"internal/jsonspan":  {floor: contracts},
 	"internal/parquet":   {floor: contracts},
-	"internal/catalog":   {floor: contracts, beside: []string{"internal/parquet"}},
+	"internal/catalog":   {floor: contracts, beside: []string{"internal/parquet", "internal/blob", "internal/blob/directory"}},
 	"internal/produce":   {floor: contracts},
 	"internal/lambda":    {floor: contracts},
 	"internal/workspace": {floor: contracts, beside: []string{"internal/jsonspan"}},
@@ -106,9 +112,12 @@ var places = map[string]place{
 	"internal/cli":      {floor: assembly, beside: []string{"internal/all", "internal/app", "internal/admin", "internal/console", "internal/pipetest"}},
 	"cmd/weir":          {floor: assembly, beside: []string{"internal/cli"}},
 
+	"internal/addresstest":         {floor: testing_},
 	"internal/chaos":               {floor: testing_},
 	"internal/conntest":            {floor: testing_},
 	"internal/queue/storetest":     {floor: testing_},
+	"internal/blob/blobtest":       {floor: testing_},
+	"internal/queue/log/logtest":   {floor: testing_},
 	"internal/enginetest":          {floor: testing_},
 	"internal/snowplow/sampletest": {floor: testing_},
 	"internal/otlp/otlptest":       {floor: testing_},
@@ -124,7 +133,9 @@ var importers = map[string][]string{
 	"internal/cli":             {"cmd/weir"},
 	"internal/queue/embedded":  {"internal/store/embedded", "internal/app", "internal/cli", "internal/bench"},
 	"internal/queue/postgres":  {"internal/store/postgres", "internal/app", "internal/cli", "internal/bench"},
-	"internal/queue/partition": {"internal/queue/embedded", "internal/queue/postgres"},
+	"internal/queue/log/disk":  {"internal/queue/embedded"},
+	"internal/queue/rows":      {"internal/queue/embedded"},
+	"internal/queue/partition": {"internal/queue/rows", "internal/queue/postgres"},
 }
 
 // moduleUsers lists who may import a module (product code; tests may where they must).

@@ -66,7 +66,9 @@ func Main(args []string, s Streams) int {
 		fmt.Fprintf(s.Err, "weir: %v\n", err)
 		return exitUsage
 	}
-	fmt.Fprintf(s.Err, "weir: %s\n", secret.Text(err.Error()))
+	last := newSteady(s.Err, plainDropped)
+	fmt.Fprintf(last, "weir: %s\n", secret.Text(err.Error()))
+	last.flush() // nobody may be reading any more
 	return exitFailed
 }
 

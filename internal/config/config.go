@@ -61,7 +61,13 @@ type Config struct {
 	Files []string
 	// Dir is the directory of the first file; "" when there is none.
 	Dir string
+	// Empty says that no pipeline is written: there is only the built-in one, from stdin to
+	// stdout.
+	Empty bool
 }
+
+// Lone reports whether the pipeline of the top level is the only one.
+func (c *Config) Lone() bool { return len(c.Pipelines) == 1 && c.Pipelines[0].Name == DefaultPipeline }
 
 // Pipeline returns the pipeline with the given name.
 func (c *Config) Pipeline(name string) (*Pipeline, bool) {
@@ -102,6 +108,8 @@ type Pipeline struct {
 	FailureParser *FailureParser `hcl:"failure_parser,block"`
 	// How often, and how long apart, a failed write is tried again.
 	Retry *Retry `hcl:"retry,block"`
+	// How fast the targets are written to. Default: as fast as they take it.
+	Throttle *Throttle `hcl:"throttle,block"`
 	// Longest time, in milliseconds, to finish work in progress after a stop signal.
 	// What is not finished by then is delivered again after the next start. At least 1.
 	DrainTimeoutMillis int `hcl:"drain_timeout_ms,optional"`
@@ -110,9 +118,23 @@ type Pipeline struct {
 	Ordered bool `hcl:"ordered,optional"`
 	// Bounds of what the pipeline holds between its source and its target.
 	InFlight *InFlight `hcl:"in_flight,block"`
+	// What it means for the process when the pipeline fails, because a target's attempts are
+	// used up or nothing can be read: "restart" starts it again, after a wait that grows to a
+	// minute, and it is degraded until then; "end" ends this pipeline, and the process with an
+	// error once the others have ended; "exit" drains the others and ends the process.
+	// Default: "exit" for the pipeline of the top level, if it is the only one; "end" where the
+	// source comes to an end by itself; otherwise "restart". Sources connect again in any case.
+	OnFailure string `hcl:"on_failure,optional"`
 
 	dir string
 }
+
+// What the failure of a pipeline may mean; see [Pipeline.OnFailure].
+const (
+	FailureRestart = "restart"
+	FailureEnd     = "end"
+	FailureExit    = "exit"
+)
 
 // DrainTimeout is DrainTimeoutMillis as a duration.
 func (p *Pipeline) DrainTimeout() time.Duration { return millis(p.DrainTimeoutMillis) }
@@ -197,6 +219,17 @@ func (r *RetryPolicy) Delay() time.Duration { return millis(r.DelayMillis) }
 
 // MaxDelay is MaxDelayMillis as a duration.
 func (r *RetryPolicy) MaxDelay() time.Duration { return millis(r.MaxDelayMillis) }
+
+// Throttle bounds how fast a pipeline's targets are written to, each attempt counted; of a
+// pipeline with isolation, each value for itself. Where the source is a queue, messages that
+// may not leave yet wait there; otherwise the writers wait.
+type Throttle struct {
+	// Messages a second, evenly spaced. Greater than 0; less than 1 is a message every few
+	// seconds.
+	MessagesPerSecond float64 `hcl:"messages_per_second"`
+	// Messages that may leave at once after a pause. Default: those of a second, at least 1.
+	Burst int `hcl:"burst,optional"`
+}
 
 // InFlight bounds what a pipeline holds between its source and its target.
 type InFlight struct {

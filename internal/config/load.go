@@ -221,6 +221,7 @@ func (d *document) build() (*Config, Diagnostics) {
 
 	named := slices.DeleteFunc(slices.Clone(root.Blocks), func(b *hclsyntax.Block) bool { return b.Type != "pipeline" })
 	top := part(root, schemaOf(pipelineType))
+	cfg.Empty = len(named)+len(top.Blocks)+len(top.Attributes) == 0
 	if len(named) == 0 || len(top.Blocks)+len(top.Attributes) > 0 {
 		stray := d.strayDefault(top, named)
 		if ds = append(ds, stray...); len(stray) == 0 {

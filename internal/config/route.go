@@ -39,6 +39,9 @@ const (
 	RouteFirst = "first"
 )
 
+// onFailures are the values of on_failure.
+var onFailures = []string{FailureRestart, FailureEnd, FailureExit}
+
 var routings = []string{RouteAll, RouteFirst}
 
 // routes completes the targets of p, and finds what is wrong with them.

@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -313,7 +312,7 @@ func touchesNothing(t *testing.T, what string, build func(context.Context, conne
 		before, goroutines := openFiles(), runtime.NumGoroutine()
 		var c any
 		var err error
-		within(t, 10*time.Second, "New", func() { c, err = build(cancelled(), d) })
+		within(t, prompt, "New", func() { c, err = build(cancelled(), d) })
 		if errors.Is(err, fs.ErrNotExist) {
 			return // an example may name files that only a user has
 		}

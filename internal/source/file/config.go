@@ -84,12 +84,18 @@ var Entry = connector.Of(connector.Spec[Config, connector.Source]{
 		if c.Path, err = d.File("path", c.Path); err != nil {
 			return nil, err
 		}
-		// What is kept of a file names it for a start from elsewhere too.
+		// What is kept of a file names it for a start from elsewhere too, and who else wants the
+		// positions may have come to them by another way.
 		if c.Path, err = filepath.Abs(c.Path); err != nil {
 			return nil, fmt.Errorf("find %s: %w", c.Path, err)
 		}
-		if c.PositionFile, err = d.File("position_file", c.PositionFile); err != nil {
-			return nil, err
+		if c.PositionFile != "" {
+			if c.PositionFile, err = d.File("position_file", c.PositionFile); err != nil {
+				return nil, err
+			}
+			if c.PositionFile, err = filepath.Abs(c.PositionFile); err != nil {
+				return nil, fmt.Errorf("find %s: %w", c.PositionFile, err)
+			}
 		}
 		return &Source{config: c, log: logger(d), poll: 200 * time.Millisecond, grace: 5 * time.Second}, nil
 	},

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
 
@@ -129,7 +130,7 @@ func TestServersRepeatSecrets(t *testing.T) {
 		}
 	})
 	m := messages(`1`)
-	m[0].Meta.Headers = map[string]string{"X-Session-Token": "hunter2-of-the-message", "X-Color": "green-as-grass"}
+	m[0].Meta.Headers = event.HeadersOf(map[string]string{"X-Session-Token": "hunter2-of-the-message", "X-Color": "green-as-grass"})
 	target := build(t, s.URL+"/services/T000/B000/hunter2inpath?sig=hunter2-query", func(c *Config) {
 		c.MetadataSafeMode = false
 		c.DynamicHeaders = true

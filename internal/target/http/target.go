@@ -263,21 +263,7 @@ func (t *Target) alone(m *event.Message) bool {
 	if t.c.DynamicHeaders {
 		return true
 	}
-	_, ok := lookup(m.Meta.Headers, t.dynURL)
-	return ok
-}
-
-// lookup finds a header by its canonical name, whatever the case it was written in.
-func lookup(h map[string]string, canonical string) (string, bool) {
-	if v, ok := h[canonical]; ok {
-		return v, true
-	}
-	for name, v := range h {
-		if strings.EqualFold(name, canonical) {
-			return v, true
-		}
-	}
-	return "", false
+	return m.Meta.Headers.Fold(t.dynURL) != nil
 }
 
 // Limits is how messages should be grouped, less what the body adds to them.
