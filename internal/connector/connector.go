@@ -44,8 +44,8 @@ type Source interface {
 	Close(ctx context.Context) error
 }
 
-// Room is how much a Read may return: what may be in flight beyond what is. A bound of 0 is
-// none.
+// Room is how much a Read may return: what may be in flight beyond what is. With the zero Room
+// only the source's own limits count.
 type Room struct {
 	Messages int
 	Bytes    int // of payloads
