@@ -49,7 +49,10 @@ func Integer(text string) (n int64, ok bool) {
 		whole = "-" + whole
 	}
 	n, err := strconv.ParseInt(whole, 10, 64)
-	return n, err == nil
+	if err != nil {
+		return 0, false
+	}
+	return n, true
 }
 
 // Float is the float64 nearest to text, a JSON number. ok is false when there is none: then
