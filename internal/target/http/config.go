@@ -9,6 +9,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/secret"
 	"github.com/weirdata/weir/internal/tlsconfig"
 )
 
@@ -173,7 +174,7 @@ func (c Config) Validate() []connector.Problem {
 		ps = append(ps, connector.Problem{Field: field, What: what, Fix: fix})
 	}
 	if !absolute(c.URL) {
-		refuse("url", fmt.Sprintf("invalid url for HTTP target: '%s'", scrubURL(c.URL)), "write a whole URL, such as https://example.com/path")
+		refuse("url", fmt.Sprintf("invalid url for HTTP target: '%s'", secret.URL(c.URL)), "write a whole URL, such as https://example.com/path")
 	}
 	switch c.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
@@ -239,7 +240,7 @@ func (c Config) validateOAuth() []connector.Problem {
 	tokenURL := func(field, u string) {
 		ways++
 		if !absolute(u) {
-			ps = append(ps, connector.Problem{Field: field, What: fmt.Sprintf("%q is not a token endpoint", scrubURL(u)), Fix: "write a whole URL, such as https://auth.example.com/token"})
+			ps = append(ps, connector.Problem{Field: field, What: fmt.Sprintf("%q is not a token endpoint", secret.URL(u)), Fix: "write a whole URL, such as https://auth.example.com/token"})
 		}
 	}
 	if c.OAuth2ClientID != "" {
