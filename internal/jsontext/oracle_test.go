@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirdata/weir/internal/condition"
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/gateway"
 	"github.com/weirdata/weir/internal/jsontext"
@@ -55,7 +56,7 @@ func written(text string, err error) (any, error) {
 func number(token string) (any, error) { return json.Number(token), nil }
 
 // applied is the payload that a transform makes of a text.
-func applied(t connector.Transform, text string) (string, error) {
+func applied(t connector.Worker, text string) (string, error) {
 	out, err := t.Apply(context.Background(), nil, event.New([]byte(text)))
 	if err != nil {
 		return "", err
@@ -67,22 +68,23 @@ func applied(t connector.Transform, text string) (string, error) {
 // alone is there by it.
 func readers(t testing.TB) []reader {
 	t.Helper()
-	script1, err := js.New(connector.Deps{}, js.Config{Script: `function main(x) { return { Data: x.Data } }`, JSONMode: true, TimeoutSec: 60, MemoryLimitMB: 1024, HashVersion: script.HashDerived})
-	if err != nil {
-		t.Fatal(err)
+	worker := func(tr connector.Transform, err error) connector.Worker {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conntest.Worker(t, tr)
 	}
-	script2, err := js.New(connector.Deps{}, js.Config{Script: `function main(x) { x.Data.zz = 1; delete x.Data.zz; return { Data: x.Data } }`, JSONMode: true, TimeoutSec: 60, MemoryLimitMB: 1024, HashVersion: script.HashDerived})
-	if err != nil {
-		t.Fatal(err)
+	ofJS := func(source string) connector.Worker {
+		tr, err := js.New(connector.Deps{}, js.Config{Script: source, JSONMode: true, TimeoutSec: 60, MemoryLimitMB: 1024, HashVersion: script.HashDerived})
+		return worker(tr, err)
 	}
-	program, err := jq.JQ.Build(context.Background(), connector.Deps{}, func(into any) error {
+	script1 := ofJS(`function main(x) { return { Data: x.Data } }`)
+	script2 := ofJS(`function main(x) { x.Data.zz = 1; delete x.Data.zz; return { Data: x.Data } }`)
+	program := worker(jq.JQ.Build(context.Background(), connector.Deps{}, func(into any) error {
 		c := into.(*jq.Config)
 		c.Command, c.TimeoutMillis = ".", 60_000
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	file, err := workspace.Open("../gateway/testdata/workspaceConfig.json", nil)
 	if err != nil {
 		t.Fatal(err)
