@@ -60,7 +60,7 @@ func Integer(text string) (n int64, ok bool) {
 func Float(text string) (x float64, ok bool) {
 	x, err := strconv.ParseFloat(text, 64)
 	if err == nil && x == 0 {
-		return x, strings.IndexAny(significand(text), "123456789") < 0
+		return x, !strings.ContainsAny(significand(text), "123456789")
 	}
 	return x, err == nil
 }
