@@ -152,6 +152,7 @@ type Pipeline struct {
 	starved atomic.Bool // reading waits for room in flight
 	flows   *flows
 	sinks   sinks
+	acker   acker
 	acks    sync.WaitGroup // reads whose ack has not run
 	left    atomic.Bool    // connectors are being closed: no ack may begin any more
 
