@@ -62,7 +62,7 @@ func (s *Store) List(ctx context.Context, q queue.Search, after queue.ID, limit 
 		}
 		if q.State == queue.Buried {
 			err = s.eachSide(l, rowDead, from, func(r partition.Side) (bool, error) {
-				j, err := jobOf(l, r)
+				j, err := s.jobOf(l, r)
 				return err == nil && add(j), err
 			})
 		} else {
@@ -85,7 +85,7 @@ func matches(q *queue.Search, j *queue.Job) bool {
 		(len(q.IDs) == 0 || slices.Contains(q.IDs, j.ID))
 }
 
-func jobOf(l partition.Lane, r partition.Side) (queue.Job, error) {
+func (s *Store) jobOf(l partition.Lane, r partition.Side) (queue.Job, error) {
 	j := queue.Job{Queue: l.Queue}
 	if err := queue.ReadRecord(r.Record, &j, &event.Message{}); err != nil {
 		return j, fmt.Errorf("job %s: %w", r.ID, err)
@@ -96,8 +96,8 @@ func jobOf(l partition.Lane, r partition.Side) (queue.Job, error) {
 	j.At = time.Unix(0, r.At).UTC()
 	if r.State == partition.Dead {
 		j.At = time.Unix(0, r.Due).UTC()
-	} else if r.Due > 1 {
-		j.NotBefore = time.Unix(0, r.Due).UTC()
+	} else {
+		j.NotBefore = s.part.Until(r.Due)
 	}
 	return j, nil
 }
@@ -201,7 +201,7 @@ func (p *sidePages) load() error {
 		if !r.Open() {
 			return true, nil
 		}
-		j, err := jobOf(p.lane, r)
+		j, err := p.s.jobOf(p.lane, r)
 		p.jobs = append(p.jobs, j)
 		return true, err
 	})
@@ -235,7 +235,7 @@ func (s *Store) eachRecord(l partition.Lane, v partition.Value, from queue.ID, f
 		if id.Before(from) || gone.Bits != nil && gone.Bits[i>>6]&(1<<(i&63)) != 0 {
 			continue
 		}
-		j, err := jobOf(l, partition.Side{ID: id, Record: rec, At: rs.At.UnixNano()})
+		j, err := s.jobOf(l, partition.Side{ID: id, Record: rec, At: rs.At.UnixNano()})
 		if err != nil {
 			return err
 		}
@@ -256,7 +256,7 @@ func (s *Store) eachRecord(l partition.Lane, v partition.Value, from queue.ID, f
 func (s *Store) Requeue(ctx context.Context, q queue.Search) (int, error) {
 	return s.dead(ctx, q, "requeue", func(l partition.Lane, rows []partition.Side, t *partition.Tx) error {
 		for _, r := range rows {
-			j, err := jobOf(l, r)
+			j, err := s.jobOf(l, r)
 			if err != nil {
 				return err
 			}
@@ -314,7 +314,7 @@ func (s *Store) deadPage(l partition.Lane, q *queue.Search, from queue.ID) (rows
 			next = r.ID
 			return false, nil
 		}
-		j, err := jobOf(l, r)
+		j, err := s.jobOf(l, r)
 		if err != nil {
 			return false, err
 		}

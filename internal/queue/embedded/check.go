@@ -134,7 +134,7 @@ func (s *Store) checkLanes(ctx context.Context, r *Report, m *meter) error {
 		}
 		if err := s.eachSide(l, rowSide, queue.ID{Lane: l.ID}, func(row partition.Side) (bool, error) {
 			r.Side++
-			_, err := jobOf(l, row)
+			_, err := s.jobOf(l, row)
 			return true, err
 		}); err != nil {
 			return err

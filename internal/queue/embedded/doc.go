@@ -6,6 +6,7 @@
 //	FORMAT             name and version of this layout
 //	LOCK               held while the store is open
 //	MARK               the high-water mark: which commits were acknowledged
+//	CLOCK              where the clock that waits go by goes on (clock.go)
 //	log/000000001.seg  segments of the log: one frame for each commit
 //	state/             Pebble: places of values, side table, records, numbers of the lanes
 //

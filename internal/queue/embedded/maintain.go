@@ -32,7 +32,7 @@ func (s *Store) maintenance() {
 	defer cancel()
 	tick := time.NewTicker(markSync)
 	defer tick.Stop()
-	var limits, expiry, compact time.Duration
+	var limits, expiry, compact, clocks time.Duration
 	s.checkLimits()
 	for {
 		select {
@@ -42,12 +42,16 @@ func (s *Store) maintenance() {
 			s.report("flush the state", s.flush())
 			s.checkLimits()
 		case <-tick.C:
-			limits, expiry, compact = limits+markSync, expiry+markSync, compact+markSync
+			limits, expiry, compact, clocks = limits+markSync, expiry+markSync, compact+markSync, clocks+markSync
 			if s.markDirty.CompareAndSwap(true, false) {
 				if err := s.markFile.SyncData(); err != nil {
 					_ = s.fail(fmt.Errorf("sync the high-water mark: %w", err)) // every call returns it from now on
 				}
 			}
+		}
+		if clocks >= clockCheck {
+			clocks = 0
+			s.report("keep the time", s.compareClocks())
 		}
 		if limits >= limitsCheck {
 			limits = 0

@@ -81,7 +81,11 @@ func (s *Store) open() error {
 	if err != nil {
 		return err
 	}
-	s.part = partition.New(partition.Config{Storage: s, Log: s.opt.Log, Window: s.opt.Window, Now: s.opt.Now, Hub: s.hub, Epoch: epoch})
+	if err := s.openClock(); err != nil {
+		return err
+	}
+	s.part = partition.New(partition.Config{Storage: s, Log: s.opt.Log, Window: s.opt.Window, Now: s.opt.Now,
+		Steady: s.clock.now, Lasting: true, Hub: s.hub, Epoch: epoch})
 	at, err := s.restore()
 	if err != nil {
 		return err
@@ -473,19 +477,7 @@ func (s *Store) begin(fresh bool) error {
 	if !fresh {
 		return nil
 	}
-	path := s.path(formatName)
-	f, err := s.fs.Create(path+".new", "queue-format")
-	if err != nil {
-		return fmt.Errorf("create %s: %w", path, err)
-	}
-	_, err = f.Write([]byte(format))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = s.fs.Rename(path+".new", path)
-	}
-	if err := errors.Join(err, s.syncDir("."), s.syncParent()); err != nil {
-		return fmt.Errorf("create %s: %w", path, err)
-	}
-	return nil
+	return errors.Join(s.replaceFile(formatName, []byte(format)), s.syncParent())
 }
 
 // syncParent makes the directory of a new store itself durable.

@@ -282,7 +282,7 @@ func (s *Store) leaveOutSides(ctx context.Context, l partition.Lane, r *Salvaged
 		id := parseID(l.ID, k)
 		full, err := s.side(id, true)
 		if err == nil {
-			_, err = jobOf(l, full)
+			_, err = s.jobOf(l, full)
 		}
 		if err == nil || !errors.Is(err, queue.ErrCorrupt) {
 			return err

@@ -421,7 +421,7 @@ func (s *Store) discard(ctx context.Context, ref *laneRef, rows []partition.Side
 	if len(rows) == 0 {
 		return nil
 	}
-	tx := partition.NewTx(s.o.Now(), nil, s.router())
+	tx := partition.NewTx(s.now(), nil, s.router())
 	if fn != nil {
 		if err := fn(ref, rows, tx); err != nil {
 			return err
