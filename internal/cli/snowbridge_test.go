@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/cli"
 )
 
@@ -180,7 +181,7 @@ func TestSnowbridge5OverHTTP(t *testing.T) {
 		"template": {
 			template: `{"key":"{{ env "API_KEY" }}","events":[{{ range $i, $e := . }}{{ if $i }},{{ end }}{{ prettyPrint $e }}{{ end }}]}`,
 			options:  "template_file = \"body.tmpl\"\nbatching {\nmax_batch_messages = 1\n}\n",
-			bodies: []string{`{"key":"k","events":[{"n":1000000,"t":"\u003cb\u003e\u0026"}]}`, `{"key":"k","events":[{"n":12345678901234567000,"x":[1,null]}]}`,
+			bodies: []string{`{"key":"k","events":[{"n":1000000,"t":"\u003cb\u003e\u0026"}]}`, `{"key":"k","events":[{"n":12345678901234567890,"x":[1,null]}]}`,
 				`{"key":"k","events":["text"]}`, `{"key":"k","events":[{"refuse":true}]}`},
 			invalid: []string{`{broken`, `{"refuse":true}`},
 		},
@@ -205,7 +206,7 @@ func TestSnowbridge5OverHTTP(t *testing.T) {
 				}
 			}))
 			defer s.Close()
-			at := address(t)
+			at := addresstest.Free(t)
 			c := weir(t, files(t, "body.tmpl", test.template, "p.hcl", fmt.Sprintf(`
 source {
   use "http" {
@@ -222,6 +223,7 @@ target {
     basic_auth_username    = "me"
     basic_auth_password    = env("API_KEY")
     include_timing_headers = true
+    request_timeout_in_millis = 600000
     response_rules {
       rule {
         type       = "invalid"

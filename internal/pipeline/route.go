@@ -1,10 +1,7 @@
 package pipeline
 
 import (
-	"runtime"
-
 	"github.com/weirdata/weir/internal/condition"
-	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/meter"
 )
@@ -21,6 +18,9 @@ type Route struct {
 	When *condition.Condition
 }
 
+// noRoute is why a message is filtered that no target gets.
+const noRoute = "no route takes it"
+
 // plan completes the routes of p and makes the workers that decide about them.
 func (p *Pipeline) plan() {
 	p.routes = p.parts.Routes
@@ -30,9 +30,6 @@ func (p *Pipeline) plan() {
 	several := len(p.routes) > 1
 	p.routed = several || p.routes[0].When != nil
 	p.copies = several && !p.parts.First
-	if p.routed && len(p.parts.Chains) == 0 {
-		p.parts.Chains = make([][]connector.Transform, runtime.GOMAXPROCS(0)+1)
-	}
 }
 
 // newTargets makes the sinks of the routes.
@@ -79,6 +76,7 @@ func (w *worker) distribute(r *read) {
 		case err != nil:
 			r.invalid = append(r.invalid, rejected{m, err})
 		case len(taken) == 0:
+			m.Drop(noRoute)
 			r.filtered = append(r.filtered, m)
 		}
 		if err != nil {

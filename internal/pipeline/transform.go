@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/weirdata/weir/internal/condition"
@@ -14,46 +15,93 @@ import (
 	"github.com/weirdata/weir/internal/meter"
 )
 
-// transform is one worker: it takes whole batches through its own chain.
-func (p *Pipeline) transform(ctx context.Context, chain []connector.Transform, todo <-chan *read) {
+// hire makes the workers, each with a chain of its own.
+func (p *Pipeline) hire() error {
+	if len(p.parts.Transforms) == 0 && !p.routed {
+		return nil
+	}
+	for range max(p.parts.Workers, 1) {
+		chain := make([]connector.Worker, 0, len(p.parts.Transforms))
+		for _, t := range p.parts.Transforms {
+			var w connector.Worker
+			err := guard(func() (err error) {
+				w, err = t.Worker()
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("start a worker: %w", err)
+			}
+			chain = append(chain, w)
+			if c, ok := w.(connector.Closer); ok {
+				p.closers = append(p.closers, closer{"transform", func(context.Context) error { return c.Close() }})
+			}
+		}
+		p.chains = append(p.chains, chain)
+	}
+	return nil
+}
+
+// transform is one worker: it takes whole batches through its own chain, and hands on what
+// is ready.
+func (p *Pipeline) transform(ctx context.Context, chain []connector.Worker, todo *rota) {
 	w := worker{p: p, chain: chain}
-	for r := range todo {
-		w.apply(ctx, r)
-		close(r.ready)
+	for r := todo.take(); r != nil; r = todo.take() {
+		if !w.apply(ctx, r, todo) {
+			todo.again(r)
+			continue
+		}
+		r.flow.ready(r, func(r *read) { p.route(ctx, r) })
 	}
 }
 
 // worker holds a chain and the scratch batches of its stages.
 type worker struct {
 	p      *Pipeline
-	chain  []connector.Transform
+	chain  []connector.Worker
 	stages [2]event.Batch
 
 	evaluator *condition.Evaluator // for routes; made when first needed
 }
 
-// apply replaces r's batch by what the chain makes of it.
-func (w *worker) apply(ctx context.Context, r *read) {
-	out := make(event.Batch, 0, len(r.batch))
+// turn is how long one value may have a worker while another waits for one.
+const turn = 20 * time.Millisecond
+
+// apply replaces r's batch by what the chain makes of it. False means that it has stopped
+// on the way, because others wait.
+func (w *worker) apply(ctx context.Context, r *read, todo *rota) bool {
+	if r.out == nil {
+		r.out = make(event.Batch, 0, len(r.batch))
+	}
 	at := time.Now().UTC()
 	began := at
-	for _, m := range r.batch {
+	for ; r.next < len(r.batch); r.next++ {
+		if w.p.divided != nil && at.Sub(began) > turn && todo.contended() {
+			w.done(at.Sub(began))
+			return false
+		}
+		m := r.batch[r.next]
 		m.Times.TransformStarted = at
-		first := len(out)
-		out = w.one(ctx, out, m, r)
+		first := len(r.out)
+		r.out = w.one(ctx, r.out, m, r)
 		at = time.Now().UTC()
-		for _, m := range out[first:] {
+		for _, m := range r.out[first:] {
 			m.Times.Transformed = at
 		}
 	}
-	r.batch = out
-	if len(w.chain) > 0 {
-		w.p.parts.Meter.Transform.Observe(at.Sub(began).Seconds())
-	}
+	r.batch, r.out = r.out, nil
 	if w.p.routed {
 		w.distribute(r)
 	}
-	for _, s := range w.stages { // the scratch memory must not keep messages alive
+	w.done(at.Sub(began))
+	return true
+}
+
+// done ends a piece of work: the scratch memory must not keep messages alive.
+func (w *worker) done(took time.Duration) {
+	if len(w.chain) > 0 {
+		w.p.parts.Meter.Transform.Observe(took.Seconds())
+	}
+	for _, s := range w.stages {
 		clear(s[:cap(s)])
 	}
 }
@@ -89,6 +137,9 @@ func (w *worker) one(ctx context.Context, out event.Batch, m *event.Message, r *
 			w.after(seen, i, m, next[before:], nil)
 			place.Pass(m, next[before:])
 			if len(next) == before {
+				if m.Dropped() == "" {
+					m.Drop(w.p.step(i))
+				}
 				r.filtered = append(r.filtered, m)
 			}
 		}
@@ -106,6 +157,25 @@ func (w *worker) one(ctx context.Context, out event.Batch, m *event.Message, r *
 	return out
 }
 
+// step is what the i-th transform is called.
+func (p *Pipeline) step(i int) string {
+	if i < len(p.parts.Steps) {
+		return p.parts.Steps[i]
+	}
+	return strconv.Itoa(i)
+}
+
+// countFiltered counts filtered messages, and why they are.
+func (p *Pipeline) countFiltered(b event.Batch) {
+	p.parts.Meter.Filtered.Add(int64(len(b)))
+	for first, i := 0, 1; i <= len(b); i++ {
+		if i == len(b) || b[i].Dropped() != b[first].Dropped() {
+			p.parts.Meter.FilteredFor(b[first].Dropped(), int64(i-first))
+			first = i
+		}
+	}
+}
+
 // errNotAppended is a defect of the transform: using what it returned would drop the
 // messages that were in out before.
 var errNotAppended = fault.Describe(fault.Invalid,
@@ -119,7 +189,7 @@ func extends(grown, out event.Batch) bool {
 }
 
 // step applies one transform to one message. A panic is that message's error (invariant 3).
-func (w *worker) step(ctx context.Context, t connector.Transform, out event.Batch, m *event.Message) (grown event.Batch, err error) {
+func (w *worker) step(ctx context.Context, t connector.Worker, out event.Batch, m *event.Message) (grown event.Batch, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			w.p.parts.Meter.Panics.Add(1)
@@ -133,33 +203,30 @@ func (w *worker) step(ctx context.Context, t connector.Transform, out event.Batc
 	return t.Apply(ctx, out, m)
 }
 
-// route hands reads to the sinks in the order they were made.
-func (p *Pipeline) route(work context.Context, reads <-chan *read) {
-	for r := range reads {
-		if r.ready != nil {
-			<-r.ready
+// route hands a read to the sinks. Those of one flow come in the order they were made.
+func (p *Pipeline) route(work context.Context, r *read) {
+	r.traced.routed(r)
+	if p.routed {
+		for i, b := range r.routes {
+			p.sinks.targets[i].put(r.flow, b)
 		}
-		r.traced.routed(r)
-		if p.routed {
-			for i, b := range r.routes {
-				p.sinks.targets[i].put(b)
-			}
-		} else {
-			p.sinks.targets[0].put(r.batch)
-		}
-		if len(r.filtered) > 0 {
-			p.parts.Meter.Filtered.Add(int64(len(r.filtered)))
-			p.watchFiltered(r.filtered)
-			p.sinks.filter.put(r.filtered)
-		}
-		for _, x := range r.invalid {
-			if work.Err() != nil { // the transform may have failed only because it was cut
-				p.abandon(event.Batch{x.m}, fmt.Errorf("%w: %w", context.Cause(work), x.err))
-				continue
-			}
-			p.reject(x.m, x.err)
-		}
+	} else {
+		p.sinks.targets[0].put(r.flow, r.batch)
 	}
+	if len(r.filtered) > 0 {
+		p.countFiltered(r.filtered)
+		p.watchFiltered(r.filtered)
+		p.sinks.filter.put(r.flow, r.filtered)
+	}
+	var refused []Failure
+	for _, x := range r.invalid {
+		if work.Err() != nil { // the transform may have failed only because it was cut
+			p.abandon(event.Batch{x.m}, fmt.Errorf("%w: %w", context.Cause(work), x.err))
+			continue
+		}
+		refused = append(refused, p.reject(x.m, x.err))
+	}
+	p.bury(refused)
 }
 
 func stack() string {

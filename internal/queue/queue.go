@@ -1,6 +1,7 @@
 // Package queue is jobs at rest: the contract of a durable queue store, and the bytes a
-// job is kept in. Two backends implement it (queue/embedded and queue/postgres);
-// queue/storetest is its definition; queue/partition is the logic both share.
+// job is kept in. Two backends implement it: queue/embedded, which is queue/rows on a log
+// (queue/log), and queue/postgres; queue/storetest is its definition; queue/partition is
+// the logic both share.
 //
 // # Words
 //
@@ -45,6 +46,7 @@ const (
 	MaxPayload = 16 << 20 // message payload as it is now, and as it was read: each
 	MaxKey     = 64 << 10 // message key
 	MaxMeta    = 1 << 20  // message id and headers together
+	MaxOrigin  = 64 << 10 // message origin and descriptor together
 	MaxCause   = 16 << 10 // longer causes are cut, not refused
 	MaxName    = 1024     // queue name and each part of a scope
 	MaxRecord  = 16 << 20 // value of a key-value record
@@ -138,6 +140,8 @@ type Result struct {
 	// clock that is set meanwhile does not change how long that is.
 	After time.Duration
 	Cause string // Again and Dead
+	// Uncounted is an Again that is no attempt: the job goes back as it was.
+	Uncounted bool
 }
 
 // Done is the result of a job that was handled.
@@ -349,8 +353,9 @@ type Page struct {
 // Admin is what operators need beyond Store; both backends implement it. The jobs of a
 // page are in order of ID.
 type Admin interface {
-	// List returns up to limit jobs after the given ID, without leasing them. The list
-	// of a queue that changes meanwhile may miss or repeat jobs that move.
+	// List returns up to limit jobs after the given ID, without leasing them; 0 means
+	// DefaultLimit. The list of a queue that changes meanwhile may miss or repeat jobs that
+	// move.
 	List(ctx context.Context, s Search, after ID, limit int) (Page, error)
 	// Requeue appends the dead jobs that s chooses to their queue again, with a new ID and
 	// no attempts, and returns how many. State must be Buried.
@@ -399,12 +404,34 @@ func (j *Job) Check() error {
 	case len(j.Msg.Key) > MaxKey:
 		return refuse("the key has %d bytes, the limit is %d", len(j.Msg.Key), MaxKey)
 	}
+	// A header counts as a byte at least, so that there cannot be any number of empty ones.
 	meta := len(j.Msg.Meta.ID)
-	for k, v := range j.Msg.Meta.Headers {
-		meta += len(k) + len(v)
+	for i := range j.Msg.Meta.Headers {
+		h := &j.Msg.Meta.Headers[i]
+		meta += max(len(h.Name)+len(h.Value), 1)
 	}
 	if meta > MaxMeta {
 		return refuse("id and headers have %d bytes, the limit is %d", meta, MaxMeta)
 	}
+	if n := originSize(j.Msg); n > MaxOrigin {
+		return refuse("origin and descriptor have %d bytes, the limit is %d", n, MaxOrigin)
+	}
 	return nil
+}
+
+// originSize is the bytes that a job keeps of its message's origin and descriptor.
+func originSize(m *event.Message) int {
+	n := 0
+	if o := m.Meta.Origin.Earliest(); o != nil {
+		n += len(o.Stream) + len(o.Partition) + len(o.Position)
+	}
+	if d := m.Meta.Descriptor; d != nil {
+		n += len(d.JobRun) + len(d.TaskRun) + len(d.Type) + len(d.Name)
+	}
+	return n
+}
+
+// RecordSize is about how many bytes the job takes that m becomes, and never less.
+func RecordSize(m *event.Message) int {
+	return len(m.Data) + len(m.Raw()) + len(m.Key) + len(m.Meta.ID) + 192 + m.Meta.Headers.Size() + 16*len(m.Meta.Headers) + originSize(m)
 }

@@ -131,9 +131,10 @@ func (t *turn) giveBack(k *pick) {
 func (t *turn) decode(lease queue.Lease) (jobs []queue.Job, failed error) {
 	jobs = make([]queue.Job, t.count)
 	messages := make([]event.Message, t.count)
+	var d queue.Decoder
 	n := 0
 	read := func(k *pick, id queue.ID, rec []byte) (*queue.Job, bool) {
-		err := k.decode(&jobs[n], &messages[n], id, rec, lease)
+		err := k.decode(&d, &jobs[n], &messages[n], id, rec, lease)
 		if err == nil {
 			n++
 			return &jobs[n-1], true
@@ -163,8 +164,8 @@ func (t *turn) decode(lease queue.Lease) (jobs []queue.Job, failed error) {
 	return jobs[:n], failed
 }
 
-func (k *pick) decode(j *queue.Job, m *event.Message, id queue.ID, rec []byte, lease queue.Lease) error {
-	if err := queue.ReadRecord(rec, j, m); err != nil {
+func (k *pick) decode(d *queue.Decoder, j *queue.Job, m *event.Message, id queue.ID, rec []byte, lease queue.Lease) error {
+	if err := d.Read(rec, j, m); err != nil {
 		return fmt.Errorf("lease job %s: %w", id, err)
 	}
 	m.Meta.Scope = &k.lane.scope

@@ -182,7 +182,10 @@ func (p *Partition) sideOf(r *queue.Result, e *end, src sideSource, now moment) 
 	case queue.Done:
 		s.State, s.Cause = Gone, ""
 	case queue.Again:
-		s.State, s.Attempt = Retry, s.Attempt+1
+		s.State = Retry
+		if !r.Uncounted {
+			s.Attempt++
+		}
 		s.Due = p.attempt(r, now)
 	case queue.Dead:
 		s.State, s.Due = Dead, now.wall

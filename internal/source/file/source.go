@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,6 +46,7 @@ type Source struct {
 	mu      sync.Mutex
 	reads   uint64
 	pending []reached // of reads that are not committed yet, in their order
+	behind  behind
 	closed  bool
 }
 
@@ -64,6 +66,8 @@ func logger(d connector.Deps) *slog.Logger {
 
 // Open implements connector.Source.
 func (s *Source) Open(context.Context) error {
+	s.todo, s.tails, s.at, s.lastLook, s.broken = nil, nil, 0, time.Time{}, nil
+	s.reads, s.pending, s.closed = 0, nil, false
 	names, err := matches(s.dir, s.config.Path)
 	if err != nil {
 		return fault.New(fault.Setup, err)
@@ -82,6 +86,7 @@ func (s *Source) Open(context.Context) error {
 		return nil
 	}
 	s.todo = names
+	s.noteTodo()
 	s.prune()
 	for _, name := range names {
 		if fi, err := os.Stat(name); err == nil && irregular(fi) != "" {
@@ -97,10 +102,7 @@ func (s *Source) openPositions() (err error) {
 	if s.config.PositionFile == "" {
 		return nil
 	}
-	path := s.config.PositionFile
-	if _, err := os.Stat(path); err != nil && !filepath.IsAbs(path) {
-		path = filepath.Join(s.dir, path)
-	}
+	path := s.positionFile()
 	if s.saved, err = loadPositions(path); err != nil {
 		return err
 	}
@@ -114,14 +116,14 @@ func (s *Source) openPositions() (err error) {
 }
 
 // Read implements connector.Source.
-func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
+func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
 	for ctx.Err() == nil && s.broken == nil {
 		if s.config.Follow && time.Since(s.lastLook) >= s.poll {
 			if err := s.look(); err != nil {
 				return nil, nil, err
 			}
 		}
-		b, t, err := s.next()
+		b, t, err := s.next(room)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -150,10 +152,10 @@ func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
 
 // next reads lines from the next file that has some: from files whose name is gone first,
 // since what replaced them is younger, then from the others in turn.
-func (s *Source) next() (event.Batch, *tail, error) {
+func (s *Source) next(room connector.Room) (event.Batch, *tail, error) {
 	for i := 0; i < len(s.tails) && !s.tails[i].gone.IsZero(); {
 		t := s.tails[i]
-		b, err := s.batch(t)
+		b, err := s.batch(t, room)
 		if len(b) > 0 || err != nil {
 			return b, t, err
 		}
@@ -174,7 +176,7 @@ func (s *Source) next() (event.Batch, *tail, error) {
 		}
 		s.at %= len(s.tails)
 		t := s.tails[s.at]
-		b, err := s.batch(t)
+		b, err := s.batch(t, room)
 		if len(b) == 0 && err == nil && t.done && !s.config.Follow {
 			s.drop(t)
 			continue
@@ -190,13 +192,16 @@ func (s *Source) next() (event.Batch, *tail, error) {
 }
 
 // batch reads what t has now.
-func (s *Source) batch(t *tail) (event.Batch, error) {
-	got, err := t.next(s.scratch[:0], s.config.MaxBatchMessages, s.config.MaxLineBytes)
+func (s *Source) batch(t *tail, room connector.Room) (event.Batch, error) {
+	limit, bytes := room.Within(s.config.MaxBatchMessages, math.MaxInt)
+	got, err := t.next(s.scratch[:0], limit, bytes, s.config.MaxLineBytes)
 	s.scratch = got
 	if err != nil || len(got) == 0 {
 		return nil, err
 	}
 	b := event.NewBatch(time.Now().UTC(), got)
+	t.place(b, s.config.Path)
+	s.note(t)
 	clear(got)
 	return b, nil
 }
@@ -208,7 +213,9 @@ func (s *Source) openNext() error {
 		t, err := openTail(path, false)
 		if err == nil {
 			s.todo = s.todo[1:]
+			s.noteTodo()
 			s.place(t)
+			s.note(t)
 			s.tails = append(s.tails, t)
 			return nil
 		}
@@ -239,16 +246,19 @@ func (s *Source) place(t *tail) {
 	}
 	if !p.Prefix.still(t.raw.f) {
 		s.log.Warn("the file is not the one that was read before under its inode; reading it from the beginning", meter.KeyFile, t.path)
+		t.renew()
 		return
 	}
-	t.start, t.prefix = p.Offset, p.Prefix
+	t.start, t.prefix, t.generation = p.Offset, p.Prefix, p.Generation
 	if f, err := t.detect(); err == nil && f == plain && t.size < p.Offset {
 		s.log.Warn("the file was truncated since it was read; reading it from the beginning", meter.KeyFile, t.path)
 		t.start = 0
+		t.renew()
 	}
 }
 
 func (s *Source) drop(t *tail) {
+	s.forget(t)
 	t.close()
 	i := slices.Index(s.tails, t)
 	s.tails = slices.Delete(s.tails, i, i+1)
@@ -326,6 +336,7 @@ func (s *Source) follow(name string) error {
 		return unreadable(name, err)
 	}
 	s.place(t)
+	s.note(t)
 	s.tails = append(s.tails, t)
 	return nil
 }
@@ -377,7 +388,8 @@ func (s *Source) findRenamed() {
 				continue
 			}
 			found = true
-			t.start, t.prefix, t.gone = p.Offset, p.Prefix, time.Now()
+			t.start, t.prefix, t.generation, t.gone = p.Offset, p.Prefix, p.Generation, time.Now()
+			s.note(t)
 			s.tails = slices.Insert(s.tails, 0, t)
 			break
 		}
@@ -406,50 +418,6 @@ func (s *Source) prune() {
 	}
 }
 
-// track makes the ack of what was read from t just now.
-func (s *Source) track(ctx context.Context, t *tail) (connector.Ack, error) {
-	if s.saved == nil {
-		return nil, nil
-	}
-	s.mu.Lock()
-	s.reads++
-	n := s.reads
-	s.pending = append(s.pending, reached{read: n, position: t.where()})
-	s.mu.Unlock()
-	settle, err := s.commits.Track(ctx, n)
-	if err != nil {
-		s.broken = err // these lines are delivered by nobody: no later position may be committed
-		return nil, err
-	}
-	return func(ctx context.Context, o event.Outcomes) error {
-		if o.Err() == nil {
-			return settle(ctx)
-		}
-		return nil // its position is never committed: the next run reads it again
-	}, nil
-}
-
-// commit makes the positions durable that reads up to the given one have reached.
-func (s *Source) commit(_ context.Context, read uint64) error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return errors.New("save position file: the source is closed")
-	}
-	n := 0
-	for n < len(s.pending) && s.pending[n].read <= read {
-		if p := s.pending[n]; p.last {
-			s.saved.forget(p.fileID)
-		} else {
-			s.saved.set(p.position)
-		}
-		n++
-	}
-	s.pending = slices.Delete(s.pending, 0, n)
-	s.mu.Unlock()
-	return s.saved.save()
-}
-
 // Close implements connector.Source.
 func (s *Source) Close(ctx context.Context) error {
 	s.mu.Lock()
@@ -459,6 +427,7 @@ func (s *Source) Close(ctx context.Context) error {
 		return nil
 	}
 	for _, t := range s.tails {
+		s.forget(t)
 		t.close()
 	}
 	s.tails, s.todo = nil, nil

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/secret"
 	"github.com/weirdata/weir/internal/tlsconfig"
 )
 
@@ -74,8 +75,9 @@ type Config struct {
 	OAuthJWT *OAuthJWT `hcl:"oauth_jwt,block"`
 
 	// TemplateFile is a Go text/template that makes the request body from the list of
-	// decoded messages; functions prettyPrint (a value as JSON) and env. Without it the
-	// body is a JSON array of the messages.
+	// decoded messages; functions prettyPrint (a value as JSON) and env. Numbers are floats,
+	// but for those whose digits a float would change, as whole numbers beyond 2^53: these
+	// are printed as they are written. Without it the body is a JSON array of the messages.
 	TemplateFile string `hcl:"template_file,optional"`
 	// ResponseRules say what responses mean; the first that matches decides.
 	ResponseRules *ResponseRules `hcl:"response_rules,block"`
@@ -172,7 +174,7 @@ func (c Config) Validate() []connector.Problem {
 		ps = append(ps, connector.Problem{Field: field, What: what, Fix: fix})
 	}
 	if !absolute(c.URL) {
-		refuse("url", fmt.Sprintf("invalid url for HTTP target: '%s'", scrubURL(c.URL)), "write a whole URL, such as https://example.com/path")
+		refuse("url", fmt.Sprintf("invalid url for HTTP target: '%s'", secret.URL(c.URL)), "write a whole URL, such as https://example.com/path")
 	}
 	switch c.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
@@ -238,7 +240,7 @@ func (c Config) validateOAuth() []connector.Problem {
 	tokenURL := func(field, u string) {
 		ways++
 		if !absolute(u) {
-			ps = append(ps, connector.Problem{Field: field, What: fmt.Sprintf("%q is not a token endpoint", scrubURL(u)), Fix: "write a whole URL, such as https://auth.example.com/token"})
+			ps = append(ps, connector.Problem{Field: field, What: fmt.Sprintf("%q is not a token endpoint", secret.URL(u)), Fix: "write a whole URL, such as https://auth.example.com/token"})
 		}
 	}
 	if c.OAuth2ClientID != "" {

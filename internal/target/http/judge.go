@@ -32,6 +32,7 @@ type reply struct {
 	body  string // response body, or the error's full text
 	cause error  // with code 0: the error
 	after time.Duration
+	sent  *http.Request // what it answers; nil when there was none
 }
 
 func (r Rule) matches(p reply) bool {
@@ -49,9 +50,9 @@ func (t *Target) judge(p reply) error {
 	if match == nil && p.code >= 200 && p.code < 300 {
 		return nil
 	}
-	shown := clip(t.hide(p.body))
+	shown := clip(t.hide(p.body, p.sent))
 	if p.code == 0 {
-		shown = clip(t.scrub(p.body))
+		shown = clip(t.scrub(p.body, p.sent))
 	}
 	safe := shown
 	if t.c.MetadataSafeMode && p.code != 0 {

@@ -31,7 +31,8 @@
 //
 // # Secrets
 //
-// Errors never hold user information or queries of URLs, nor credentials from the config.
+// Errors show of URLs the host only, and no credential of the config or of the request that
+// was sent, also where the other side repeats it.
 package httptarget
 
 import (
@@ -53,6 +54,7 @@ import (
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/secret"
 	"github.com/weirdata/weir/internal/tlsconfig"
 )
 
@@ -105,7 +107,7 @@ type Target struct {
 	transport *http.Transport
 	client    *http.Client
 	tokens    *tokens // nil without OAuth
-	hidden    []string
+	hidden    secret.Values
 	maxBody   int // most bytes a template may make
 }
 
@@ -263,21 +265,7 @@ func (t *Target) alone(m *event.Message) bool {
 	if t.c.DynamicHeaders {
 		return true
 	}
-	_, ok := lookup(m.Meta.Headers, t.dynURL)
-	return ok
-}
-
-// lookup finds a header by its canonical name, whatever the case it was written in.
-func lookup(h map[string]string, canonical string) (string, bool) {
-	if v, ok := h[canonical]; ok {
-		return v, true
-	}
-	for name, v := range h {
-		if strings.EqualFold(name, canonical) {
-			return v, true
-		}
-	}
-	return "", false
+	return m.Meta.Headers.Fold(t.dynURL) != nil
 }
 
 // Limits is how messages should be grouped, less what the body adds to them.
@@ -301,7 +289,7 @@ func (t *Target) Check(ctx context.Context) error {
 	if t.transport.Proxy != nil {
 		proxy, err := t.transport.Proxy(&http.Request{URL: t.url})
 		if err != nil {
-			return fault.New(fault.Setup, fmt.Errorf("find the proxy for %s: %s", scrubURL(t.c.URL), t.scrub(err.Error())))
+			return fault.New(fault.Setup, fmt.Errorf("find the proxy for %s: %s", secret.URL(t.c.URL), t.scrub(err.Error(), nil)))
 		}
 		if proxy != nil {
 			to, secure = proxy, strings.EqualFold(proxy.Scheme, "https")

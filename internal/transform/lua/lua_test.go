@@ -9,14 +9,21 @@ import (
 	golua "github.com/yuin/gopher-lua"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
 
-func build(t testing.TB, source string, change ...func(*Config)) *Transform {
+// build makes a worker as the engine does.
+func build(t testing.TB, source string, change ...func(*Config)) *Worker {
+	t.Helper()
+	return conntest.Worker(t, compile(t, source, change...)).(*Worker)
+}
+
+func compile(t testing.TB, source string, change ...func(*Config)) *Transform {
 	t.Helper()
 	c := *Entry.Default().(*Config)
-	c.Script = source
+	c.Script, c.TimeoutSec = source, 60
 	for _, f := range change {
 		f(&c)
 	}
@@ -24,7 +31,6 @@ func build(t testing.TB, source string, change ...func(*Config)) *Transform {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = tr.Close() })
 	return tr
 }
 
@@ -45,6 +51,7 @@ func TestResults(t *testing.T) {
 		name, source, in, want, key, err string
 		change                           func(*Config)
 		filtered                         bool
+		reason                           string
 	}{
 		{name: "same", source: `function main(x) return x end`, in: "a", want: "a", key: "k"},
 		{name: "string library", source: `function main(input) return { Data = string.gsub(input.Data, "aid_", "test_") } end`, in: "aid_data", want: "test_data", key: "k", change: libraries},
@@ -52,6 +59,9 @@ func TestResults(t *testing.T) {
 		{name: "table", source: `function main(x) return { Data = { b = 1.5, a = { 1, true, "<ü>" }, e = {} }, PartitionKey = "p" } end`, want: `{"a":[1,true,"<ü>"],"b":1.5,"e":{}}`, key: "p"},
 		{name: "json", source: `local json = require("json"); function main(x) local d = json.decode(x.Data); d.n = d.n + 1; return { Data = json.encode(d) } end`, in: `{"n":1,"l":[1,{}]}`, want: `{"l":[1,{}],"n":2}`, key: "k", change: libraries},
 		{name: "filter", source: `function main(x) x.FilterOut = true; x.Data = 5; return x end`, filtered: true},
+		{name: "filter for a reason", source: `function main(x) return { FilterOut = true, FilterReason = "a bot" } end`, filtered: true, reason: "a bot"},
+		{name: "filter for no text", source: `function main(x) return { FilterOut = true, FilterReason = {} } end`, filtered: true},
+		{name: "passes with a reason", source: `function main(x) x.FilterReason = "not now"; return x end`, in: "a", want: "a", key: "k"},
 		{name: "globals", source: `n = 0; function main(x) n = n + 1; return { Data = "" .. n } end`, want: "1", key: "k"},
 		{name: "locals", source: `local n = 0; function main(x) n = n + 1; return { Data = "" .. n } end`, want: "1", key: "k"},
 		{name: "libraries changed", source: `function main(x) local was = string.n; string.n = 1; return { Data = tostring(was) } end`, want: "nil", key: "k", change: libraries},
@@ -104,7 +114,7 @@ func TestResults(t *testing.T) {
 					}
 					continue
 				}
-				if err != nil || (len(out) == 0) != test.filtered {
+				if err != nil || (len(out) == 0) != test.filtered || m.Dropped() != test.reason {
 					t.Fatalf("got %d messages, %v", len(out), err)
 				}
 				if !test.filtered && (string(m.Data) != test.want || m.Key != test.key) {
@@ -149,7 +159,7 @@ func TestStart(t *testing.T) {
 		`local x = nil; x.y = 1`: "attempt to index a non-table object(nil)", "": noScript,
 	} {
 		c := *Entry.Default().(*Config)
-		c.Script = source
+		c.Script, c.TimeoutSec = source, 60
 		if _, err := New(connector.Deps{}, c); err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) != fault.Setup {
 			t.Errorf("%s: got %v, want %s", source, err, want)
 		}
