@@ -22,8 +22,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sort"
 	"strings"
 	"time"
@@ -275,8 +273,8 @@ type Deps struct {
 	Pipeline, Component string
 	// Log has pipeline and component set.
 	Log *slog.Logger
-	// Dir is the directory of the config file: relative paths in a config mean from there
-	// unless they exist from the working directory.
+	// Dir is the directory of the config file: relative paths in a config mean from there,
+	// by [Deps.Path] and [Deps.File]. It is "" for a config that is in no file.
 	Dir string
 	// Version is the product's version, for headers and failure payloads.
 	Version string
@@ -287,17 +285,4 @@ type Deps struct {
 	Queues map[string]Queue
 	// Machines are the state machines of the config, by name.
 	Machines map[string]Machine
-}
-
-// Path finds a file that a config names: where it is as seen from the working directory,
-// and otherwise beside the config file. A file that is in neither place is looked for
-// beside the config file, so that the error names that place.
-func (d Deps) Path(name string) string {
-	if filepath.IsAbs(name) || d.Dir == "" {
-		return name
-	}
-	if _, err := os.Stat(name); err == nil {
-		return name
-	}
-	return filepath.Join(d.Dir, name)
 }

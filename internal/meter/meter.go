@@ -17,6 +17,9 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 )
 
+// Unnamed is the name of the pipeline that a config gives none.
+const Unnamed = "default"
+
 // Log attribute names.
 const (
 	KeyPipeline  = "pipeline"

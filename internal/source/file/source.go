@@ -28,7 +28,6 @@ const mostOpen = 10_000
 // Source reads lines from files.
 type Source struct {
 	config Config
-	dir    string
 	log    *slog.Logger
 	poll   time.Duration // between looks at followed files
 	grace  time.Duration // how long a file that is gone may still grow
@@ -68,7 +67,7 @@ func logger(d connector.Deps) *slog.Logger {
 func (s *Source) Open(context.Context) error {
 	s.todo, s.tails, s.at, s.lastLook, s.broken = nil, nil, 0, time.Time{}, nil
 	s.reads, s.pending, s.closed = 0, nil, false
-	names, err := matches(s.dir, s.config.Path)
+	names, err := matches(s.config.Path)
 	if err != nil {
 		return fault.New(fault.Setup, err)
 	}
@@ -102,7 +101,7 @@ func (s *Source) openPositions() (err error) {
 	if s.config.PositionFile == "" {
 		return nil
 	}
-	path := s.positionFile()
+	path := s.config.PositionFile
 	if s.saved, err = loadPositions(path); err != nil {
 		return err
 	}
@@ -272,7 +271,7 @@ func (s *Source) drop(t *tail) {
 // look finds files that appeared, were renamed, truncated or removed.
 func (s *Source) look() error {
 	s.lastLook = time.Now()
-	names, err := matches(s.dir, s.config.Path)
+	names, err := matches(s.config.Path)
 	if err != nil {
 		return fault.New(fault.Setup, err)
 	}

@@ -611,7 +611,15 @@ func TestRelativePaths(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "in.log"), "found\n")
-	s := &Source{config: Config{Path: "in.*", PositionFile: "pos", MaxLineBytes: 100, MaxBatchMessages: 10}, dir: dir, log: logger(connector.Deps{}), poll: time.Second}
+	made, err := Entry.Build(t.Context(), connector.Deps{Dir: dir}, func(into any) error {
+		c := into.(*Config)
+		c.Path, c.PositionFile = "in.*", "pos"
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := made.(*Source)
 	opened(t, s)
 	wantLines(t, "beside the config", all(t, s), "found")
 	closed(t, s)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 	"golang.org/x/oauth2/jwt"
 
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/fault"
 )
 
@@ -67,8 +67,8 @@ func (j *OAuthJWT) config(dir string) (*jwt.Config, error) {
 	key := []byte(j.PrivateKey)
 	if j.PrivateKeyFile != "" {
 		var err error
-		if key, err = os.ReadFile(resolve(dir, j.PrivateKeyFile)); err != nil {
-			return nil, fault.New(fault.Setup, fmt.Errorf("read oauth_jwt.private_key_file: %w", err))
+		if key, err = connector.ReadFile(dir, "oauth_jwt.private_key_file", j.PrivateKeyFile); err != nil {
+			return nil, connector.Blame("oauth_jwt.private_key_file", "name a file that can be read; a relative path means from the directory of the config file", fmt.Errorf("read oauth_jwt.private_key_file: %w", err))
 		}
 	}
 	if err := checkRSA(key); err != nil {

@@ -44,8 +44,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"sort"
 	"strings"
 	"text/template"
@@ -181,9 +179,9 @@ func (t *Target) loadTemplate(dir string) error {
 	b := t.c.Batching
 	size := -1
 	if t.c.TemplateFile != "" {
-		text, err := os.ReadFile(resolve(dir, t.c.TemplateFile))
+		text, err := connector.ReadFile(dir, "template_file", t.c.TemplateFile)
 		if err != nil {
-			return connector.Blame("template_file", "name a file that can be read; a relative path means from the working directory, or else from the directory of the config", fmt.Errorf("read template_file: %w", err))
+			return connector.Blame("template_file", "name a file that can be read; a relative path means from the directory of the config file", fmt.Errorf("read template_file: %w", err))
 		}
 		if t.tmpl, err = parseTemplate(string(text)); err != nil {
 			return connector.Blame("template_file", "correct the template at the line it names", fmt.Errorf("parse template_file %s: %w", t.c.TemplateFile, err))
@@ -313,15 +311,4 @@ func (t *Target) Check(ctx context.Context) error {
 		return fault.New(clientFaultKind(err), fmt.Errorf("connect to %s: %w", address, err))
 	}
 	return conn.Close()
-}
-
-// resolve finds a file the config names.
-func resolve(dir, name string) string {
-	if dir == "" || filepath.IsAbs(name) {
-		return name
-	}
-	if _, err := os.Stat(name); err == nil {
-		return name
-	}
-	return filepath.Join(dir, name)
 }

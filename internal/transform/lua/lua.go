@@ -25,8 +25,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -45,8 +43,8 @@ type Config struct {
 	// The script itself. One of script, script_path and source_b64 is required; the path
 	// wins over the others.
 	Script string `hcl:"script,optional"`
-	// Path of a file that holds the script, from the working directory or else from the
-	// directory of the config file.
+	// Path of a file that holds the script. A relative path means from the directory of the
+	// config file.
 	ScriptPath string `hcl:"script_path,optional"`
 	// The script in base64.
 	SourceB64 string `hcl:"source_b64,optional"`
@@ -150,10 +148,7 @@ func New(d connector.Deps, c Config) (*Transform, error) {
 func source(dir string, c Config) (string, error) {
 	switch {
 	case c.ScriptPath != "":
-		text, err := os.ReadFile(c.ScriptPath)
-		if errors.Is(err, os.ErrNotExist) && dir != "" && !filepath.IsAbs(c.ScriptPath) {
-			text, err = os.ReadFile(filepath.Join(dir, c.ScriptPath))
-		}
+		text, err := connector.ReadFile(dir, "script_path", c.ScriptPath)
 		if err != nil {
 			return "", fmt.Errorf("read script: %w", err)
 		}
