@@ -39,8 +39,17 @@ type Builder struct {
 	// configs put their own source and targets in.
 	Wrap func(*pipeline.Parts)
 
+	budget *pipeline.Budget      // of all pipelines of the process
 	tracer *trace.Tracer         // nil: nothing is traced; see Trace
 	attach func(*meter.Pipeline) // has the counters of a pipeline reported that Wrap does not see
+}
+
+// inFlight is what all pipelines of the process may have in flight together.
+func (b *Builder) inFlight() *pipeline.Budget {
+	if b.budget == nil {
+		b.budget = &pipeline.Budget{}
+	}
+	return b.budget
 }
 
 // Known is the names of the connectors there are, for the checks of package config.
@@ -88,6 +97,7 @@ type Built struct {
 	Checkers []Checker
 
 	listening []listening
+	limit     int64 // of payload bytes in flight
 }
 
 // Checker is a connector that can be checked, and where it is in the config.
@@ -98,7 +108,7 @@ type Checker struct {
 
 // Build makes every pipeline of cfg. When the diagnostics have errors, nothing was made.
 func (b *Builder) Build(ctx context.Context, cfg *config.Config) (*Built, config.Diagnostics) {
-	built := &Built{Config: cfg}
+	built := &Built{Config: cfg, limit: int64(cfg.MaxInFlightBytes)}
 	queues := queuesOf(cfg)
 	var ds config.Diagnostics
 	built.Store, ds = b.OpenerOf(ctx, cfg)
@@ -213,6 +223,7 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 		Ordered:          pc.Ordered,
 		InFlightMessages: pc.InFlight.Messages,
 		InFlightBytes:    pc.InFlight.Bytes,
+		Process:          a.b.inFlight(),
 		Drain:            pc.DrainTimeout(),
 		Retry:            policy(pc.Retry),
 		Throttle:         limit(pc.Throttle),
