@@ -59,6 +59,7 @@ func (b *Builder) Known() config.Known {
 		Transforms: connector.Names(b.Set.Transforms),
 		Targets:    connector.Names(b.Set.Targets),
 		Stores:     connector.Names(b.Set.Stores),
+		ReadQueue:  connector.Queues(b.Set.Sources), WriteQueue: connector.Queues(b.Set.Targets),
 	}
 }
 
@@ -160,7 +161,7 @@ func queuesOf(cfg *config.Config) map[string]connector.Queue {
 		queues[q.Name] = connector.Queue{Name: q.Name}
 	}
 	for _, p := range cfg.Pipelines {
-		if name, ok := p.Source.Use.Attribute("name"); ok && p.Source.Use.Name == "queue" {
+		if name := p.Source.Use.Queue(); name != "" {
 			ordered, _ := p.Source.Use.Attribute("ordered")
 			if q, known := queues[name]; known && ordered == "true" {
 				q.Ordered = true

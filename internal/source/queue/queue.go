@@ -81,7 +81,7 @@ func (c Config) Validate() []connector.Problem {
 
 // Entry is the queue source.
 var Entry = connector.Of(connector.Spec[Config, connector.Source]{
-	Name: "queue", Summary: "Reads messages from a durable queue, and returns what is not delivered to it.", Stability: connector.Stable,
+	Name: "queue", Summary: "Reads messages from a durable queue, and returns what is not delivered to it.", Stability: connector.Stable, Queue: "name",
 	Default: func() Config {
 		return Config{Isolation: string(queue.None), MaxIsolated: 64, MaxBatchMessages: 1000, MaxBatchBytes: 16 << 20, LeaseSeconds: 60}
 	},
