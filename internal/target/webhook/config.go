@@ -11,8 +11,9 @@ type Config struct {
 	// WorkspaceConfig is the path of the workspaceConfig.json with the destinations; the
 	// same file as the gateway's. A change of the file counts within five seconds.
 	WorkspaceConfig string `hcl:"workspace_config"`
-	// MaxConcurrentRequests is the most requests in progress at once, over all
-	// destinations; 64 by default.
+	// MaxConcurrentRequests is the most requests in progress at once for each destination,
+	// so that one that hangs takes no place of another; 64 by default. Over all destinations
+	// there are at most batching.max_concurrent_batches times batching.max_batch_messages.
 	MaxConcurrentRequests int `hcl:"max_concurrent_requests,optional"`
 	// RequestTimeoutMillis is the longest time, in milliseconds, a request may take from
 	// connecting to the end of the answer; 10000 by default.

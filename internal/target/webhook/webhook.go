@@ -30,6 +30,12 @@
 // long each time up to 300, given up with at least 3 attempts and 180 minutes after a 5xx and
 // never after a 408 or 429, is in examples_full.hcl.
 //
+// # Concurrency
+//
+// A destination has places for so many requests at once, which no other can take: however many
+// destinations hang, one that answers is not slower for it. The requests of all destinations
+// together are as many as the pipeline writes at once (batching).
+//
 // # Order
 //
 // Of the messages of one write, those with one destination and key are sent one after
@@ -76,7 +82,7 @@ type Target struct {
 	file      *workspace.File
 	timeout   time.Duration
 	transport *http.Transport
-	places    chan struct{} // one for each request in progress
+	places    *places
 	endpoints atomic.Pointer[endpoints]
 	making    sync.Mutex // held while endpoints are made
 }
@@ -100,16 +106,19 @@ func New(_ context.Context, d connector.Deps, c Config) (*Target, error) {
 	}
 	t := &Target{
 		c: c, file: file, timeout: time.Duration(c.RequestTimeoutMillis) * time.Millisecond,
-		places: make(chan struct{}, c.MaxConcurrentRequests),
+		places: newPlaces(c.MaxConcurrentRequests),
 	}
 	t.transport = transport(c)
 	return t, nil
 }
 
+// maxIdleConnections bounds the connections kept open without a request, over all destinations.
+const maxIdleConnections = 1024
+
 func transport(c Config) *http.Transport {
 	tr := http.DefaultTransport.(*http.Transport).Clone()
 	tr.MaxIdleConnsPerHost = c.MaxConcurrentRequests
-	tr.MaxIdleConns = max(tr.MaxIdleConns, c.MaxConcurrentRequests)
+	tr.MaxIdleConns = max(maxIdleConnections, c.MaxConcurrentRequests)
 	tr.DisableCompression = true
 	if c.ForceHTTP1 {
 		tr.ForceAttemptHTTP2 = false
@@ -166,24 +175,27 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 	case 0:
 		return nil
 	case 1:
-		if err := t.enter(ctx); err != nil {
+		leave, err := t.places.enter(ctx, destinationOf(b[0]))
+		if err != nil {
 			return err
 		}
-		defer t.leave()
+		defer leave()
 		return t.deliver(ctx, b[0])
 	}
 	errs := make([]error, len(b))
 	next, heads := lanes(b)
 	var wg sync.WaitGroup
 	for _, i := range heads {
-		if err := t.enter(ctx); err != nil {
-			for j := i; j >= 0; j = next[j] {
-				errs[j] = err
-			}
-			continue
-		}
 		wg.Go(func() {
-			defer t.leave()
+			// Each lane waits for itself: one whose destination hangs holds up no other.
+			leave, err := t.places.enter(ctx, destinationOf(b[i]))
+			if err != nil {
+				for j := i; j >= 0; j = next[j] {
+					errs[j] = err
+				}
+				return
+			}
+			defer leave()
 			t.deliverLane(ctx, b, errs, next, i)
 		})
 	}
@@ -247,21 +259,6 @@ func (t *Target) contained(ctx context.Context, m *event.Message) (err error) {
 	}()
 	return t.deliver(ctx, m)
 }
-
-// enter takes a place for a request.
-func (t *Target) enter(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("wait for a request to end: %w", context.Cause(ctx))
-	}
-	select {
-	case t.places <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for a request to end: %w", context.Cause(ctx))
-	}
-}
-
-func (t *Target) leave() { <-t.places }
 
 func destinationOf(m *event.Message) string {
 	if m.Meta.Scope == nil {
