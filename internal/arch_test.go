@@ -56,7 +56,7 @@ var places = map[string]place{
 	"internal/failures":        {floor: contracts, beside: []string{"internal/connector", "internal/lines", "internal/queue", "internal/snowplow"}},
 	"internal/checkpoint":      {floor: contracts},
 	"internal/meter":           {floor: contracts},
-	"internal/otlp":            {floor: contracts, beside: []string{"internal/meter"}},
+	"internal/otlp":            {floor: contracts, beside: []string{"internal/httpclient", "internal/meter"}},
 	"internal/trace":           {floor: contracts, beside: []string{"internal/meter", "internal/otlp"}},
 	"internal/snowplow":        {floor: contracts},
 	"internal/script":          {floor: contracts, beside: []string{"internal/connector", "internal/snowplow"}},
@@ -65,8 +65,9 @@ var places = map[string]place{
 	"internal/retry":           {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
 	"internal/throttle":        {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
 	"internal/frontdoor":       {floor: contracts},
+	"internal/httpclient":      {floor: contracts, beside: []string{"internal/connector"}},
 	"internal/tlsconfig":       {floor: contracts, beside: []string{"internal/connector"}},
-	"internal/report":          {floor: contracts, beside: []string{"internal/config", "internal/meter"}},
+	"internal/report":          {floor: contracts, beside: []string{"internal/config", "internal/httpclient", "internal/meter"}},
 	"internal/reference":       {floor: contracts, beside: []string{"internal/connector", "internal/config"}},
 	"internal/queue":           {floor: contracts},
 	"internal/queue/partition": {floor: contracts, beside: []string{"internal/queue"}},
@@ -398,6 +399,26 @@ func TestOnlyTheEngineSettles(t *testing.T) {
 			for _, use := range selections(f.syntax, name, "Settle", "Unsplit") {
 				t.Errorf("%s uses event.%s: only internal/pipeline ends a message's journey; return an error or an outcome instead", f.path, use)
 			}
+		}
+	}
+}
+
+// ownHTTP are packages that may name net/http's own client, each for its reason.
+var ownHTTP = map[string]string{
+	"internal/httpclient": "it is the client",
+	"internal/otlp":       "the exporters of OpenTelemetry want one of net/http's, which is made by httpclient",
+}
+
+// TestOneHTTPClient keeps redirects, private networks and limits one rule for all requests.
+func TestOneHTTPClient(t *testing.T) {
+	t.Parallel()
+	for _, f := range parsed(t) {
+		p, _ := placeOf(f.dir)
+		if f.test || p.floor >= testing_ || ownHTTP[f.dir] != "" || !slices.Contains(f.imports(t), "net/http") {
+			continue
+		}
+		for _, use := range selections(f.syntax, "http", "Client", "Transport", "DefaultClient", "DefaultTransport", "Get", "Head", "Post", "PostForm") {
+			t.Errorf("%s uses http.%s: make the client with internal/httpclient, whose rules hold for every request", f.path, use)
 		}
 	}
 }

@@ -14,13 +14,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/queue"
 )
 
 // Client operates on the store of a running process, through its admin server.
 type Client struct {
 	base     string
-	http     *http.Client
+	http     *httpclient.Client
 	identity string
 }
 
@@ -43,8 +44,7 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	dialer := &net.Dialer{Timeout: 2 * time.Second}
-	c := &Client{base: "http://" + net.JoinHostPort(host, port), http: &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}}}
+	c := &Client{base: "http://" + net.JoinHostPort(host, port), http: httpclient.New(httpclient.Options{DialTimeout: 2 * time.Second, Direct: true})}
 	short, done := context.WithTimeout(ctx, 5*time.Second)
 	defer done()
 	var s storeAnswer
@@ -61,7 +61,7 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 }
 
 // Close closes connections that are idle.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { c.http.Close() }
 
 // Address is where the server is.
 func (c *Client) Address() string { return strings.TrimPrefix(c.base, "http://") }
@@ -97,7 +97,7 @@ func (c *Client) do(ctx context.Context, method, path string, v url.Values, cont
 	if contentType != "" {
 		r.Header.Set("Content-Type", contentType)
 	}
-	a, err := c.http.Do(r)
+	a, err := c.http.Do(r, nil)
 	if err != nil {
 		if of := (*url.Error)(nil); errors.As(err, &of) {
 			err = of.Err // the method and URL say nothing to who asked

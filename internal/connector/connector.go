@@ -189,11 +189,12 @@ type Problem struct {
 	Fix   string
 }
 
-// Under moves problems of a nested block to its place in the outer one.
+// Under moves problems of a nested block to its place in the outer one; a problem without a
+// field is the block's.
 func Under(block string, ps []Problem) []Problem {
 	out := make([]Problem, len(ps))
 	for i, p := range ps {
-		p.Field = block + "." + p.Field
+		p.Field = strings.TrimSuffix(block+"."+p.Field, ".")
 		out[i] = p
 	}
 	return out

@@ -10,9 +10,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/oauth2"
-
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/httpclient"
 )
 
 // maxShown is how much of a response body an error shows.
@@ -32,6 +31,8 @@ type reply struct {
 	body  string // response body, or the error's full text
 	cause error  // with code 0: the error
 	after time.Duration
+	// stayed says why a redirect was not followed, where that is for a person to mend.
+	stayed string
 }
 
 func (r Rule) matches(p reply) bool {
@@ -60,6 +61,9 @@ func (t *Target) judge(p reply) error {
 			safe = match.Body
 		}
 	}
+	if p.stayed != "" && match == nil {
+		safe = p.stayed
+	}
 	e := &fault.Error{Kind: kind, Detail: fault.Detail{Type: "api", Code: p.line, Safe: safe}}
 	switch kind {
 	case fault.Invalid:
@@ -83,6 +87,8 @@ func (t *Target) kind(p reply) (fault.Kind, *Rule) {
 	switch {
 	case p.code == 0:
 		return clientFaultKind(p.cause), nil
+	case p.stayed != "":
+		return fault.Setup, nil
 	case p.code == http.StatusRequestEntityTooLarge && t.c.Bisect:
 		return fault.Invalid, nil
 	}
@@ -94,11 +100,8 @@ func clientFaultKind(err error) fault.Kind {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return fault.Setup
 	}
-	if e, ok := errors.AsType[*oauth2.RetrieveError](err); ok && e.Response != nil {
-		switch e.Response.StatusCode {
-		case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
-			return fault.Setup
-		}
+	if httpclient.Refused(err) {
+		return fault.Setup
 	}
 	return fault.Transient
 }

@@ -1,11 +1,12 @@
 package httptarget
 
 import (
-	"encoding/base64"
 	"net/url"
 	"regexp"
 	"sort"
 	"strings"
+
+	"github.com/weirdata/weir/internal/httpclient"
 )
 
 // hiddenMark stands where a secret stood.
@@ -16,29 +17,19 @@ var (
 	sensitiveName = regexp.MustCompile(`(?i)authorization|cookie|key|token|secret|password|signature`)
 )
 
-// scrubURL is raw without user information, query and fragment.
-func scrubURL(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return hiddenMark
-	}
-	u.User, u.RawQuery, u.Fragment, u.RawFragment, u.ForceQuery = nil, "", "", "", false
-	return u.String()
-}
-
 // scrub makes the text of an error safe to show: URLs in it lose what may be secret, and
 // credentials are replaced.
 func (t *Target) scrub(text string) string {
-	return t.hide(urls.ReplaceAllStringFunc(text, scrubURL))
+	return t.hide(urls.ReplaceAllStringFunc(text, httpclient.PlainURL))
 }
 
-// hide replaces credentials of the config, and the access token in use, in a text.
+// hide replaces credentials of the config, and those in use now, in a text.
 func (t *Target) hide(text string) string {
 	for _, s := range t.hidden {
 		text = strings.ReplaceAll(text, s, hiddenMark)
 	}
-	if t.tokens != nil {
-		for _, s := range t.tokens.secrets() {
+	if t.auth != nil {
+		for _, s := range t.auth.Secrets() {
 			text = strings.ReplaceAll(text, s, hiddenMark)
 		}
 	}
@@ -49,16 +40,7 @@ func (t *Target) hide(text string) string {
 // contains another is replaced whole. Very short values are left: replacing them would
 // only show where they are.
 func secrets(c Config) []string {
-	all := []string{c.BasicAuthPassword, c.OAuth2ClientSecret, c.OAuth2RefreshToken}
-	if c.BasicAuthPassword != "" {
-		all = append(all, base64.StdEncoding.EncodeToString([]byte(c.BasicAuthUsername+":"+c.BasicAuthPassword)))
-	}
-	if o := c.OAuthClient; o != nil {
-		all = append(all, o.ClientSecret, o.RefreshToken)
-	}
-	if j := c.OAuthJWT; j != nil {
-		all = append(all, j.PrivateKey)
-	}
+	all := httpclient.Basic{User: c.BasicAuthUsername, Password: c.BasicAuthPassword}.Secrets()
 	for name, value := range c.Headers {
 		if sensitiveName.MatchString(name) {
 			all = append(all, value)

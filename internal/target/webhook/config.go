@@ -25,8 +25,9 @@ type Config struct {
 	// webhookUrl, or "none", which ignores both. Choose less than "any" when write keys are
 	// in the hands of strangers.
 	Endpoints string `hcl:"endpoints,optional"`
-	// BlockPrivateNetworks refuses to connect to loopback, private and link-local
-	// addresses; off by default.
+	// BlockPrivateNetworks refuses to connect to addresses that are not of the public
+	// internet: loopback, private, link-local and reserved ones, and those that stand for one
+	// of them (NAT64 and the like). No proxy is used then. Off by default.
 	BlockPrivateNetworks bool `hcl:"block_private_networks,optional"`
 	// ForceHTTP1 keeps to HTTP/1.1 over TLS; off by default.
 	ForceHTTP1 bool `hcl:"force_http1,optional"`

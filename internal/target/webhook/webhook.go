@@ -44,20 +44,15 @@ package webhook
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/workspace"
 )
 
@@ -81,7 +76,7 @@ type Target struct {
 	c         Config
 	file      *workspace.File
 	timeout   time.Duration
-	transport *http.Transport
+	client    *httpclient.Client
 	places    *places
 	endpoints atomic.Pointer[endpoints]
 	making    sync.Mutex // held while endpoints are made
@@ -108,47 +103,20 @@ func New(_ context.Context, d connector.Deps, c Config) (*Target, error) {
 		c: c, file: file, timeout: time.Duration(c.RequestTimeoutMillis) * time.Millisecond,
 		places: newPlaces(c.MaxConcurrentRequests),
 	}
-	t.transport = transport(c)
+	t.client = client(c)
 	return t, nil
 }
 
 // maxIdleConnections bounds the connections kept open without a request, over all destinations.
 const maxIdleConnections = 1024
 
-func transport(c Config) *http.Transport {
-	tr := http.DefaultTransport.(*http.Transport).Clone()
-	tr.MaxIdleConnsPerHost = c.MaxConcurrentRequests
-	tr.MaxIdleConns = max(maxIdleConnections, c.MaxConcurrentRequests)
-	tr.DisableCompression = true
-	if c.ForceHTTP1 {
-		tr.ForceAttemptHTTP2 = false
-		tr.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
-	}
-	if c.BlockPrivateNetworks {
-		d := net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: refusePrivate}
-		tr.DialContext = d.DialContext
-		tr.Proxy = nil // a proxy would connect in our place
-	}
-	return tr
+// client follows no redirect: where an event goes is the destination's to say.
+func client(c Config) *httpclient.Client {
+	return httpclient.New(httpclient.Options{
+		IdlePerHost: c.MaxConcurrentRequests, Idle: max(maxIdleConnections, c.MaxConcurrentRequests),
+		HTTP1: c.ForceHTTP1, Verbatim: true, Public: c.BlockPrivateNetworks, NoRedirects: true,
+	})
 }
-
-// errPrivate is the error of a connection that block_private_networks refuses.
-var errPrivate = errors.New("the address is private, and block_private_networks is on")
-
-// refusePrivate looks at the address that a name has become.
-func refusePrivate(_, address string, _ syscall.RawConn) error {
-	to, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("read address %s: %w", address, err)
-	}
-	if ip := to.Addr().Unmap(); !ip.IsGlobalUnicast() || ip.IsPrivate() || shared.Contains(ip) {
-		return errPrivate
-	}
-	return nil
-}
-
-// shared is the address space between carriers and their customers (RFC 6598).
-var shared = netip.MustParsePrefix("100.64.0.0/10")
 
 // Limits implements connector.Limiter.
 func (t *Target) Limits() connector.Limits {
@@ -162,7 +130,7 @@ func (t *Target) Open(context.Context) error { return nil }
 
 // Close closes idle connections.
 func (t *Target) Close(context.Context) error {
-	t.transport.CloseIdleConnections()
+	t.client.Close()
 	return nil
 }
 
