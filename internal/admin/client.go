@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/queue"
 )
@@ -22,6 +23,7 @@ import (
 type Client struct {
 	base     string
 	http     *httpclient.Client
+	name     string // Host of requests; empty for the address
 	identity string
 }
 
@@ -30,10 +32,11 @@ var _ Operator = (*Client)(nil)
 // ErrNoServer says that nothing answers at an admin address as Weir does.
 var ErrNoServer = errors.New("no admin server of Weir answers")
 
-// Dial finds the admin server of a running process that has a store open. address is as
-// the admin block of a config has it; a server that listens on every address of the
-// machine is reached by the loopback one.
-func Dial(ctx context.Context, address string) (*Client, error) {
+// Dial finds the admin server of a running process that has a store open, by the admin block of
+// its config; a server that listens on every address of the machine is reached by the loopback
+// one.
+func Dial(ctx context.Context, at *config.Admin) (*Client, error) {
+	address := at.Address
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("admin address %q: %w", address, err)
@@ -44,7 +47,10 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	c := &Client{base: "http://" + net.JoinHostPort(host, port), http: httpclient.New(httpclient.Options{DialTimeout: 2 * time.Second, Direct: true})}
+	c := &Client{base: "http://" + net.JoinHostPort(host, port) + at.Path, http: httpclient.New(httpclient.Options{DialTimeout: 2 * time.Second, Direct: true})}
+	if len(at.HostNames) > 0 { // where it shares its address, the name tells who is meant
+		c.name = at.HostNames[0]
+	}
 	short, done := context.WithTimeout(ctx, 5*time.Second)
 	defer done()
 	var s storeAnswer
@@ -97,6 +103,7 @@ func (c *Client) do(ctx context.Context, method, path string, v url.Values, cont
 	if contentType != "" {
 		r.Header.Set("Content-Type", contentType)
 	}
+	r.Host = c.name
 	a, err := c.http.Do(r, nil)
 	if err != nil {
 		if of := (*url.Error)(nil); errors.As(err, &of) {

@@ -114,12 +114,22 @@ type (
 	// Holder is a source that keeps somebody waiting (an HTTP client) until its
 	// messages are settled; the engine then flushes batches early.
 	Holder interface{ Holds() bool }
-	// Listener is a source that binds an address, which no other source of the process may
-	// have: host and port, and the attribute that says so.
-	Listener interface {
-		Listens() (address, attribute string)
-	}
+	// Listener is a source that binds an address, which others of the process may share only
+	// where they differ by host name or path.
+	Listener interface{ Listens() Listening }
 )
+
+// Listening is an address that is bound, and which of its requests are wanted.
+type Listening struct {
+	// Address is host and port, and Attribute the option that says so.
+	Address, Attribute string
+	// Hosts and Paths are the names and patterns that are served; none stands for every one.
+	Hosts, Paths []string
+	// TLS says that connections are encrypted, and Identity by which certificates: a text that
+	// is equal for equal ones.
+	TLS      bool
+	Identity string
+}
 
 // Limits is how a target wants its messages grouped, and how many writes may run at once.
 type Limits struct {

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/fault"
@@ -47,6 +48,14 @@ func (s Settings) Validate() []connector.Problem {
 		return []connector.Problem{{Field: "key_file", What: "key_file is set without cert_file", Fix: "set cert_file to the certificate of the key, or remove key_file"}}
 	}
 	return nil
+}
+
+// Identity is equal for settings with the same files; it is empty without a certificate.
+func (s Settings) Identity() string {
+	if s.CertFile == "" {
+		return ""
+	}
+	return strings.Join([]string{s.path(s.CertFile), s.path(s.KeyFile), s.path(s.CAFile)}, "\n")
 }
 
 // Client is the configuration of a connection we open. It reads the named files, so that
