@@ -4,6 +4,8 @@ GO ?= go
 # The packages where goroutines meet: their tests run a second time with the race detector.
 RACE := ./internal/event ./internal/pipeline ./internal/queue/... ./internal/retry ./internal/throttle ./internal/checkpoint ./internal/script ./internal/app ./internal/executor ./internal/report ./internal/source/...
 TESTRUN := $(GO) run ./internal/testrun
+# A package may take long on a busy machine; go test gives it ten minutes.
+BUSY := -timeout 30m
 TOOL := $(GO) tool -modfile=tools/go.mod
 
 .DEFAULT_GOAL := help
@@ -19,14 +21,18 @@ build: ## build the static binary ./weir
 	CGO_ENABLED=0 $(GO) build -trimpath -o weir ./cmd/weir
 
 test: ## all tests against real engines, then the concurrent packages with the race detector
-	$(TESTRUN) ./...
-	$(TESTRUN) -race $(RACE)
+	@trap 'exit 130' INT TERM; failed=; \
+	echo '$(TESTRUN) $(BUSY) ./...'; \
+	$(TESTRUN) $(BUSY) ./... || failed='all tests'; \
+	echo '$(TESTRUN) $(BUSY) -race $(RACE)'; \
+	$(TESTRUN) $(BUSY) -race $(RACE) || failed="$${failed:+$$failed, }the race stage"; \
+	test -z "$$failed" || { echo "failed: $$failed"; exit 1; }
 
 check: ## what a change must pass: format, vet, lint, all tests with the race detector
 	@unformatted=$$(gofmt -l cmd internal examples); test -z "$$unformatted" || { echo "not formatted (make fmt):"; echo "$$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(TOOL) golangci-lint run
-	$(TESTRUN) -race ./...
+	$(TESTRUN) $(BUSY) -race ./...
 
 test-chaos: ## kill the quickstart 50 times under load, then every test with hundreds of random runs
 	WEIR_CHAOS_RUNS=50 $(TESTRUN) -v -timeout 30m ./internal/chaos

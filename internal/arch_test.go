@@ -50,33 +50,43 @@ type place struct {
 var places = map[string]place{
 	"internal/event": {floor: words},
 	"internal/fault": {floor: words},
+	"internal/wire":  {floor: words},
 
-	"internal/connector":       {floor: contracts, beside: []string{"internal/queue"}},
-	"internal/lines":           {floor: contracts},
-	"internal/failures":        {floor: contracts, beside: []string{"internal/connector", "internal/lines", "internal/queue", "internal/snowplow"}},
-	"internal/checkpoint":      {floor: contracts},
-	"internal/meter":           {floor: contracts},
-	"internal/otlp":            {floor: contracts, beside: []string{"internal/httpclient", "internal/meter"}},
-	"internal/trace":           {floor: contracts, beside: []string{"internal/meter", "internal/otlp"}},
-	"internal/snowplow":        {floor: contracts},
-	"internal/script":          {floor: contracts, beside: []string{"internal/connector", "internal/snowplow"}},
-	"internal/condition":       {floor: contracts, beside: []string{"internal/jsonspan", "internal/snowplow"}},
-	"internal/config":          {floor: contracts, beside: []string{"internal/connector", "internal/condition"}},
-	"internal/retry":           {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
-	"internal/throttle":        {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
-	"internal/frontdoor":       {floor: contracts},
-	"internal/httpclient":      {floor: contracts, beside: []string{"internal/connector"}},
-	"internal/tlsconfig":       {floor: contracts, beside: []string{"internal/connector"}},
-	"internal/report":          {floor: contracts, beside: []string{"internal/config", "internal/httpclient", "internal/meter"}},
-	"internal/reference":       {floor: contracts, beside: []string{"internal/connector", "internal/config"}},
-	"internal/queue":           {floor: contracts},
-	"internal/queue/partition": {floor: contracts, beside: []string{"internal/queue"}},
-	"internal/queue/embedded":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
-	"internal/queue/postgres":  {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
+	"internal/connector":         {floor: contracts, beside: []string{"internal/queue"}},
+	"internal/lines":             {floor: contracts},
+	"internal/failures":          {floor: contracts, beside: []string{"internal/connector", "internal/lines", "internal/queue", "internal/snowplow"}},
+	"internal/checkpoint":        {floor: contracts},
+	"internal/meter":             {floor: contracts},
+	"internal/otlp":              {floor: contracts, beside: []string{"internal/httpclient", "internal/meter"}},
+	"internal/trace":             {floor: contracts, beside: []string{"internal/meter", "internal/otlp"}},
+	"internal/snowplow":          {floor: contracts},
+	"internal/script":            {floor: contracts, beside: []string{"internal/connector", "internal/snowplow"}},
+	"internal/condition":         {floor: contracts, beside: []string{"internal/jsonspan", "internal/snowplow"}},
+	"internal/config":            {floor: contracts, beside: []string{"internal/connector", "internal/condition"}},
+	"internal/retry":             {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
+	"internal/throttle":          {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
+	"internal/frontdoor":         {floor: contracts},
+	"internal/httpclient":        {floor: contracts, beside: []string{"internal/connector"}},
+	"internal/tlsconfig":         {floor: contracts, beside: []string{"internal/connector"}},
+	"internal/report":            {floor: contracts, beside: []string{"internal/config", "internal/httpclient", "internal/meter"}},
+	"internal/reference":         {floor: contracts, beside: []string{"internal/connector", "internal/config", "internal/config/snowbridge"}},
+	"internal/queue":             {floor: contracts},
+	"internal/queue/partition":   {floor: contracts, beside: []string{"internal/queue"}},
+	"internal/queue/log":         {floor: contracts, beside: []string{"internal/queue"}},
+	"internal/queue/log/disk":    {floor: contracts, beside: []string{"internal/queue", "internal/queue/log"}},
+	"internal/queue/rows":        {floor: contracts, beside: []string{"internal/queue", "internal/queue/log", "internal/queue/partition"}},
+	"internal/queue/embedded":    {floor: contracts, beside: []string{"internal/queue", "internal/queue/log", "internal/queue/log/disk", "internal/queue/rows", "internal/queue/partition"}},
+	"internal/queue/postgres":    {floor: contracts, beside: []string{"internal/queue", "internal/queue/partition"}},
+	"internal/secret":            {floor: words},
+	"internal/spelling":          {floor: words},
+	"internal/config/snowbridge": {floor: contracts, beside: []string{"internal/config"}},
+
+	"internal/blob":           {floor: contracts},
+	"internal/blob/directory": {floor: contracts, beside: []string{"internal/blob"}},
 
 	"internal/jsonspan":  {floor: contracts},
 	"internal/parquet":   {floor: contracts},
-	"internal/catalog":   {floor: contracts, beside: []string{"internal/parquet"}},
+	"internal/catalog":   {floor: contracts, beside: []string{"internal/parquet", "internal/blob", "internal/blob/directory"}},
 	"internal/produce":   {floor: contracts},
 	"internal/lambda":    {floor: contracts},
 	"internal/workspace": {floor: contracts, beside: []string{"internal/jsonspan"}},
@@ -103,9 +113,12 @@ var places = map[string]place{
 	"internal/cli":      {floor: assembly, beside: []string{"internal/all", "internal/app", "internal/admin", "internal/console", "internal/pipetest"}},
 	"cmd/weir":          {floor: assembly, beside: []string{"internal/cli"}},
 
+	"internal/addresstest":         {floor: testing_},
 	"internal/chaos":               {floor: testing_},
 	"internal/conntest":            {floor: testing_},
 	"internal/queue/storetest":     {floor: testing_},
+	"internal/blob/blobtest":       {floor: testing_},
+	"internal/queue/log/logtest":   {floor: testing_},
 	"internal/enginetest":          {floor: testing_},
 	"internal/snowplow/sampletest": {floor: testing_},
 	"internal/otlp/otlptest":       {floor: testing_},
@@ -121,7 +134,9 @@ var importers = map[string][]string{
 	"internal/cli":             {"cmd/weir"},
 	"internal/queue/embedded":  {"internal/store/embedded", "internal/app", "internal/cli", "internal/bench"},
 	"internal/queue/postgres":  {"internal/store/postgres", "internal/app", "internal/cli", "internal/bench"},
-	"internal/queue/partition": {"internal/queue/embedded", "internal/queue/postgres"},
+	"internal/queue/log/disk":  {"internal/queue/embedded"},
+	"internal/queue/rows":      {"internal/queue/embedded"},
+	"internal/queue/partition": {"internal/queue/rows", "internal/queue/postgres"},
 }
 
 // moduleUsers lists who may import a module (product code; tests may where they must).
@@ -420,6 +435,33 @@ func TestOneHTTPClient(t *testing.T) {
 		for _, use := range selections(f.syntax, "http", "Client", "Transport", "DefaultClient", "DefaultTransport", "Get", "Head", "Post", "PostForm") {
 			t.Errorf("%s uses http.%s: make the client with internal/httpclient, whose rules hold for every request", f.path, use)
 		}
+	}
+}
+
+// TestOneListOfSecrets keeps the words that say secret in one place: a second list hides
+// something else than the first.
+func TestOneListOfSecrets(t *testing.T) {
+	t.Parallel()
+	for _, f := range parsed(t) {
+		if f.dir == "internal/secret" || f.dir == "internal" {
+			continue
+		}
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			lit, ok := n.(*ast.BasicLit)
+			if !ok || lit.Kind != token.STRING || !strings.Contains(lit.Value, "|") || strings.Contains(lit.Value, "\n") {
+				return true
+			}
+			words := 0
+			for _, w := range []string{"passw", "secret", "token", "cookie", "credential", "signature", "authorization"} {
+				if strings.Contains(strings.ToLower(lit.Value), w) {
+					words++
+				}
+			}
+			if words > 1 {
+				t.Errorf("%s has a list of its own of what is secret, %s: ask package secret", f.path, lit.Value)
+			}
+			return true
+		})
 	}
 }
 

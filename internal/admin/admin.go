@@ -3,7 +3,8 @@
 //
 //	GET  /metrics                    Prometheus text format
 //	GET  /healthz                    200 while the process works
-//	GET  /readyz                     200 while every pipeline is running, else 503 with the reason
+//	GET  /readyz                     200 while every pipeline is running or degraded, which the
+//	                                 lines after the first tell, else 503 with the reason
 //	GET  /debug/pprof/               Go profiles
 //	GET  /v1/queues                  numbers of messages; by=workspace|source|destination
 //	GET  /v1/queues/{queue}/jobs     a page of messages: selection, after, limit (most 1000)
@@ -57,8 +58,10 @@ type Options struct {
 	Path      string
 	Log       *slog.Logger
 	Pipelines *meter.Registry
-	// Ready says whether the process is ready.
-	Ready func() error
+	// Ready says whether the process is ready, and Degraded what of it has failed and is to be
+	// started again, a line each.
+	Ready    func() error
+	Degraded func() []string
 	// Store is the store, its identity and the queues of the config; the store is nil when
 	// none is open.
 	Store func() (queue.Store, string, []connector.Queue)
@@ -103,6 +106,12 @@ func handler(o Options) http.Handler {
 			return
 		}
 		fmt.Fprintln(w, "ready")
+		if o.Degraded == nil {
+			return
+		}
+		for _, line := range o.Degraded() {
+			fmt.Fprintln(w, line)
+		}
 	})
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -257,8 +257,16 @@ func TestRoundTrip(t *testing.T) {
 				m.Replace(nil)
 			}
 			m.Key, m.Meta.ID = bytesOf.Draw(t, "key"), bytesOf.Draw(t, "id")
-			if h := rapid.MapOfN(bytesOf, bytesOf, 0, 3).Draw(t, "headers"); len(h) > 0 {
-				m.Meta.Headers = h
+			for range rapid.IntRange(0, 3).Draw(t, "headers") {
+				m.Meta.Headers = m.Meta.Headers.Add(bytesOf.Draw(t, "name"), []byte(bytesOf.Draw(t, "value")))
+			}
+			if rapid.Bool().Draw(t, "origin") {
+				m.Meta.Origin = &event.Origin{Stream: bytesOf.Draw(t, "stream"), Partition: bytesOf.Draw(t, "partition"), Position: []byte(bytesOf.Draw(t, "position")),
+					Sub: rapid.Uint64().Draw(t, "sub"), At: m.Times.Created}
+			}
+			if rapid.Bool().Draw(t, "descriptor") {
+				m.Meta.Descriptor = &event.Descriptor{JobRun: bytesOf.Draw(t, "job"), TaskRun: bytesOf.Draw(t, "task"), Type: bytesOf.Draw(t, "type"),
+					Name: bytesOf.Draw(t, "event name"), Transient: rapid.Bool().Draw(t, "transient")}
 			}
 			j := queue.Job{Queue: "a", Msg: m, Ordered: m.Key != "" && rapid.Bool().Draw(t, "ordered"),
 				Scope: queue.Scope{Workspace: bytesOf.Draw(t, "workspace"), Destination: bytesOf.Draw(t, "destination")}}
@@ -301,7 +309,9 @@ func memory(t *rapid.T) *embedded.Store {
 type same struct {
 	Data, Raw     []byte
 	Key, ID       string
-	Headers       map[string]string
+	Headers       event.Headers
+	Origin        string
+	Descriptor    *event.Descriptor
 	Created, Read time.Time
 	Scope         queue.Scope
 	Ordered       bool
@@ -316,7 +326,7 @@ func listed(t *rapid.T, s *embedded.Store) (out []same) {
 	for i := range p.Jobs {
 		j := &p.Jobs[i]
 		m := j.Msg
-		out = append(out, same{m.Data, m.Raw(), m.Key, m.Meta.ID, m.Meta.Headers, m.Times.Created, m.Times.Read, j.Scope, j.Ordered, j.NotBefore})
+		out = append(out, same{m.Data, m.Raw(), m.Key, m.Meta.ID, m.Meta.Headers, origin(m), m.Meta.Descriptor, m.Times.Created, m.Times.Read, j.Scope, j.Ordered, j.NotBefore})
 	}
 	return out
 }
@@ -481,4 +491,13 @@ func (f *failing) List(ctx context.Context, s queue.Search, after queue.ID, limi
 		return queue.Page{}, queue.ErrCorrupt
 	}
 	return f.kept.List(ctx, s, after, limit)
+}
+
+// origin is where m was read, as text: a position without bytes is one without.
+func origin(m *event.Message) string {
+	o := m.Meta.Origin
+	if o == nil {
+		return ""
+	}
+	return fmt.Sprintf("%q %q %q %d %v", o.Stream, o.Partition, o.Position, o.Sub, o.At)
 }

@@ -3,11 +3,11 @@ package admin
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/frontdoor"
@@ -38,12 +38,7 @@ func TestSharedAddress(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			row.admin.Address = l.Addr().String()
-			_ = l.Close()
+			row.admin.Address = addresstest.Free(t)
 			s := openStore(t)
 			server, err := Listen(t.Context(), Options{Address: row.admin.Address, Path: row.admin.Path, Route: row.route,
 				Pipelines: &meter.Registry{}, Ready: func() error { return nil },

@@ -33,25 +33,12 @@ type App struct {
 	cancel  context.CancelCauseFunc // ends everything
 }
 
-// generation is the pipelines of one config.
-type generation struct {
-	runs   map[string]*running
-	queues []connector.Queue // by name
-}
-
-// running is one pipeline and how to stop it.
-type running struct {
-	p     Runner
-	stop  context.CancelCauseFunc
-	ended chan struct{}
-}
-
 // ErrReplaced is the cause with which a pipeline is stopped by a reload.
 var ErrReplaced = errors.New("replaced by a reload")
 
 // Run opens and runs the pipelines of b until all of them have ended. A pipeline that
-// fails ends the others, which drain first. Cancelling ctx drains all. Run returns nil
-// only when every pipeline settled everything it read.
+// fails is started again, ends, or ends the others, as its terms say. Cancelling ctx drains
+// all. Run returns nil only when every pipeline settled everything it read.
 func (a *App) Run(ctx context.Context, b *Built) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -78,6 +65,9 @@ func (a *App) Run(ctx context.Context, b *Built) (err error) {
 func (a *App) Reload(ctx context.Context, b *Built) error {
 	if a.running() == nil {
 		return errNothing
+	}
+	if b.Config.Empty && !a.generation().empty {
+		return errEmpty
 	}
 	if b.Store != nil {
 		switch open := a.storeIdentity(); open {
@@ -132,7 +122,10 @@ func (a *App) openStore(ctx context.Context, b *Built) (closeStore func(*error),
 	}, nil
 }
 
-var errNothing = errors.New("nothing is running that could be reloaded")
+var (
+	errNothing = errors.New("nothing is running that could be reloaded")
+	errEmpty   = errors.New("no pipeline is written in it, as in a file that is being written: none would be left of those that run")
+)
 
 // running is the generation that runs now, nil before the first and after the last.
 func (a *App) running() *generation {
@@ -144,73 +137,177 @@ func (a *App) running() *generation {
 	return a.current
 }
 
-// start opens b's pipelines, starts them, and stops the generation before.
+// start opens b's runners, starts them, and stops the generation before. What only one may
+// hold passes from the old runner to the new one: the old one drains first, and runs on when
+// the new one cannot open.
 func (a *App) start(ctx context.Context, b *Built) error {
 	a.starting.Lock()
 	defer a.starting.Unlock()
-	discard := func(ps []Runner) {
-		for _, p := range ps {
-			p.Discard(ctx)
+	old := a.running()
+	members := make([]*member, len(b.Pipelines))
+	for i, r := range b.Pipelines {
+		members[i] = &member{Runner: r, log: a.Log, ended: make(chan struct{})}
+	}
+	next := newGeneration(members, b.Queues())
+	next.empty = b.Config.Empty
+	for _, m := range members {
+		if t := m.Terms(); t.Fed || t.Outlives {
+			m.FeedUntil(next.drained(m))
 		}
 	}
-	for i, p := range b.Pipelines {
-		if err := p.Open(ctx); err != nil {
-			discard(b.Pipelines[:i])
-			return err
-		}
+	opened, err := a.open(ctx, old, members)
+	if err != nil {
+		return err
 	}
 	a.warnStranded(ctx, b)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	old := a.current
 	if old != nil && a.live == 0 {
-		discard(b.Pipelines)
+		a.discard(ctx, members)
 		return errNothing
 	}
-	next := &generation{runs: map[string]*running{}, queues: b.Queues()}
-	meters := make([]*meter.Pipeline, 0, len(b.Pipelines))
-	for _, p := range b.Pipelines {
-		pctx, stop := context.WithCancelCause(a.base)
-		r := &running{p: p, stop: stop, ended: make(chan struct{})}
-		next.runs[p.Name()] = r
-		meters = append(meters, p.Meter())
-		var after <-chan struct{}
-		if old != nil && p.Ordered() {
-			if before, ok := old.runs[p.Name()]; ok {
-				after = before.ended
-			}
-		}
-		a.live++
-		go a.run(pctx, r, after)
+	meters := make([]*meter.Pipeline, 0, len(members))
+	for _, m := range members {
+		meters = append(meters, m.Meter())
+		a.begin(next, m, old, opened[m])
 	}
-	next.feed()
 	a.current = next
 	a.Meter.Replace(meters...)
 	if old != nil {
 		old.retire(next)
-		for _, r := range old.runs {
-			r.stop(ErrReplaced)
+		for _, m := range old.order {
+			m.stop(ErrReplaced)
 		}
 	}
 	return nil
 }
 
-// run runs one pipeline to its end.
-func (a *App) run(ctx context.Context, r *running, after <-chan struct{}) {
-	defer r.stop(nil)
+// begin has a member live. a.mu is held.
+func (a *App) begin(g *generation, m *member, old *generation, opened error) {
+	ctx, stop := context.WithCancelCause(a.base)
+	m.stop = stop
+	if m.Terms().Outlives {
+		ctx, m.stop = outliving(ctx, stop, g.drained(m))
+	}
+	var after <-chan struct{}
+	if old != nil && m.Terms().Ordered {
+		if before, ok := old.members[m.Name()]; ok {
+			after = before.ended
+		}
+	}
+	a.live++
+	go a.run(ctx, m, after, opened)
+}
+
+// outliving is a context that ends when ctx has and drained is closed.
+func outliving(ctx context.Context, stop context.CancelCauseFunc, drained <-chan struct{}) (context.Context, context.CancelCauseFunc) {
+	later, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() {
+		<-drained
+		end(context.Cause(ctx))
+	})
+	return later, func(cause error) {
+		stop(cause)
+		if cause == nil {
+			end(nil)
+		}
+	}
+}
+
+// open opens members. What fails of those that are to be started again is told; another
+// failure closes all of them. What the old generation holds alone is given over first.
+func (a *App) open(ctx context.Context, old *generation, members []*member) (failed map[*member]error, err error) {
+	failed = map[*member]error{}
+	var last []*member // that take over what another holds
+	one := func(m *member) error {
+		err := m.Open(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() == nil && a.mayFail(old, m) {
+			failed[m] = err
+			return nil
+		}
+		return err
+	}
+	var given []*member
+	for _, m := range members {
+		if who := old.holds(m); len(who) > 0 {
+			last, given = append(last, m), append(given, who...)
+			continue
+		}
+		if err := one(m); err != nil {
+			a.discard(ctx, members)
+			return nil, err
+		}
+	}
+	for _, m := range given {
+		m.stop(ErrReplaced)
+	}
+	for _, m := range given {
+		<-m.ended
+	}
+	for _, m := range last {
+		if err := one(m); err != nil {
+			a.discard(ctx, members)
+			a.restore(old, given)
+			return nil, err
+		}
+	}
+	return failed, nil
+}
+
+// mayFail reports whether m may be started although it cannot be opened: at the start, when
+// it is to be started again anyway; at a reload, when the one it replaces fares no better.
+func (a *App) mayFail(old *generation, m *member) bool {
+	if m.Terms().Fail != Restart {
+		return false
+	}
+	if old == nil {
+		return true
+	}
+	before, ok := old.members[m.Name()]
+	return ok && before.status().Degraded != nil
+}
+
+// restore has members of the running generation live again that were stopped for others.
+func (a *App) restore(g *generation, members []*member) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, m := range members {
+		m.ended = make(chan struct{})
+		a.begin(g, m, nil, nil)
+	}
+}
+
+// discard closes what was opened of members.
+func (a *App) discard(ctx context.Context, members []*member) {
+	for _, m := range members {
+		if err := m.Close(context.WithoutCancel(ctx)); err != nil {
+			a.Log.Warn("cannot close", meter.KeyPipeline, m.Name(), meter.KeyError, err)
+		}
+		close(m.ended)
+	}
+}
+
+// run has one member live to its end.
+func (a *App) run(ctx context.Context, m *member, after <-chan struct{}, opened error) {
+	stop, ended := m.stop, m.ended
+	defer stop(nil)
 	if after != nil {
 		<-after
 	}
-	err := r.p.Run(ctx)
-	close(r.ended)
+	err := m.live(ctx, opened)
+	close(ended)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err != nil {
 		a.failed = append(a.failed, err)
-		if errors.Is(context.Cause(ctx), ErrReplaced) {
-			a.Log.Error("the replaced pipeline did not end cleanly", meter.KeyPipeline, r.p.Name(), meter.KeyError, err)
-		} else {
-			a.cancel(fmt.Errorf("pipeline %q failed", r.p.Name()))
+		switch {
+		case errors.Is(context.Cause(ctx), ErrReplaced):
+			a.Log.Error("the replaced pipeline did not end cleanly", meter.KeyPipeline, m.Name(), meter.KeyError, err)
+		case m.Terms().Fail == Exit:
+			a.cancel(fmt.Errorf("pipeline %q failed", m.Name()))
 		}
 	}
 	if a.live--; a.live == 0 {
@@ -227,18 +324,46 @@ func (a *App) Stop(cause error) {
 	}
 }
 
-// Ready is nil when every pipeline is running, and otherwise says which is not.
+// Ready is nil when every pipeline is running or degraded, and otherwise says which is not.
 func (a *App) Ready() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.current == nil {
+	if a.generation() == nil {
 		return errors.New("not started")
 	}
 	var errs []error
-	for name, r := range a.current.runs {
-		if s := r.p.State(); s != pipeline.Running {
-			errs = append(errs, fmt.Errorf("pipeline %q is %s", name, s))
+	for _, s := range a.Status() {
+		if s.State != pipeline.Running && s.Degraded == nil {
+			errs = append(errs, errors.New(s.String()))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Degraded names what has failed and is to be started again, with the reason.
+func (a *App) Degraded() []string {
+	var lines []string
+	for _, s := range a.Status() {
+		if s.Degraded != nil {
+			lines = append(lines, s.String())
+		}
+	}
+	return lines
+}
+
+// Status is how each pipeline and machine of the running config does, in its order.
+func (a *App) Status() []Status {
+	g := a.generation()
+	if g == nil {
+		return nil
+	}
+	all := make([]Status, len(g.order))
+	for i, m := range g.order {
+		all[i] = m.status()
+	}
+	return all
+}
+
+func (a *App) generation() *generation {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.current
 }

@@ -12,16 +12,19 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"runtime"
 	"slices"
 	"time"
 
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/config/snowbridge"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/pipeline"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/retry"
+	"github.com/weirdata/weir/internal/throttle"
 	"github.com/weirdata/weir/internal/trace"
 )
 
@@ -52,7 +55,7 @@ func (b *Builder) Known() config.Known {
 
 // Options is how a config for this builder is read: environment variables come from env.
 func (b *Builder) Options(env func(string) (string, bool)) config.Options {
-	return config.Options{Env: env, Known: b.Known(), Decode: func(u *config.Use) error {
+	return config.Options{Env: env, Known: b.Known(), Older: snowbridge.Older, Decode: func(u *config.Use) error {
 		switch u.Kind {
 		case config.KindSource:
 			return decode(b.Set.Sources, u)
@@ -86,19 +89,6 @@ type Built struct {
 	listening []listening
 }
 
-// Runner is a pipeline, or several that are one pipeline of the config.
-type Runner interface {
-	Name() string
-	Ordered() bool
-	// Open opens the connectors; Run opens them if Open has not.
-	Open(ctx context.Context) error
-	Run(ctx context.Context) error
-	// Discard closes what Open opened, when Run is not to be called.
-	Discard(ctx context.Context)
-	State() pipeline.State
-	Meter() *meter.Pipeline
-}
-
 // Checker is a connector that can be checked, and where it is in the config.
 type Checker struct {
 	Use *config.Use
@@ -118,7 +108,7 @@ func (b *Builder) Build(ctx context.Context, cfg *config.Config) (*Built, config
 	machines, found := b.machines(ctx, cfg, built, queues)
 	ds = append(ds, found...)
 	for _, pc := range cfg.Pipelines {
-		a := assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), queues: queues, machines: machines}
+		a := assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), queues: queues, machines: machines, lone: cfg.Lone()}
 		for _, r := range []Runner{a.runner(ctx), a.spilled(ctx)} {
 			if r != nil {
 				built.Pipelines = append(built.Pipelines, r)
@@ -181,10 +171,10 @@ type assembly struct {
 	found  config.Diagnostics
 
 	machines map[string]connector.Machine
+	lone     bool // the pipeline is the only one, at the top level
 }
 
-// runner makes the pipeline, or what runs one for each value of its isolation. It is nil
-// when something is wrong.
+// runner makes the pipeline. It is nil when something is wrong.
 func (a *assembly) runner(ctx context.Context) Runner {
 	parts := a.parts(ctx)
 	if a.found.HasErrors() {
@@ -193,14 +183,26 @@ func (a *assembly) runner(ctx context.Context) Runner {
 	if a.b.Wrap != nil {
 		a.b.Wrap(&parts)
 	}
-	if s, ok := parts.Source.(connector.Isolated); ok && s.Isolation() != queue.None {
-		return newIsolation(s, parts, func(ctx context.Context) (pipeline.Parts, error) {
-			again := assembly{b: a.b, built: &Built{}, config: a.config, log: a.log, queues: a.queues, machines: a.machines}
-			p := again.parts(ctx)
-			return p, again.found.Err()
-		})
+	return newPipelineRunner(parts, Terms{Ordered: parts.Ordered, Fail: a.failing(parts)})
+}
+
+// failing is what the failure of the pipeline means. One that is all there is, written at the
+// top level, ends the process, as those who run it expect; one whose source comes to an end
+// ends with it.
+func (a *assembly) failing(parts pipeline.Parts) Failing {
+	switch {
+	case a.config.OnFailure == config.FailureRestart:
+		return Restart
+	case a.config.OnFailure == config.FailureExit:
+		return Exit
+	case a.config.OnFailure == config.FailureEnd:
+		return End
+	case a.lone:
+		return Exit
+	case ends(parts.Source):
+		return End
 	}
-	return pipeline.New(parts)
+	return Restart
 }
 
 func (a *assembly) parts(ctx context.Context) pipeline.Parts {
@@ -212,6 +214,7 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 		InFlightBytes:    pc.InFlight.Bytes,
 		Drain:            pc.DrainTimeout(),
 		Retry:            policy(pc.Retry),
+		Throttle:         limit(pc.Throttle),
 		Meter:            meter.NewPipeline(pc.Name),
 		Trace:            a.b.tracer,
 		Steps:            steps(pc),
@@ -220,9 +223,7 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 	}
 	p.Source, _ = build(ctx, a, a.b.Set.Sources, pc.Source.Use)
 	a.listens(p.Source, pc.Source.Use)
-	if len(pc.Transform.Use) > 0 {
-		p.Chains = a.chains(ctx, pc.Transform)
-	}
+	p.Transforms, p.Workers = a.transforms(ctx, pc.Transform), workers(pc.Transform)
 	p.First = pc.Routing == config.RouteFirst
 	for _, r := range pc.Targets {
 		p.Routes = append(p.Routes, pipeline.Route{Name: r.Name, When: r.Condition(), Sink: a.sink(ctx, r.Use)})
@@ -235,27 +236,23 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 	return p
 }
 
-// chains builds one chain of transforms for each worker. What is wrong with a transform
-// is reported for the first worker only.
-func (a *assembly) chains(ctx context.Context, t *config.Transform) [][]connector.Transform {
-	workers := t.WorkerPool
-	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0) + 1
-	}
-	chains := make([][]connector.Transform, 0, workers)
-	for range workers {
-		chain := make([]connector.Transform, 0, len(t.Use))
-		for _, u := range t.Use {
-			if tr, ok := build(ctx, a, a.b.Set.Transforms, u); ok {
-				chain = append(chain, tr)
-			}
+// transforms compiles the transforms of a pipeline, once for all of its workers.
+func (a *assembly) transforms(ctx context.Context, t *config.Transform) []connector.Transform {
+	steps := make([]connector.Transform, 0, len(t.Use))
+	for _, u := range t.Use {
+		if tr, ok := build(ctx, a, a.b.Set.Transforms, u); ok {
+			steps = append(steps, tr)
 		}
-		if len(chain) < len(t.Use) {
-			return nil
-		}
-		chains = append(chains, chain)
 	}
-	return chains
+	return steps
+}
+
+// workers is how many workers a pipeline has.
+func workers(t *config.Transform) int {
+	if t.WorkerPool > 0 {
+		return t.WorkerPool
+	}
+	return runtime.GOMAXPROCS(0) + 1
 }
 
 func (a *assembly) sink(ctx context.Context, u *config.Use) pipeline.Sink {
@@ -313,6 +310,18 @@ func (a *assembly) component(u *config.Use) string {
 		}
 	}
 	return u.Block + "." + u.Name
+}
+
+// limit is the throttle of a pipeline; nil when there is none.
+func limit(t *config.Throttle) *throttle.ByValue {
+	if t == nil {
+		return nil
+	}
+	burst := t.Burst
+	if burst == 0 {
+		burst = int(min(t.MessagesPerSecond, math.MaxInt32))
+	}
+	return throttle.PerValue(t.MessagesPerSecond, burst)
 }
 
 func policy(r *config.Retry) retry.Policy {

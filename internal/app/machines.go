@@ -10,7 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/connector"
@@ -19,7 +19,6 @@ import (
 	"github.com/weirdata/weir/internal/lambda"
 	"github.com/weirdata/weir/internal/machine"
 	"github.com/weirdata/weir/internal/meter"
-	"github.com/weirdata/weir/internal/pipeline"
 	"github.com/weirdata/weir/internal/queue"
 )
 
@@ -37,32 +36,40 @@ func machineQueues(cfg *config.Config) []connector.Queue {
 	return qs
 }
 
-// handle is a machine as connectors see it, which may be made before the machine is.
-type handle struct{ *executor.Machine }
+// handle is a machine as connectors see it, which are made before it is, and outlive it
+// where it is started again.
+type handle struct {
+	name    string
+	current atomic.Pointer[executor.Machine] // nil while the machine has a mistake
+}
 
 // Store, Accepts, StartIn and Execute are those of the machine.
 var _ connector.Machine = (*handle)(nil)
 
-func (h *handle) Store() queue.Store             { return h.Machine.Store() }
-func (h *handle) Accepts(m *event.Message) error { return h.Machine.Accepts(m) }
+func (h *handle) Store() queue.Store             { return h.current.Load().Store() }
+func (h *handle) StartQueue() string             { return executor.StartQueue(h.name) }
+func (h *handle) Accepts(m *event.Message) error { return h.current.Load().Accepts(m) }
 func (h *handle) StartIn(tx queue.Tx, b event.Batch) error {
-	return h.Machine.StartIn(tx, b)
+	return h.current.Load().StartIn(tx, b)
 }
 
-func (h *handle) Execute(ctx context.Context, b event.Batch) error { return h.Machine.Execute(ctx, b) }
+func (h *handle) Execute(ctx context.Context, b event.Batch) error {
+	return h.current.Load().Execute(ctx, b)
+}
 
 // machines makes the machines of cfg and their functions, and what connectors see of them.
 func (b *Builder) machines(ctx context.Context, cfg *config.Config, built *Built, queues map[string]connector.Queue) (map[string]connector.Machine, config.Diagnostics) {
 	seen := make(map[string]connector.Machine, len(cfg.Machines))
 	handles := make([]*handle, len(cfg.Machines))
 	for i, mc := range cfg.Machines {
-		handles[i] = &handle{}
+		handles[i] = &handle{name: mc.Name}
 		seen[mc.Name] = handles[i]
 	}
 	a := assembly{b: b, built: built, log: b.Log, queues: queues, machines: seen}
 	functions := map[string]executor.Function{}
+	var fills []string // the queues that functions put work into
 	for _, fc := range cfg.Functions {
-		if f := a.function(ctx, fc); f != nil {
+		if f := a.function(ctx, fc, &fills); f != nil {
 			functions[fc.Name] = &shared{Function: f}
 		}
 	}
@@ -75,12 +82,17 @@ func (b *Builder) machines(ctx context.Context, cfg *config.Config, built *Built
 		if def == nil {
 			continue
 		}
-		handles[i].Machine = executor.New(executor.Options{
-			Name: mc.Name, Definition: def, MaxPayload: mc.MaxPayloadBytes, Functions: maps.Clone(functions),
-			Store: func() queue.Store { return b.Store }, Log: b.Log.With("machine", mc.Name), Meter: meter.NewPipeline(executor.StartQueue(mc.Name)),
-			Workers: mc.Workers, InFlight: mc.InFlight, Lease: mc.Lease(), Drain: mc.DrainTimeout(), Keep: mc.KeepEnded(),
-		})
-		built.Pipelines = append(built.Pipelines, &machineRunner{Machine: handles[i].Machine, stopWhenEmpty: mc.StopWhenEmpty, feeders: make(chan []<-chan struct{}, 1)})
+		counters := meter.NewPipeline(executor.StartQueue(mc.Name))
+		r := &machineRunner{handle: handles[i], stopWhenEmpty: mc.StopWhenEmpty, downstream: fills}
+		r.make = func() *executor.Machine {
+			return executor.New(executor.Options{
+				Name: mc.Name, Definition: def, MaxPayload: mc.MaxPayloadBytes, Functions: maps.Clone(functions),
+				Store: func() queue.Store { return b.Store }, Log: b.Log.With("machine", mc.Name), Meter: counters,
+				Workers: mc.Workers, InFlight: mc.InFlight, Lease: mc.Lease(), Drain: mc.DrainTimeout(), Keep: mc.KeepEnded(),
+			})
+		}
+		r.handle.current.Store(r.make())
+		built.Pipelines = append(built.Pipelines, r)
 	}
 	return seen, a.found
 }
@@ -117,7 +129,7 @@ func (a *assembly) definition(mc *config.Machine, functions []string) *machine.D
 }
 
 // function makes a function; nil when something is wrong with it.
-func (a *assembly) function(ctx context.Context, fc *config.Function) executor.Function {
+func (a *assembly) function(ctx context.Context, fc *config.Function, fills *[]string) executor.Function {
 	if fc.Lambda != nil {
 		return a.lambda(fc)
 	}
@@ -147,6 +159,9 @@ func (a *assembly) function(ctx context.Context, fc *config.Function) executor.F
 	t, ok := build(ctx, a, a.b.Set.Targets, fc.Target.Use)
 	if !ok {
 		return nil
+	}
+	if q, ok := t.(connector.Filler); ok {
+		*fills = append(*fills, q.Fills())
 	}
 	put := executor.NewTarget(t)
 	if f == nil {
@@ -217,105 +232,4 @@ func (s *shared) Close(ctx context.Context) error {
 		return nil
 	}
 	return s.Function.Close(ctx)
-}
-
-// machineRunner is a machine among the pipelines of a config.
-type machineRunner struct {
-	*executor.Machine
-	stopWhenEmpty bool
-	feeders       chan []<-chan struct{} // the ends of the pipelines, once they are known
-}
-
-func (r *machineRunner) Name() string                { return executor.StartQueue(r.Machine.Name()) }
-func (r *machineRunner) Ordered() bool               { return false }
-func (r *machineRunner) Discard(ctx context.Context) { _ = r.Machine.Close(ctx) } // nothing ran
-
-func (r *machineRunner) State() pipeline.State {
-	return [...]pipeline.State{executor.Built: pipeline.Built, executor.Running: pipeline.Running,
-		executor.Draining: pipeline.Draining, executor.Ended: pipeline.Ended}[r.Machine.State()]
-}
-
-// Run runs the machine until ctx ends or, where that is asked for, it has nothing left to do.
-func (r *machineRunner) Run(ctx context.Context) error {
-	if !r.stopWhenEmpty {
-		return r.Machine.Run(ctx)
-	}
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		if r.empty(running) {
-			stop()
-		}
-	})
-	err := r.Machine.Run(running)
-	stop()
-	watch.Wait()
-	return err
-}
-
-// emptyLook is how often a machine that ends when it is empty counts what is left.
-const emptyLook = 200 * time.Millisecond
-
-// empty waits until all pipelines have ended and no job of the machine is open.
-func (r *machineRunner) empty(ctx context.Context) bool {
-	select {
-	case ends := <-r.feeders:
-		for _, end := range ends {
-			select {
-			case <-end:
-			case <-ctx.Done():
-				return false
-			}
-		}
-	case <-ctx.Done():
-		return false
-	}
-	tick := time.NewTicker(emptyLook)
-	defer tick.Stop()
-	for {
-		open := int64(0)
-		for _, q := range [...]string{executor.StepQueue(r.Machine.Name()), executor.StartQueue(r.Machine.Name())} {
-			st, err := r.Store().Stats(ctx, queue.Filter{Queue: q})
-			if err != nil {
-				open = 1 // look again
-				break
-			}
-			open += st.Open()
-		}
-		if open == 0 {
-			return true
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-// feed tells the machines of a generation which pipelines may start executions, and the
-// pipelines of failures which ones may make failures.
-func (g *generation) feed() {
-	var sources, all []<-chan struct{}
-	lasting := false
-	for _, r := range g.runs {
-		switch p := r.p.(type) {
-		case *machineRunner:
-			lasting = lasting || !p.stopWhenEmpty
-			continue
-		case *spilled:
-		default:
-			sources = append(sources, r.ended)
-		}
-		all = append(all, r.ended)
-	}
-	for _, r := range g.runs {
-		switch p := r.p.(type) {
-		case *machineRunner:
-			p.feeders <- all
-		case *spilled:
-			p.feeders <- feeders{ends: sources, lasting: lasting}
-		}
-	}
 }

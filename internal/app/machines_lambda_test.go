@@ -13,7 +13,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -82,7 +81,8 @@ function "Legacy" {
   lambda {
     command     = ["./bootstrap"]
     concurrency = 2
-    timeout_ms  = 1000
+    timeout_ms = 5000
+    init_timeout_ms = 120000
     env = {
       STAGE = "test"
     }
@@ -118,7 +118,7 @@ function "Put" {
 		"PLAIN": {"Unexpected", "errorString", "a plain error", 2},
 		"PANIC": {"Unexpected", "string", "a panic of the handler", 2},
 		"EXIT":  {"Exited", "Runtime.ExitError", "exit status 3", 3},
-		"SLOW":  {"Late", "Sandbox.Timedout", "Task timed out after 1.00 seconds", 2},
+		"SLOW":  {"Late", "Sandbox.Timedout", "Task timed out after 5.00 seconds", 2},
 	} {
 		want["direct-"+code], want["invoke-"+code] = r, r
 		fmt.Fprintf(&in, "{\"id\":\"direct-%s\",\"country_code\":%q}\n{\"id\":\"invoke-%s\",\"country_code\":%q,\"invoke\":true}\n", code, code, code, code)
@@ -131,7 +131,7 @@ function "Put" {
 		t.Fatal(found.Text())
 	}
 	a := app.App{Log: b.Log, Meter: &meter.Registry{}, Builder: b}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := a.Run(ctx, built); err != nil || ctx.Err() != nil {
 		t.Fatal(err, ctx.Err(), log)

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/weirdata/weir/internal/all"
 	"github.com/weirdata/weir/internal/app"
@@ -133,7 +132,7 @@ function "Put" {
 		t.Fatal(found.Text())
 	}
 	a := app.App{Log: b.Log, Meter: &meter.Registry{}, Builder: b}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := a.Run(ctx, built); err != nil || ctx.Err() != nil {
 		t.Fatal(err, ctx.Err())

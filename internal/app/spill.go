@@ -125,10 +125,10 @@ func (a *assembly) spilled(ctx context.Context) Runner {
 	name := config.FailureQueue(a.config.Name)
 	p := patient(policy(a.config.Retry))
 	s := &spilled{queue: name, store: func() queue.Store { return a.b.Store }, log: own.log,
-		patience: a.config.DrainTimeout(), pace: newPace(p), feeders: make(chan feeders, 1)}
+		patience: a.config.DrainTimeout(), pace: newPace(p)}
 	target.Target = &lateTarget{Target: target.Target}
 	target.Middleware = []connector.Middleware{s.pace.middleware}
-	s.Pipeline = pipeline.New(pipeline.Parts{
+	s.pipelineRunner = newPipelineRunner(pipeline.Parts{
 		Name: name, Source: source, Target: target,
 		Filter:  pipeline.Sink{Target: refusal{log: own.log, queue: name}},
 		Failure: pipeline.Sink{Target: refusal{log: own.log, queue: name}},
@@ -139,7 +139,7 @@ func (a *assembly) spilled(ctx context.Context) Runner {
 		Drain:            min(a.config.DrainTimeout(), spillDrain),
 		Retry:            p,
 		Meter:            meter.NewPipeline(name), Log: own.log, Trace: a.b.tracer,
-	})
+	}, Terms{})
 	if a.b.attach != nil {
 		a.b.attach(s.Meter())
 	}
@@ -157,25 +157,24 @@ func patient(p retry.Policy) retry.Policy {
 	return p
 }
 
-// feeders is what a pipeline of failures has to outlive.
-type feeders struct {
-	ends []<-chan struct{}
-	// lasting is set when the process goes on after them.
-	lasting bool
-}
-
 // spilled is the pipeline of the failures of another.
 type spilled struct {
-	*pipeline.Pipeline
+	*pipelineRunner
 	queue    string
 	store    func() queue.Store
 	log      *slog.Logger
 	patience time.Duration // without progress, at the end of everything that feeds it
 	pace     *pace
-	feeders  chan feeders
-	orphaned atomic.Bool // by a reload, after which nothing takes its place
-	dead     int64       // in the queue at the start
+	end      <-chan struct{} // of everything else
+	orphaned atomic.Bool     // by a reload, after which nothing takes its place
+	dead     int64           // in the queue at the start
 }
+
+// Terms: it goes on as long as anything may fail.
+func (s *spilled) Terms() Terms { return Terms{Fail: End, Outlives: true} }
+
+// FeedUntil implements Runner.
+func (s *spilled) FeedUntil(end <-chan struct{}) { s.end = end }
 
 // Run takes failures to the failure target until everything that makes them has ended. When
 // ctx has not ended by then, because the sources had an end, it goes on until the queue is
@@ -196,7 +195,7 @@ func (s *spilled) Run(ctx context.Context) error {
 		s.pace.stop()
 		stop(errFed)
 	})
-	err := s.Pipeline.Run(running)
+	err := s.pipelineRunner.Run(running)
 	stop(nil)
 	watch.Wait()
 	return errors.Join(err, left)
@@ -211,25 +210,10 @@ func (s *spilled) stats(ctx context.Context) (queue.Stats, error) {
 
 // watch returns when the pipeline is to be stopped; the error says what is left then.
 func (s *spilled) watch(ctx, running context.Context) error {
-	var fed feeders
 	select {
-	case fed = <-s.feeders:
+	case <-s.end:
 	case <-running.Done():
 		return nil
-	}
-	for _, end := range fed.ends {
-		select {
-		case <-end:
-		case <-running.Done():
-			return nil
-		}
-	}
-	if fed.lasting {
-		select {
-		case <-ctx.Done():
-		case <-running.Done():
-			return nil
-		}
 	}
 	if ctx.Err() != nil && !s.orphaned.Load() {
 		s.tell(running)
@@ -251,7 +235,7 @@ const spillLook = 100 * time.Millisecond
 // finish waits for the queue to be empty, for as long as it becomes emptier.
 func (s *spilled) finish(ctx, running context.Context) error {
 	stopped := ctx.Done()
-	if ctx.Err() != nil {
+	if s.orphaned.Load() {
 		stopped = nil // a reload: there is time
 	}
 	tick := time.NewTicker(spillLook)
@@ -293,9 +277,9 @@ func (s *spilled) finish(ctx, running context.Context) error {
 // retire tells the pipelines of failures of g, before they are stopped, whether one of next
 // goes on with their queue. Otherwise they finish what is in it.
 func (g *generation) retire(next *generation) {
-	for name, r := range g.runs {
-		if s, is := r.p.(*spilled); is {
-			_, successor := next.runs[name]
+	for name, m := range g.members {
+		if s, is := m.Runner.(*spilled); is {
+			_, successor := next.members[name]
 			s.orphaned.Store(!successor)
 		}
 	}

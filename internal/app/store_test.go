@@ -52,12 +52,15 @@ func start(t *testing.T, hcl string) *process {
 	return p
 }
 
+// patience is how long something may take on a busy machine before it counts as stuck.
+const patience = 3 * time.Minute
+
 // await waits for what cond waits for.
 func await(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for late := time.After(20 * time.Second); !cond(); {
+	for late := time.After(patience); !cond(); {
 		select {
 		case <-tick.C:
 		case <-late:
@@ -74,7 +77,7 @@ func (p *process) ends(t *testing.T) {
 		if err != nil {
 			t.Errorf("Run: %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("Run does not end")
 	}
 }
@@ -188,7 +191,7 @@ store {
   }
 }
 queue "in" {}
-drain_timeout_ms = 400
+drain_timeout_ms = 4000
 source {
   use "queue" {
     name          = "in"
@@ -197,13 +200,14 @@ source {
 }
 target {
   use "http" {
-    url = %q
+    url                       = %q
+    request_timeout_in_millis = 600000
   }
 }
 `, dir, server.URL))
 		select {
 		case <-asked:
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("the target was not asked")
 		}
 		p.ends(t)

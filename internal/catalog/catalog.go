@@ -7,7 +7,8 @@
 //	DATASET/_weir/dataset.json                                format and partitioning
 //	DATASET/_weir/schema/00000003.json                        one file for each version
 //	DATASET/_weir/files/year=2024/.../NAME.rec                what is known of each file
-//	DATASET/_weir/staging/                                    files that are being written
+//	DATASET/_weir/staging/                                    files that are being written;
+//	                                                          staging.lock beside it
 //	DATASET/_weir/lock                                        held by the process that writes
 //
 // A reader that knows nothing of this package sees the dataset with one pattern,
@@ -17,18 +18,18 @@
 // # Commit
 //
 // A file is in the dataset from the instant its name is in its folder, and the file is the
-// commit: there is no list that could disagree with the folders.
+// commit: there is no list that could disagree with the folders. Data, records and
+// descriptions are objects of package blob: each is created whole, once, durably, and
+// nothing is renamed.
 //
-//  1. the data is written to staging, with fsync
-//  2. the record (rows, times, ids) is written beside it, with fsync, and renamed to its place;
-//     the folder is synced
-//  3. the data is renamed to its place: the commit
-//  4. the folder is synced: now it survives power loss, and the commit returns nil
+//  1. the data is written, which nobody sees
+//  2. the record (rows, times, ids) is created
+//  3. the data is created: the commit
 //
-// A crash before 3 leaves files in staging, which the next Open removes, or a record without
-// data, which is ignored and removed. A crash between 3 and 4 leaves a complete file with its
-// record, committed though nobody was told. A commit of a name that is there already does
-// nothing but step 4.
+// A crash before 3 leaves what the next Open sweeps from staging, or a record without data,
+// which is ignored and removed. A crash within 3 leaves a complete file with its record,
+// committed though nobody was told. A commit of a name that is there already makes sure that
+// it survives power loss, and does nothing else.
 //
 // # One writer
 //
@@ -43,13 +44,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/weirdata/weir/internal/blob"
+	"github.com/weirdata/weir/internal/blob/directory"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/parquet"
 )
@@ -109,11 +112,11 @@ func (l Layout) Bucket(t time.Time) int64 {
 
 const (
 	folder      = "_weir"
-	schemas     = "schema"
-	records     = "files"
-	staging     = "staging"
-	description = "dataset.json"
-	lockName    = "lock"
+	schemas     = folder + "/schema"
+	records     = folder + "/files"
+	staging     = folder + "/staging"
+	description = folder + "/dataset.json"
+	lockName    = folder + "/lock"
 	suffix      = ".parquet"
 	recSuffix   = ".rec"
 	formatNow   = 1
@@ -138,17 +141,18 @@ type Options struct {
 type Dataset struct {
 	path      string
 	layout    Layout
+	bucket    *directory.Bucket
 	exclusive chan struct{} // holds one element while nobody has the dataset for himself
-	lock      *fileLock
+	lock      *directory.Lock
 	refs      int
-	opened    time.Time
 
-	mu        sync.Mutex
-	step      func(string)
-	schema    *parquet.Schema
-	foldersMu sync.Mutex
-	folders   map[string]bool // that exist and are synced
-	seen      ids
+	mu     sync.Mutex
+	step   func(string)
+	schema *parquet.Schema
+	seen   ids
+
+	busyMu sync.Mutex
+	busy   map[string]chan struct{} // the files that are being committed; closed when they are
 }
 
 // ErrStale says that a schema was changed by somebody else since it was read.
@@ -160,66 +164,71 @@ var open = struct {
 	datasets map[string]*Dataset
 }{datasets: map[string]*Dataset{}}
 
+// bucketAt are the options of the bucket of a dataset.
+func bucketAt(step func(string)) directory.Options {
+	o := directory.Options{Staging: staging}
+	if step != nil {
+		o.Step = func(name, _ string) { step(name) }
+	}
+	return o
+}
+
 // Open opens the dataset in the directory path, which is made when it is not there.
-func Open(path string, o Options) (*Dataset, error) {
-	meta := filepath.Join(path, folder)
-	if err := makeFolder(meta); err != nil {
-		return nil, classify(fmt.Errorf("make the folder of the dataset: %w", err))
+func Open(ctx context.Context, path string, o Options) (*Dataset, error) {
+	if err := local(path); err != nil {
+		return nil, err
+	}
+	bucket, err := directory.Make(path, bucketAt(o.Step))
+	if err != nil {
+		return nil, fmt.Errorf("open the dataset: %w", err)
 	}
 	real, err := filepath.EvalSymlinks(path)
 	if err == nil {
 		real, err = filepath.Abs(real)
 	}
 	if err != nil {
-		return nil, classify(fmt.Errorf("find the folder of the dataset: %w", err))
+		return nil, errors.Join(fmt.Errorf("find the folder of the dataset: %w", err), bucket.Close())
 	}
 	open.Lock()
 	defer open.Unlock()
 	if d := open.datasets[real]; d != nil {
 		if !slices.Equal(d.layout, o.Layout) {
-			return nil, otherLayout(path, d.layout, o.Layout)
+			return nil, errors.Join(otherLayout(path, d.layout, o.Layout), bucket.Close())
 		}
 		d.refs++
+		_ = bucket.Close() // nothing was done with it
 		return d, nil
 	}
-	lock, err := lockFile(filepath.Join(meta, lockName))
-	if errors.Is(err, errLocked) {
-		return nil, fault.New(fault.Setup, fmt.Errorf("open the dataset %s: another process writes to it (it holds %s); stop it, or give each its own path",
-			path, filepath.Join(meta, lockName)))
+	lock, err := bucket.Lock(lockName)
+	if errors.Is(err, directory.ErrLocked) {
+		return nil, errors.Join(fault.New(fault.Setup, fmt.Errorf("open the dataset %s: another process writes to it (it holds %s); stop it, or give each its own path",
+			path, filepath.Join(path, lockName))), bucket.Close())
 	}
 	if err != nil {
-		return nil, classify(fmt.Errorf("lock the dataset %s: %w", path, err))
+		return nil, errors.Join(fmt.Errorf("open the dataset: %w", err), bucket.Close())
 	}
-	d := &Dataset{path: real, layout: o.Layout, lock: lock, refs: 1, exclusive: make(chan struct{}, 1), opened: time.Now(), step: o.Step, folders: map[string]bool{}, seen: ids{limit: o.MaxIDs}}
+	d := &Dataset{
+		path: real, layout: o.Layout, bucket: bucket, lock: lock, refs: 1, exclusive: make(chan struct{}, 1), step: o.Step,
+		seen: ids{limit: o.MaxIDs}, busy: map[string]chan struct{}{},
+	}
 	d.exclusive <- struct{}{}
 	if d.step == nil {
 		d.step = func(string) {}
 	}
-	if err := d.load(o.Layout); err != nil {
-		return nil, errors.Join(classify(err), lock.release())
+	if err := d.load(ctx, o.Layout); err != nil {
+		return nil, errors.Join(err, lock.Release(), bucket.Close())
 	}
 	open.datasets[real] = d
 	return d, nil
 }
 
-// makeFolder makes a folder and those above it, so that they survive power loss.
-func makeFolder(path string) error {
-	if info, err := os.Stat(path); err == nil {
-		if !info.IsDir() {
-			return &fs.PathError{Op: "open", Path: path, Err: errNotFolder}
-		}
-		return nil
+// local refuses an address where the path of a folder should be: it would make a folder
+// named after it.
+func local(path string) error {
+	if scheme := blob.Scheme(path); scheme != "" {
+		return fault.New(fault.Setup, fmt.Errorf("%q is an address (%s://): a dataset is in a folder of the file system; name a folder", path, scheme))
 	}
-	above := filepath.Dir(path)
-	if above != path {
-		if err := makeFolder(above); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncFolder(above)
+	return nil
 }
 
 func otherLayout(path string, have, want Layout) error {
@@ -227,47 +236,35 @@ func otherLayout(path string, have, want Layout) error {
 }
 
 // load reads what the dataset is, or makes it one, and removes what a crash has left.
-func (d *Dataset) load(want Layout) error {
-	for _, name := range []string{schemas, records, staging} {
-		if err := d.folder(filepath.Join(folder, name)); err != nil {
-			return err
-		}
-	}
-	left, err := os.ReadDir(filepath.Join(d.path, folder, staging))
-	if err != nil {
-		return fmt.Errorf("list what a crash may have left: %w", err)
-	}
-	for _, e := range left {
-		if err := os.Remove(filepath.Join(d.path, folder, staging, e.Name())); err != nil {
-			return fmt.Errorf("remove what a crash has left: %w", err)
-		}
-	}
-	have, err := readDescription(d.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		text, err := json.Marshal(dataset{Format: formatNow, PartitionBy: append(Layout{}, want...)})
-		if err == nil {
-			err = d.place(filepath.Join(folder, description), append(text, '\n'))
-		}
-		if err != nil {
-			return fmt.Errorf("describe the dataset %s: %w", d.path, err)
-		}
-	case err != nil:
+func (d *Dataset) load(ctx context.Context, want Layout) error {
+	if err := d.bucket.Sweep(ctx, time.Now()); err != nil {
 		return err
-	case !slices.Equal(have.PartitionBy, want):
+	}
+	text, err := json.Marshal(dataset{Format: formatNow, PartitionBy: append(Layout{}, want...)})
+	if err != nil {
+		return fmt.Errorf("describe the dataset %s: %w", d.path, err)
+	}
+	if _, err := d.bucket.Create(ctx, description, append(text, '\n')); err != nil && !errors.Is(err, blob.ErrExists) {
+		return fmt.Errorf("describe the dataset: %w", err)
+	}
+	have, err := readDescription(ctx, d.bucket, d.path)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(have.PartitionBy, want) {
 		return otherLayout(d.path, have.PartitionBy, want)
 	}
-	d.schema, err = newestSchema(d.path)
+	d.schema, err = newestSchema(ctx, d.bucket, d.path)
 	return err
 }
 
-func readDescription(path string) (dataset, error) {
+func readDescription(ctx context.Context, b blob.Bucket, path string) (dataset, error) {
 	var have dataset
-	name := filepath.Join(path, folder, description)
-	text, err := os.ReadFile(name)
+	text, _, err := b.Get(ctx, description)
 	if err != nil {
 		return have, err
 	}
+	name := filepath.Join(path, description)
 	if err := json.Unmarshal(text, &have); err != nil {
 		return have, fault.New(fault.Setup, fmt.Errorf("read %s: %w; restore it, or move the dataset away", name, err))
 	}
@@ -278,23 +275,20 @@ func readDescription(path string) (dataset, error) {
 }
 
 // newestSchema is the schema with the highest version; the empty one when there is none.
-func newestSchema(path string) (*parquet.Schema, error) {
-	dir := filepath.Join(path, folder, schemas)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("list the versions of the schema: %w", err)
-	}
+func newestSchema(ctx context.Context, b blob.Bucket, path string) (*parquet.Schema, error) {
 	newest := ""
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".json") {
-			newest = max(newest, e.Name())
+	for e, err := range blob.All(ctx, b, blob.Query{Prefix: schemas + "/", Folders: true}) {
+		if err != nil {
+			return nil, fmt.Errorf("list the versions of the schema: %w", err)
+		}
+		if strings.HasSuffix(e.Name, ".json") {
+			newest = e.Name // in order
 		}
 	}
 	if newest == "" {
 		return &parquet.Schema{}, nil
 	}
-	name := filepath.Join(dir, newest)
-	text, err := os.ReadFile(name)
+	text, _, err := b.Get(ctx, newest)
 	if err != nil {
 		return nil, err
 	}
@@ -303,12 +297,12 @@ func newestSchema(path string) (*parquet.Schema, error) {
 		err = fmt.Errorf("it holds version %d", s.Version)
 	}
 	if err != nil {
-		return nil, fault.New(fault.Setup, fmt.Errorf("read %s: %w; restore the file, it describes the columns of the dataset", name, err))
+		return nil, fault.New(fault.Setup, fmt.Errorf("read %s: %w; restore the file, it describes the columns of the dataset", filepath.Join(path, newest), err))
 	}
 	return s, nil
 }
 
-func schemaName(version int) string { return fmt.Sprintf("%08d.json", version) }
+func schemaName(version int) string { return fmt.Sprintf("%s/%08d.json", schemas, version) }
 
 // Close ends the use of the dataset. The last of those who opened it lets go of the lock.
 func (d *Dataset) Close() error {
@@ -321,7 +315,7 @@ func (d *Dataset) Close() error {
 		return nil
 	}
 	delete(open.datasets, d.path)
-	return d.lock.release()
+	return errors.Join(d.lock.Release(), d.bucket.Close())
 }
 
 // Exclusive waits until no other writer looks for duplicates. The caller may use
@@ -337,27 +331,30 @@ func (d *Dataset) Exclusive(ctx context.Context) (done func(), err error) {
 
 // Check reports whether the dataset at path can be opened with the layout, as far as that
 // can be known without writing.
-func Check(path string, layout Layout) error {
-	for at := path; ; at = filepath.Dir(at) {
-		info, err := os.Stat(at)
-		switch {
-		case err == nil && !info.IsDir():
-			return fault.New(fault.Setup, fmt.Errorf("use %s for a dataset: %s is a file", path, at))
-		case err == nil:
-			have, err := readDescription(path)
-			if err == nil && !slices.Equal(have.PartitionBy, layout) {
-				return otherLayout(path, have.PartitionBy, layout)
-			}
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			return err
-		case !errors.Is(err, fs.ErrNotExist):
-			return classify(fmt.Errorf("look at %s: %w", at, err))
-		case filepath.Dir(at) == at:
-			return nil
-		}
+func Check(ctx context.Context, path string, layout Layout) error {
+	err := local(path)
+	if err == nil {
+		err = directory.Check(path)
 	}
+	if err != nil {
+		return err
+	}
+	b, err := directory.Open(path, bucketAt(nil))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = b.Close() }() // only read
+	have, err := readDescription(ctx, b, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && !slices.Equal(have.PartitionBy, layout) {
+		return otherLayout(path, have.PartitionBy, layout)
+	}
+	return err
 }
 
 // Schema is the newest schema. It must not be changed.
@@ -369,7 +366,7 @@ func (d *Dataset) Schema() *parquet.Schema {
 
 // Evolve makes next, which adds to base, the newest schema, durably. It fails with ErrStale
 // when the newest is not base: the events must be decoded again.
-func (d *Dataset) Evolve(base, next *parquet.Schema) error {
+func (d *Dataset) Evolve(ctx context.Context, base, next *parquet.Schema) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.schema.Version != base.Version {
@@ -377,22 +374,70 @@ func (d *Dataset) Evolve(base, next *parquet.Schema) error {
 	}
 	text, err := json.MarshalIndent(next, "", " ")
 	if err == nil {
-		err = d.place(filepath.Join(folder, schemas, schemaName(next.Version)), append(text, '\n'))
+		err = blob.Ensure(ctx, d.bucket, schemaName(next.Version), append(text, '\n'))
+	}
+	if errors.Is(err, blob.ErrExists) {
+		return d.adopt(ctx, err)
 	}
 	if err != nil {
-		return classify(fmt.Errorf("write version %d of the schema: %w", next.Version, err))
+		return fmt.Errorf("write version %d of the schema: %w", next.Version, err)
 	}
 	d.step("evolved")
 	d.schema = next
 	return nil
 }
 
-// classify gives errors of the file system their meaning: what only somebody can change is
-// Setup, a full disk and the rest may pass.
-func classify(err error) error {
-	if err != nil && fault.Of(err) == fault.Transient &&
-		(errors.Is(err, fs.ErrPermission) || errors.Is(err, errReadOnly) || errors.Is(err, errNotFolder)) {
-		return fault.New(fault.Setup, err)
+// adopt takes the schema that is there for the newest: an earlier try wrote it, and was not
+// told. Its events are decoded again, perhaps to other columns.
+func (d *Dataset) adopt(ctx context.Context, taken error) error {
+	newest, err := newestSchema(ctx, d.bucket, d.path)
+	if err != nil {
+		return err
 	}
-	return err
+	if newest.Version <= d.schema.Version {
+		return fmt.Errorf("write a version of the schema after %d: %w", d.schema.Version, taken)
+	}
+	d.schema = newest
+	return ErrStale
 }
+
+// claim waits until nobody else in this process commits the file of the name, and keeps
+// others from it until done is called.
+func (d *Dataset) claim(ctx context.Context, name string) (done func(), err error) {
+	for {
+		done, other := d.tryClaim(name)
+		if other == nil {
+			return done, nil
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// tryClaim is claim without waiting; other is closed when the one who has the file is done.
+func (d *Dataset) tryClaim(name string) (done func(), other <-chan struct{}) {
+	d.busyMu.Lock()
+	defer d.busyMu.Unlock()
+	if c := d.busy[name]; c != nil {
+		return nil, c
+	}
+	mine := make(chan struct{})
+	d.busy[name] = mine
+	return func() {
+		d.busyMu.Lock()
+		defer d.busyMu.Unlock()
+		delete(d.busy, name)
+		close(mine)
+	}, nil
+}
+
+// fileName is the name of a data file, recordName that of its record.
+func fileName(partition, name string) string   { return path.Join(partition, name+suffix) }
+func recordName(partition, name string) string { return path.Join(records, partition, name+recSuffix) }
+
+// base is the last part of an object's name, folderOf what is before it; "." for nothing.
+func base(name string) string     { return path.Base(name) }
+func folderOf(name string) string { return path.Dir(name) }

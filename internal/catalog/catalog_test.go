@@ -2,6 +2,7 @@ package catalog_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,7 +29,7 @@ var hourly = catalog.Options{Layout: catalog.Units(), MaxIDs: 1000}
 
 func openDataset(t testing.TB, path string, o catalog.Options) *catalog.Dataset {
 	t.Helper()
-	d, err := catalog.Open(path, o)
+	d, err := catalog.Open(t.Context(), path, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +56,7 @@ func filled(t testing.TB, d *catalog.Dataset, partition, name string, events ...
 		ids = append(ids, catalog.Fingerprint('s', []byte(e)))
 	}
 	if dec.Changed() {
-		if err := d.Evolve(schema, dec.Schema()); err != nil {
+		if err := d.Evolve(t.Context(), schema, dec.Schema()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -65,7 +68,7 @@ func filled(t testing.TB, d *catalog.Dataset, partition, name string, events ...
 
 func commit(t testing.TB, d *catalog.Dataset, f catalog.File) bool {
 	t.Helper()
-	fresh, err := d.Commit(f)
+	fresh, err := d.Commit(t.Context(), f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +78,7 @@ func commit(t testing.TB, d *catalog.Dataset, f catalog.File) bool {
 func rowsOf(t testing.TB, path string) []string {
 	t.Helper()
 	var out []string
-	if err := catalog.Rows(path, func(partition string, row []byte) error {
+	if err := catalog.Rows(t.Context(), path, func(partition string, row []byte) error {
 		out = append(out, partition+" "+string(row))
 		return nil
 	}); err != nil {
@@ -103,7 +106,7 @@ func TestCommit(t *testing.T) {
 	if left, err := os.ReadDir(filepath.Join(path, "_weir", "staging")); err != nil || len(left) > 0 {
 		t.Errorf("staging holds %v, %v", left, err)
 	}
-	versions, err := catalog.Versions(path)
+	versions, err := catalog.Versions(t.Context(), path)
 	if diff := cmp.Diff([]int{1, 2}, versions); diff != "" || err != nil {
 		t.Errorf("versions (-want +got): %v\n%s", err, diff)
 	}
@@ -121,7 +124,7 @@ func TestFailedWriteLeavesNothing(t *testing.T) {
 		}
 		return broken
 	}
-	if _, err := d.Commit(f); !errors.Is(err, broken) {
+	if _, err := d.Commit(t.Context(), f); !errors.Is(err, broken) {
 		t.Errorf("error %v", err)
 	}
 	if got := rowsOf(t, path); len(got) > 0 {
@@ -140,7 +143,7 @@ func TestSeen(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer done()
-		s, err := d.Seen("year=2024")
+		s, err := d.Seen(t.Context(), "year=2024")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +177,7 @@ func TestSeenIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := d.Seen("year=2024")
+	s, err := d.Seen(t.Context(), "year=2024")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,14 +198,14 @@ func TestSeenForgetsTheOldest(t *testing.T) {
 	const limit = 10
 	d := openDataset(t, t.TempDir(), catalog.Options{Layout: catalog.Units(), MaxIDs: limit})
 	id := func(i int) catalog.ID { return catalog.Fingerprint('n', fmt.Append(nil, i)) }
-	first, err := d.Seen("year=2024")
+	first, err := d.Seen(t.Context(), "year=2024")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for n := 0; n < 100; n += 3 {
 		first.Add([]catalog.ID{id(n), id(n + 1), id(n + 2)})
 		d.Trim()
-		s, err := d.Seen("year=2024")
+		s, err := d.Seen(t.Context(), "year=2024")
 		if err != nil || s != first {
 			t.Fatalf("after %d ids the partition was forgotten: %v", n+3, err)
 		}
@@ -231,16 +234,16 @@ func TestDamagedRecordIsAnError(t *testing.T) {
 	if err := os.WriteFile(rec, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Seen("year=2024"); err == nil || !strings.Contains(err.Error(), "damaged") {
+	if _, err := d.Seen(t.Context(), "year=2024"); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("error %v", err)
 	}
 	if err := os.Remove(rec); err != nil { // as the error says
 		t.Fatal(err)
 	}
-	if s, err := d.Seen("year=2024"); err != nil || s.Unknown != 1 {
+	if s, err := d.Seen(t.Context(), "year=2024"); err != nil || s.Unknown != 1 {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if s, err := catalog.Describe(path); err != nil || s.Rows != 1 {
+	if s, err := catalog.Describe(t.Context(), path); err != nil || s.Rows != 1 {
 		t.Errorf("without the record: %+v, %v", s, err)
 	}
 }
@@ -256,14 +259,107 @@ func TestEvolveIsOrdered(t *testing.T) {
 		}
 		return dec.Schema()
 	}
-	if err := d.Evolve(base, grown(`{"a":1}`)); err != nil {
+	if err := d.Evolve(t.Context(), base, grown(`{"a":1}`)); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Evolve(base, grown(`{"a":"x"}`)); !errors.Is(err, catalog.ErrStale) {
+	if err := d.Evolve(t.Context(), base, grown(`{"a":"x"}`)); !errors.Is(err, catalog.ErrStale) {
 		t.Errorf("a schema made from an old one: %v", err)
 	}
 	if d.Schema().Version != 1 {
 		t.Errorf("version %d", d.Schema().Version)
+	}
+}
+
+// TestEvolveTakesWhatIsThere: a version of the schema was written by a try that was not told
+// so, or by somebody else; it is never replaced, files may have it already.
+func TestEvolveTakesWhatIsThere(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d := openDataset(t, path, hourly)
+	base := d.Schema()
+	grown := func(on *parquet.Schema, e string) *parquet.Schema {
+		dec := parquet.NewDecoder(on, parquet.Options{MaxDepth: 10, MaxColumns: 10})
+		if err := dec.Decode([]byte(e)); err != nil {
+			t.Fatal(err)
+		}
+		return dec.Schema()
+	}
+	text, err := json.Marshal(grown(base, `{"a":1}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(path, "_weir", "schema"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(path, "_weir", "schema", "00000001.json")
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Evolve(t.Context(), base, grown(base, `{"b":"x"}`)); !errors.Is(err, catalog.ErrStale) {
+		t.Errorf("a version that is there: %v", err)
+	}
+	if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, text) {
+		t.Errorf("it was replaced by %s, %v", got, err)
+	}
+	now := d.Schema()
+	if now.Version != 1 || len(now.Fields) != 1 || now.Fields[0].Key != "a" {
+		t.Fatalf("the schema is %+v", now)
+	}
+	next := grown(now, `{"b":"x"}`)
+	for range 2 { // the second as if the answer to the first was lost
+		if err := d.Evolve(t.Context(), now, next); err != nil && !errors.Is(err, catalog.ErrStale) {
+			t.Error(err)
+		}
+	}
+	if d.Schema().Version != 2 {
+		t.Errorf("version %d", d.Schema().Version)
+	}
+}
+
+// TestOneNameAtOnce commits one name from many goroutines, while others look at its
+// partition: one is fresh, and the record is there.
+func TestOneNameAtOnce(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d := openDataset(t, path, hourly)
+	const p, writers = "year=2024/month=04/day=07/hour=18", 8
+	for n := range 5 {
+		files := make([]catalog.File, writers)
+		for i := range files {
+			files[i] = filled(t, d, p, fmt.Sprint("n", n), `{"a":1}`)
+		}
+		var fresh atomic.Int32
+		var wg sync.WaitGroup
+		for _, f := range files {
+			wg.Go(func() {
+				is, err := d.Commit(context.Background(), f)
+				if err != nil {
+					t.Error(err)
+				}
+				if is {
+					fresh.Add(1)
+				}
+			})
+		}
+		done, err := d.Exclusive(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Seen(t.Context(), p); err != nil {
+			t.Error(err)
+		}
+		done()
+		wg.Wait()
+		if fresh.Load() != 1 {
+			t.Errorf("%d commits of one name are fresh", fresh.Load())
+		}
+		if _, err := os.Stat(filepath.Join(path, "_weir", "files", p, fmt.Sprintf("n%d.rec", n))); err != nil {
+			t.Errorf("its record: %v", err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		d = openDataset(t, path, hourly) // so that Seen looks at the files again
 	}
 }
 
@@ -274,30 +370,38 @@ func TestOpenTwice(t *testing.T) {
 	if a != b {
 		t.Error("two openers in one process do not share the dataset")
 	}
-	if _, err := catalog.Open(path, catalog.Options{Layout: catalog.Layout{catalog.Year}}); fault.Of(err) != fault.Setup {
+	if _, err := catalog.Open(t.Context(), path, catalog.Options{Layout: catalog.Layout{catalog.Year}}); fault.Of(err) != fault.Setup {
 		t.Errorf("another layout: %v", err)
 	}
-	if err := catalog.Check(path, catalog.Layout{catalog.Year}); fault.Of(err) != fault.Setup {
+	if err := catalog.Check(t.Context(), path, catalog.Layout{catalog.Year}); fault.Of(err) != fault.Setup {
 		t.Errorf("check of another layout: %v", err)
 	}
-	if err := catalog.Check(filepath.Join(path, "none", "yet"), hourly.Layout); err != nil {
+	if err := catalog.Check(t.Context(), filepath.Join(path, "none", "yet"), hourly.Layout); err != nil {
 		t.Errorf("check of a path that is not there: %v", err)
+	}
+	for _, err := range []error{second(catalog.Open(t.Context(), "s3://bucket/x", hourly)), catalog.Check(t.Context(), "s3://bucket/x", hourly.Layout),
+		second(catalog.Find("gs://bucket")), second(catalog.Describe(t.Context(), "az://x"))} {
+		if fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), "is an address") {
+			t.Errorf("an address: %v", err)
+		}
 	}
 	file := filepath.Join(path, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range []string{file, filepath.Join(file, "below")} {
-		if _, err := catalog.Open(p, hourly); fault.Of(err) != fault.Setup {
+		if _, err := catalog.Open(t.Context(), p, hourly); fault.Of(err) != fault.Setup {
 			t.Errorf("open %s: %v", p, err)
 		}
 	}
 }
 
+func second[T any](_ T, err error) error { return err }
+
 // TestMain is also the child that holds a lock; see TestTwoProcesses.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("WEIR_TEST_HOLD"); path != "" {
-		if _, err := catalog.Open(path, hourly); err != nil {
+		if _, err := catalog.Open(context.Background(), path, hourly); err != nil {
 			fmt.Fprintln(os.Stdout, err)
 			os.Exit(1)
 		}
@@ -333,7 +437,7 @@ func TestTwoProcesses(t *testing.T) {
 	if _, err := io.ReadFull(out, said); err != nil || string(said) != "open" {
 		t.Fatalf("the child says %q, %v", said, err)
 	}
-	if _, err := catalog.Open(path, hourly); fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), "another process") {
+	if _, err := catalog.Open(t.Context(), path, hourly); fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("a second process: %v", err)
 	}
 	if err := c.Process.Kill(); err != nil {
@@ -363,7 +467,7 @@ func TestOpenCleansUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	d = openDataset(t, path, hourly)
-	if _, err := d.Seen("year=2024"); err != nil {
+	if _, err := d.Seen(t.Context(), "year=2024"); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range []string{left, orphan} {
@@ -381,7 +485,7 @@ func TestPrint(t *testing.T) {
 	commit(t, d, filled(t, d, "year=2024/month=04/day=07/hour=18", "one", `{"a":1,"o":{"l":[{"k":1}]}}`, `{"a":"x"}`))
 	commit(t, d, filled(t, d, "year=2024/month=04/day=07/hour=19", "two", `{"a":1.5}`))
 	var b bytes.Buffer
-	if err := catalog.List(&b, root, false); err != nil {
+	if err := catalog.List(t.Context(), &b, root, false); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(b.String(), path, "PATH")), "\n")
@@ -395,7 +499,7 @@ func TestPrint(t *testing.T) {
 		}
 	}
 	b.Reset()
-	if err := catalog.List(&b, root, true); err != nil {
+	if err := catalog.List(t.Context(), &b, root, true); err != nil {
 		t.Fatal(err)
 	}
 	var all []catalog.Summary
@@ -403,7 +507,7 @@ func TestPrint(t *testing.T) {
 		t.Errorf("%v: %+v", err, all)
 	}
 	b.Reset()
-	if err := catalog.Schema(&b, path, false); err != nil {
+	if err := catalog.Schema(t.Context(), &b, path, false); err != nil {
 		t.Fatal(err)
 	}
 	want := "COLUMN TYPE VALUES OF\na int64 \"a\"\no object \"o\"\no.l list of object \"o.l\"\no.l[].k int64 \"o.l[].k\"\n" +
@@ -416,21 +520,20 @@ func TestPrint(t *testing.T) {
 		t.Errorf("schema (-want +got):\n%s", diff)
 	}
 	b.Reset()
-	if err := catalog.Head(&b, path, 2); err != nil {
+	if err := catalog.Head(t.Context(), &b, path, 2); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff("{\"a\":1,\"o\":{\"l\":[{\"k\":1}]}}\n{\"a\":\"x\"}\n", b.String()); diff != "" {
 		t.Errorf("head (-want +got):\n%s", diff)
 	}
-	for _, err := range []error{catalog.List(&b, filepath.Join(root, "none"), false), catalog.List(&b, t.TempDir(), false),
-		catalog.Schema(&b, root, false), catalog.Head(&b, root, 1)} {
+	for _, err := range []error{catalog.List(t.Context(), &b, filepath.Join(root, "none"), false), catalog.List(t.Context(), &b, t.TempDir(), false),
+		catalog.Schema(t.Context(), &b, root, false), catalog.Head(t.Context(), &b, root, 1)} {
 		if fault.Of(err) != fault.Setup {
 			t.Errorf("error %v", err)
 		}
 	}
 }
 
-// TestBuckets: two times have one bucket only if they have one folder.
 // TestForeignFile: what somebody else puts into the folders is counted, and does not keep
 // the rest from being listed.
 func TestForeignFile(t *testing.T) {
@@ -442,12 +545,13 @@ func TestForeignFile(t *testing.T) {
 	if err := pq.WriteFile(filepath.Join(path, "year=2024", "month=04", "day=07", "hour=18", "compacted.parquet"), []row{{1}, {2}}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := catalog.Describe(path)
+	s, err := catalog.Describe(t.Context(), path)
 	if err != nil || s.Files != 2 || s.Rows != 3 || len(s.Partitions) != 1 || s.Partitions[0].First.IsZero() {
 		t.Errorf("%v: %+v", err, s)
 	}
 }
 
+// TestBuckets: two times have one bucket only if they have one folder.
 func TestBuckets(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

@@ -3,6 +3,7 @@ package catalog
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -10,12 +11,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/weirdata/weir/internal/blob"
 )
 
 // Record is what is known of a file without reading it.
@@ -45,134 +45,75 @@ type File struct {
 
 // Commit makes f a part of the dataset. When it returns nil the file survives kill -9 and
 // power loss. fresh is false when a file of that name was there already.
-func (d *Dataset) Commit(f File) (fresh bool, err error) {
-	fresh, err = d.commit(f)
+func (d *Dataset) Commit(ctx context.Context, f File) (fresh bool, err error) {
+	fresh, err = d.commit(ctx, f)
 	if err != nil {
-		return false, classify(fmt.Errorf("commit %s%s to %s: %w", f.Name, suffix, filepath.Join(d.path, f.Partition), err))
+		return false, fmt.Errorf("commit %s%s to %s: %w", f.Name, suffix, filepath.Join(d.path, f.Partition), err)
 	}
 	return fresh, nil
 }
 
-func (d *Dataset) commit(f File) (fresh bool, err error) {
-	home := filepath.Join(d.path, filepath.FromSlash(f.Partition))
-	final := filepath.Join(home, f.Name+suffix)
-	if _, err := os.Stat(final); err == nil {
-		return false, d.settle(final) // committed before, perhaps by a process that was killed before step 4
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
-	staged, size, err := d.stage(f.Write)
+func (d *Dataset) commit(ctx context.Context, f File) (fresh bool, err error) {
+	name := fileName(f.Partition, f.Name)
+	done, err := d.claim(ctx, name)
 	if err != nil {
 		return false, err
 	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(staged) // what cannot be removed now is at the next Open
-		}
-	}()
-	d.step("staged")
-	recFolder := filepath.Join(folder, records, filepath.FromSlash(f.Partition))
-	if err := d.folder(recFolder); err != nil {
+	defer done()
+	if _, err := d.bucket.Head(ctx, name); !errors.Is(err, blob.ErrNotFound) {
+		return false, err // committed before, perhaps by a process that was not told
+	}
+	w, err := d.bucket.Writer(ctx, name)
+	if err != nil {
 		return false, err
 	}
-	f.Record.Bytes = size
-	if err := d.place(filepath.Join(recFolder, f.Name+recSuffix), f.Record.encode(f.IDs)); err != nil {
+	defer func() { err = errors.Join(err, w.Abort()) }() // nothing once it is committed
+	counted := &counter{to: w}
+	if err := f.Write(counted); err != nil {
+		return false, err
+	}
+	f.Record.Bytes = counted.n
+	if err := d.record(ctx, recordName(f.Partition, f.Name), f.Record.encode(f.IDs)); err != nil {
 		return false, fmt.Errorf("write its record: %w", err)
 	}
 	d.step("recorded")
-	if err := d.folder(filepath.FromSlash(f.Partition)); err != nil {
+	switch err := w.Commit(ctx); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, blob.ErrExists):
+		return false, nil
+	default:
+		// The answer may have been lost: who is told of a failure writes the events again.
+		if _, headErr := d.bucket.Head(context.WithoutCancel(ctx), name); headErr == nil {
+			return true, nil
+		}
 		return false, err
 	}
-	if err := os.Rename(staged, final); err != nil {
-		return false, err
-	}
-	d.step("renamed")
-	if err := syncFolder(home); err != nil {
-		// Nobody knows whether the name would survive: the caller commits again.
-		return false, errors.Join(fmt.Errorf("sync the folder: %w", err), os.Remove(final))
-	}
-	d.step("synced")
-	return true, nil
 }
 
-// settle makes a file that is there survive power loss.
-func (d *Dataset) settle(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close(), syncFolder(filepath.Dir(path)))
-}
-
-// stage writes a file into staging, durably.
-func (d *Dataset) stage(write func(io.Writer) error) (path string, size int64, err error) {
-	f, err := os.CreateTemp(filepath.Join(d.path, folder, staging), "*.tmp")
-	if err != nil {
-		return "", 0, err
-	}
-	b := bufio.NewWriterSize(f, 1<<18)
-	if err = write(b); err == nil {
-		err = b.Flush()
-	}
-	d.step("written")
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	info, statErr := f.Stat()
-	if err = errors.Join(err, statErr, f.Close()); err != nil {
-		return "", 0, errors.Join(fmt.Errorf("write %s: %w", f.Name(), err), os.Remove(f.Name()))
-	}
-	return f.Name(), info.Size(), nil
-}
-
-// place writes a small file, relative to the dataset, so that it is there whole or not at all.
-func (d *Dataset) place(name string, text []byte) error {
-	staged, _, err := d.stage(func(w io.Writer) error { _, err := w.Write(text); return err })
-	if err != nil {
-		return err
-	}
-	final := filepath.Join(d.path, name)
-	if err := os.Rename(staged, final); err != nil {
-		return errors.Join(err, os.Remove(staged))
-	}
-	return syncFolder(filepath.Dir(final))
-}
-
-// folder makes a folder, relative to the dataset, that survives power loss.
-func (d *Dataset) folder(name string) error {
-	if name == "" || name == "." {
-		return nil
-	}
-	d.foldersMu.Lock()
-	defer d.foldersMu.Unlock()
-	if d.folders[name] {
-		if _, err := os.Stat(filepath.Join(d.path, name)); err == nil {
-			return nil
+// record writes the record of a file that is not there. A record that is was left by a commit
+// that did not end.
+func (d *Dataset) record(ctx context.Context, name string, text []byte) error {
+	_, err := d.bucket.Create(ctx, name, text)
+	if errors.Is(err, blob.ErrExists) {
+		if err = d.bucket.Delete(ctx, name); err == nil {
+			_, err = d.bucket.Create(ctx, name, text)
 		}
 	}
-	at := d.path
-	for part := range strings.SplitSeq(name, string(filepath.Separator)) {
-		above := at
-		at = filepath.Join(at, part)
-		if err := os.Mkdir(at, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		if err := syncFolder(above); err != nil {
-			return err
-		}
-	}
-	if len(d.folders) > maxFolders {
-		clear(d.folders)
-	}
-	d.folders[name] = true
-	return nil
+	return err
 }
 
-// maxFolders is how many folders are remembered as synced.
-const maxFolders = 4096
+// counter counts what goes through it.
+type counter struct {
+	to io.Writer
+	n  int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.to.Write(p)
+	c.n += int64(n)
+	return n, err
+}
 
 // encode is the record as it is in its file: a line of JSON, then the ids in order.
 func (r Record) encode(ids []ID) []byte {
@@ -218,16 +159,17 @@ func sorted(ids []ID) []ID {
 	return out
 }
 
-// readRecord reads the record of a file, with its ids when they are asked for.
-func readRecord(path string, withIDs bool) (Record, []ID, error) {
+// readRecord reads the record of the given name, with its ids when they are asked for.
+// Errors call it by its path.
+func readRecord(ctx context.Context, b blob.Bucket, name, path string, withIDs bool) (Record, []ID, error) {
 	var r Record
-	f, err := os.Open(path)
+	f, err := b.Open(ctx, name, 0, -1)
 	if err != nil {
 		return r, nil, err
 	}
 	defer func() { _ = f.Close() }() // only read
-	b := bufio.NewReader(f)
-	head, err := b.ReadBytes('\n')
+	text := bufio.NewReader(f)
+	head, err := text.ReadBytes('\n')
 	if err != nil {
 		return r, nil, fmt.Errorf("read %s: it ends within its first line", path)
 	}
@@ -237,7 +179,7 @@ func readRecord(path string, withIDs bool) (Record, []ID, error) {
 	if !withIDs {
 		return r, nil, nil
 	}
-	body, err := io.ReadAll(b)
+	body, err := io.ReadAll(text)
 	if err != nil {
 		return r, nil, fmt.Errorf("read %s: %w", path, err)
 	}

@@ -2,11 +2,13 @@ package catalog
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +17,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/weirdata/weir/internal/blob"
+	"github.com/weirdata/weir/internal/blob/directory"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/parquet"
 )
@@ -45,6 +49,9 @@ const deepest = 4
 
 // Find lists the datasets in the directory root: itself, or those below it.
 func Find(root string) ([]string, error) {
+	if err := local(root); err != nil {
+		return nil, err
+	}
 	info, err := os.Stat(root)
 	if err != nil {
 		return nil, fault.New(fault.Setup, fmt.Errorf("look for datasets: %w", err))
@@ -57,7 +64,7 @@ func Find(root string) ([]string, error) {
 		if err != nil || !e.IsDir() {
 			return err
 		}
-		if _, err := os.Stat(filepath.Join(path, folder, description)); err == nil {
+		if _, err := os.Stat(filepath.Join(path, description)); err == nil {
 			found = append(found, path)
 			return fs.SkipDir
 		}
@@ -72,29 +79,54 @@ func Find(root string) ([]string, error) {
 		return nil, fmt.Errorf("look for datasets in %s: %w", root, err)
 	}
 	if len(found) == 0 {
-		return nil, fault.New(fault.Setup, fmt.Errorf("%s holds no dataset: no folder in it has %s", root, filepath.Join(folder, description)))
+		return nil, fault.New(fault.Setup, fmt.Errorf("%s holds no dataset: no folder in it has %s", root, filepath.FromSlash(description)))
 	}
 	return found, nil
 }
 
-// Describe says what the dataset at path holds.
-func Describe(path string) (Summary, error) {
-	s := Summary{Path: path}
-	if _, err := readDescription(path); err != nil {
-		return s, notDataset(path, err)
+// reading is a dataset that is read.
+type reading struct {
+	path   string
+	bucket *directory.Bucket
+}
+
+// look opens the dataset at path for reading.
+func look(ctx context.Context, path string) (reading, error) {
+	if err := local(path); err != nil {
+		return reading{}, err
 	}
-	schema, err := newestSchema(path)
+	b, err := directory.Open(path, bucketAt(nil))
+	if err != nil {
+		return reading{}, notDataset(path, err)
+	}
+	if _, err := readDescription(ctx, b, path); err != nil {
+		return reading{}, errors.Join(notDataset(path, err), b.Close())
+	}
+	return reading{path, b}, nil
+}
+
+func (r reading) close() { _ = r.bucket.Close() } // only read
+
+// Describe says what the dataset at path holds.
+func Describe(ctx context.Context, path string) (Summary, error) {
+	s := Summary{Path: path}
+	d, err := look(ctx, path)
+	if err != nil {
+		return s, err
+	}
+	defer d.close()
+	schema, err := newestSchema(ctx, d.bucket, path)
 	if err != nil {
 		return s, err
 	}
 	s.Schema, s.Columns = schema.Version, countLeaves(schema.Fields)
 	at := map[string]int{}
-	err = eachFile(path, func(rel string) error {
-		r, err := recordFor(path, rel)
+	err = d.eachFile(ctx, "", func(file blob.Info) error {
+		r, err := d.recordFor(ctx, file)
 		if err != nil {
 			return err
 		}
-		dir := filepath.ToSlash(filepath.Dir(rel))
+		dir := folderOf(file.Name)
 		i, ok := at[dir]
 		if !ok {
 			i = len(s.Partitions)
@@ -112,7 +144,7 @@ func Describe(path string) (Summary, error) {
 
 func notDataset(path string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fault.New(fault.Setup, fmt.Errorf("%s is not a dataset: it has no %s", path, filepath.Join(folder, description)))
+		return fault.New(fault.Setup, fmt.Errorf("%s is not a dataset: it has no %s", path, filepath.FromSlash(description)))
 	}
 	return err
 }
@@ -129,26 +161,41 @@ func (p *Partition) add(r Record) {
 	}
 }
 
-// eachFile calls f with the path, relative to the dataset, of every data file, in order.
-func eachFile(path string, f func(rel string) error) error {
-	err := filepath.WalkDir(path, func(p string, e fs.DirEntry, err error) error {
+// objects is what a query lists but folders.
+func objects(ctx context.Context, b blob.Bucket, q blob.Query) iter.Seq2[blob.Info, error] {
+	return func(yield func(blob.Info, error) bool) {
+		for e, err := range blob.All(ctx, b, q) {
+			if (err != nil || !e.Folder()) && !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// within asks for what is in a folder; "" is the dataset's own.
+func within(folder string) blob.Query {
+	if folder != "" && !strings.HasSuffix(folder, "/") {
+		folder += "/"
+	}
+	return blob.Query{Prefix: folder, Folders: true}
+}
+
+// eachFile calls f with every data file in the folder and those below it, in order.
+func (d reading) eachFile(ctx context.Context, folder string, f func(blob.Info) error) error {
+	for e, err := range blob.All(ctx, d.bucket, within(folder)) {
+		switch last := base(e.Name); {
+		case err != nil:
+			return fmt.Errorf("list the files of %s: %w", d.path, err)
+		case e.Folder() && (strings.HasPrefix(last, "_") || strings.HasPrefix(last, ".")):
+			continue
+		case e.Folder():
+			err = d.eachFile(ctx, e.Name, f)
+		case strings.HasSuffix(last, suffix):
+			err = f(e)
+		}
 		if err != nil {
 			return err
 		}
-		if e.IsDir() && p != path && (strings.HasPrefix(e.Name(), "_") || strings.HasPrefix(e.Name(), ".")) {
-			return fs.SkipDir
-		}
-		if e.IsDir() || !strings.HasSuffix(e.Name(), suffix) {
-			return nil
-		}
-		rel, err := filepath.Rel(path, p)
-		if err != nil {
-			return err
-		}
-		return f(rel)
-	})
-	if err != nil && !errors.Is(err, errEnough) {
-		return fmt.Errorf("list the files of %s: %w", path, err)
 	}
 	return nil
 }
@@ -157,18 +204,49 @@ func eachFile(path string, f func(rel string) error) error {
 var errEnough = errors.New("enough")
 
 // recordFor is the record of a data file; without one, what the file itself says.
-func recordFor(path, rel string) (Record, error) {
-	r, _, err := readRecord(filepath.Join(path, folder, records, strings.TrimSuffix(rel, suffix)+recSuffix), false)
+func (d reading) recordFor(ctx context.Context, file blob.Info) (Record, error) {
+	name := recordName(folderOf(file.Name), strings.TrimSuffix(base(file.Name), suffix))
+	r, _, err := readRecord(ctx, d.bucket, name, filepath.Join(d.path, name), false)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return r, err
 	}
-	name := filepath.Join(path, rel)
-	info, err := os.Stat(name)
+	data, err := blob.OpenRandom(ctx, d.bucket, file.Name)
 	if err != nil {
 		return r, err
 	}
-	rows, err := parquet.CountRows(name)
-	return Record{Rows: rows, Bytes: info.Size()}, err
+	defer func() { _ = data.Close() }() // only read
+	rows, err := parquet.CountRows(data, file.Size)
+	if err != nil {
+		err = fmt.Errorf("read %s: %w", filepath.Join(d.path, file.Name), err)
+	}
+	return Record{Rows: rows, Bytes: file.Size}, err
+}
+
+// rows calls f with every row of the file as JSON. The row is valid until f returns.
+func (d reading) rows(ctx context.Context, file blob.Info, f func(row []byte) error) error {
+	data, err := blob.OpenRandom(ctx, d.bucket, file.Name)
+	if err != nil {
+		return err
+	}
+	r, err := parquet.NewReader(filepath.Join(d.path, file.Name), data, file.Size)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }() // only read
+	var row []byte
+	for {
+		next, err := r.Next(row[:0])
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		row = next
+		if err := f(row); err != nil {
+			return err
+		}
+	}
 }
 
 func countLeaves(fields []*parquet.Field) int {
@@ -190,14 +268,14 @@ func countLeaves(fields []*parquet.Field) int {
 
 // List prints the datasets in root: for a terminal a table with a line for each partition
 // and one for the dataset, as JSON an array of [Summary].
-func List(w io.Writer, root string, asJSON bool) error {
+func List(ctx context.Context, w io.Writer, root string, asJSON bool) error {
 	paths, err := Find(root)
 	if err != nil {
 		return err
 	}
 	all := make([]Summary, len(paths))
 	for i, path := range paths {
-		if all[i], err = Describe(path); err != nil {
+		if all[i], err = Describe(ctx, path); err != nil {
 			return err
 		}
 	}
@@ -243,11 +321,13 @@ func printJSON(w io.Writer, v any) error {
 
 // Schema prints the columns of the dataset at path, one a line with its type and the key it
 // comes from, or the newest version of the schema as JSON.
-func Schema(w io.Writer, path string, asJSON bool) error {
-	if _, err := readDescription(path); err != nil {
-		return notDataset(path, err)
+func Schema(ctx context.Context, w io.Writer, path string, asJSON bool) error {
+	d, err := look(ctx, path)
+	if err != nil {
+		return err
 	}
-	s, err := newestSchema(path)
+	defer d.close()
+	s, err := newestSchema(ctx, d.bucket, path)
 	if err != nil {
 		return err
 	}
@@ -285,73 +365,60 @@ func printFields(t *tabwriter.Writer, fields []*parquet.Field, column, key strin
 
 // Head prints the first n rows of the dataset at path as JSON, one a line, in the order of
 // the partitions.
-func Head(w io.Writer, path string, n int) error {
-	if _, err := readDescription(path); err != nil {
-		return notDataset(path, err)
+func Head(ctx context.Context, w io.Writer, path string, n int) error {
+	d, err := look(ctx, path)
+	if err != nil {
+		return err
 	}
+	defer d.close()
 	if n <= 0 {
 		return nil
 	}
 	b := bufio.NewWriter(w)
-	var row []byte
-	err := eachFile(path, func(rel string) error {
-		r, err := parquet.Open(filepath.Join(path, rel))
-		if err != nil {
-			return err
+	err = d.allRows(ctx, func(_ string, row []byte) error {
+		_, err := b.Write(append(row, '\n'))
+		if n--; n == 0 && err == nil {
+			err = errEnough
 		}
-		defer func() { _ = r.Close() }() // only read
-		for ; n > 0; n-- {
-			next, err := r.Next(row[:0])
-			if err == io.EOF {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			row = next
-			if _, err := b.Write(append(row, '\n')); err != nil {
-				return err
-			}
-		}
-		return errEnough
+		return err
 	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
 	return errors.Join(err, b.Flush())
 }
 
-// Rows calls f with every row of the dataset at path as JSON. The row is valid until f returns.
-func Rows(path string, f func(partition string, row []byte) error) error {
-	var row []byte
-	return eachFile(path, func(rel string) error {
-		r, err := parquet.Open(filepath.Join(path, rel))
-		if err != nil {
-			return err
-		}
-		defer func() { _ = r.Close() }() // only read
-		for {
-			next, err := r.Next(row[:0])
-			if err == io.EOF {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			row = next
-			if err := f(filepath.ToSlash(filepath.Dir(rel)), row); err != nil {
-				return err
-			}
-		}
+// Rows calls f with every row of the data files in and below the directory path as JSON, in
+// the order of the partitions. The row is valid until f returns.
+func Rows(ctx context.Context, path string, f func(partition string, row []byte) error) error {
+	b, err := directory.Open(path, bucketAt(nil))
+	if err != nil {
+		return err
+	}
+	d := reading{path, b}
+	defer d.close()
+	return d.allRows(ctx, f)
+}
+
+func (d reading) allRows(ctx context.Context, f func(partition string, row []byte) error) error {
+	return d.eachFile(ctx, "", func(file blob.Info) error {
+		return d.rows(ctx, file, func(row []byte) error { return f(folderOf(file.Name), row) })
 	})
 }
 
 // Versions lists the versions of the schema of the dataset at path.
-func Versions(path string) ([]int, error) {
-	entries, err := os.ReadDir(filepath.Join(path, folder, schemas))
+func Versions(ctx context.Context, path string) ([]int, error) {
+	d, err := look(ctx, path)
 	if err != nil {
-		return nil, notDataset(path, err)
+		return nil, err
 	}
+	defer d.close()
 	var out []int
-	for _, e := range entries {
-		if v, err := strconv.Atoi(strings.TrimSuffix(e.Name(), ".json")); err == nil {
+	for e, err := range objects(ctx, d.bucket, within(schemas)) {
+		if err != nil {
+			return nil, err
+		}
+		if v, err := strconv.Atoi(strings.TrimSuffix(base(e.Name), ".json")); err == nil {
 			out = append(out, v)
 		}
 	}

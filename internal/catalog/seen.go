@@ -1,16 +1,22 @@
 package catalog
 
 import (
+	"cmp"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/weirdata/weir/internal/blob"
 )
+
+// mostSeen is how many partitions are remembered, however few ids they have.
+const mostSeen = 4096
 
 // Seen is the ids of the events in one partition. When there are more than may be kept, the
 // older half is forgotten at once: so those that are known are always the newest.
@@ -85,15 +91,15 @@ type ids struct {
 
 // Seen is the ids of the events that are in the partition already. The caller has
 // the dataset for itself, by [Dataset.Exclusive], until it has committed what it decides by them.
-func (d *Dataset) Seen(partition string) (*Seen, error) {
+func (d *Dataset) Seen(ctx context.Context, partition string) (*Seen, error) {
 	d.seen.clock++
 	if s := d.seen.partitions[partition]; s != nil {
 		s.used = d.seen.clock
 		return s, nil
 	}
 	s := &Seen{used: d.seen.clock, half: max(d.seen.limit/2, 1)}
-	if err := d.loadSeen(s, partition); err != nil {
-		return nil, classify(fmt.Errorf("read which events %s has: %w", filepath.Join(d.path, partition), err))
+	if err := d.loadSeen(ctx, s, partition); err != nil {
+		return nil, fmt.Errorf("read which events %s has: %w", filepath.Join(d.path, partition), err)
 	}
 	if d.seen.partitions == nil {
 		d.seen.partitions = map[string]*Seen{}
@@ -101,6 +107,11 @@ func (d *Dataset) Seen(partition string) (*Seen, error) {
 	d.seen.partitions[partition] = s
 	return s, nil
 }
+
+// Unsure says that a commit to the partition has failed. Its file may be there all the same:
+// Seen looks again, and knows only what survives power loss. The caller has the dataset for
+// itself, and uses no Seen of the partition any more.
+func (d *Dataset) Unsure(partition string) { delete(d.seen.partitions, partition) }
 
 // Trim forgets the partitions that were used longest ago, until no more ids are kept than
 // allowed. The caller has the dataset for itself, and uses no Seen any more.
@@ -119,7 +130,7 @@ func (d *Dataset) Trim() {
 		total -= d.seen.partitions[oldest].Len()
 		delete(d.seen.partitions, oldest)
 	}
-	for len(d.seen.partitions) > maxFolders { // many partitions with few ids each
+	for len(d.seen.partitions) > mostSeen { // many partitions with few ids each
 		for name := range d.seen.partitions {
 			delete(d.seen.partitions, name)
 			break
@@ -127,19 +138,19 @@ func (d *Dataset) Trim() {
 	}
 }
 
-func (d *Dataset) loadSeen(s *Seen, partition string) error {
-	recs, err := d.records(partition)
+func (d *Dataset) loadSeen(ctx context.Context, s *Seen, partition string) error {
+	recs, err := d.records(ctx, partition)
 	if err != nil {
 		return err
 	}
 	for _, rec := range recs {
-		if rec.path == "" {
+		if rec.name == "" {
 			s.Unknown++
 			continue
 		}
-		r, ids, err := readRecord(rec.path, true)
+		r, ids, err := readRecord(ctx, d.bucket, rec.name, filepath.Join(d.path, rec.name), true)
 		if err != nil {
-			return fmt.Errorf("%w; restore the file, or remove it to go on without knowing the events of %s", err, rec.data)
+			return fmt.Errorf("%w; restore the file, or remove it to go on without knowing the events of %s", err, filepath.Join(d.path, rec.data))
 		}
 		if r.IDs == 0 && r.Rows > 0 {
 			s.Unknown++
@@ -152,65 +163,58 @@ func (d *Dataset) loadSeen(s *Seen, partition string) error {
 	return nil
 }
 
-// recordOf is a data file and its record; path is empty when it has none.
+// recordOf is a data file and its record; name is empty when it has none.
 type recordOf struct {
-	data, path string
-	at         int64
+	data, name string
+	at         time.Time
 }
-
-// leftover is how long before the dataset was opened a record was written that a crash has
-// left: not shorter than the file system's times are coarse.
-const leftover = 10 * time.Second
 
 // records lists the files of a partition, the newest first, and removes records whose file
 // was never committed.
-func (d *Dataset) records(partition string) ([]recordOf, error) {
-	home := filepath.Join(d.path, filepath.FromSlash(partition))
-	recs := filepath.Join(d.path, folder, records, filepath.FromSlash(partition))
-	data, err := os.ReadDir(home)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	entries, err := os.ReadDir(recs)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
+func (d *Dataset) records(ctx context.Context, partition string) ([]recordOf, error) {
 	found := map[string]*recordOf{}
-	for _, e := range data {
-		if name, ok := strings.CutSuffix(e.Name(), suffix); ok && !e.IsDir() {
-			found[name] = &recordOf{data: filepath.Join(home, e.Name())}
-		}
-	}
-	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), recSuffix)
-		if !ok || e.IsDir() {
-			continue
-		}
-		path := filepath.Join(recs, e.Name())
-		f := found[name]
-		info, err := e.Info()
+	files := within(partition)
+	files.Durable = true // an event that is found there is not written again
+	for e, err := range objects(ctx, d.bucket, files) {
 		if err != nil {
 			return nil, err
 		}
-		if f == nil { // never committed, or about to be, by another writer in this process
-			if info.ModTime().Before(d.opened.Add(-leftover)) {
-				if err := os.Remove(path); err != nil {
-					return nil, err
-				}
-			}
+		if name, ok := strings.CutSuffix(path.Base(e.Name), suffix); ok {
+			found[name] = &recordOf{data: e.Name}
+		}
+	}
+	for e, err := range objects(ctx, d.bucket, within(path.Join(records, partition))) {
+		if err != nil {
+			return nil, err
+		}
+		name, ok := strings.CutSuffix(path.Base(e.Name), recSuffix)
+		if !ok {
 			continue
 		}
-		f.path, f.at = path, info.ModTime().UnixNano()
+		if f := found[name]; f != nil {
+			f.name, f.at = e.Name, e.Modified
+		} else if err := d.forgetRecord(ctx, fileName(partition, name), e.Name); err != nil {
+			return nil, err
+		}
 	}
 	out := make([]recordOf, 0, len(found))
 	for _, f := range found {
 		out = append(out, *f)
 	}
-	slices.SortFunc(out, func(a, b recordOf) int {
-		if a.at != b.at {
-			return int(min(max(b.at-a.at, -1), 1))
-		}
-		return strings.Compare(a.data, b.data)
-	})
+	slices.SortFunc(out, func(a, b recordOf) int { return cmp.Or(b.at.Compare(a.at), strings.Compare(a.data, b.data)) })
 	return out, nil
+}
+
+// forgetRecord removes the record of a file that was never committed. The file may be about
+// to be, or have been since the files were listed, by another writer in this process.
+func (d *Dataset) forgetRecord(ctx context.Context, data, rec string) error {
+	done, other := d.tryClaim(data)
+	if other != nil {
+		return nil
+	}
+	defer done()
+	if _, err := d.bucket.Head(ctx, data); !errors.Is(err, blob.ErrNotFound) {
+		return err
+	}
+	return d.bucket.Delete(ctx, rec)
 }

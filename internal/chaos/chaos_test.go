@@ -31,7 +31,7 @@ import (
 
 // patience is how long nothing new may arrive in any sink before what is missing is lost. An
 // orphan order is tried for about ten seconds.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // How long the process lives at most before it is killed: every third time long enough for
 // the lake to land what has waited for five seconds.

@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	_ "github.com/weirdata/weir/internal/cli" // so that go test runs this anew when the product changes
 )
 
@@ -65,7 +64,7 @@ func newQuickstart(t *testing.T) *quickstart {
 	}
 	q := &quickstart{t: t, binary: path, out: t.TempDir(), ports: map[string]int{}}
 	for _, name := range []string{"GATEWAY_PORT", "ADMIN_PORT", "WEBHOOK_PORT", "ORDERS_PORT", "LESSONS_PORT", "STREAM_PORT"} {
-		q.ports[name] = freePort(t)
+		q.ports[name] = addresstest.Port(t)
 	}
 	files, err := filepath.Glob(filepath.Join(example, "[0-4]-*.hcl"))
 	if err != nil || len(files) != 5 {
@@ -85,27 +84,6 @@ func newQuickstart(t *testing.T) *quickstart {
 	}
 	t.Cleanup(func() { _ = q.log.Close() })
 	return q
-}
-
-// given are the ports that were handed out already.
-var given sync.Map
-
-// freePort is a port that nobody listens on, outside of those that connections are made from.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 1000 {
-		port := 20000 + rand.IntN(10000)
-		if _, taken := given.LoadOrStore(port, true); taken {
-			continue
-		}
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			_ = l.Close() // it was free, and is again
-			return port
-		}
-	}
-	t.Fatal("no free port from 20000 to 29999")
-	return 0
 }
 
 func (q *quickstart) path(elem ...string) string {
@@ -195,7 +173,7 @@ func (p *process) stop() {
 
 // ready asks the admin server.
 func (q *quickstart) ready() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, q.at("ADMIN_PORT", "/readyz"), nil)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 // input, signals, and what comes out at each end.
 
 // patience is how long something may take on a busy machine before it counts as stuck.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // output is what a process has written so far.
 type output struct {
@@ -208,7 +208,7 @@ func (p *process) until(o *output, pattern string) []string {
 		select {
 		case <-more:
 		case <-ended: // what it wrote last may still be on its way
-			late, ended = time.After(2*time.Second), nil
+			late, ended = time.After(30*time.Second), nil
 		case <-late:
 			p.t.Fatalf("%s was not seen in:\n%s\nstderr:\n%s", pattern, text, p.err)
 		}
@@ -227,17 +227,6 @@ func eventually(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("not within %s: %s", patience, what)
 		}
 	}
-}
-
-// address is one that was free a moment ago.
-func address(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // split is the lines of a text.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/cli"
 )
 
@@ -201,8 +202,8 @@ func TestPayloadsThatATransformRefuses(t *testing.T) {
 	}{
 		"json_mode":    {js("json_mode = true", "return input"), garbage, "failed making input for the JavaScript runtime"},
 		"JSON.parse":   {js("", "return {Data: JSON.parse(input.Data)}"), garbage, "error running JavaScript function [main]"},
-		"jq":           {"use \"jq\" {\n jq_command = \".\"\n}\n", append([]string{"1", "null", "[1]"}, garbage...), ""},
-		"jqFilter":     {"use \"jqFilter\" {\n jq_command = \".n >= 0\"\n}\n", append([]string{`{"n":1}x`}, garbage...), ""},
+		"jq":           {"use \"jq\" {\n jq_command = \".\"\n timeout_ms = 60000\n}\n", append([]string{"1", "null", "[1]"}, garbage...), ""},
+		"jqFilter":     {"use \"jqFilter\" {\n jq_command = \".n >= 0\"\n timeout_ms = 60000\n}\n", append([]string{`{"n":1}x`}, garbage...), ""},
 		"base64Decode": {"use \"base64Encode\" {}\nuse \"js\" {\n script = \"function main(x) { if (x.Data === 'YmFk') x.Data = '*'; return x }\"\n}\nuse \"base64Decode\" {}\n", []string{"bad"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -244,7 +245,7 @@ func TestPayloadsThatATransformRefuses(t *testing.T) {
 // and an accepted event is delivered or dead-lettered.
 func TestBodiesOfAllKinds(t *testing.T) {
 	t.Parallel()
-	at := address(t)
+	at := addresstest.Free(t)
 	p := launch(t, weir(t, files(t, "p.hcl", fmt.Sprintf(`
 source {
   use "http" {
@@ -254,6 +255,7 @@ source {
 transform {
   use "jq" {
     jq_command = "{n: .n}"
+    timeout_ms = 60000
   }
 }
 %s`, at, toFiles)), "run", "p.hcl"))
@@ -307,7 +309,7 @@ transform {
     EOT
   }
   use "js" {
-    timeout_sec = 1
+    timeout_sec = 5
     script      = "function main(input) { while (input.Data === 'loop') {} return input }"
   }
 }
@@ -326,7 +328,7 @@ func TestScriptsThatRunAway(t *testing.T) {
 	p.exits(0)
 	same(t, split(read(t, filepath.Join(p.dir, "out"))), good)
 	reasons := map[string][]string{
-		"loop":   {"runtime deadline exceeded: the script may run 1s"},
+		"loop":   {"runtime deadline exceeded: the script may run 5s"},
 		"grow":   {"memory limit exceeded: the script may use 64 MiB", "runtime deadline exceeded: the script may run 20s"},
 		"double": {"memory limit exceeded: the script may use 64 MiB"},
 		"regexp": {"runtime deadline exceeded: the script may run 20s"},

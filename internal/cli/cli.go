@@ -17,6 +17,7 @@ import (
 	"github.com/weirdata/weir/internal/all"
 	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/secret"
 )
 
 // The exit codes.
@@ -65,7 +66,9 @@ func Main(args []string, s Streams) int {
 		fmt.Fprintf(s.Err, "weir: %v\n", err)
 		return exitUsage
 	}
-	fmt.Fprintf(s.Err, "weir: %v\n", err)
+	last := newSteady(s.Err, plainDropped)
+	fmt.Fprintf(last, "weir: %s\n", secret.Text(err.Error()))
+	last.flush() // nobody may be reading any more
 	return exitFailed
 }
 

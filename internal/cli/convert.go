@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/config/snowbridge"
 )
 
 func convertCommand(s Streams) *cobra.Command {
@@ -50,7 +50,7 @@ Snowbridge up to 2.4.2 stand for (SOURCE_NAME, TARGET_NAME, TARGET_HTTP_URL, ...
 }
 
 func convertEnvironment(s Streams) error {
-	text, found := config.FromEnvironment(s.Env)
+	text, found := snowbridge.FromEnvironment(s.Env)
 	if err := report(found, s); err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func convertFile(path string, write bool, s Streams) error {
 	if err != nil {
 		return fail(err)
 	}
-	text, found := config.Convert(path, src)
+	text, found := snowbridge.Convert(path, src)
 	if err := report(found, s); err != nil {
 		return err
 	}

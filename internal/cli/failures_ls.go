@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirdata/weir/internal/admin"
+	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/failures"
 )
 
@@ -66,7 +67,7 @@ type failureLine struct {
 	Payload *admin.Payload `json:"payload,omitempty"`
 	Latest  *admin.Payload `json:"latest_state,omitempty"`
 	Key     admin.Text     `json:"key,omitempty"`
-	Headers admin.Headers  `json:"headers,omitempty"`
+	Headers event.Headers  `json:"headers,omitempty"`
 }
 
 func lineOf(p *failurePlace, f *failures.Failure, replayed bool) failureLine {

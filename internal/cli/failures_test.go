@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/weirdata/weir/internal/addresstest"
 )
 
 // rowSink is an HTTP failure target that notes what the rows it gets are about.
@@ -43,6 +45,12 @@ func (s *rowSink) count() int {
 	return len(s.got)
 }
 
+func (s *rowSink) has(payload string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.got[payload] > 0
+}
+
 // serve starts the failure target at an address.
 func (s *rowSink) serve(t *testing.T, at string) {
 	t.Helper()
@@ -60,7 +68,7 @@ func (s *rowSink) serve(t *testing.T, at string) {
 // every failure arrives.
 func TestSpillSurvivesKill(t *testing.T) {
 	t.Parallel()
-	front, failed := address(t), address(t)
+	front, failed := addresstest.Free(t), addresstest.Free(t)
 	dir := files(t, "p.hcl", fmt.Sprintf(`
 source {
   use "http" {
@@ -78,7 +86,8 @@ target {
 failure_target {
   spill = true
   use "http" {
-    url = "http://%s/"
+    url                       = "http://%s/"
+    request_timeout_in_millis = 600000
     batching {
       max_batch_messages     = 10
       max_concurrent_batches = 1
@@ -147,7 +156,7 @@ retry {
 	eventually(t, "all failures", func() bool { return sink.count() == len(want) })
 	p.stops(0)
 	for _, w := range want {
-		if sink.got[w] == 0 {
+		if !sink.has(w) {
 			t.Errorf("%s did not arrive", w)
 		}
 	}
@@ -166,15 +175,26 @@ func TestReplayRoundTrip(t *testing.T) {
 			t.Parallel()
 			var mu sync.Mutex
 			got := map[string]int{}
+			const early = 20
+			arrived := func() int { mu.Lock(); defer mu.Unlock(); return len(got) }
+			// Nothing more arrives before the process is told to stop, and slowly then: it is
+			// stopped in the middle, however late it learns of it.
+			told, stopped := make(chan struct{}), make(chan struct{})
 			server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
-				<-time.After(2 * time.Millisecond)
+				if arrived() >= early {
+					<-told
+					select {
+					case <-stopped:
+					case <-time.After(20 * time.Millisecond):
+					}
+				}
 				mu.Lock()
 				defer mu.Unlock()
 				got[string(body)]++
 			}))
-			defer server.Close()
-			arrived := func() int { mu.Lock(); defer mu.Unlock(); return len(got) }
+			tell := sync.OnceFunc(func() { close(told) })
+			defer func() { tell(); server.Close() }()
 			config := func(script string) string {
 				return fmt.Sprintf(`
 queue "dlq" {}
@@ -186,8 +206,9 @@ transform {
 }
 target {
   use "http" {
-    url          = %q
-    body_format  = "raw"
+    url                       = %q
+    body_format               = "raw"
+    request_timeout_in_millis = 600000
     batching {
       max_batch_messages     = 1
       max_concurrent_batches = 2
@@ -216,9 +237,11 @@ in_flight {
 				t.Fatalf("%d events arrived in spite of the bug", n)
 			}
 			p := launch(t, weir(t, dir, "failures", "replay", "fixed.hcl"))
-			eventually(t, "some events", func() bool { return arrived() > 20 })
+			eventually(t, "some events", func() bool { return arrived() >= early })
 			p.signal(syscall.SIGINT)
+			tell()
 			p.exits(1)
+			close(stopped)
 			p.until(p.out, "stopped: the same command goes on")
 			if n := arrived(); n == events {
 				t.Fatal("it was not stopped in the middle")

@@ -27,30 +27,32 @@ func lakeCommand(s Streams) *cobra.Command {
 	ls := &cobra.Command{
 		Use: "ls [DIRECTORY]", Short: "List the datasets in a directory: partitions, files, rows, bytes",
 		Args: atMost(1, "at most one directory"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			root := "."
 			if len(args) == 1 {
 				root = args[0]
 			}
-			return catalog.List(s.Out, root, asJSON)
+			return catalog.List(c.Context(), s.Out, root, asJSON)
 		},
 	}
 	ls.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	schema := &cobra.Command{
 		Use: "schema DATASET", Short: "Print the columns of a dataset and the JSON keys they come from",
 		Args: exactly(1, "the directory of one dataset"),
-		RunE: func(_ *cobra.Command, args []string) error { return catalog.Schema(s.Out, args[0], asJSON) },
+		RunE: func(c *cobra.Command, args []string) error {
+			return catalog.Schema(c.Context(), s.Out, args[0], asJSON)
+		},
 	}
 	schema.Flags().BoolVar(&asJSON, "json", false, "print the newest version of the schema as JSON")
 	rows := 10
 	head := &cobra.Command{
 		Use: "head DATASET", Short: "Print the first rows of a dataset as JSON, one a line",
 		Args: exactly(1, "the directory of one dataset"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			if rows < 1 {
 				return usagef("-n must be at least 1, not %d", rows)
 			}
-			return catalog.Head(s.Out, args[0], rows)
+			return catalog.Head(c.Context(), s.Out, args[0], rows)
 		},
 	}
 	head.Flags().IntVarP(&rows, "rows", "n", rows, "number of rows")

@@ -10,6 +10,7 @@ import (
 	"github.com/mattn/go-isatty"
 
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/secret"
 )
 
 // terminal reports whether w is a terminal that a person looks at.
@@ -67,13 +68,29 @@ func (f logFlags) logger(p config.Process, err, w io.Writer, level slog.Leveler)
 	if f.json(p, err) {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: readable}))
 	}
-	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: "15:04:05.000", NoColor: !terminal(err)}))
+	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: "15:04:05.000", NoColor: !terminal(err), ReplaceAttr: shown}))
 }
 
 // readable writes durations with their unit, as the text format does: "1.5s".
-func readable(_ []string, a slog.Attr) slog.Attr {
+func readable(groups []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindDuration {
 		return slog.String(a.Key, a.Value.Duration().String())
+	}
+	return shown(groups, a)
+}
+
+// shown is an attribute as a log may show it. Whoever logs takes care of secrets; this is for
+// what a library puts into its errors.
+func shown(_ []string, a slog.Attr) slog.Attr {
+	if secret.Name(a.Key) {
+		return slog.String(a.Key, secret.Mark)
+	}
+	if k := a.Value.Kind(); k != slog.KindString && k != slog.KindAny {
+		return a
+	}
+	text := a.Value.String()
+	if safe := secret.Text(text); safe != text {
+		return slog.String(a.Key, safe)
 	}
 	return a
 }

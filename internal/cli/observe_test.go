@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/app"
 )
 
@@ -48,7 +49,7 @@ func TestAdminServer(t *testing.T) {
 		}
 	}))
 	t.Cleanup(s.Close)
-	admin := address(t)
+	admin := addresstest.Free(t)
 	p := launch(t, weir(t, files(t, "p.hcl", fmt.Sprintf(`
 transform {
   use "js" {
@@ -58,7 +59,8 @@ transform {
 }
 target {
   use "http" {
-    url = %q
+    url                       = %q
+    request_timeout_in_millis = 600000
     batching {
       max_message_bytes = 1000
     }
@@ -89,7 +91,7 @@ admin {
 	}
 	const def = `{pipeline="default"}`
 	eventually(t, "everything settled", func() bool {
-		return metric(`weir_written_messages_total{pipeline="default",role="target"}`) == "7" && metric("weir_in_flight_messages"+def) == "0"
+		return metric("weir_read_messages_total"+def) == "13" && metric(`weir_written_messages_total{pipeline="default",role="target"}`) == "7" && metric("weir_in_flight_messages"+def) == "0"
 	})
 	for name, want := range map[string]string{
 		"weir_read_messages_total" + def:                                        "13",

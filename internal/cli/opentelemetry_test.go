@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/otlp/otlptest"
 )
 
@@ -27,18 +28,18 @@ type traced struct {
 
 	mu       sync.Mutex
 	contexts map[string]string // by body
-	busy     int               // 503 for so many requests
+	refused  string            // the first request whose body is this gets a 503
 }
 
 func launchTraced(t *testing.T, tracing string, env ...string) *traced {
 	t.Helper()
-	x := &traced{receiver: otlptest.Listen(t), address: address(t), contexts: map[string]string{}}
+	x := &traced{receiver: otlptest.Listen(t), address: addresstest.Free(t), contexts: map[string]string{}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		if x.busy > 0 {
-			x.busy--
+		if x.refused != "" && string(body) == x.refused {
+			x.refused = ""
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
@@ -83,7 +84,8 @@ pipeline "deliver" {
   }
   target {
     use "http" {
-      url = %q
+      url                       = %q
+      request_timeout_in_millis = 600000
       batching {
         max_batch_messages = 1
       }
@@ -154,13 +156,16 @@ tracing {
   service_name = "shop"
   sample_ratio = 0
 }`)
-	x.busy = 1
+	const first = `[{"n":1,"seen":true}]`
+	x.mu.Lock()
+	x.refused = first
+	x.mu.Unlock()
 	x.send(caller, `{"n":1}`)
 	x.send("", `{"n":2}`)
 	x.send(caller[:53]+"00", `{"n":3}`)
 	x.send(caller, `{"n":4,"drop":true}`)
 	x.send(caller, `{"n":5,"bad":"x"}`)
-	context := x.delivered(3)[`[{"n":1,"seen":true}]`]
+	context := x.delivered(3)[first]
 	x.stops(0)
 
 	var got []string
@@ -248,7 +253,7 @@ func TestTraceOff(t *testing.T) {
 // the end does not wait for long.
 func TestTraceReceiverIsDown(t *testing.T) {
 	t.Parallel()
-	x := launchTraced(t, fmt.Sprintf("tracing {\n  endpoint = %q\n}", "http://"+address(t)))
+	x := launchTraced(t, fmt.Sprintf("tracing {\n  endpoint = %q\n}", "http://"+addresstest.Free(t)))
 	for n := range 20 {
 		x.send("", fmt.Sprintf(`{"n":%d}`, n))
 	}

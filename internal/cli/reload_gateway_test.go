@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"github.com/weirdata/weir/internal/addresstest"
 )
 
 // gate is a config of a gateway that puts the number of its version into each event.
@@ -53,7 +55,7 @@ const workspaceOfKey1 = `{"workspaceId":"ws1","sources":[{"id":"src1","name":"ht
 // event is there once.
 func TestReloadOfAGateway(t *testing.T) {
 	t.Parallel()
-	at := address(t)
+	at := addresstest.Free(t)
 	p := launch(t, weir(t, files(t, "p.hcl", gate(at, 1), "workspace.json", workspaceOfKey1), "run", "p.hcl"))
 	listening(t, at)
 	ctx, stop := context.WithCancel(t.Context())

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"github.com/weirdata/weir/internal/addresstest"
 )
 
 // stamping is a config that puts the number of its version into each event.
@@ -65,7 +67,7 @@ func post(t *testing.T, c *http.Client, at, body string) int {
 // load. Every request is answered 202, over the connections it had, and its event is there.
 func TestReloadLosesNoRequest(t *testing.T) {
 	t.Parallel()
-	at := address(t)
+	at := addresstest.Free(t)
 	p := launch(t, weir(t, files(t, "p.hcl", stamping(at, 1), "stamp.js", stamp(1)), "run", "p.hcl"))
 	listening(t, at)
 	ctx, stop := context.WithCancel(t.Context())
@@ -126,7 +128,7 @@ func TestReloadLosesNoRequest(t *testing.T) {
 // reason is logged.
 func TestReloadThatIsRefused(t *testing.T) {
 	t.Parallel()
-	at, admin := address(t), address(t)
+	at, admin := addresstest.Free(t), addresstest.Free(t)
 	good := stamping(at, 1) + fmt.Sprintf("admin {\n  address = %q\n}\n", admin)
 	p := launch(t, weir(t, files(t, "p.hcl", good, "stamp.js", stamp(1)), "run", "p.hcl"))
 	listening(t, at)
@@ -167,7 +169,7 @@ func TestReloadThatIsRefused(t *testing.T) {
 // one from its work, nor the process from ending.
 func TestSignalWhileAReloadHangs(t *testing.T) {
 	t.Parallel()
-	at := address(t)
+	at := addresstest.Free(t)
 	p := launch(t, weir(t, files(t, "p.hcl", stamping(at, 1), "stamp.js", stamp(1)), "run", "p.hcl"))
 	listening(t, at)
 	write(t, filepath.Join(p.dir, "p.hcl"), strings.Replace(stamping(at, 2), `"stamp.js"`, "\"stamp.js\"\n    timeout_sec = 3600", 1))

@@ -92,7 +92,7 @@ func TestReports(t *testing.T) {
 	}
 	wants("/hook", `heartbeat/jsonschema/1-0-0","data":{"appName":"weir"`)
 	wants("/meta", `"successCount":3,"filteredCount":0,"failedCount":0,"invalidCount":0`)
-	if err := udp.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := udp.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	packet := make([]byte, 2000)

@@ -32,8 +32,11 @@ argument the file named by SNOWBRIDGE_CONFIG_FILE is run, and without that, stan
 is copied to standard output.
 
 SIGINT and SIGTERM end the reading and let what was read settle, for at most
-drain_timeout_ms; a second signal ends the process at once. SIGHUP reads the config again:
-a config that cannot start changes nothing.
+drain_timeout_ms; a second SIGINT ends the process at once. SIGHUP reads the config again:
+a config that cannot start, or has no pipeline any more, changes nothing.
+
+A pipeline that fails is started again and takes no other with it, or ends the process: see
+on_failure.
 
 The exit code is 0 only when everything that was read was settled.`,
 		Example: "  weir run pipeline.hcl\n  cat events.tsv | weir run enrich.hcl > events.json",
@@ -60,6 +63,7 @@ type runner struct {
 	builder *app.Builder
 	log     *slog.Logger
 	screen  screen
+	output  *steady        // standard error, behind screen
 	level   slog.LevelVar  // of log; a reload may change it
 	started config.Process // of the config at the start
 	app     *app.App
@@ -79,6 +83,11 @@ func (r *runner) run(ctx context.Context) error {
 		debug.SetGCPercent(gcPercent)
 	}
 	defer r.builder.EndTrace(ctx)
+	defer func() {
+		if r.output != nil {
+			r.output.flush()
+		}
+	}()
 	built, err := r.build(ctx)
 	if err != nil {
 		return err
@@ -91,7 +100,7 @@ func (r *runner) run(ctx context.Context) error {
 
 	ctx, stop := r.signals(ctx)
 	defer stop()
-	operated := admin.Options{Pipelines: r.meter, Ready: r.app.Ready, Store: r.app.Store}
+	operated := admin.Options{Pipelines: r.meter, Ready: r.app.Ready, Degraded: r.app.Degraded, Store: r.app.Store}
 	endMetrics, err := r.builder.ExportMetrics(ctx, cfg.Process, operated.Gatherer(), &r.reports.Dropped().Metrics)
 	if err != nil {
 		return err
@@ -129,7 +138,12 @@ func (r *runner) build(ctx context.Context) (*app.Built, error) {
 		return nil, err
 	}
 	if r.log == nil {
-		r.screen.w = r.s.Err
+		dropped := plainDropped
+		if r.flags.json(cfg.Process, r.s.Err) {
+			dropped = jsonDropped
+		}
+		r.output = newSteady(r.s.Err, dropped)
+		r.screen.w = r.output
 		r.started = cfg.Process
 		r.flags.apply(cfg.Process, &r.level)
 		r.reports, r.log = r.builder.Report(cfg.Process, r.flags.logger(cfg.Process, r.s.Err, &r.screen, &r.level))
@@ -176,9 +190,11 @@ func printsEvents(cfg *config.Config) bool {
 	return false
 }
 
-// signals ends the context at the first SIGINT or SIGTERM, the process at the second, and
-// reloads at SIGHUP. A broken pipe is an error of the write, not the end of the process.
-// A reload that takes long holds up no other signal; one that comes meanwhile is the next.
+// signals ends the context at the first SIGINT or SIGTERM, the process at the second SIGINT,
+// and reloads at SIGHUP. SIGTERM may come any number of times, as a service manager and its
+// wrappers send it. A broken pipe is an error of the write, not the end of the process. A
+// reload that takes long holds up no other signal; one that comes meanwhile is the next. What
+// a signal asks for is done before it is logged.
 func (r *runner) signals(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	ch := make(chan os.Signal, 4)
@@ -191,6 +207,7 @@ func (r *runner) signals(parent context.Context) (context.Context, func()) {
 	}()
 	go func() {
 		defer close(reloads)
+		interrupts := 0
 		for sig := range ch {
 			switch sig {
 			case syscall.SIGPIPE:
@@ -200,12 +217,19 @@ func (r *runner) signals(parent context.Context) (context.Context, func()) {
 				default: // one that waits reads the same files
 				}
 			default:
-				if ctx.Err() != nil {
-					r.log.Error("second signal: ending at once, what is not settled is delivered again")
-					os.Exit(exitFailed)
+				if sig == syscall.SIGINT {
+					interrupts++
 				}
-				r.log.Info("stopping: reading has ended, waiting for what was read to settle", "signal", sig.String())
+				first := ctx.Err() == nil
 				cancel(fmt.Errorf("signal: %s", sig))
+				switch {
+				case interrupts > 1:
+					r.log.Error("second interrupt: ending at once, what is not settled is delivered again")
+					r.output.flush()
+					os.Exit(exitFailed)
+				case first:
+					r.log.Info("stopping: reading has ended, waiting for what was read to settle; interrupt twice to end at once", "signal", sig.String())
+				}
 			}
 		}
 	}()

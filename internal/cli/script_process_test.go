@@ -1,22 +1,27 @@
 package cli
 
 import (
-	"net"
+	"fmt"
 	"regexp"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/weirdata/weir/internal/addresstest"
 )
 
 // freeAdminAddress gives each script an address for an admin server, as ADMIN_ADDRESS.
 func freeAdminAddress(e *testscript.Env) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := addresstest.Choose()
 	if err != nil {
 		return err
 	}
-	e.Setenv("ADMIN_ADDRESS", l.Addr().String())
-	return l.Close()
+	e.Setenv("ADMIN_ADDRESS", fmt.Sprintf("127.0.0.1:%d", port))
+	return nil
 }
+
+// scriptPatience is how long something may take on a busy machine before it counts as stuck.
+const scriptPatience = 3 * time.Minute
 
 // processCommands are for scripts with a process in the background:
 //
@@ -34,7 +39,7 @@ func processCommands() map[string]func(*testscript.TestScript, bool, []string) {
 }
 
 func eventually(ts *testscript.TestScript, want *regexp.Regexp, command []string) {
-	for late := time.After(30 * time.Second); ; {
+	for late := time.After(scriptPatience); ; {
 		if err := ts.Exec(command[0], command[1:]...); err == nil && want.MatchString(ts.ReadFile("stdout")) {
 			return
 		}

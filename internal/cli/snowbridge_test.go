@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/cli"
 )
 
@@ -205,7 +206,7 @@ func TestSnowbridge5OverHTTP(t *testing.T) {
 				}
 			}))
 			defer s.Close()
-			at := address(t)
+			at := addresstest.Free(t)
 			c := weir(t, files(t, "body.tmpl", test.template, "p.hcl", fmt.Sprintf(`
 source {
   use "http" {
@@ -222,6 +223,7 @@ target {
     basic_auth_username    = "me"
     basic_auth_password    = env("API_KEY")
     include_timing_headers = true
+    request_timeout_in_millis = 600000
     response_rules {
       rule {
         type       = "invalid"

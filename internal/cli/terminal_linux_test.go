@@ -36,7 +36,7 @@ func openTerminal(t *testing.T) (ours, users *os.File) {
 // colours. Nobody who reads standard error from a file or a pipe sees any of it.
 func TestLiveLine(t *testing.T) {
 	t.Parallel()
-	const filter = "transform {\n  use \"jqFilter\" {\n    jq_command = \".n < 5\"\n  }\n}\n"
+	const filter = "transform {\n  use \"jqFilter\" {\n    jq_command = \".n < 5\"\n    timeout_ms = 60000\n  }\n}\n"
 	config := filter + toFiles
 	onTerminal := func(config string, both bool, args ...string) (*process, *output) {
 		ours, users := openTerminal(t)

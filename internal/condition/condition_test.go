@@ -19,7 +19,7 @@ import (
 func order(payload string) *event.Message {
 	m := event.New([]byte(payload))
 	m.Key, m.Meta.ID = "user-1", "id-1"
-	m.Meta.Headers = map[string]string{"tenant": "acme"}
+	m.Meta.Headers = event.Headers{{Name: "tenant", Value: []byte("acme")}, {Name: "tenant", Value: []byte("other")}, {Name: "Tenant", Value: []byte("upper")}}
 	m.Meta.Scope = &event.Scope{Workspace: "w", Source: "web", Destination: "archive"}
 	return m
 }
@@ -54,6 +54,7 @@ func TestTrue(t *testing.T) {
 		{`let name = "type"; event[name] == "order"`, true},
 		{`(event.discount ?? 0) > 1`, false},
 		{`headers["tenant"] == "acme" and headers.tenant == "acme" and headers["other"] == ""`, true},
+		{`headers.Tenant == "upper" and len(headers) == 2 and $env["headers"]["tenant"] == "acme"`, true},
 		{`key == "user-1" and id == "id-1"`, true},
 		{`workspace == "w" and source == "web" and destination == "archive"`, true},
 		{`size > 100 and data contains "customer"`, true},

@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/weirdata/weir/internal/spelling"
 )
 
 // checker finds everything in a body that its schema does not allow, before gohcl
@@ -38,12 +40,12 @@ func (p place) in() string {
 
 func (c *checker) body(b *hclsyntax.Body, s *schema, at place) {
 	meant := map[string]bool{} // names that unknown options were probably meant to be
-	for _, a := range inOrder(b.Attributes) {
+	for _, a := range InOrder(b.Attributes) {
 		f, ok := s.attributes[a.Name]
 		if !ok {
 			if !s.open {
 				c.unknownAttribute(a, s, at)
-				meant[nearest(a.Name, s.order)] = true
+				meant[spelling.Nearest(a.Name, s.order)] = true
 			}
 			continue
 		}
@@ -69,7 +71,7 @@ func (c *checker) blocks(b *hclsyntax.Body, s *schema, at place) {
 			continue
 		}
 		if other := first[block.Type]; other != nil && !f.many {
-			c.errorAt(headerOf(block),
+			c.errorAt(HeaderOf(block),
 				fmt.Sprintf("only one %s block is allowed%s, and there is one at %s", block.Type, at.in(), position(other.TypeRange)),
 				"keep one of the two")
 			continue
@@ -78,7 +80,7 @@ func (c *checker) blocks(b *hclsyntax.Body, s *schema, at place) {
 		if !c.labels(block, f, s) {
 			continue
 		}
-		c.body(block.Body, f.schema(), place{name: headerText(block), header: headerOf(block), outer: s})
+		c.body(block.Body, f.schema(), place{name: HeaderText(block), header: HeaderOf(block), outer: s})
 	}
 }
 
@@ -86,7 +88,7 @@ func (c *checker) blocks(b *hclsyntax.Body, s *schema, at place) {
 func (c *checker) labels(block *hclsyntax.Block, f blockField, s *schema) bool {
 	switch {
 	case len(block.Labels) < len(f.labels):
-		c.errorAt(headerOf(block), fmt.Sprintf("%s needs a name", block.Type), "write "+s.example(block.Type))
+		c.errorAt(HeaderOf(block), fmt.Sprintf("%s needs a name", block.Type), "write "+s.example(block.Type))
 	case len(block.Labels) > len(f.labels) && len(f.labels) == 0:
 		c.errorAt(block.LabelRanges[0], fmt.Sprintf("a %s block has no name", block.Type), "write "+s.example(block.Type))
 	case len(block.Labels) > len(f.labels):
@@ -121,10 +123,10 @@ func (c *checker) unknownAttribute(a *hclsyntax.Attribute, s *schema, at place) 
 
 func (c *checker) unknownBlock(b *hclsyntax.Block, s *schema, at place) {
 	if _, ok := s.attributes[b.Type]; ok {
-		c.errorAt(headerOf(b), fmt.Sprintf("%s is an option, not a block", b.Type), "write "+s.example(b.Type))
+		c.errorAt(HeaderOf(b), fmt.Sprintf("%s is an option, not a block", b.Type), "write "+s.example(b.Type))
 		return
 	}
-	c.errorAt(headerOf(b), fmt.Sprintf("unknown block: %s%s", b.Type, at.in()), suggestion(b.Type, s, at))
+	c.errorAt(HeaderOf(b), fmt.Sprintf("unknown block: %s%s", b.Type, at.in()), suggestion(b.Type, s, at))
 }
 
 // suggestion is what to write instead of an unknown name.
@@ -135,7 +137,7 @@ func suggestion(name string, s *schema, at place) string {
 	if at.outer != nil && at.outer.knows(name) {
 		return fmt.Sprintf("%s belongs one level up, beside %s", name, at.name)
 	}
-	if n := nearest(name, s.order); n != "" {
+	if n := spelling.Nearest(name, s.order); n != "" {
 		return "write " + s.example(n)
 	}
 	if len(s.order) == 0 {
@@ -161,8 +163,8 @@ func nested(path []string, inner string) string {
 	return inner
 }
 
-// inOrder lists attributes as they are in the file.
-func inOrder(as hclsyntax.Attributes) []*hclsyntax.Attribute {
+// InOrder lists attributes as they are in the file.
+func InOrder(as hclsyntax.Attributes) []*hclsyntax.Attribute {
 	list := make([]*hclsyntax.Attribute, 0, len(as))
 	for _, a := range as {
 		list = append(list, a)
@@ -176,8 +178,8 @@ func inOrder(as hclsyntax.Attributes) []*hclsyntax.Attribute {
 	return list
 }
 
-// headerOf is the range of a block's type and labels.
-func headerOf(b *hclsyntax.Block) hcl.Range {
+// HeaderOf is the range of a block's type and labels.
+func HeaderOf(b *hclsyntax.Block) hcl.Range {
 	r := b.TypeRange
 	if n := len(b.LabelRanges); n > 0 {
 		r = hcl.RangeBetween(r, b.LabelRanges[n-1])
@@ -185,8 +187,8 @@ func headerOf(b *hclsyntax.Block) hcl.Range {
 	return r
 }
 
-// headerText is a block's type and labels as users write them.
-func headerText(b *hclsyntax.Block) string {
+// HeaderText is a block's type and labels as users write them.
+func HeaderText(b *hclsyntax.Block) string {
 	var s strings.Builder
 	s.WriteString(b.Type)
 	for _, l := range b.Labels {

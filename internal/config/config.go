@@ -15,17 +15,16 @@
 // base64decode gives the text of a base64 text, jsondecode the value of a JSON text, and
 // an empty map of an empty text. Nothing else is in scope.
 //
-// # Dialects
+// # Older forms
 //
-// Every form that Snowbridge has read since 2.0 is read: [Dialects] lists them. A dialect
-// is rewritten in the syntax tree and in the text at once, so that the file [Convert]
-// writes means what the old one does. Snowbridge up to 2.4.2 could be configured by
-// environment variables alone: [FromEnvironment] makes a file of them, which [Load] reads
-// when no file is named.
+// This package knows the present form only. Where [Options.Older] is set, it turns each
+// file's older forms into present ones before anything else looks at the syntax tree, and
+// may make a file of environment variables when none is named. Package config/snowbridge
+// is the one for Snowbridge's.
 //
 // # Stages
 //
-// parse each file -> merge -> rewrite older dialects, each with one warning -> check
+// parse each file -> rewrite older forms, each with one warning -> merge -> check
 // against the Go structs -> decode with gohcl -> validate. Every stage works on the
 // syntax tree, so every finding has a place. The checking stage finds all mistakes that
 // gohcl would find, in source order and in words for users; gohcl only sets values.
@@ -34,8 +33,8 @@
 //
 //   - Parse never panics: it returns a Config or at least one error diagnostic.
 //   - Diagnostics are sorted by place, and the same input gives the same text.
-//   - No diagnostic shows a value that came from the environment, or that belongs to
-//     an attribute whose name speaks of a secret (see sensitive).
+//   - No diagnostic shows a value that came from the environment, or that package secret
+//     says is a secret: by its name, or as the part of a URL behind the host.
 //   - A partial block keeps the defaults of what it leaves out.
 //
 // A new top-level block (store, queue, machine, ...) is one more field of [Process]
@@ -62,7 +61,13 @@ type Config struct {
 	Files []string
 	// Dir is the directory of the first file; "" when there is none.
 	Dir string
+	// Empty says that no pipeline is written: there is only the built-in one, from stdin to
+	// stdout.
+	Empty bool
 }
+
+// Lone reports whether the pipeline of the top level is the only one.
+func (c *Config) Lone() bool { return len(c.Pipelines) == 1 && c.Pipelines[0].Name == DefaultPipeline }
 
 // Pipeline returns the pipeline with the given name.
 func (c *Config) Pipeline(name string) (*Pipeline, bool) {
@@ -103,6 +108,8 @@ type Pipeline struct {
 	FailureParser *FailureParser `hcl:"failure_parser,block"`
 	// How often, and how long apart, a failed write is tried again.
 	Retry *Retry `hcl:"retry,block"`
+	// How fast the targets are written to. Default: as fast as they take it.
+	Throttle *Throttle `hcl:"throttle,block"`
 	// Longest time, in milliseconds, to finish work in progress after a stop signal.
 	// What is not finished by then is delivered again after the next start. At least 1.
 	DrainTimeoutMillis int `hcl:"drain_timeout_ms,optional"`
@@ -111,9 +118,23 @@ type Pipeline struct {
 	Ordered bool `hcl:"ordered,optional"`
 	// Bounds of what the pipeline holds between its source and its target.
 	InFlight *InFlight `hcl:"in_flight,block"`
+	// What it means for the process when the pipeline fails, because a target's attempts are
+	// used up or nothing can be read: "restart" starts it again, after a wait that grows to a
+	// minute, and it is degraded until then; "end" ends this pipeline, and the process with an
+	// error once the others have ended; "exit" drains the others and ends the process.
+	// Default: "exit" for the pipeline of the top level, if it is the only one; "end" where the
+	// source comes to an end by itself; otherwise "restart". Sources connect again in any case.
+	OnFailure string `hcl:"on_failure,optional"`
 
 	dir string
 }
+
+// What the failure of a pipeline may mean; see [Pipeline.OnFailure].
+const (
+	FailureRestart = "restart"
+	FailureEnd     = "end"
+	FailureExit    = "exit"
+)
 
 // DrainTimeout is DrainTimeoutMillis as a duration.
 func (p *Pipeline) DrainTimeout() time.Duration { return millis(p.DrainTimeoutMillis) }
@@ -198,6 +219,17 @@ func (r *RetryPolicy) Delay() time.Duration { return millis(r.DelayMillis) }
 
 // MaxDelay is MaxDelayMillis as a duration.
 func (r *RetryPolicy) MaxDelay() time.Duration { return millis(r.MaxDelayMillis) }
+
+// Throttle bounds how fast a pipeline's targets are written to, each attempt counted; of a
+// pipeline with isolation, each value for itself. Where the source is a queue, messages that
+// may not leave yet wait there; otherwise the writers wait.
+type Throttle struct {
+	// Messages a second, evenly spaced. Greater than 0; less than 1 is a message every few
+	// seconds.
+	MessagesPerSecond float64 `hcl:"messages_per_second"`
+	// Messages that may leave at once after a pause. Default: those of a second, at least 1.
+	Burst int `hcl:"burst,optional"`
+}
 
 // InFlight bounds what a pipeline holds between its source and its target.
 type InFlight struct {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/config/snowbridge"
 	"github.com/weirdata/weir/internal/connector"
 )
 
@@ -26,7 +27,7 @@ func parse(t *testing.T, src string) *config.Config {
 
 func TestNoFilesIsTheDefaultPipeline(t *testing.T) {
 	t.Parallel()
-	c, ds := config.Load(nil, config.Options{Env: lookup, Known: known})
+	c, ds := config.Load(nil, config.Options{Env: lookup, Known: known, Older: snowbridge.Older})
 	if len(ds) > 0 {
 		t.Fatal(ds.Text())
 	}
@@ -134,7 +135,7 @@ func TestEnvironmentOfTheProcessIsTheDefault(t *testing.T) {
 
 func TestDiagnosticsAsErrorAndJSON(t *testing.T) {
 	t.Parallel()
-	c, ds := config.Parse("weir.hcl", []byte("stats_receiver {\n  timeout_sec = 1\n}\nlog_level = \"warn\"\n"), lookup)
+	c, ds := config.ParseFiles([]config.File{{Name: "weir.hcl", Src: []byte("stats_receiver {\n  timeout_sec = 1\n}\nlog_level = \"warn\"\n")}}, config.Options{Env: lookup, Older: snowbridge.Older})
 	if c != nil {
 		t.Error("a config with an error is returned")
 	}

@@ -63,7 +63,7 @@ func prefill(b *hclsyntax.Body, v reflect.Value) {
 				prefill(b, field)
 			}
 		case "block":
-			prefillBlocks(blocksOf(b, f.name), field)
+			prefillBlocks(BlocksOf(b, f.name), field)
 		}
 	}
 }
@@ -107,7 +107,8 @@ func newDefault(t reflect.Type) reflect.Value {
 	return v
 }
 
-func blocksOf(b *hclsyntax.Body, name string) []*hclsyntax.Block {
+// BlocksOf lists the blocks in b of a type.
+func BlocksOf(b *hclsyntax.Body, name string) []*hclsyntax.Block {
 	var out []*hclsyntax.Block
 	for _, block := range b.Blocks {
 		if block.Type == name {
@@ -143,7 +144,7 @@ func locate(b *hclsyntax.Body, header hcl.Range, path string) (hcl.Range, *hclsy
 		}
 		return a.Expr.Range(), a
 	}
-	blocks := blocksOf(b, name)
+	blocks := BlocksOf(b, name)
 	if more && index == 0 { // "rule.1.type" means "rule[1].type"
 		if n, after, _ := strings.Cut(rest, "."); isIndex(n) {
 			index, _ = strconv.Atoi(n)
@@ -153,7 +154,7 @@ func locate(b *hclsyntax.Body, header hcl.Range, path string) (hcl.Range, *hclsy
 	if index >= len(blocks) {
 		return header, nil
 	}
-	return locate(blocks[index].Body, headerOf(blocks[index]), rest)
+	return locate(blocks[index].Body, HeaderOf(blocks[index]), rest)
 }
 
 func indexed(name string) (string, int) {

@@ -172,8 +172,8 @@ func (ds Diagnostics) JSON() []byte {
 	return []byte(b.String())
 }
 
-// sorted puts ds into the order of files and places, and drops repetitions.
-func (ds Diagnostics) sorted(files []string) Diagnostics {
+// Sorted puts ds into the order of files and places, and drops repetitions.
+func (ds Diagnostics) Sorted(files ...string) Diagnostics {
 	slices.SortStableFunc(ds, func(a, b Diagnostic) int {
 		return cmp.Or(
 			cmp.Compare(slices.Index(files, a.File), slices.Index(files, b.File)),
@@ -182,4 +182,23 @@ func (ds Diagnostics) sorted(files []string) Diagnostics {
 			cmp.Compare(a.Column, b.Column))
 	})
 	return slices.Compact(ds)
+}
+
+// without leaves out what is at the place of one of others.
+func (ds Diagnostics) without(others Diagnostics) Diagnostics {
+	type place struct {
+		file         string
+		line, column int
+	}
+	taken := map[place]bool{}
+	for _, d := range others {
+		taken[place{d.File, d.Line, d.Column}] = d.Line > 0
+	}
+	var left Diagnostics
+	for _, d := range ds {
+		if !taken[place{d.File, d.Line, d.Column}] {
+			left = append(left, d)
+		}
+	}
+	return left
 }

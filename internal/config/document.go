@@ -9,51 +9,42 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/weirdata/weir/internal/secret"
 )
 
 // document is what was read: the files, and the environment their expressions see.
 type document struct {
-	files      []*file
+	files      []*Syntax
 	env        func(string) (string, bool)
 	eval       *hcl.EvalContext
 	known      Known
 	decodeWith func(*Use) error
 }
 
-// file is one config file.
-type file struct {
-	name   string
-	src    []byte
-	body   *hclsyntax.Body
-	hidden []span // parts of src that no diagnostic may show, in order
-	// templates are the parts of src between ${ or %{ and the matching }.
+// Syntax is one config file: its text and its syntax tree.
+type Syntax struct {
+	Name string
+	// Src is the text, without a byte order mark.
+	Src []byte
+	// Body is the tree; its ranges are those of Src.
+	Body *hclsyntax.Body
+
+	hidden []span // parts of Src that no diagnostic may show, in order
+	// templates are the parts of Src between ${ or %{ and the matching }.
 	templates []template
 }
 
-// span is a range of bytes: from is in it, to is not.
-type span struct{ from, to int }
-
-func (d *document) file(name string) *file {
-	for _, f := range d.files {
-		if f.name == name {
-			return f
-		}
-	}
-	return nil
+// ParseSyntax reads a text as a config file, and looks no further than its syntax.
+func ParseSyntax(name string, src []byte) (*Syntax, Diagnostics) {
+	d := &document{}
+	ds := d.parse(name, src)
+	return d.files[0], ds
 }
 
-func (d *document) names() []string {
-	names := make([]string, len(d.files))
-	for i, f := range d.files {
-		names[i] = f.name
-	}
-	return names
-}
-
-// at is a diagnostic about the code at r.
-func (d *document) at(s Severity, r hcl.Range, what, fix string) Diagnostic {
-	g := Diagnostic{Severity: s, File: r.Filename, What: hideUserInfo(what), Fix: hideUserInfo(fix)}
-	f := d.file(r.Filename)
+// Diagnostic is about the code at r, which is in f.
+func (f *Syntax) Diagnostic(s Severity, r hcl.Range, what, fix string) Diagnostic {
+	g := Diagnostic{Severity: s, File: r.Filename, What: hideURLs(what, false), Fix: hideURLs(fix, true)}
 	if f == nil || r.Start.Line == 0 {
 		return g
 	}
@@ -63,23 +54,61 @@ func (d *document) at(s Severity, r hcl.Range, what, fix string) Diagnostic {
 	return g
 }
 
+// Hide keeps what is written at r out of every diagnostic.
+func (f *Syntax) Hide(r hcl.Range) {
+	f.hidden = merged(sortedSpans(append(f.hidden, span{r.Start.Byte, r.End.Byte})))
+}
+
+// Text is the source code at r, empty when any of it must stay hidden.
+func (f *Syntax) Text(r hcl.Range) string {
+	if f == nil || r.Start.Byte < 0 || r.End.Byte > len(f.Src) || r.Start.Byte > r.End.Byte {
+		return ""
+	}
+	for _, h := range f.hidden {
+		if h.from < r.End.Byte && r.Start.Byte < h.to {
+			return ""
+		}
+	}
+	return string(f.Src[r.Start.Byte:r.End.Byte])
+}
+
+// span is a range of bytes: from is in it, to is not.
+type span struct{ from, to int }
+
+func (d *document) file(name string) *Syntax {
+	for _, f := range d.files {
+		if f.Name == name {
+			return f
+		}
+	}
+	return nil
+}
+
+func (d *document) names() []string {
+	names := make([]string, len(d.files))
+	for i, f := range d.files {
+		names[i] = f.Name
+	}
+	return names
+}
+
 func (d *document) errorAt(r hcl.Range, what, fix string) Diagnostic {
-	return d.at(Error, r, what, fix)
+	return d.file(r.Filename).Diagnostic(Error, r, what, fix)
 }
 
 const (
 	maxExcerpt = 120 // characters of a source line that a diagnostic shows
-	hiddenText = "(hidden)"
+	hiddenText = secret.Mark
 	cutText    = "..."
 )
 
 // excerpt is the line r starts in as users may see it, and the part of it, in
 // characters, that r covers.
-func (f *file) excerpt(r hcl.Range) (line string, mark [2]int) {
-	start := min(max(r.Start.Byte, 0), len(f.src))
-	from := bytes.LastIndexByte(f.src[:start], '\n') + 1
-	to := len(f.src)
-	if i := bytes.IndexByte(f.src[start:], '\n'); i >= 0 {
+func (f *Syntax) excerpt(r hcl.Range) (line string, mark [2]int) {
+	start := min(max(r.Start.Byte, 0), len(f.Src))
+	from := bytes.LastIndexByte(f.Src[:start], '\n') + 1
+	to := len(f.Src)
+	if i := bytes.IndexByte(f.Src[start:], '\n'); i >= 0 {
 		to = start + i
 	}
 	end := min(max(r.End.Byte, start), to)
@@ -101,7 +130,7 @@ func (f *file) excerpt(r hcl.Range) (line string, mark [2]int) {
 			i = min(h.to, to)
 			continue
 		}
-		c, n := utf8.DecodeRune(f.src[i:to])
+		c, n := utf8.DecodeRune(f.Src[i:to])
 		i += n
 		if c == '\r' && i == to {
 			break
@@ -139,7 +168,7 @@ func cut(line []rune, mark [2]int) (string, [2]int) {
 	return text, [2]int{mark[0] + shift, max(end, mark[0]+shift+1)}
 }
 
-func (f *file) hiddenAt(i int) (span, bool) {
+func (f *Syntax) hiddenAt(i int) (span, bool) {
 	for _, h := range f.hidden {
 		if h.from <= i && i < h.to {
 			return h, true
@@ -148,38 +177,31 @@ func (f *file) hiddenAt(i int) (span, bool) {
 	return span{}, false
 }
 
-const sensitiveWords = `passw|passphrase|secret|token|key|credential|authorization|dsn|connection_string`
-
-var sensitiveName = regexp.MustCompile(`(?i)` + sensitiveWords)
-
-// sensitive reports whether the value of an attribute or map entry with this name is
-// kept out of every diagnostic.
-func sensitive(name string) bool { return sensitiveName.MatchString(name) }
-
-var userInfo = regexp.MustCompile(`://[^\s"'/@:]*:([^\s"'/@]+)@`)
-
-// hideUserInfo takes the password out of URLs in s.
-func hideUserInfo(s string) string {
-	for _, m := range slices.Backward(userInfo.FindAllStringSubmatchIndex(s, -1)) {
-		s = s[:m[2]] + hiddenText + s[m[3]:]
+// hideURLs takes what only their receivers may see out of the URLs in a text; of a text of
+// ours, which has URLs as examples, only passwords.
+func hideURLs(s string, ours bool) string {
+	for _, part := range slices.Backward(secret.Parts(s)) {
+		if !ours || strings.HasPrefix(s[part[1]:], "@") {
+			s = s[:part[0]] + hiddenText + s[part[1]:]
+		}
 	}
 	return s
 }
 
 // hide finds the parts of src that no diagnostic may show: what is written after a
-// sensitive name, except references to the environment, and passwords in URLs. It works
-// on tokens, so that it also holds for files that do not parse.
+// name that says secret, except references to the environment, and what of a URL only its
+// receiver may see. It works on tokens, so that it also holds for files that do not parse.
 func hide(src []byte, tokens hclsyntax.Tokens) []span {
 	var hidden []span
 	for i := 0; i < len(tokens); i++ {
 		name, next, ok := nameAt(tokens, i)
-		if ok && sensitive(name) && startsValue(tokens, next) {
+		if ok && secret.Name(name) && startsValue(tokens, next) {
 			hidden, next = hideValue(hidden, tokens, next)
 			i = next - 1 // names inside the value are hidden with it
 		}
 	}
-	for _, m := range userInfo.FindAllSubmatchIndex(src, -1) {
-		hidden = append(hidden, span{m[2], m[3]})
+	for _, part := range secret.Parts(string(src)) {
+		hidden = append(hidden, span{part[0], part[1]})
 	}
 	return merged(sortedSpans(hidden))
 }
@@ -190,18 +212,18 @@ func sortedSpans(spans []span) []span {
 }
 
 var (
-	sensitiveLine = regexp.MustCompile(`(?mi)[\w-]*(?:` + sensitiveWords + `)[\w-]*["']?[ \t]*(?:=>|[=:])?[ \t]*["']?`)
-	itemLine      = regexp.MustCompile(`(?m)^[ \t]*(?:[\w"'-]+[ \t]*[=:]|[\w-]+[ \t]*(?:"[^"]*"[ \t]*)?\{|\}|#|//)`)
+	namedLine = regexp.MustCompile(`([\w-]+)["']?[ \t]*(?:=>|[=:])?[ \t]*["']?`)
+	itemLine  = regexp.MustCompile(`(?m)^[ \t]*(?:[\w"'-]+[ \t]*[=:]|[\w-]+[ \t]*(?:"[^"]*"[ \t]*)?\{|\}|#|//)`)
 )
 
-// hideLines finds what is written after sensitive names in a file that does not parse,
+// hideLines finds what is written after names that say secret in a file that does not parse,
 // where tokens may be wrong: a quote too many makes text of names, and names of text. It
 // hides everything up to the next line that looks like an option, a block or its end.
 func hideLines(src []byte) []span {
 	var hidden []span
 	end := 0
-	for _, m := range sensitiveLine.FindAllIndex(src, -1) {
-		if m[1] < end {
+	for _, m := range namedLine.FindAllSubmatchIndex(src, -1) {
+		if m[1] < end || !secret.Name(string(src[m[2]:m[3]])) {
 			continue
 		}
 		end = len(src)
@@ -312,17 +334,4 @@ func merged(spans []span) []span {
 		out = append(out, s)
 	}
 	return out
-}
-
-// or joins names for a sentence: "a", "b" or "c".
-func or(names []string) string {
-	quoted := make([]string, len(names))
-	for i, n := range names {
-		quoted[i] = `"` + n + `"`
-	}
-	if len(quoted) < 2 {
-		return strings.Join(quoted, "")
-	}
-	last := len(quoted) - 1
-	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
 }

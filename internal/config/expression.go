@@ -13,6 +13,8 @@ import (
 	"github.com/zclconf/go-cty/cty/convert"
 	"github.com/zclconf/go-cty/cty/function"
 	"github.com/zclconf/go-cty/cty/gocty"
+
+	"github.com/weirdata/weir/internal/spelling"
 )
 
 // prepare makes the scope that expressions of d are evaluated in: the object env with
@@ -20,7 +22,7 @@ import (
 func (d *document) prepare() {
 	values := map[string]cty.Value{}
 	for _, f := range d.files {
-		for _, name := range environmentOf(f.body) {
+		for _, name := range environmentOf(f.Body) {
 			if v, ok := d.env(name); ok {
 				values[name] = cty.StringVal(v)
 			}
@@ -84,8 +86,8 @@ func calledEnvironment(node hclsyntax.Node) []string {
 	return names
 }
 
-// readsEnvironment reports whether an expression's value depends on the environment.
-func readsEnvironment(node hclsyntax.Node) bool {
+// ReadsEnvironment reports whether an expression's value depends on the environment.
+func ReadsEnvironment(node hclsyntax.Node) bool {
 	found := false
 	visit(node, func(e hclsyntax.Expression) {
 		switch e := e.(type) {
@@ -194,18 +196,7 @@ func templateHint(mark, inner string) string {
 }
 
 // text is the source code at r, empty when any of it must stay hidden.
-func (d *document) text(r hcl.Range) string {
-	f := d.file(r.Filename)
-	if f == nil || r.Start.Byte < 0 || r.End.Byte > len(f.src) || r.Start.Byte > r.End.Byte {
-		return ""
-	}
-	for _, h := range f.hidden {
-		if h.from < r.End.Byte && r.Start.Byte < h.to {
-			return ""
-		}
-	}
-	return string(f.src[r.Start.Byte:r.End.Byte])
-}
+func (d *document) text(r hcl.Range) string { return d.file(r.Filename).Text(r) }
 
 // templateAt is the mark, ${ or %{, of the innermost part of a string or heredoc that r
 // is in; "" when r is not in one.
@@ -281,7 +272,7 @@ func (d *document) fits(name string, e hclsyntax.Expression, v cty.Value, t refl
 		return problem(name+" must be a whole number, without a fraction", "write "+name+" = "+rounded(got.AsBigFloat()))
 	case isInteger(t) && v.Type() == cty.String:
 		fix = "write a whole number, without quotes or a unit: " + name + " = 1"
-	case t.Kind() == reflect.String && v.Type().IsObjectType() && folded(name) == "tags":
+	case t.Kind() == reflect.String && v.Type().IsObjectType() && spelling.Same(name, "tags"):
 		fix = `write the tags as JSON in a string: tags = "{\"name\":\"value\"}"`
 	}
 	return problem(what, fix)

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/config/snowbridge"
 	"github.com/weirdata/weir/internal/connector"
 )
 
@@ -171,7 +172,7 @@ func fixture(u *config.Use) any {
 
 // load reads a config and decodes every component in it, as the engine's assembly does.
 func load(files []config.File) (*config.Config, []any, config.Diagnostics) {
-	c, ds := config.ParseFiles(files, config.Options{Env: lookup, Known: known})
+	c, ds := config.ParseFiles(files, config.Options{Env: lookup, Known: known, Older: snowbridge.Older})
 	if ds.HasErrors() {
 		return nil, nil, ds
 	}

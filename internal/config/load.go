@@ -25,6 +25,20 @@ type Options struct {
 	// one reading of a config finds everything; nil leaves that to its connector. The
 	// error is that of [Use.Decode].
 	Decode func(*Use) error
+	// Older reads older forms; nil reads the present one only.
+	Older Older
+}
+
+// Older turns older forms of a config into the present one.
+type Older interface {
+	// Modernize rewrites the syntax tree of a file in place, and says what it found: a
+	// warning for each older form, an error for one that cannot be read. It keeps what it
+	// takes from a hidden part of the text hidden, by [Syntax.Hide].
+	Modernize(*Syntax) Diagnostics
+	// Environment is the config file, in the present form, that environment variables stand
+	// for when no file is named. Without a text and without errors they are no config. The
+	// name stands for that of the file in diagnostics.
+	Environment(env func(name string) (string, bool)) (name string, src []byte, ds Diagnostics)
 }
 
 // Known names the connectors of each kind.
@@ -39,11 +53,11 @@ type File struct {
 
 // Load reads the files and directories at paths as one config; of a directory, every
 // file *.hcl in it, in the order of names. Without paths it is what the environment says
-// (see [FromEnvironment]), or else the built-in default: one pipeline from stdin to
-// stdout. The Config is nil exactly when the diagnostics
-// hold an error; they may hold warnings in any case.
+// (see [Older]), or else the built-in default: one pipeline from stdin to stdout. The
+// Config is nil exactly when the diagnostics hold an error; they may hold warnings in any
+// case.
 func Load(paths []string, o Options) (*Config, Diagnostics) {
-	if len(paths) == 0 {
+	if len(paths) == 0 && o.Older != nil {
 		if cfg, ds, ok := loadEnvironment(o); ok {
 			return cfg, ds
 		}
@@ -53,6 +67,23 @@ func Load(paths []string, o Options) (*Config, Diagnostics) {
 		return nil, ds
 	}
 	return ParseFiles(files, o)
+}
+
+// loadEnvironment reads the config that environment variables are; ok is false when they
+// are none.
+func loadEnvironment(o Options) (cfg *Config, ds Diagnostics, ok bool) {
+	if o.Env == nil {
+		o.Env = os.LookupEnv
+	}
+	name, src, ds := o.Older.Environment(o.Env)
+	if src == nil {
+		return nil, ds, ds.HasErrors()
+	}
+	cfg, more := ParseFiles([]File{{Name: name, Src: src}}, o)
+	if cfg != nil {
+		cfg.Files, cfg.Dir = nil, ""
+	}
+	return cfg, append(ds, more...), true
 }
 
 // Parse reads one config file in memory. A nil env means os.LookupEnv.
@@ -71,12 +102,16 @@ func ParseFiles(files []File, o Options) (*Config, Diagnostics) {
 		ds = append(ds, d.parse(f.Name, f.Src)...)
 	}
 	if ds.HasErrors() {
-		return nil, ds.sorted(d.names())
+		return nil, ds.Sorted(d.names()...)
 	}
-	ds = append(ds, d.modernize()...)
+	if o.Older != nil {
+		for _, f := range d.files {
+			ds = append(ds, o.Older.Modernize(f)...)
+		}
+	}
 	d.prepare()
 	c, more := d.build()
-	ds = append(ds, more.without(ds.Errors())...).sorted(d.names())
+	ds = append(ds, more.without(ds.Errors())...).Sorted(d.names()...)
 	if ds.HasErrors() {
 		return nil, ds
 	}
@@ -186,6 +221,7 @@ func (d *document) build() (*Config, Diagnostics) {
 
 	named := slices.DeleteFunc(slices.Clone(root.Blocks), func(b *hclsyntax.Block) bool { return b.Type != "pipeline" })
 	top := part(root, schemaOf(pipelineType))
+	cfg.Empty = len(named)+len(top.Blocks)+len(top.Attributes) == 0
 	if len(named) == 0 || len(top.Blocks)+len(top.Attributes) > 0 {
 		stray := d.strayDefault(top, named)
 		if ds = append(ds, stray...); len(stray) == 0 {
@@ -194,7 +230,7 @@ func (d *document) build() (*Config, Diagnostics) {
 	}
 	for _, b := range named {
 		ds = append(ds, d.pipelineName(b, cfg, top)...)
-		ds = append(ds, d.addPipeline(cfg, b.Labels[0], b.Body, headerOf(b))...)
+		ds = append(ds, d.addPipeline(cfg, b.Labels[0], b.Body, HeaderOf(b))...)
 	}
 	return cfg, append(ds, d.sharedStdin(cfg)...)
 }
@@ -210,9 +246,9 @@ func (d *document) merge() (*hclsyntax.Body, Diagnostics) {
 	root := &hclsyntax.Body{Attributes: hclsyntax.Attributes{}}
 	for i, f := range d.files {
 		if i == 0 {
-			root.SrcRange, root.EndRange = startOf(f.name), f.body.EndRange
+			root.SrcRange, root.EndRange = startOf(f.Name), f.Body.EndRange
 		}
-		for _, a := range inOrder(f.body.Attributes) {
+		for _, a := range InOrder(f.Body.Attributes) {
 			if other := root.Attributes[a.Name]; other != nil {
 				ds = append(ds, d.errorAt(a.NameRange,
 					fmt.Sprintf("%s is set twice; the other one is at %s", a.Name, position(other.NameRange)), "keep one of the two"))
@@ -220,7 +256,7 @@ func (d *document) merge() (*hclsyntax.Body, Diagnostics) {
 			}
 			root.Attributes[a.Name] = a
 		}
-		root.Blocks = append(root.Blocks, f.body.Blocks...)
+		root.Blocks = append(root.Blocks, f.Body.Blocks...)
 	}
 	return root, ds
 }
@@ -244,9 +280,9 @@ func part(b *hclsyntax.Body, s *schema) *hclsyntax.Body {
 // firstOf is where the content of b starts, or the given place when it has none.
 func firstOf(b *hclsyntax.Body, otherwise hcl.Range) hcl.Range {
 	if len(b.Blocks) > 0 {
-		return headerOf(b.Blocks[0])
+		return HeaderOf(b.Blocks[0])
 	}
-	if as := inOrder(b.Attributes); len(as) > 0 {
+	if as := InOrder(b.Attributes); len(as) > 0 {
 		return as[0].NameRange
 	}
 	return otherwise
@@ -271,7 +307,7 @@ func (d *document) addPipeline(cfg *Config, name string, b *hclsyntax.Body, head
 	ds := d.decode(b, p, header)
 	p.Name = name
 	if len(d.files) > 0 {
-		p.dir = filepath.Dir(cmpOr(header.Filename, d.files[0].name))
+		p.dir = filepath.Dir(cmpOr(header.Filename, d.files[0].Name))
 	}
 	cfg.Pipelines = append(cfg.Pipelines, p)
 	ds = append(ds, d.raiseMaxDelay(b, header, p)...)
@@ -297,7 +333,7 @@ func (d *document) pipelineName(b *hclsyntax.Block, cfg *Config, top *hclsyntax.
 	}
 	other := firstOf(top, r)
 	for _, f := range d.files {
-		for _, x := range f.body.Blocks {
+		for _, x := range f.Body.Blocks {
 			if x.Type == "pipeline" && x != b && x.Labels[0] == name {
 				other = x.LabelRanges[0]
 			}
@@ -312,7 +348,7 @@ func (d *document) pipelineName(b *hclsyntax.Block, cfg *Config, top *hclsyntax.
 
 // queueNames refuses queues whose name is none, and a second queue of one name.
 func (d *document) queueNames(root *hclsyntax.Body) Diagnostics {
-	return d.blockNames(blocksOf(root, "queue"), "queue")
+	return d.blockNames(BlocksOf(root, "queue"), "queue")
 }
 
 // sharedStdin refuses a second pipeline that reads stdin: each would get some lines.

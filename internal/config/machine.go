@@ -206,17 +206,17 @@ func (f *Function) validate(ps *problems) {
 // machines completes the machine and function blocks, and finds what is wrong with them.
 func (d *document) machines(root *hclsyntax.Body, p *Process) Diagnostics {
 	var ds Diagnostics
-	machines, functions := blocksOf(root, "machine"), blocksOf(root, "function")
+	machines, functions := BlocksOf(root, "machine"), BlocksOf(root, "function")
 	ds = append(ds, d.blockNames(machines, "machine")...)
 	ds = append(ds, d.blockNames(functions, "function")...)
 	for i, m := range p.Machines {
-		m.doc, m.header, m.body = d, headerOf(machines[i]), machines[i].Body
+		m.doc, m.header, m.body = d, HeaderOf(machines[i]), machines[i].Body
 		var ps problems
 		m.validate(&ps)
 		ds = append(ds, d.found(m.body, m.header, ps)...)
 	}
 	for i, f := range p.Functions {
-		f.doc, f.header, f.body = d, headerOf(functions[i]), functions[i].Body
+		f.doc, f.header, f.body = d, HeaderOf(functions[i]), functions[i].Body
 		if f.Target != nil {
 			f.Target.Use.bind(d, KindTarget, "function."+f.Name, "", 0, f.header)
 		}
@@ -257,12 +257,12 @@ func (d *document) blockNames(blocks []*hclsyntax.Block, what string) Diagnostic
 // functionUses checks the targets of functions.
 func (d *document) functionUses(root *hclsyntax.Body) Diagnostics {
 	var ds Diagnostics
-	for _, b := range blocksOf(root, "function") {
+	for _, b := range BlocksOf(root, "function") {
 		if len(b.Labels) != 1 {
 			continue
 		}
-		for _, target := range blocksOf(b.Body, "target") {
-			for _, use := range slices.Clip(blocksOf(target.Body, "use")) {
+		for _, target := range BlocksOf(b.Body, "target") {
+			for _, use := range slices.Clip(BlocksOf(target.Body, "use")) {
 				if len(use.Labels) == 1 {
 					ds = append(ds, d.use(use, KindTarget, "function."+b.Labels[0], "", 0)...)
 				}

@@ -39,11 +39,14 @@ const (
 	RouteFirst = "first"
 )
 
+// onFailures are the values of on_failure.
+var onFailures = []string{FailureRestart, FailureEnd, FailureExit}
+
 var routings = []string{RouteAll, RouteFirst}
 
 // routes completes the targets of p, and finds what is wrong with them.
 func (d *document) routes(p *Pipeline, b *hclsyntax.Body, header hcl.Range) Diagnostics {
-	blocks := blocksOf(b, "target")
+	blocks := BlocksOf(b, "target")
 	var ds Diagnostics
 	seen := map[string]hcl.Range{}
 	for i, r := range p.Targets {
@@ -52,7 +55,7 @@ func (d *document) routes(p *Pipeline, b *hclsyntax.Body, header hcl.Range) Diag
 			r.Name = r.Use.Name
 			return ds
 		}
-		body, at := blocks[i].Body, headerOf(blocks[i])
+		body, at := blocks[i].Body, HeaderOf(blocks[i])
 		wrong := func(field, what, fix string) {
 			ds = append(ds, d.problem(body, at, connector.Problem{Field: field, What: what, Fix: fix}, d.hiddenValues(body)))
 		}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/weirdata/weir/internal/secret"
 )
 
 // hiddenValue is a value that no message may show, and what is shown instead.
@@ -15,7 +17,7 @@ type hiddenValue struct{ text, shown string }
 // hiddenValues are the values in b, and in its blocks, that no message may show.
 func (d *document) hiddenValues(b *hclsyntax.Body) []hiddenValue {
 	var out []hiddenValue
-	for _, a := range inOrder(b.Attributes) {
+	for _, a := range InOrder(b.Attributes) {
 		out = append(out, d.hiddenIn(a)...)
 	}
 	for _, block := range b.Blocks {
@@ -24,8 +26,9 @@ func (d *document) hiddenValues(b *hclsyntax.Body) []hiddenValue {
 	return out
 }
 
-// hiddenIn are the values in a that no message may show: all of them when a has a
-// sensitive name or reads the environment, and otherwise those of sensitive map entries.
+// hiddenIn are the values in a that no message may show: all of them when the name of a says
+// secret or a reads the environment, and otherwise those of map entries with such names, and
+// what of a URL only its receiver may see.
 func (d *document) hiddenIn(a *hclsyntax.Attribute) []hiddenValue {
 	var out []hiddenValue
 	add := func(text, shown string) {
@@ -37,32 +40,39 @@ func (d *document) hiddenIn(a *hclsyntax.Attribute) []hiddenValue {
 		v, _ := d.env(name)
 		add(v, "(value of env."+name+")")
 	}
-	all := sensitive(a.Name) || readsEnvironment(a.Expr)
+	all := secret.Name(a.Name) || ReadsEnvironment(a.Expr)
 	v, diags := a.Expr.Value(d.eval)
 	if diags.HasErrors() {
 		return out
 	}
-	walkStrings(v, all, func(text string) { add(text, hiddenText) })
+	walkStrings(v, all, func(text string, whole bool) {
+		if whole {
+			add(text, hiddenText)
+			return
+		}
+		for _, part := range secret.Parts(text) {
+			add(text[part[0]:part[1]], hiddenText)
+		}
+	})
 	return out
 }
 
-// walkStrings calls fn with the text of each primitive value in v that is to be hidden.
-func walkStrings(v cty.Value, all bool, fn func(string)) {
+// walkStrings calls fn with the text of each primitive value in v, and whether it is to be
+// hidden as a whole.
+func walkStrings(v cty.Value, all bool, fn func(text string, whole bool)) {
 	if v.IsNull() || !v.IsKnown() {
 		return
 	}
 	switch t := v.Type(); {
 	case t == cty.String:
-		if all {
-			fn(v.AsString())
-		}
+		fn(v.AsString(), all)
 	case t == cty.Number:
 		if all {
-			fn(v.AsBigFloat().Text('f', -1))
+			fn(v.AsBigFloat().Text('f', -1), true)
 		}
 	case t.IsObjectType() || t.IsMapType():
 		for k, e := range v.AsValueMap() {
-			walkStrings(e, all || sensitive(k), fn)
+			walkStrings(e, all || secret.Name(k), fn)
 		}
 	case t.IsTupleType() || t.IsListType() || t.IsSetType():
 		for _, e := range v.AsValueSlice() {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/config/snowbridge"
 )
 
 const secret = "Zq7-canary-91"
@@ -76,7 +77,7 @@ func FuzzParse(f *testing.F) {
 		}
 		env := func(name string) (string, bool) { return canary + "<\"\n>", !strings.HasPrefix(name, "NO") }
 		read := func() (*config.Config, config.Diagnostics) {
-			c, ds := config.ParseFiles([]config.File{{Name: "f.hcl", Src: src}}, config.Options{Env: env, Known: known})
+			c, ds := config.ParseFiles([]config.File{{Name: "f.hcl", Src: src}}, config.Options{Env: env, Known: known, Older: snowbridge.Older})
 			if (c == nil) != ds.HasErrors() {
 				t.Fatalf("config %v with diagnostics:\n%s", c, ds.Text())
 			}

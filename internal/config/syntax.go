@@ -23,7 +23,7 @@ const (
 // parse adds a file to d.
 func (d *document) parse(name string, src []byte) Diagnostics {
 	src = bytes.TrimPrefix(src, []byte("\xef\xbb\xbf"))
-	f := &file{name: name, src: src, body: &hclsyntax.Body{SrcRange: startOf(name), EndRange: startOf(name)}}
+	f := &Syntax{Name: name, Src: src, Body: &hclsyntax.Body{SrcRange: startOf(name), EndRange: startOf(name)}}
 	d.files = append(d.files, f)
 	whole := func(what, fix string) Diagnostics {
 		return Diagnostics{{Severity: Error, File: name, What: what, Fix: fix}}
@@ -46,7 +46,7 @@ func (d *document) parse(name string, src []byte) Diagnostics {
 		f.hidden = merged(sortedSpans(append(f.hidden, hideLines(src)...)))
 		return d.syntaxErrors(tokens, diags)
 	}
-	f.body = parsed.Body.(*hclsyntax.Body)
+	f.Body = parsed.Body.(*hclsyntax.Body)
 	return nil
 }
 

@@ -93,7 +93,7 @@ func (u *Use) Decode(into any) error {
 		return err
 	}
 	d := u.document()
-	return d.decodeUse(u, u.body(), into).sorted(d.names()).Err()
+	return d.decodeUse(u, u.body(), into).Sorted(d.names()...).Err()
 }
 
 // Check is the part of [Use.Decode] before decoding: it reports what the struct that into
@@ -106,7 +106,7 @@ func (u *Use) Check(into any) error {
 	d := u.document()
 	c := &checker{doc: d}
 	c.body(u.body(), schemaOf(v.Elem().Type()), place{name: fmt.Sprintf("use %q", u.Name), header: u.place()})
-	return c.ds.sorted(d.names()).Err()
+	return c.ds.Sorted(d.names()...).Err()
 }
 
 // decodeUse is decode, with what Snowbridge says before a problem of a target's batching.
@@ -139,6 +139,11 @@ func (u *Use) Diagnose(err error) Diagnostics {
 		p.Field, p.Fix = m.Field, m.Fix
 	}
 	return Diagnostics{d.problem(u.body(), u.place(), p, d.hiddenValues(u.body()))}
+}
+
+// Evaluate is the value of an expression in u's body, and what is wrong with it.
+func (u *Use) Evaluate(e hclsyntax.Expression) (cty.Value, Diagnostics) {
+	return u.document().value(e)
 }
 
 // Attribute is the value of an attribute of u's body as text, for what has to be known of a

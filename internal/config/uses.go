@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/weirdata/weir/internal/spelling"
 )
 
 // componentKinds are the blocks that choose a component.
@@ -27,7 +29,7 @@ func (d *document) uses(b *hclsyntax.Body, pipeline string) Diagnostics {
 		if !ok {
 			continue
 		}
-		for i, use := range blocksOf(block.Body, "use") {
+		for i, use := range BlocksOf(block.Body, "use") {
 			if len(use.Labels) == 1 {
 				ds = append(ds, d.use(use, kind, block.Type, pipeline, i)...)
 			}
@@ -37,12 +39,12 @@ func (d *document) uses(b *hclsyntax.Body, pipeline string) Diagnostics {
 }
 
 func (d *document) use(b *hclsyntax.Block, kind Kind, block, pipeline string, index int) Diagnostics {
-	u := &Use{Name: b.Labels[0], Body: b.Body, DefRange: headerOf(b), NameRange: b.LabelRanges[0]}
+	u := &Use{Name: b.Labels[0], Body: b.Body, DefRange: HeaderOf(b), NameRange: b.LabelRanges[0]}
 	u.bind(d, kind, block, pipeline, index, u.DefRange)
 	known, unknown := d.connectors(kind)
 	if len(known) > 0 && !slices.Contains(known, u.Name) {
-		fix := "the names are " + or(known)
-		if n := nearest(u.Name, known); n != "" {
+		fix := "the names are " + spelling.Or(known)
+		if n := spelling.Nearest(u.Name, known); n != "" {
 			fix = fmt.Sprintf("write use %q { ... }", n)
 		}
 		return Diagnostics{d.errorAt(u.NameRange, fmt.Sprintf(unknown, u.Name), fix)}

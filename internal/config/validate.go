@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/spelling"
 )
 
 // The values of settings that have a fixed set of them.
@@ -49,8 +50,8 @@ func (ps *problems) oneOf(field string, values []string, got, what string) {
 	if slices.Contains(values, got) {
 		return
 	}
-	fix := "write " + or(values)
-	if n := nearest(got, values); n != "" {
+	fix := "write " + spelling.Or(values)
+	if n := spelling.Nearest(got, values); n != "" {
 		fix = fmt.Sprintf("write %q", n)
 	}
 	ps.add(field, what, fix)
@@ -70,12 +71,21 @@ func (p *Pipeline) Validate() []connector.Problem {
 	ps.least("transform.worker_pool", 0, p.Transform.WorkerPool, "write 0 for one worker more than there are CPUs")
 	ps.most("transform.worker_pool", 10000, p.Transform.WorkerPool)
 	ps.oneOf("routing", routings, p.Routing, fmt.Sprintf("unknown routing: %s", p.Routing))
+	if p.OnFailure != "" {
+		ps.oneOf("on_failure", onFailures, p.OnFailure, fmt.Sprintf("unknown on_failure: %s", p.OnFailure))
+	}
 	ps.oneOf("failure_parser.format", failureFormats, p.FailureParser.Format,
 		fmt.Sprintf("invalid failure format found; expected one of 'snowplow', 'event_forwarding' and got '%s'", p.FailureParser.Format))
 	p.FailureTarget.validate(&ps)
 	p.Retry.Transient.validate(&ps, "retry.transient")
 	p.Retry.Setup.validate(&ps, "retry.setup")
 	p.Retry.Throttle.validate(&ps, "retry.throttle")
+	if t := p.Throttle; t != nil {
+		if !(t.MessagesPerSecond > 0) || t.MessagesPerSecond > 1e9 {
+			ps.add("throttle.messages_per_second", fmt.Sprintf("messages_per_second must be greater than 0 and at most 1000000000, not %v", t.MessagesPerSecond), "leave the throttle block out to write as fast as the target takes it")
+		}
+		ps.least("throttle.burst", 0, t.Burst, "leave it out for the messages of a second")
+	}
 	ps.least("drain_timeout_ms", 1, p.DrainTimeoutMillis, "leave it out for 30 seconds")
 	ps.most("drain_timeout_ms", maxMillis, p.DrainTimeoutMillis)
 	ps.least("in_flight.messages", 1, p.InFlight.Messages, "leave it out for 10000")

@@ -10,7 +10,12 @@
 //  4. A connector never settles, retries, throttles, batches or counts: the engine does.
 //  5. Write returns nil only when every message of the batch is durable at the other side.
 //  6. Errors say what they mean with package fault; an error without a kind is transient.
-//  7. Read, Apply and Write never modify the bytes of a message's payload in place.
+//  7. Read, Apply and Write never modify the bytes of a message's payload in place, nor its
+//     headers, origin and descriptor, which messages share.
+//  8. Read returns no more messages and payload bytes than its Room has, but for the first
+//     when that alone is larger: a message, or the request that several came in.
+//  9. The positions of a source's messages are in the order in which it read them, within a
+//     stream and partition, and are the same when it reads them again.
 package connector
 
 import (
@@ -32,10 +37,29 @@ type Source interface {
 	Open(ctx context.Context) error
 	// Read blocks until there is something to read. io.EOF means there will never be
 	// more and ends the pipeline cleanly. Another error is retried by its fault kind;
-	// Setup and Fatal end the pipeline. Read is called by one goroutine at a time.
-	Read(ctx context.Context) (event.Batch, Ack, error)
+	// Setup and Fatal end the pipeline. Read is called by one goroutine at a time. It returns
+	// no more than there is room for, but for what cannot be divided (rule 8).
+	Read(ctx context.Context, room Room) (event.Batch, Ack, error)
 	// Close is called when every Ack has run, or the drain deadline has passed.
 	Close(ctx context.Context) error
+}
+
+// Room is how much a Read may return: what may be in flight beyond what is. A bound of 0 is
+// none.
+type Room struct {
+	Messages int
+	Bytes    int // of payloads
+}
+
+// Within is the bounds of one Read of a source that has its own, which are at least 1.
+func (r Room) Within(messages, bytes int) (int, int) {
+	if r.Messages > 0 {
+		messages = min(messages, r.Messages)
+	}
+	if r.Bytes > 0 {
+		bytes = min(bytes, r.Bytes)
+	}
+	return messages, bytes
 }
 
 // Ack tells the source what became of the messages of one Read. The engine calls it
@@ -43,13 +67,30 @@ type Source interface {
 // outcome that is not nil asks the source to deliver that message again.
 type Ack func(ctx context.Context, o event.Outcomes) error
 
-// Transform turns one message into none, one or many.
+// Transform is a step that was compiled, once for a config. What it does to messages is
+// done by the workers it gives out: New has read every file and found every mistake, and
+// Worker reads nothing.
 type Transform interface {
+	// Worker makes an instance for one goroutine at a time, which may hold a script runtime
+	// or scratch memory. Several goroutines may call it at once.
+	Worker() (Worker, error)
+}
+
+// Worker turns one message into none, one or many.
+type Worker interface {
 	// Apply appends to out what m becomes: nothing (filtered), m itself, or the messages
 	// of m.Split. An error means m is invalid and goes to the failure target. Apply is
-	// called by one goroutine at a time; the engine makes one instance for each worker.
+	// called by one goroutine at a time.
 	Apply(ctx context.Context, out event.Batch, m *event.Message) (event.Batch, error)
 }
+
+// Stateless is the transform whose every worker is w, which keeps nothing from one message
+// to the next: its Apply may be called by many goroutines at once.
+func Stateless(w Worker) Transform { return stateless{w} }
+
+type stateless struct{ w Worker }
+
+func (s stateless) Worker() (Worker, error) { return s.w, nil }
 
 // Target writes batches of messages.
 type Target interface {
@@ -109,7 +150,7 @@ type (
 	}
 	// Limiter says how a target wants its messages grouped.
 	Limiter interface{ Limits() Limits }
-	// Closer is a transform that holds resources.
+	// Closer is a worker of a transform that holds resources.
 	Closer interface{ Close() error }
 	// Holder is a source that keeps somebody waiting (an HTTP client) until its
 	// messages are settled; the engine then flushes batches early.

@@ -12,6 +12,8 @@ import (
 // of it. It stands on the durable store.
 type Machine interface {
 	Store() queue.Store
+	// StartQueue is the queue in which executions wait to be started.
+	StartQueue() string
 	// Accepts says whether an execution can be started with m at all; the error is Invalid.
 	Accepts(m *event.Message) error
 	// StartIn starts an execution with each message, when tx is committed.

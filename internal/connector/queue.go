@@ -33,19 +33,19 @@ type (
 	// retry what comes from it.
 	Redeliverer interface{ Redelivers() bool }
 
-	// Isolated is a source whose work is divided by an axis of the scope: the engine runs
-	// one pipeline for each value that has work, so that one value never waits for another.
+	// Isolated is a source whose work is divided by an axis of the scope. The engine gives
+	// each value that has work a turn to read, a share of what may be in flight and lanes
+	// to write, so that no value waits for another.
 	Isolated interface {
+		// Isolation is the axis; with queue.None the source is read as a whole.
 		Isolation() queue.Axis
-		// Active lists the values that have work.
-		Active(ctx context.Context) ([]string, error)
-		// Wake is closed when there may be work for a new value.
-		Wake() <-chan struct{}
-		// For is the same source for one value. Its Read returns io.EOF once it has found
-		// no work for a while.
-		For(value string) Source
-		// Workers is the most values that are worked on at once.
-		Workers() int
+		// ReadValues waits until values that have room have work and returns some of it, a
+		// portion for each value. The values take turns: none has a second message before
+		// every one that waits has its first. All portions together have no more than room
+		// says, and each no more than the room of its value, which is called with the source's
+		// locks held and is none where it is 0; both but for one message that is larger. It returns nothing when again
+		// has an element: there may be more room then. Errors are those of Read.
+		ReadValues(ctx context.Context, room Room, of func(value string) (messages, bytes int), again <-chan struct{}) ([]Portion, error)
 	}
 
 	// StoreSource is a source whose messages can be settled inside a transaction of their
@@ -56,7 +56,7 @@ type (
 		// ReadJobs is Read for engines that settle in transactions. Settle, inside a
 		// transaction, ends the messages with these indexes of the batch as done; what the
 		// transaction did not settle is left to the Ack.
-		ReadJobs(ctx context.Context) (b event.Batch, settle SettleIn, ack Ack, err error)
+		ReadJobs(ctx context.Context, room Room) (b event.Batch, settle SettleIn, ack Ack, err error)
 	}
 
 	// StoreTarget is a target that is a queue of the store: a write can be part of a
@@ -70,13 +70,37 @@ type (
 	}
 )
 
+// Value is one value of an axis by which work is isolated.
+type Value struct {
+	Axis queue.Axis
+	Name string
+}
+
+// Valued is a target that is another one for each value that its pipeline is isolated by: a
+// destination may have an address and credentials of its own. What For returns shares what
+// the target has opened, costs little, and is neither opened nor closed by itself.
+type Valued interface {
+	For(v Value) (Target, error)
+}
+
+// Portion is what was read of one value at once. Settle is that of ReadJobs, if the source
+// can; Ack is that of Read.
+type Portion struct {
+	Value  string
+	Batch  event.Batch
+	Settle SettleIn
+	Ack    Ack
+}
+
 // SettleIn ends messages of one read as done, inside a transaction.
 type SettleIn func(tx queue.Tx, index []int) error
 
 // Again is the outcome of a message that a [Redeliverer] is to deliver again.
 type Again struct {
 	After time.Duration
-	Err   error
+	// Uncounted is set when no attempt was made.
+	Uncounted bool
+	Err       error
 }
 
 func (a *Again) Error() string { return fmt.Sprintf("again in %s: %v", a.After, a.Err) }

@@ -27,11 +27,12 @@ import (
 	"github.com/weirdata/weir/internal/event"
 )
 
-// prompt is how soon a call returns whose context is cancelled.
-const prompt = 5 * time.Second
+// prompt is how soon a call returns whose context is cancelled: on a busy machine too, and
+// sooner than what waits for half a minute by itself.
+const prompt = 20 * time.Second
 
 // patience is how long a call may take that has nothing to wait for but the other side.
-const patience = 30 * time.Second
+const patience = 3 * time.Minute
 
 // noLeak fails t when goroutines are left after everything that t sets up from now on is
 // cleaned up again.

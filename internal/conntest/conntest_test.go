@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"strings"
@@ -25,41 +26,44 @@ const defectEnv = "CONNTEST_DEFECT"
 func TestSuitesCatch(t *testing.T) {
 	t.Parallel()
 	for defect, want := range map[string]string{
-		"":                           "",
-		"target loses a message":     "missing",
-		"target changes a payload":   "changed in place",
-		"target reorders":            "payload 0 is",
-		"target hides a failure":     "want a *connector.Partial",
-		"target names the wrong":     "error <nil>",
-		"target is not invalid":      "want invalid",
-		"target ignores cancel":      "has not returned",
-		"target leaks":               "goroutines are left",
-		"target closes once":         "Close: already closed",
-		"target panics when empty":   "Write panics",
-		"target limits":              "limits that can never work",
-		"target broken kind":         "the error is transient, want setup",
-		"source loses a message":     "payload 1 is",
-		"source wraps the end":       "io.EOF",
-		"source reuses memory":       "changed in place",
-		"source ignores cancel":      "has not returned",
-		"source forgets":             "read after a restart",
-		"source acks too far":        "missing",
-		"source returns nil":         "is nil",
-		"source panics on ack":       "panics",
-		"transform panics":           "Apply to \"\" panics",
-		"transform writes in place":  "changed in place",
-		"transform drops out":        "does not begin with the one it was given",
-		"transform loses a clone":    "never be acknowledged",
-		"transform makes anew":       "nobody waits for it",
-		"transform lists twice":      "listed twice",
-		"examples leave at zero":     "sets third to its zero value",
-		"examples leave in block":    "sets block.inner to its zero value",
-		"examples leave out":         "does not set third",
-		"examples set unknown":       "unknown option: fourth",
-		"examples have a wrong type": "one must be a whole number, not text",
-		"examples are not listed":    "one and other exclude each other",
-		"examples are valid":         "take target exclusive out of the list",
-		"examples set too much":      "sets one, which may be left out",
+		"":                                         "",
+		"target loses a message":                   "missing",
+		"target changes a payload":                 "changed in place",
+		"target reorders":                          "payload 0 is",
+		"target hides a failure":                   "want a *connector.Partial",
+		"target names the wrong":                   "error <nil>",
+		"target is not invalid":                    "want invalid",
+		"target ignores cancel":                    "has not returned",
+		"target leaks":                             "goroutines are left",
+		"target closes once":                       "Close: already closed",
+		"target panics when empty":                 "Write panics",
+		"target limits":                            "limits that can never work",
+		"target broken kind":                       "the error is transient, want setup",
+		"source loses a message":                   "payload 1 is",
+		"source wraps the end":                     "io.EOF",
+		"source reuses memory":                     "changed in place",
+		"source ignores cancel":                    "has not returned",
+		"source forgets":                           "read after a restart",
+		"source acks too far":                      "missing",
+		"source returns nil":                       "is nil",
+		"source panics on ack":                     "panics",
+		"source takes more than there is room for": "rule 8",
+		"source moves positions":                   "rule 9",
+		"source hides positions":                   "does not say where it was read",
+		"transform panics":                         "Apply to \"\" panics",
+		"transform writes in place":                "changed in place",
+		"transform drops out":                      "does not begin with the one it was given",
+		"transform loses a clone":                  "never be acknowledged",
+		"transform makes anew":                     "nobody waits for it",
+		"transform lists twice":                    "listed twice",
+		"examples leave at zero":                   "sets third to its zero value",
+		"examples leave in block":                  "sets block.inner to its zero value",
+		"examples leave out":                       "does not set third",
+		"examples set unknown":                     "unknown option: fourth",
+		"examples have a wrong type":               "one must be a whole number, not text",
+		"examples are not listed":                  "one and other exclude each other",
+		"examples are valid":                       "take target exclusive out of the list",
+		"examples set too much":                    "sets one, which may be left out",
 	} {
 		t.Run(defect, func(t *testing.T) {
 			t.Parallel()
@@ -91,7 +95,7 @@ func TestDefective(t *testing.T) {
 	}
 	if kind == "" || kind == "transform" {
 		conntest.Transform(t, conntest.TransformCase{
-			New:    func(*testing.T) connector.Transform { return transform(defect) },
+			New:    func(*testing.T) connector.Transform { return connector.Stateless(transform(defect)) },
 			Inputs: [][]byte{[]byte("split me"), []byte("drop me"), []byte("refuse me")},
 		})
 	}
@@ -231,14 +235,14 @@ func sourceCase(defect string) conntest.SourceCase {
 				return &memorySource{defect: defect, all: payloads, kept: k, at: k.committed, acked: map[int]int{}}
 			}
 		},
-		Features: conntest.SourceFeatures{Ends: defect != "source ignores cancel", Ordered: true, Acknowledges: true, Remembers: defect != "source ignores cancel", Binary: true, Empty: true},
+		Features: conntest.SourceFeatures{Ends: defect != "source ignores cancel", Ordered: true, Acknowledges: true, Remembers: defect != "source ignores cancel", Binary: true, Empty: true, Positions: true},
 	}
 }
 
 func (m *memorySource) Open(context.Context) error  { return nil }
 func (m *memorySource) Close(context.Context) error { return nil }
 
-func (m *memorySource) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
+func (m *memorySource) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
 	if m.defect == "source ignores cancel" && m.at == len(m.all) {
 		select {}
 	}
@@ -251,7 +255,15 @@ func (m *memorySource) Read(ctx context.Context) (event.Batch, connector.Ack, er
 		}
 		return nil, nil, io.EOF
 	}
-	first, end := m.at, min(m.at+100, len(m.all))
+	most, bytes := room.Within(100, math.MaxInt)
+	if m.defect == "source takes more than there is room for" {
+		most, bytes = 100, math.MaxInt
+	}
+	first, end := m.at, m.at
+	for end < len(m.all) && end-first < most && (end == first || len(m.all[end]) <= bytes) {
+		bytes -= len(m.all[end])
+		end++
+	}
 	m.at = end
 	var b event.Batch
 	for i, p := range m.all[first:end] {
@@ -263,6 +275,16 @@ func (m *memorySource) Read(ctx context.Context) (event.Batch, connector.Ack, er
 			p = m.buf
 		}
 		b = append(b, event.New(p))
+	}
+	event.Origins(b, "memory", "", func(i int) uint64 {
+		at := uint64(first + i)
+		if m.defect == "source moves positions" {
+			at = ^at
+		}
+		return at
+	})
+	if m.defect == "source hides positions" {
+		b[0].Meta.Origin = nil
 	}
 	if m.defect == "source returns nil" {
 		b[0] = nil

@@ -16,12 +16,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/config/snowbridge"
 	"github.com/weirdata/weir/internal/connector"
 )
 
@@ -169,7 +169,7 @@ func (x examples) uses(t *testing.T, kind config.Kind, name string, c reflect.Ty
 		}
 		return "from-the-environment", true
 	}
-	cfg, ds := config.Parse(path, src, env)
+	cfg, ds := config.ParseFiles([]config.File{{Name: path, Src: src}}, config.Options{Env: env, Older: snowbridge.Older})
 	if ds.HasErrors() {
 		t.Errorf("%s: %v", file, ds.Err())
 		return nil
@@ -312,7 +312,7 @@ func touchesNothing(t *testing.T, what string, build func(context.Context, conne
 		before, goroutines := openFiles(), runtime.NumGoroutine()
 		var c any
 		var err error
-		within(t, 10*time.Second, "New", func() { c, err = build(cancelled(), d) })
+		within(t, prompt, "New", func() { c, err = build(cancelled(), d) })
 		if errors.Is(err, fs.ErrNotExist) {
 			return // an example may name files that only a user has
 		}

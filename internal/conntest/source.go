@@ -3,6 +3,7 @@ package conntest
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 
@@ -35,6 +36,10 @@ type SourceFeatures struct {
 	Empty bool
 	// Repeats: payloads may be read more than once even without a failure.
 	Repeats bool
+	// Requests: messages come in requests, and a request is read as a whole.
+	Requests bool
+	// Positions: every message says where it was read.
+	Positions bool
 }
 
 // got is what one Read returned.
@@ -50,6 +55,10 @@ func Source(t *testing.T, c SourceCase) {
 	lifeCycle(t, func(t *testing.T) openClose { return c.Setup(t, numbered(3))() })
 	t.Run("reads everything", s.readsEverything)
 	t.Run("payloads", s.payloads)
+	t.Run("room", s.room)
+	if c.Features.Positions {
+		t.Run("positions", s.positions)
+	}
 	t.Run("memory is not used again", s.keepsMemory)
 	t.Run("end", s.end)
 	t.Run("read with a cancelled context", s.readCancelled)
@@ -69,10 +78,16 @@ type sourceSuite struct{ SourceCase }
 // read calls Read until n messages were read or the source has ended.
 func (s sourceSuite) read(t *testing.T, src connector.Source, n int) (gots []got) {
 	t.Helper()
+	return s.readIn(t, src, n, connector.Room{})
+}
+
+// readIn is read with as much room for each Read.
+func (s sourceSuite) readIn(t *testing.T, src connector.Source, n int, room connector.Room) (gots []got) {
+	t.Helper()
 	for count := 0; count < n; {
 		var g got
 		var err error
-		within(t, patience, "Read", func() { g.batch, g.ack, err = src.Read(t.Context()) })
+		within(t, patience, "Read", func() { g.batch, g.ack, err = src.Read(t.Context(), room) })
 		for i, m := range g.batch {
 			if m == nil {
 				t.Fatalf("message %d of a read is nil", i)
@@ -83,6 +98,9 @@ func (s sourceSuite) read(t *testing.T, src connector.Source, n int) (gots []got
 			if !bytes.Equal(m.Raw(), m.Data) {
 				t.Errorf("message %d: Raw is %s, Data is %s", i, show(m.Raw()), show(m.Data))
 			}
+		}
+		if !s.Features.Requests {
+			fits(t, g.batch, room)
 		}
 		if len(g.batch) > 0 {
 			if s.Features.Acknowledges && g.ack == nil {
@@ -101,6 +119,82 @@ func (s sourceSuite) read(t *testing.T, src connector.Source, n int) (gots []got
 		}
 	}
 	return gots
+}
+
+// fits holds a batch against the room there was for it.
+func fits(t *testing.T, b event.Batch, room connector.Room) {
+	t.Helper()
+	if room.Messages > 0 && len(b) > room.Messages {
+		t.Errorf("rule 8: a Read returned %d messages, there was room for %d", len(b), room.Messages)
+	}
+	if n := b.Bytes(); room.Bytes > 0 && n > room.Bytes && len(b) > 1 {
+		t.Errorf("rule 8: a Read returned %d messages of %d bytes, there was room for %d", len(b), n, room.Bytes)
+	}
+}
+
+// room reads with little room: everything comes nevertheless.
+func (s sourceSuite) room(t *testing.T) {
+	noLeak(t)
+	want := numbered(60)
+	for _, room := range []connector.Room{{Messages: 1, Bytes: 1}, {Messages: 7, Bytes: 1 << 20}, {Messages: 1000, Bytes: 3*len(want[0]) + 1}, {Messages: 3}, {Bytes: 40}} {
+		src := s.Setup(t, want)()
+		opens(t, src)
+		gots := s.readIn(t, src, len(want), room)
+		sameSet(t, fmt.Sprintf("read with room for %+v", room), payloadsOf(gots), want, s.Features.Ordered, s.Features.Repeats)
+		for _, g := range gots {
+			s.ack(t, g, nil)
+		}
+		closes(t, src)
+	}
+}
+
+// positions looks at where messages say they were read: they are in the order of their
+// positions where the source keeps an order, no two are at one place, and what is read again
+// is where it was.
+func (s sourceSuite) positions(t *testing.T) {
+	noLeak(t)
+	want := numbered(300)
+	restart := s.Setup(t, want)
+	src := restart()
+	opens(t, src)
+	type place struct{ stream, partition string }
+	last := map[place]*event.Origin{}
+	at := map[string]*event.Origin{}
+	taken := map[string]bool{}
+	gots := s.readIn(t, src, len(want), connector.Room{Messages: 13})
+	for _, g := range gots {
+		for _, m := range g.batch {
+			o := m.Meta.Origin
+			if o == nil || o.Stream == "" || len(o.Position) == 0 {
+				t.Fatalf("rule 9: message %s does not say where it was read: %+v", show(m.Data), o)
+			}
+			in := place{o.Stream, o.Partition}
+			if before := last[in]; before != nil && s.Features.Ordered && before.Compare(o) >= 0 {
+				t.Errorf("rule 9: message %s is at % x.%d, and the one before it at % x.%d", show(m.Data), o.Position, o.Sub, before.Position, before.Sub)
+			}
+			key := fmt.Sprintf("%q %q %q %d", o.Stream, o.Partition, o.Position, o.Sub)
+			if taken[key] && !s.Features.Repeats {
+				t.Errorf("rule 9: two messages are at %s", key)
+			}
+			taken[key] = true
+			last[in], at[string(m.Data)] = o, o
+		}
+	}
+	closes(t, src)
+	if !s.Features.Remembers {
+		return
+	}
+	again := restart()
+	opens(t, again)
+	for _, g := range s.read(t, again, len(want)) {
+		for _, m := range g.batch {
+			was, is := at[string(m.Data)], m.Meta.Origin
+			if was == nil || is == nil || was.Stream != is.Stream || was.Partition != is.Partition || was.Compare(is) != 0 {
+				t.Errorf("rule 9: message %s was at %+v and is at %+v when it is read again", show(m.Data), was, is)
+			}
+		}
+	}
+	closes(t, again)
 }
 
 func payloadsOf(gots []got) (ps [][]byte) {
@@ -184,7 +278,7 @@ func (s sourceSuite) end(t *testing.T) {
 	}
 	for range 3 {
 		within(t, patience, "Read at the end", func() {
-			if b, _, err := src.Read(t.Context()); err != io.EOF || len(b) != 0 {
+			if b, _, err := src.Read(t.Context(), connector.Room{}); err != io.EOF || len(b) != 0 {
 				t.Errorf("Read at the end returned %d messages and %v, want io.EOF itself", len(b), err)
 			}
 		})
@@ -199,7 +293,7 @@ func (s sourceSuite) readCancelled(t *testing.T) {
 	var g got
 	within(t, prompt, "Read with a cancelled context", func() {
 		var err error
-		g.batch, g.ack, err = src.Read(cancelled())
+		g.batch, g.ack, err = src.Read(cancelled(), connector.Room{})
 		if err == nil && len(g.batch) == 0 {
 			t.Error("rule 3: Read with a cancelled context returned neither messages nor an error")
 		}
@@ -213,7 +307,7 @@ func (s sourceSuite) cancelDuringRead(t *testing.T) {
 	opens(t, src)
 	gots := s.read(t, src, 3)
 	within(t, prompt, "Read whose context is cancelled", func() {
-		b, _, err := src.Read(soon(t))
+		b, _, err := src.Read(soon(t), connector.Room{})
 		if s.Features.Ends && err == io.EOF {
 			return
 		}
@@ -264,7 +358,7 @@ func (s sourceSuite) rest(t *testing.T, src connector.Source) (ps [][]byte) {
 	for {
 		var b event.Batch
 		var err error
-		within(t, prompt, "Read", func() { b, _, err = src.Read(soon(t)) })
+		within(t, prompt, "Read", func() { b, _, err = src.Read(soon(t), connector.Room{}) })
 		for _, m := range b {
 			ps = append(ps, m.Data)
 		}

@@ -1,8 +1,10 @@
 package conntest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -11,7 +13,7 @@ import (
 
 // TransformCase is a transform under test.
 type TransformCase struct {
-	// New makes an instance.
+	// New compiles the transform.
 	New func(t *testing.T) connector.Transform
 	// Inputs are payloads that the transform is made for. Payloads that it is not made
 	// for are tried in any case.
@@ -44,7 +46,8 @@ func Transform(t *testing.T, c TransformCase) {
 	})
 	t.Run("the same message twice", func(t *testing.T) {
 		noLeak(t)
-		one, two := s.fresh(t), s.fresh(t)
+		compiled := s.New(t)
+		one, two := Worker(t, compiled), Worker(t, compiled)
 		for _, in := range c.Inputs {
 			a, errA := s.apply(t.Context(), t, one, in)
 			_, _ = s.apply(t.Context(), t, one, in)
@@ -54,10 +57,34 @@ func Transform(t *testing.T, c TransformCase) {
 			}
 		}
 	})
+	t.Run("workers at once", func(t *testing.T) {
+		noLeak(t)
+		compiled := s.New(t)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		for range 4 {
+			wg.Go(func() {
+				w, err := compiled.Worker()
+				if err != nil {
+					t.Errorf("Worker: %v", err)
+					return
+				}
+				for _, in := range c.Inputs {
+					_, _ = w.Apply(t.Context(), nil, event.New(bytes.Clone(in)))
+				}
+				if closer, ok := w.(connector.Closer); ok {
+					_ = closer.Close()
+				}
+			})
+		}
+	})
 	t.Run("close", func(t *testing.T) {
 		noLeak(t)
-		tr := c.New(t)
-		if closer, ok := tr.(connector.Closer); ok {
+		w, err := c.New(t).Worker()
+		if err != nil {
+			t.Fatalf("Worker: %v", err)
+		}
+		if closer, ok := w.(connector.Closer); ok {
 			for range 2 {
 				within(t, patience, "Close", func() {
 					if err := closer.Close(); err != nil {
@@ -71,17 +98,24 @@ func Transform(t *testing.T, c TransformCase) {
 
 type transformSuite struct{ TransformCase }
 
-func (s transformSuite) fresh(t *testing.T) connector.Transform {
-	tr := s.New(t)
-	if c, ok := tr.(connector.Closer); ok {
+func (s transformSuite) fresh(t *testing.T) connector.Worker { return Worker(t, s.New(t)) }
+
+// Worker is a worker of tr, closed at the end of the test.
+func Worker(t testing.TB, tr connector.Transform) connector.Worker {
+	t.Helper()
+	w, err := tr.Worker()
+	if err != nil {
+		t.Fatalf("Worker: %v", err)
+	}
+	if c, ok := w.(connector.Closer); ok {
 		t.Cleanup(func() { _ = c.Close() })
 	}
-	return tr
+	return w
 }
 
 // apply gives the transform a message between two others, and checks that nothing but
 // this message's fate follows from it.
-func (s transformSuite) apply(ctx context.Context, t *testing.T, tr connector.Transform, in []byte) (became event.Batch, err error) {
+func (s transformSuite) apply(ctx context.Context, t *testing.T, tr connector.Worker, in []byte) (became event.Batch, err error) {
 	t.Helper()
 	m, before, after := event.New(in), event.New([]byte("before")), event.New([]byte("after"))
 	if in == nil {

@@ -56,7 +56,7 @@ var ErrMissing = errors.New("not installed")
 const NotRunVariable = "WEIR_TEST_NOT_RUN"
 
 // startTimeout bounds the start of an engine, from creating its files to its first answer.
-const startTimeout = 60 * time.Second
+const startTimeout = 3 * time.Minute
 
 // InCI reports whether the run is one that must not skip anything: CI is set to true.
 func InCI() bool { return os.Getenv("CI") == "true" }

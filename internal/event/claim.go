@@ -48,7 +48,7 @@ type tracker struct {
 // done at once.
 func Track(b Batch, done func(Outcomes)) { TrackTagged(b, nil, done) }
 
-// TrackTagged is Track with something of the engine's that [Origin] finds again.
+// TrackTagged is Track with something of the engine's that [Root] finds again.
 func TrackTagged(b Batch, tag any, done func(Outcomes)) {
 	t := &tracker{done: done, size: len(b), tag: tag}
 	if len(b) == 0 {
@@ -82,10 +82,10 @@ func Settle(m *Message, err error) {
 	c.settle(err)
 }
 
-// Origin says which message of which read m comes from: the tag of the read, the index of
+// Root says which message of which read m comes from: the tag of the read, the index of
 // the message in it, and how many of that message's descendants are open. ok is false for
 // a message that nobody waits for, or that stands for several ([Join]).
-func Origin(m *Message) (tag any, index, open int, ok bool) {
+func Root(m *Message) (tag any, index, open int, ok bool) {
 	c := m.claim
 	if c == nil || c.batch == nil {
 		return nil, 0, 0, false

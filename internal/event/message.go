@@ -21,7 +21,6 @@ package event
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"maps"
 	"math/rand/v2"
 	"time"
 	"unsafe"
@@ -54,9 +53,12 @@ type Message struct {
 type Meta struct {
 	// ID is the source's own name for the message (a sequence number, a message id).
 	ID string
-	// Headers are the message's attributes: Kafka headers, Pub/Sub attributes, the
-	// HTTPHeaders a script sets. Never written in place: see [Message.SetHeader].
-	Headers map[string]string
+	// Headers are the message's attributes, in their order.
+	Headers Headers
+	// Origin says where the message was read, where its source knows.
+	Origin *Origin
+	// Descriptor is what is known of the event, where somebody has said so.
+	Descriptor *Descriptor
 	// Scope says whose message it is, where a pipeline knows.
 	Scope *Scope
 	// Delivery is set by sources that deliver a message again when it was not handled.
@@ -181,12 +183,9 @@ func randomKey() string {
 	return string(s[:])
 }
 
-// SetHeader sets one header without touching a map that a clone may share.
+// SetHeader sets one header, and leaves those of a clone as they are.
 func (m *Message) SetHeader(name, value string) {
-	h := make(map[string]string, len(m.Meta.Headers)+1)
-	maps.Copy(h, m.Meta.Headers)
-	h[name] = value
-	m.Meta.Headers = h
+	m.Meta.Headers = m.Meta.Headers.Set(name, []byte(value))
 }
 
 // derive copies m without its claim and parsed form.

@@ -261,7 +261,7 @@ func (m *Machine) finish(u *unit, def *machine.Definition, x *machine.Execution)
 	// input. A job is appended for it, which is buried as soon as it is leased.
 	msg := event.New(x.Input.Append(nil))
 	msg.Meta.ID = u.w.execution
-	msg.Meta.Headers = map[string]string{headerFailed: u.w.execution}
+	msg.SetHeader(headerFailed, u.w.execution)
 	u.appends = append(u.appends, queue.Job{Queue: m.starts, Msg: msg})
 	u.failed = m.failedKey(u.w.execution)
 }

@@ -170,6 +170,9 @@ func StartQueue(name string) string { return "machine/" + name }
 // StepQueue is the queue of timers and tasks of the machine called name.
 func StepQueue(name string) string { return "machine/" + name + "/steps" }
 
+// StartQueue implements connector.Machine.
+func (m *Machine) StartQueue() string { return m.starts }
+
 // Name is the machine's name.
 func (m *Machine) Name() string { return m.o.Name }
 

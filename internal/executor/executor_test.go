@@ -211,8 +211,7 @@ func TestYear(t *testing.T) {
 }
 
 // TestWaitCostsNothing: executions that wait hold no lease, no goroutine and no timer.
-func TestWaitCostsNothing(t *testing.T) {
-	t.Parallel()
+func TestWaitCostsNothing(t *testing.T) { // not parallel: it counts goroutines
 	synctest.Test(t, func(t *testing.T) {
 		const text = `{"StartAt":"W","States":{"W":{"Type":"Wait","Seconds":2592000,"End":true}}}`
 		s := newMemory()

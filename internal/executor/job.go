@@ -92,10 +92,10 @@ func (m *Machine) read(j *queue.Job) *work {
 	if j.Queue == m.starts {
 		h := j.Msg.Meta.Headers
 		switch {
-		case h[headerFailed] != "":
-			w.failed, w.execution = h[headerFailed], h[headerFailed]
+		case h.Text(headerFailed) != "":
+			w.failed, w.execution = h.Text(headerFailed), h.Text(headerFailed)
 		default:
-			w.begins(h[headerExecution])
+			w.begins(h.Text(headerExecution))
 		}
 		return w
 	}

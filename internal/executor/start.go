@@ -69,20 +69,15 @@ func (m *Machine) StartIn(tx queue.Tx, b event.Batch) error {
 // the machine are never those of a message.
 func (m *Machine) startJob(msg *event.Message, id string) queue.Job {
 	headers := msg.Meta.Headers
-	_, named := headers[headerExecution]
-	_, failed := headers[headerFailed]
+	_, named := headers.Get(headerExecution)
+	_, failed := headers.Get(headerFailed)
 	if named || failed || id != "" {
 		twin := event.New(msg.Data)
 		twin.Key, twin.Meta, twin.Times = msg.Key, msg.Meta, msg.Times
 		twin.SetRaw(msg.Raw())
-		twin.Meta.Headers = make(map[string]string, len(headers)+1)
-		for k, v := range headers {
-			if k != headerExecution && k != headerFailed {
-				twin.Meta.Headers[k] = v
-			}
-		}
+		twin.Meta.Headers = headers.Del(headerExecution).Del(headerFailed)
 		if id != "" {
-			twin.Meta.Headers[headerExecution] = id
+			twin.SetHeader(headerExecution, id)
 		}
 		msg = twin
 	}

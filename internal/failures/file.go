@@ -135,7 +135,7 @@ func (r *reader) next(ctx context.Context) (*Failure, identity, error) {
 			r.at = r.lines.Offset()
 			var err error
 			// One at a time, so that the offset is that of the line.
-			if r.batch, err = r.lines.Next(r.batch[:0], 1); err != nil {
+			if r.batch, err = r.lines.Next(r.batch[:0], 1, 0); err != nil {
 				if err != io.EOF { //nolint:errorlint // a wrapped io.EOF is a stream that broke
 					err = fault.New(fault.Setup, fmt.Errorf("read failed events from %s: %w", r.name, err))
 				}

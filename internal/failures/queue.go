@@ -215,7 +215,8 @@ func (s *QueueSource) renew(ctx context.Context) {
 }
 
 // Read implements connector.Source.
-func (s *QueueSource) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
+func (s *QueueSource) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
+	messages, bytes := room.Within(readMessages, readBytes)
 	last := time.Now()
 	for {
 		s.mu.Lock()
@@ -228,7 +229,7 @@ func (s *QueueSource) Read(ctx context.Context) (event.Batch, connector.Ack, err
 			return nil, nil, context.Cause(ctx)
 		}
 		wake := s.Store().Wake(queue.Filter{Queue: s.Name})
-		jobs, err := s.Store().Lease(ctx, queue.Query{Filter: queue.Filter{Queue: s.Name}, Limit: readMessages, Bytes: readBytes, For: leaseFor})
+		jobs, err := s.Store().Lease(ctx, queue.Query{Filter: queue.Filter{Queue: s.Name}, Limit: messages, Bytes: bytes, For: leaseFor})
 		if err != nil {
 			return nil, nil, fmt.Errorf("lease from queue %q: %w", s.Name, err)
 		}

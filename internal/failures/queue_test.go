@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/embedded"
@@ -32,7 +33,7 @@ func openStore(t *testing.T) *embedded.Store {
 func failed(t *testing.T, payload, cause string) queue.Job {
 	t.Helper()
 	m := event.New([]byte(payload))
-	m.Key, m.Meta.Headers = "key of "+payload, map[string]string{"h": payload}
+	m.Key, m.Meta.Headers = "key of "+payload, event.HeadersOf(map[string]string{"h": payload})
 	m.Replace([]byte("made"))
 	row, err := generic.Invalid(readAt, m.Raw(), m.Data, errors.New(cause), 0)
 	if err != nil {
@@ -112,11 +113,11 @@ func TestMessagesOfQueuesAreWhole(t *testing.T) {
 	if err := q.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b, ack, err := q.Read(t.Context())
+	b, ack, err := q.Read(t.Context(), connector.Room{})
 	if err != nil || len(b) != 1 {
 		t.Fatal(len(b), err)
 	}
-	if m := b[0]; string(m.Data) != "a" || string(m.Raw()) != "a" || m.Key != "key of a" || m.Meta.Headers["h"] != "a" || m.Meta.Scope == nil || m.Meta.Scope.Source != "a" {
+	if m := b[0]; string(m.Data) != "a" || string(m.Raw()) != "a" || m.Key != "key of a" || m.Meta.Headers.Text("h") != "a" || m.Meta.Scope == nil || m.Meta.Scope.Source != "a" {
 		t.Errorf("%q %q %+v", m.Data, m.Key, m.Meta)
 	}
 	// What comes meanwhile, as a failure of this very replay would, is not read.
@@ -124,7 +125,7 @@ func TestMessagesOfQueuesAreWhole(t *testing.T) {
 	if err := ack(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if b, _, err := q.Read(t.Context()); err == nil {
+	if b, _, err := q.Read(t.Context(), connector.Room{}); err == nil {
 		t.Errorf("then %q", b[0].Data)
 	}
 	if err := q.Close(t.Context()); err != nil {
@@ -180,13 +181,13 @@ func TestAReplayThatIsStopped(t *testing.T) {
 	if err := q.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b, _, err := q.Read(t.Context())
+	b, _, err := q.Read(t.Context(), connector.Room{})
 	if err != nil || len(b) == 0 {
 		t.Fatal(len(b), err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	if _, _, err := q.Read(ctx); err == nil {
+	if _, _, err := q.Read(ctx, connector.Room{}); err == nil {
 		t.Error("a read goes on without its context")
 	}
 	if err := q.Close(t.Context()); err != nil {

@@ -36,19 +36,24 @@ func payload() *rapid.Generator[[]byte] {
 	})
 }
 
+var kinds = []Kind{GenericError, ForwardingError, SizeViolation}
+
 // write makes a row of one of the three kinds.
 func write(t *rapid.T, original, latest []byte, maximum, limit int) ([]byte, Kind, error) {
 	cause := errors.New(rapid.SampledFrom([]string{"no", "", cutMark[:5], "a: b bytes: c", "400 Bad Request"}).Draw(t, "cause"))
-	switch kind := rapid.SampledFrom([]Kind{GenericError, ForwardingError, SizeViolation}).Draw(t, "kind"); kind {
+	kind := rapid.SampledFrom(kinds).Draw(t, "kind")
+	row, err := writeKind(kind, original, latest, cause, maximum, limit)
+	return row, kind, err
+}
+
+func writeKind(kind Kind, original, latest []byte, cause error, maximum, limit int) ([]byte, error) {
+	switch kind {
 	case GenericError:
-		row, err := generic.Invalid(readAt, original, latest, cause, limit)
-		return row, kind, err
+		return generic.Invalid(readAt, original, latest, cause, limit)
 	case ForwardingError:
-		row, err := forwarding.Invalid(readAt, original, latest, cause, limit)
-		return row, kind, err
+		return forwarding.Invalid(readAt, original, latest, cause, limit)
 	default:
-		row, err := generic.Oversized(readAt, latest, maximum, limit)
-		return row, kind, err
+		return generic.Oversized(readAt, latest, maximum, limit)
 	}
 }
 
@@ -96,7 +101,6 @@ func TestRowsGiveThePayloadBack(t *testing.T) {
 // the whole.
 func TestACutIsKnown(t *testing.T) {
 	t.Parallel()
-	cuts := 0
 	rapid.Check(t, func(t *rapid.T) {
 		original, latest := payload().Draw(t, "original"), payload().Draw(t, "latest")
 		limit := rapid.IntRange(450, 900).Draw(t, "limit")
@@ -104,34 +108,49 @@ func TestACutIsKnown(t *testing.T) {
 		if err != nil {
 			return // nothing that fits can be made
 		}
-		if len(row) > limit {
-			t.Fatalf("%d bytes, the limit is %d", len(row), limit)
-		}
-		f, err := Parse(row)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := latest
-		if kind == ForwardingError {
-			want = original
-		}
-		got, _, err := f.Replayed(Original)
-		if err == nil && !bytes.Equal(got, want) {
-			t.Fatalf("%s: %q is taken for %q", kind, got, want)
-		}
-		if err != nil {
-			cuts++
-			if !errors.Is(err, ErrNoPayload) {
-				t.Fatal(err)
+		checkCut(t, row, kind, original, latest, limit)
+	})
+	// Draws may all fit their limit. These do not.
+	for _, kind := range kinds {
+		for _, piece := range []string{"plain", "<&>", "\x00", "\xff", "😀", "\"", binaryPrefix} {
+			original, latest := []byte(strings.Repeat(piece, 1000)), []byte(strings.Repeat(piece, 900))
+			row, err := writeKind(kind, original, latest, errNo, 3, 900)
+			if err != nil {
+				t.Fatalf("%s of %q: %v", kind, piece, err)
+			}
+			if !checkCut(t, row, kind, original, latest, 900) {
+				t.Errorf("%s of %q: nothing was cut", kind, piece)
 			}
 		}
-		if got, _, err := f.Replayed(Latest); err == nil && !bytes.Equal(got, latest) {
-			t.Fatalf("%s: latest %q is taken for %q", kind, got, latest)
-		}
-	})
-	if cuts == 0 {
-		t.Error("nothing was cut")
 	}
+}
+
+// checkCut asserts that a row fits its limit and gives back all of a payload or says that
+// it cannot; it reports the latter.
+func checkCut(t rapid.TB, row []byte, kind Kind, original, latest []byte, limit int) (cut bool) {
+	t.Helper()
+	if len(row) > limit {
+		t.Fatalf("%d bytes, the limit is %d", len(row), limit)
+	}
+	f, err := Parse(row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := latest
+	if kind == ForwardingError {
+		want = original
+	}
+	got, _, err := f.Replayed(Original)
+	switch {
+	case err == nil && !bytes.Equal(got, want):
+		t.Fatalf("%s: %q is taken for %q", kind, got, want)
+	case err != nil && !errors.Is(err, ErrNoPayload):
+		t.Fatal(err)
+	}
+	if got, _, err := f.Replayed(Latest); err == nil && !bytes.Equal(got, latest) {
+		t.Fatalf("%s: latest %q is taken for %q", kind, got, latest)
+	}
+	return err != nil
 }
 
 // TestALatestStateThatIsCut takes no payload with it.

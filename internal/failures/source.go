@@ -125,6 +125,8 @@ type FileSource struct {
 
 	reader  *reader
 	journal *journal
+	ahead   *event.Message // was read and there was no room for it
+	aheadID identity
 	skipped Skipped
 	closing sync.Once
 	err     error
@@ -160,13 +162,27 @@ func (s *FileSource) Close(context.Context) error {
 }
 
 // Read implements connector.Source.
-func (s *FileSource) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
+func (s *FileSource) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
 	if s.reader == nil {
 		return nil, nil, io.EOF
 	}
+	messages, most := room.Within(readMessages, readBytes)
 	var b event.Batch
 	var ids []identity
-	for bytes := 0; len(b) < readMessages && bytes < readBytes; {
+	bytes := 0
+	take := func(m *event.Message, id identity) bool {
+		if len(b) > 0 && bytes+len(m.Data) > most {
+			s.ahead, s.aheadID = m, id
+			return false
+		}
+		b, ids, bytes = append(b, m), append(ids, id), bytes+len(m.Data)
+		return true
+	}
+	if m := s.ahead; m != nil {
+		s.ahead = nil
+		take(m, s.aheadID)
+	}
+	for len(b) < messages {
 		if s.Plan.spent() {
 			break
 		}
@@ -187,8 +203,8 @@ func (s *FileSource) Read(ctx context.Context) (event.Batch, connector.Ack, erro
 			s.Plan.Tally.Before.Add(1)
 			continue
 		}
-		if m := s.Plan.message(f); m != nil {
-			b, ids, bytes = append(b, m), append(ids, id), bytes+len(m.Data)
+		if m := s.Plan.message(f); m != nil && !take(m, id) {
+			break
 		}
 	}
 	if len(b) == 0 {
@@ -229,9 +245,9 @@ func (s *Sources) Open(ctx context.Context) error {
 }
 
 // Read implements connector.Source.
-func (s *Sources) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
+func (s *Sources) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
 	for s.at < len(s.All) {
-		b, ack, err := s.All[s.at].Read(ctx)
+		b, ack, err := s.All[s.at].Read(ctx, room)
 		if err != io.EOF { //nolint:errorlint // see connector.Source
 			return b, ack, err
 		}

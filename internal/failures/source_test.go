@@ -52,7 +52,7 @@ func replay(t *testing.T, s connector.Source, keep func(payload string) error) [
 	}
 	var got []string
 	for {
-		b, ack, err := s.Read(t.Context())
+		b, ack, err := s.Read(t.Context(), connector.Room{})
 		if err == io.EOF {
 			break
 		}
@@ -184,11 +184,11 @@ func TestOnlyWhatWasThereIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, path, append(text, rowsOf(t, "c")...))
-	b, _, err := s.Read(t.Context())
+	b, _, err := s.Read(t.Context(), connector.Room{})
 	if err != nil || len(b) != 2 {
 		t.Errorf("%d messages, %v", len(b), err)
 	}
-	if _, _, err := s.Read(t.Context()); err != io.EOF {
+	if _, _, err := s.Read(t.Context(), connector.Room{}); err != io.EOF {
 		t.Errorf("then %v", err)
 	}
 	if err := s.Close(t.Context()); err != nil {

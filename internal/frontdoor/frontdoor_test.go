@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/frontdoor"
 )
@@ -31,18 +32,7 @@ func (h *host) ServeHTTP(w http.ResponseWriter, _ *http.Request) { _, _ = io.Wri
 func (h *host) Accepting() bool                                  { return !h.refuses.Load() }
 
 func settings() frontdoor.Settings {
-	return frontdoor.Settings{ReadHeaderTimeout: time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 1 << 16, MaxConnections: 100}
-}
-
-// address is one that was free a moment ago.
-func address(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return frontdoor.Settings{ReadHeaderTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 1 << 16, MaxConnections: 100}
 }
 
 // client asks over one connection, and counts how often it had to connect.
@@ -79,7 +69,7 @@ func (c *client) ask(t *testing.T, address string) string {
 // A successor takes over a connection that is open, and only once it has begun its work.
 func TestSuccession(t *testing.T) {
 	t.Parallel()
-	at := frontdoor.Door{Address: address(t), Owner: "a", Settings: settings()}
+	at := frontdoor.Door{Address: addresstest.Free(t), Owner: "a", Settings: settings()}
 	c := newClient(t)
 	var before *frontdoor.Place
 	var old *host
@@ -127,7 +117,7 @@ func TestSuccession(t *testing.T) {
 // A successor that gives up before it began its work changes nothing.
 func TestSuccessorThatGivesUp(t *testing.T) {
 	t.Parallel()
-	at := frontdoor.Door{Address: address(t), Owner: "a", Settings: settings()}
+	at := frontdoor.Door{Address: addresstest.Free(t), Owner: "a", Settings: settings()}
 	c := newClient(t)
 	first, err := frontdoor.Enter(t.Context(), at, &host{name: "first"})
 	if err != nil {
@@ -135,7 +125,7 @@ func TestSuccessorThatGivesUp(t *testing.T) {
 	}
 	defer first.Leave(context.Background())
 	first.Lead()
-	for _, other := range []frontdoor.Settings{settings(), {ReadHeaderTimeout: time.Minute, MaxConnections: 1}} {
+	for _, other := range []frontdoor.Settings{settings(), {ReadHeaderTimeout: 2 * time.Minute, MaxConnections: 1}} {
 		c.ask(t, at.Address)
 		at := at
 		at.Settings = other
@@ -159,7 +149,7 @@ func TestSuccessorThatGivesUp(t *testing.T) {
 // A successor with other settings has a server of its own, on the same address.
 func TestOtherSettings(t *testing.T) {
 	t.Parallel()
-	at := frontdoor.Door{Address: address(t), Owner: "a", Settings: settings()}
+	at := frontdoor.Door{Address: addresstest.Free(t), Owner: "a", Settings: settings()}
 	first, err := frontdoor.Enter(t.Context(), at, &host{name: "first"})
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +180,7 @@ func TestOtherSettings(t *testing.T) {
 
 func TestOneOwner(t *testing.T) {
 	t.Parallel()
-	at := frontdoor.Door{Address: address(t), Owner: `pipeline "a"`, Settings: settings()}
+	at := frontdoor.Door{Address: addresstest.Free(t), Owner: `pipeline "a"`, Settings: settings()}
 	p, err := frontdoor.Enter(t.Context(), at, &host{})
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/frontdoor"
 )
 
@@ -60,7 +61,7 @@ func dial(t *testing.T, address string) *talk {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	return &talk{t, conn, bufio.NewReader(conn)}
 }
 
@@ -77,7 +78,7 @@ func (k *talk) say(text string) (string, error) {
 // read, end alone by a panic, and go on when a successor has other settings.
 func TestExpress(t *testing.T) {
 	t.Parallel()
-	at := frontdoor.Door{Address: address(t), Owner: "a", Settings: settings()}
+	at := frontdoor.Door{Address: addresstest.Free(t), Owner: "a", Settings: settings()}
 	at.Express = lines{}
 	first, err := frontdoor.Enter(t.Context(), at, &host{name: "first"})
 	if err != nil {

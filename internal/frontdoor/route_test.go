@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/frontdoor"
 )
@@ -37,7 +38,7 @@ func (c *client) get(t *testing.T, address, name, path string) string {
 // is succeeded by its own, and one that leaves takes nothing from the others.
 func TestShare(t *testing.T) {
 	t.Parallel()
-	at := address(t)
+	at := addresstest.Free(t)
 	enter := func(owner, name string, connections int, r frontdoor.Route) *frontdoor.Place {
 		t.Helper()
 		s := settings()
@@ -86,7 +87,7 @@ func TestShare(t *testing.T) {
 // TestShareExpress: an express asks for the host of each request.
 func TestShareExpress(t *testing.T) {
 	t.Parallel()
-	at := address(t)
+	at := addresstest.Free(t)
 	for i, name := range []string{"a.example", "b.example"} {
 		s := settings()
 		if i == 0 {
@@ -136,7 +137,7 @@ func (named) Serve(l *frontdoor.Line) (rest []byte, on bool) {
 // who are there as they were.
 func TestShareRefused(t *testing.T) {
 	t.Parallel()
-	at := address(t)
+	at := addresstest.Free(t)
 	first := frontdoor.Door{Address: at, Owner: "a", Settings: settings(), Route: frontdoor.Route{Hosts: []string{"a.example"}, Paths: []string{"/x", "/{id}/y"}}}
 	p, err := frontdoor.Enter(t.Context(), first, &host{name: "a"})
 	if err != nil {

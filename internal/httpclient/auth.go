@@ -12,25 +12,11 @@ type Auth interface {
 	// its own. It may ask for it elsewhere, for as long as ctx lasts.
 	Authorize(ctx context.Context, req *http.Request) error
 	// Secrets are the values that no log, error or failure payload may show, those of now
-	// among them. Short ones are left out: hiding them would only show where they are.
+	// among them; package secret hides them. Some may be empty.
 	Secrets() []string
 	// Drop forgets what can be renewed of that which req carried, because the other side
 	// refused it. What was renewed since then stays.
 	Drop(req *http.Request)
-}
-
-// shortest is the length of the shortest value that is hidden.
-const shortest = 4
-
-// long are the texts that are long enough to be hidden.
-func long(texts ...string) []string {
-	var kept []string
-	for _, s := range texts {
-		if len(s) >= shortest {
-			kept = append(kept, s)
-		}
-	}
-	return kept
 }
 
 // Header is a header with a value that never changes.
@@ -43,7 +29,7 @@ func (h Header) Authorize(_ context.Context, req *http.Request) error {
 }
 
 // Secrets implements Auth.
-func (h Header) Secrets() []string { return long(h.Value) }
+func (h Header) Secrets() []string { return []string{h.Value} }
 
 // Drop implements Auth: there is nothing to renew.
 func (h Header) Drop(*http.Request) {}
@@ -59,10 +45,7 @@ func (b Basic) Authorize(_ context.Context, req *http.Request) error {
 
 // Secrets implements Auth.
 func (b Basic) Secrets() []string {
-	if b.Password == "" {
-		return nil
-	}
-	return long(b.Password, base64.StdEncoding.EncodeToString([]byte(b.User+":"+b.Password)))
+	return []string{b.Password, base64.StdEncoding.EncodeToString([]byte(b.User + ":" + b.Password))}
 }
 
 // Drop implements Auth: there is nothing to renew.

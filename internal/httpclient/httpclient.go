@@ -26,6 +26,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/weirdata/weir/internal/secret"
 )
 
 const (
@@ -173,7 +175,7 @@ func (c *Client) Reach(ctx context.Context, u *url.URL) error {
 	if c.transport.Proxy != nil {
 		proxy, err := c.transport.Proxy(&http.Request{URL: u})
 		if err != nil {
-			return fmt.Errorf("find the proxy for %s: %w", PlainURL(u.String()), err)
+			return fmt.Errorf("find the proxy for %s: %w", secret.URL(u.String()), err)
 		}
 		if proxy != nil {
 			u, secure = proxy, strings.EqualFold(proxy.Scheme, "https")
@@ -199,16 +201,6 @@ func (c *Client) Reach(ctx context.Context, u *url.URL) error {
 		return fmt.Errorf("connect to %s: %w", address, err)
 	}
 	return conn.Close()
-}
-
-// PlainURL is raw without what may be secret in it: user information, query and fragment.
-func PlainURL(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return "[hidden]"
-	}
-	u.User, u.RawQuery, u.Fragment, u.RawFragment, u.ForceQuery = nil, "", "", "", false
-	return u.String()
 }
 
 // Whole reports whether raw is a whole http or https URL.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/secret"
 )
 
 // OAuthClient is an OAuth 2 client: the refresh-token grant with a refresh token, the
@@ -78,7 +79,7 @@ func CheckTokenURL(field, raw string) []connector.Problem {
 	if Whole(raw) {
 		return nil
 	}
-	return []connector.Problem{{Field: field, What: fmt.Sprintf("%q is not a token endpoint", PlainURL(raw)), Fix: "write a whole URL, such as https://auth.example.com/token"}}
+	return []connector.Problem{{Field: field, What: fmt.Sprintf("%q is not a token endpoint", secret.URL(raw)), Fix: "write a whole URL, such as https://auth.example.com/token"}}
 }
 
 // OAuth is access tokens of OAuth 2, fetched when they are needed. One goroutine fetches at a
@@ -97,7 +98,7 @@ type OAuth struct {
 
 // NewOAuthClient makes the tokens of o; c asks for them, and its requests hold secrets.
 func NewOAuthClient(o OAuthClient, c *Client) *OAuth {
-	a := &OAuth{client: c, fixed: long(o.ClientSecret, o.RefreshToken), refresh: o.RefreshToken, turn: make(chan struct{}, 1)}
+	a := &OAuth{client: c, fixed: []string{o.ClientSecret, o.RefreshToken}, refresh: o.RefreshToken, turn: make(chan struct{}, 1)}
 	if o.RefreshToken != "" {
 		conf := &oauth2.Config{ClientID: o.ClientID, ClientSecret: o.ClientSecret, Endpoint: oauth2.Endpoint{TokenURL: o.TokenURL}}
 		a.fetch = func(ctx context.Context, refresh string) (*oauth2.Token, error) {
@@ -119,7 +120,7 @@ func NewOAuthJWT(j OAuthJWT, key []byte, c *Client) (*OAuth, error) {
 		Email: j.Issuer, PrivateKey: key, PrivateKeyID: j.KeyID, Subject: j.Subject,
 		Scopes: j.Scopes, TokenURL: j.TokenURL, Audience: j.Audience,
 	}
-	return &OAuth{client: c, fixed: long(string(key)), turn: make(chan struct{}, 1),
+	return &OAuth{client: c, fixed: []string{string(key)}, turn: make(chan struct{}, 1),
 		fetch: func(ctx context.Context, _ string) (*oauth2.Token, error) { return conf.TokenSource(ctx).Token() }}, nil
 }
 
@@ -217,9 +218,9 @@ func (a *OAuth) Drop(req *http.Request) {
 func (a *OAuth) Secrets() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	all := append([]string{}, a.fixed...)
+	all := append([]string{a.refresh}, a.fixed...)
 	if a.current != nil {
-		all = append(all, long(a.current.AccessToken)...)
+		all = append(all, a.current.AccessToken)
 	}
-	return append(all, long(a.refresh)...)
+	return all
 }

@@ -84,7 +84,7 @@ func bodyHash(req *http.Request) (string, error) {
 func (s *SigV4) Secrets() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return long(s.last.SecretAccessKey, s.last.SessionToken)
+	return []string{s.last.SecretAccessKey, s.last.SessionToken}
 }
 
 // Drop implements Auth: credentials that are cached are fetched again.

@@ -22,7 +22,7 @@ import (
 // gone waits until there is no process of the number, which is not a child of this one.
 func gone(t *testing.T, what string, pid int) {
 	t.Helper()
-	tick, patience := time.NewTicker(10*time.Millisecond), time.After(20*time.Second)
+	tick, patience := time.NewTicker(10*time.Millisecond), time.After(patience)
 	defer tick.Stop()
 	for runs(pid) {
 		select {

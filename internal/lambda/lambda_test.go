@@ -61,11 +61,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// patience is how long something may take on a busy machine before it counts as stuck.
+const patience = 2 * time.Minute
+
 const parentVariable = "WEIR_LAMBDA_PARENT"
 
 // parent is a process that invokes a handler which takes long, and says which process that is.
 func parent(program string) error {
-	f := lambda.New(lambda.Options{Name: "Legacy", Command: []string{program}, Concurrency: 1, Timeout: time.Minute,
+	f := lambda.New(lambda.Options{Name: "Legacy", Command: []string{program}, Concurrency: 1, Timeout: time.Hour, Init: patience,
 		Log: slog.New(slog.NewTextHandler(os.Stdout, nil))})
 	if err := f.Open(context.Background()); err != nil {
 		return err
@@ -87,14 +90,45 @@ func parent(program string) error {
 	return err
 }
 
-// said is a log that is written and read at once.
+// said is a log that is written and read at once. What a process prints comes into it when
+// the pipe has been read, so perhaps after the answer to the invocation that printed it.
 type said struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu   sync.Mutex
+	b    bytes.Buffer
+	more chan struct{} // closed and replaced by each write
 }
 
-func (s *said) Write(p []byte) (int, error) { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Write(p) }
-func (s *said) String() string              { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.more)
+	s.more = make(chan struct{})
+	return s.b.Write(p)
+}
+
+func (s *said) now() (string, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String(), s.more
+}
+
+// until waits until the log has want.
+func (s *said) until(t *testing.T, want string) {
+	t.Helper()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for {
+		text, more := s.now()
+		if strings.Contains(text, want) {
+			return
+		}
+		select {
+		case <-more:
+		case <-late.C:
+			t.Fatalf("the log does not have %q:\n%s", want, text)
+		}
+	}
+}
 
 func open(t *testing.T, change func(*lambda.Options)) (*lambda.Function, *said) {
 	t.Helper()
@@ -102,9 +136,9 @@ func open(t *testing.T, change func(*lambda.Options)) (*lambda.Function, *said) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &said{}
+	log := &said{more: make(chan struct{})}
 	o := lambda.Options{Name: "Legacy", Command: []string{path}, Dir: t.TempDir(), Env: map[string]string{"STAGE": "test"}, Concurrency: 1,
-		Timeout: time.Minute, Log: slog.New(slog.NewTextHandler(log, nil))}
+		Timeout: time.Hour, Init: patience, Log: slog.New(slog.NewTextHandler(log, nil))}
 	if change != nil {
 		change(&o)
 	}
@@ -153,16 +187,14 @@ func TestHandler(t *testing.T) {
 	if first.ID != "1" || second.ID != "2" || first.PID != second.PID || first.RequestID == second.RequestID || first.RequestID == "" {
 		t.Errorf("%+v and %+v", first, second)
 	}
-	if !strings.HasSuffix(first.ARN, ":function:Legacy") || first.Function != "Legacy" || first.DeadlineIn < 50_000 || first.DeadlineIn > 60_000 {
+	if !strings.HasSuffix(first.ARN, ":function:Legacy") || first.Function != "Legacy" || first.DeadlineIn < 3_000_000 || first.DeadlineIn > 3_600_000 {
 		t.Errorf("the context is %+v", first)
 	}
 	if !slices.Contains(first.Env, "STAGE=test") || slices.ContainsFunc(first.Env, func(e string) bool { return strings.HasPrefix(e, "WEIR_") || strings.HasPrefix(e, "HOME=") }) {
 		t.Errorf("the environment is %q", first.Env)
 	}
 	for _, want := range []string{"order 1", "stream=stdout", "country GB", "stream=stderr", "function=Legacy"} {
-		if !strings.Contains(log.String(), want) {
-			t.Errorf("the log does not have %q:\n%s", want, log)
-		}
+		log.until(t, want)
 	}
 }
 
@@ -170,7 +202,8 @@ func TestHandler(t *testing.T) {
 // invocation works again.
 func TestErrors(t *testing.T) {
 	t.Parallel()
-	f, _ := open(t, func(o *lambda.Options) { o.Timeout = 2 * time.Second })
+	usual, _ := open(t, nil)
+	hasty, _ := open(t, func(o *lambda.Options) { o.Timeout = 2 * time.Second })
 	for _, row := range []struct{ code, name, payload string }{
 		{"FR", "ErrInvalidCountryCode", "invalid country code: FR"},
 		{"PLAIN", "errorString", "a plain error"},
@@ -179,13 +212,37 @@ func TestErrors(t *testing.T) {
 		{"SLOW", lambda.ErrorTimedOut, "Task timed out after 2.00 seconds"},
 		{"LARGE", lambda.ErrorTooLarge, "6291456"},
 	} {
+		f := usual
+		if row.code == "SLOW" {
+			f = hasty
+		}
 		_, err := f.Invoke(t.Context(), []byte(`{"country_code":"`+row.code+`"}`))
 		var failed *lambda.Error
 		if !errors.As(err, &failed) || failed.Type != row.name || !strings.Contains(string(failed.Payload), row.payload) || !json.Valid(failed.Payload) {
 			t.Errorf("%s: %v", row.code, err)
 		}
-		if a := invoke(t, f, `{"id":"after"}`); a.ID != "after" {
+		if f == hasty {
+			again(t, f)
+		} else if a := invoke(t, f, `{"id":"after"}`); a.ID != "after" {
 			t.Errorf("after %s: %+v", row.code, a)
+		}
+	}
+}
+
+// again invokes a function whose time is short until it answers: on a busy machine an
+// invocation that has nothing to do may take too long as well.
+func again(t *testing.T, f *lambda.Function) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		out, err := f.Invoke(ctx, []byte(`{"id":"after"}`))
+		var failed *lambda.Error
+		switch {
+		case err == nil && strings.Contains(string(out), `"id":"after"`):
+			return
+		case !errors.As(err, &failed) || failed.Type != lambda.ErrorTimedOut:
+			t.Fatalf("after an invocation that took too long: %s, %v", out, err)
 		}
 	}
 }
@@ -223,7 +280,7 @@ func TestCannotBegin(t *testing.T) {
 	if _, err := f.Invoke(t.Context(), []byte(`{}`)); !errors.As(err, &failed) || failed.Type != lambda.ErrorExited {
 		t.Errorf("a process that exits: %v", err)
 	}
-	f, _ = open(t, func(o *lambda.Options) { o.Command, o.Init = []string{"sleep", "60"}, 200*time.Millisecond })
+	f, _ = open(t, func(o *lambda.Options) { o.Command, o.Init = []string{"sleep", "600"}, 200*time.Millisecond })
 	if _, err := f.Invoke(t.Context(), []byte(`{}`)); !errors.As(err, &failed) || failed.Type != lambda.ErrorTimedOut {
 		t.Errorf("a process that does not ask: %v", err)
 	}
@@ -240,9 +297,9 @@ func TestCancelled(t *testing.T) {
 	invoke(t, f, `{}`)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	began := time.Now()
-	if _, err := f.Invoke(ctx, []byte(`{"country_code":"SLOW"}`)); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 30*time.Second {
-		t.Errorf("%v after %s", err, time.Since(began))
+	// The handler would take its ten minutes and then answer.
+	if _, err := f.Invoke(ctx, []byte(`{"country_code":"SLOW"}`)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
 	}
 	invoke(t, f, `{}`)
 }

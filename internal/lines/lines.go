@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 )
 
 // chunk is how much is asked of the stream at once.
@@ -27,8 +28,9 @@ type Reader struct {
 	end   int // of what was read
 	seen  int // bytes from start known to hold no line end
 	line  int64
-	read  int64 // bytes returned as lines, terminators included
-	err   error // what the stream ended with
+	read  int64   // bytes returned as lines, terminators included
+	begin []int64 // where the lines of the last Next begin
+	err   error   // what the stream ended with
 }
 
 // NewReader reads lines of at most maxLine bytes from r.
@@ -38,18 +40,27 @@ func NewReader(r io.Reader, maxLine int) *Reader { return &Reader{r: r, max: max
 // included: where the next line begins.
 func (r *Reader) Offset() int64 { return r.read }
 
+// Begins are the offsets at which the lines begin that the last Next returned. They are valid
+// until the next one.
+func (r *Reader) Begins() []int64 { return r.begin }
+
 // Line is the number of lines returned.
 func (r *Reader) Line() int64 { return r.line }
 
 // Next appends to dst the lines that can be had with at most one blocking read beyond
-// what is buffered: at least one, at most limit (one at least). At the end of the stream
+// what is buffered: at least one, at most limit (one at least), and no more than bytes in
+// all but for the first; 0 is no bound. At the end of the stream
 // it returns io.EOF with no lines. A line that is too long is an error naming it, after
 // the lines before it were returned; it is not skipped, so every later call says the same.
-func (r *Reader) Next(dst [][]byte, limit int) ([][]byte, error) {
+func (r *Reader) Next(dst [][]byte, limit, bytes int) ([][]byte, error) {
 	limit = max(limit, 1)
+	if bytes <= 0 {
+		bytes = math.MaxInt
+	}
+	r.begin = r.begin[:0]
 	for before := len(dst); ; {
 		var err error
-		dst, err = r.cut(dst, before+limit)
+		dst, err = r.cut(dst, before+limit, bytes)
 		switch {
 		case len(dst) > before:
 			return dst, nil
@@ -62,8 +73,9 @@ func (r *Reader) Next(dst [][]byte, limit int) ([][]byte, error) {
 	}
 }
 
-// cut takes complete lines out of the buffer until dst has limit.
-func (r *Reader) cut(dst [][]byte, limit int) ([][]byte, error) {
+// cut takes complete lines out of the buffer until dst has limit, or a line does not fit
+// into the room that is left.
+func (r *Reader) cut(dst [][]byte, limit, room int) ([][]byte, error) {
 	for len(dst) < limit {
 		rest := r.buf[r.start:r.end]
 		i := bytes.IndexByte(rest[r.seen:], '\n')
@@ -77,6 +89,10 @@ func (r *Reader) cut(dst [][]byte, limit int) ([][]byte, error) {
 		if err := r.tooLong(len(line)); err != nil {
 			return dst, err
 		}
+		if len(line) > room && len(r.begin) > 0 {
+			return dst, nil
+		}
+		room -= len(line)
 		r.start, r.seen = r.start+i+1, 0
 		dst = append(dst, r.take(line, i+1))
 	}
@@ -115,6 +131,7 @@ func strip(line []byte) []byte {
 // take counts a line that took up size bytes of the stream.
 func (r *Reader) take(line []byte, size int) []byte {
 	r.line++
+	r.begin = append(r.begin, r.read)
 	r.read += int64(size)
 	return line
 }

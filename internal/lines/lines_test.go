@@ -23,7 +23,7 @@ func all(t testing.TB, r *lines.Reader, limit int) ([]string, error) {
 	for {
 		var err error
 		before := len(kept)
-		kept, err = r.Next(kept, limit)
+		kept, err = r.Next(kept, limit, 0)
 		if got := len(kept) - before; got > limit || (err == nil) != (got > 0) {
 			t.Fatalf("%d lines of at most %d, error %v", got, limit, err)
 		}
@@ -106,7 +106,7 @@ func TestLimitOfALine(t *testing.T) {
 			if want := fmt.Sprintf("line %d has more than 5 bytes: line too long", len(got)+1); err.Error() != want {
 				t.Errorf("%s, %q: error %q, want %q", name, c.in, err, want)
 			}
-			if _, again := r.Next(nil, 10); !errors.Is(again, lines.ErrTooLong) {
+			if _, again := r.Next(nil, 10, 0); !errors.Is(again, lines.ErrTooLong) {
 				t.Errorf("%s, %q: the line was skipped: %v", name, c.in, again)
 			}
 		}
@@ -128,12 +128,44 @@ func TestOffset(t *testing.T) {
 	in := "a\r\n\nlonger line\nlast"
 	r := lines.NewReader(strings.NewReader(in), 100)
 	for _, want := range []int64{3, 4, 16, 20} {
-		if _, err := r.Next(nil, 1); err != nil || r.Offset() != want {
+		if _, err := r.Next(nil, 1, 0); err != nil || r.Offset() != want {
 			t.Errorf("offset %d, want %d (%v)", r.Offset(), want, err)
 		}
 	}
 	if r.Line() != 4 {
 		t.Errorf("%d lines", r.Line())
+	}
+}
+
+// TestRoom: no more lines are returned than there is room for, but at least one, and each
+// with the offset at which it begins.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	const in = "aaaa\r\nbb\n\n\nccccccc\nd\nlast"
+	for bytes := range 12 {
+		r := lines.NewReader(strings.NewReader(in), 100)
+		for at := int64(0); ; {
+			got, err := r.Next(nil, 3, bytes)
+			if err == io.EOF {
+				if at != int64(len(in)) {
+					t.Errorf("room for %d: ended at %d", bytes, at)
+				}
+				break
+			}
+			size := 0
+			for i, l := range got {
+				size += len(l)
+				begin := r.Begins()[i]
+				if begin != at || !strings.HasPrefix(in[begin:], string(l)) {
+					t.Errorf("room for %d: line %q begins at %d, want %d", bytes, l, begin, at)
+				}
+				at = begin + int64(len(l))
+				at += int64(len(in[at:]) - len(strings.TrimPrefix(strings.TrimPrefix(in[at:], "\r"), "\n")))
+			}
+			if err != nil || len(got) > 3 || len(got) != len(r.Begins()) || bytes > 0 && size > bytes && len(got) > 1 {
+				t.Errorf("room for %d: %q, %v", bytes, got, err)
+			}
+		}
 	}
 }
 
@@ -145,7 +177,7 @@ func TestErrorsOfTheStream(t *testing.T) {
 	if !slices.Equal(got, []string{"whole"}) || !errors.Is(err, broken) {
 		t.Errorf("%q, %v: half a line is none", got, err)
 	}
-	if _, err := lines.NewReader(stalled{}, 10).Next(nil, 1); !errors.Is(err, io.ErrNoProgress) {
+	if _, err := lines.NewReader(stalled{}, 10).Next(nil, 1, 0); !errors.Is(err, io.ErrNoProgress) {
 		t.Errorf("a stream without progress: %v", err)
 	}
 }
@@ -160,12 +192,12 @@ func TestNextReadsOnce(t *testing.T) {
 	pr, pw := io.Pipe()
 	go pw.Write([]byte("a\nb\nc"))
 	r := lines.NewReader(pr, 100)
-	got, err := r.Next(nil, 100)
+	got, err := r.Next(nil, 100, 0)
 	if err != nil || len(got) != 2 {
 		t.Errorf("%d lines, %v", len(got), err)
 	}
 	go pw.Close()
-	if got, err := r.Next(nil, 100); err != nil || string(got[0]) != "c" {
+	if got, err := r.Next(nil, 100, 0); err != nil || string(got[0]) != "c" {
 		t.Errorf("%q, %v", got, err)
 	}
 }
@@ -215,7 +247,7 @@ func BenchmarkLines(b *testing.B) {
 		r := lines.NewReader(bytes.NewReader(in), 1<<20)
 		for {
 			var err error
-			if batch, err = r.Next(batch[:0], 1000); err != nil {
+			if batch, err = r.Next(batch[:0], 1000, 0); err != nil {
 				break
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/machine/jsonvalue"
+	"github.com/weirdata/weir/internal/spelling"
 )
 
 type choiceFields struct {
@@ -295,7 +296,7 @@ func (b *builder) test(o *object) rule {
 	if count != 1 {
 		fix := "there are " + strings.Join(comparators, ", ")
 		for _, k := range o.v.Keys() {
-			if near := nearest(k, comparators); near != "" && near != k && k != "Variable" {
+			if near := spelling.Nearest(k, comparators); near != "" && near != k && k != "Variable" {
 				fix = "did you mean " + near + "?"
 				o.known = append(o.known, k)
 			}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/machine/jsonvalue"
+	"github.com/weirdata/weir/internal/spelling"
 )
 
 // MaxDefinition is how many bytes a definition may have, as on AWS.
@@ -257,7 +258,7 @@ func (b *builder) target(at place, field, name string, in *block) {
 	for i, s := range in.ordered {
 		names[i] = s.name
 	}
-	if near := nearest(name, names); near != "" {
+	if near := spelling.Nearest(name, names); near != "" {
 		fix = fmt.Sprintf("did you mean %q?", near)
 	} else if other := b.d.states[name]; other != nil && other.block != in {
 		fix = "a state cannot lead out of its branch or into another; " + fix

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/machine/jsonvalue"
+	"github.com/weirdata/weir/internal/spelling"
 )
 
 // The codes of problems, as AWS names them.
@@ -198,7 +199,7 @@ func (o *object) done(what string) {
 				"use the JSONPath fields: "+strings.Join(o.known, ", "))
 		default:
 			fix := "take it out; there are " + strings.Join(o.known, ", ")
-			if near := nearest(k, o.known); near != "" {
+			if near := spelling.Nearest(k, o.known); near != "" {
 				fix = "did you mean " + near + "?"
 			}
 			o.problem(k, fmt.Sprintf("%s has no field %q", what, k), fix)
@@ -207,40 +208,3 @@ func (o *object) done(what string) {
 }
 
 var jsonataFields = []string{"Arguments", "Output", "Items", "Condition"}
-
-// nearest is the name that differs from s by at most two letters, or only by case.
-func nearest(s string, names []string) string {
-	if len(s) > maxNameLength {
-		return ""
-	}
-	best, distance := "", 3
-	for _, n := range names {
-		if strings.EqualFold(n, s) {
-			return n
-		}
-		if d := editDistance(s, n); d < distance && d <= max(1, len(s)/3) && len(s) > 2 {
-			best, distance = n, d
-		}
-	}
-	return best
-}
-
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}

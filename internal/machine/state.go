@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/weirdata/weir/internal/machine/jsonvalue"
+	"github.com/weirdata/weir/internal/spelling"
 )
 
 func sortProblems(ps Problems) {
@@ -45,7 +46,7 @@ func (b *builder) state(bl *block, name string, v jsonvalue.Value, at place) {
 	kind := slices.Index(kindNames[:], typ)
 	if kind < 0 {
 		fix := "there are " + strings.Join(kindNames[:], ", ")
-		if near := nearest(typ, kindNames[:]); near != "" {
+		if near := spelling.Nearest(typ, kindNames[:]); near != "" {
 			fix = "did you mean " + near + "?"
 		}
 		o.problem("Type", fmt.Sprintf("%q is no type of state", typ), fix)

@@ -50,6 +50,8 @@ type Pipeline struct {
 	Oversized     atomic.Int64 // messages larger than the target takes
 	Unsettled     atomic.Int64 // messages given back to the source
 	Panics        atomic.Int64 // recovered in transforms and targets
+	Restarts      atomic.Int64 // starts after a failure
+	Degraded      atomic.Int64 // 1 while it waits to be started again
 	InFlight      atomic.Int64 // messages read and not settled
 	InFlightBytes atomic.Int64
 	lag           atomic.Int64 // nanoseconds; see CurrentLag
@@ -195,6 +197,8 @@ var perPipeline = []series{
 	{desc("weir_oversized_messages_total", "Messages larger than the target accepts."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Oversized.Load() }},
 	{desc("weir_unsettled_messages_total", "Messages given back to the source undelivered."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Unsettled.Load() }},
 	{desc("weir_panics_total", "Panics recovered in transforms and targets."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Panics.Load() }},
+	{desc("weir_restarts_total", "Starts of the pipeline after a failure."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Restarts.Load() }},
+	{desc("weir_degraded", "1 while the pipeline has failed and waits to be started again."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.Degraded.Load() }},
 	{desc("weir_in_flight_messages", "Messages read and not settled yet."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.InFlight.Load() }},
 	{desc("weir_in_flight_bytes", "Payload bytes read and not settled yet."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.InFlightBytes.Load() }},
 }

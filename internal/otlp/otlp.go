@@ -24,6 +24,8 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/resource"
+
+	"github.com/weirdata/weir/internal/secret"
 )
 
 // Linger is how long the last export may take once the process is to end.
@@ -98,32 +100,26 @@ func CheckEnvironment(signal string, endpoint bool, env func(string) string) err
 const maxShown = 1000
 
 // Safe is the text of an error of an export without the values of the headers that were sent,
-// which a response may repeat.
+// which a response may repeat, and with no more of URLs than their hosts.
 func (s Settings) Safe(err error) string { return s.safe(err, os.Getenv) }
 
 func (s Settings) safe(err error, env func(string) string) string {
-	text := err.Error()
-	hide := func(value string) {
-		if len(value) >= 4 {
-			text = strings.ReplaceAll(text, value, "(hidden)")
-		}
-	}
+	var hidden secret.Values
 	for _, v := range s.Headers {
-		hide(v)
 		_, credentials, _ := strings.Cut(v, " ") // of "Bearer ..."
-		hide(credentials)
+		hidden.Add(v, credentials)
 	}
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS"} {
 		for pair := range strings.SplitSeq(env(name), ",") {
 			_, v, _ := strings.Cut(pair, "=")
 			for _, v := range []string{v, unescaped(v)} {
 				v = strings.TrimSpace(v)
-				hide(v)
 				_, credentials, _ := strings.Cut(v, " ")
-				hide(credentials)
+				hidden.Add(v, credentials)
 			}
 		}
 	}
+	text := hidden.Hide(secret.Text(err.Error()))
 	return strings.ToValidUTF8(text[:min(len(text), maxShown)], "")
 }
 

@@ -20,7 +20,8 @@ import (
 type Reader struct {
 	Schema   *Schema
 	Metadata map[string]string
-	file     *os.File
+	name     string // for errors
+	file     io.Closer
 	parquet  *pq.File
 	top      []*node
 	leaves   []*node
@@ -41,54 +42,62 @@ type node struct {
 	values []pq.Value // of the row that is read; leaves only
 }
 
+// File is a Parquet file as the reader needs it.
+type File interface {
+	io.ReaderAt
+	io.Closer
+}
+
 // Open opens the file at path. A Parquet file that somebody else wrote is refused.
 func Open(path string) (*Reader, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	r, err := read(f)
+	info, err := f.Stat()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read %s: %w", path, err), f.Close())
+		return nil, errors.Join(err, f.Close())
 	}
+	return NewReader(path, f, info.Size())
+}
+
+// NewReader reads a file of the given size, and closes it with the reader, or when it cannot
+// be read. Errors call it by its name.
+func NewReader(name string, f File, size int64) (*Reader, error) {
+	r, err := read(f, size)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read %s: %w", name, err), f.Close())
+	}
+	r.name = name
 	return r, nil
 }
 
-// CountRows is the number of rows of the Parquet file at path, whoever wrote it.
-func CountRows(path string) (int64, error) {
-	f, err := os.Open(path)
+// CountRows is the number of rows of a Parquet file of the given size, whoever wrote it.
+func CountRows(f io.ReaderAt, size int64) (int64, error) {
+	file, err := footer(f, size)
 	if err != nil {
 		return 0, err
-	}
-	defer func() { _ = f.Close() }() // only read
-	file, err := footer(f)
-	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", path, err)
 	}
 	return file.NumRows(), nil
 }
 
 // footer reads what a file says of itself.
-func footer(f *os.File) (file *pq.File, err error) {
+func footer(f io.ReaderAt, size int64) (file *pq.File, err error) {
 	defer func() { // the library panics on some files that are none
 		if p := recover(); p != nil {
 			err = fmt.Errorf("not a Parquet file: %v", p)
 		}
 	}()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	return pq.OpenFile(f, info.Size(), pq.SkipBloomFilters(true), pq.SkipPageIndex(true))
+	return pq.OpenFile(f, size, pq.SkipBloomFilters(true), pq.SkipPageIndex(true))
 }
 
-func read(f *os.File) (r *Reader, err error) {
+func read(f File, size int64) (r *Reader, err error) {
 	defer func() { // the schema of one that is none may not fit it
 		if p := recover(); p != nil {
 			err = fmt.Errorf("not a Parquet file: %v", p)
 		}
 	}()
-	file, err := footer(f)
+	file, err := footer(f, size)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +166,7 @@ func (r *Reader) Close() error {
 func (r *Reader) Next(dst []byte) (_ []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("read %s: the file is damaged: %v", r.file.Name(), p)
+			err = fmt.Errorf("read %s: the file is damaged: %v", r.name, p)
 		}
 	}()
 	for r.row >= r.end {
@@ -195,10 +204,10 @@ func (r *Reader) fill() error {
 		return nil
 	}
 	if err == nil {
-		return fmt.Errorf("read %s: %w", r.file.Name(), io.ErrNoProgress)
+		return fmt.Errorf("read %s: %w", r.name, io.ErrNoProgress)
 	}
 	if err != io.EOF {
-		return fmt.Errorf("read %s: %w", r.file.Name(), err)
+		return fmt.Errorf("read %s: %w", r.name, err)
 	}
 	rows := r.rows
 	r.rows = nil

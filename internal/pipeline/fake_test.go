@@ -95,7 +95,7 @@ func (s *fakeSource) Close(context.Context) error {
 	return nil
 }
 
-func (s *fakeSource) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
+func (s *fakeSource) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
 	if s.onRead != nil {
 		s.onRead()
 	}
@@ -300,9 +300,10 @@ func newBench(script ...step) *bench {
 }
 
 // through gives the pipeline n workers with the given transforms.
-func (b *bench) through(n int, ts ...connector.Transform) *bench {
-	for range n {
-		b.parts.Chains = append(b.parts.Chains, ts)
+func (b *bench) through(n int, ts ...connector.Worker) *bench {
+	b.parts.Workers = n
+	for _, w := range ts {
+		b.parts.Transforms = append(b.parts.Transforms, connector.Stateless(w))
 	}
 	return b
 }

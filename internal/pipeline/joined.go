@@ -12,6 +12,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/retry"
+	"github.com/weirdata/weir/internal/throttle"
 )
 
 // relate finds out how source and target stand to each other: whether the source delivers
@@ -20,6 +21,9 @@ import (
 func (p *Pipeline) relate() {
 	if r, ok := p.parts.Source.(connector.Redeliverer); ok {
 		p.redelivers = r.Redelivers()
+	}
+	if d, ok := p.parts.Source.(connector.Isolated); ok && d.Isolation() != queue.None {
+		p.divided = d
 	}
 	source, from := p.parts.Source.(connector.StoreSource)
 	if !from {
@@ -39,14 +43,19 @@ func (p *Pipeline) relate() {
 // rest of what they became is.
 type joined struct{ connector.StoreSource }
 
-func (j joined) ReadJobs(ctx context.Context) (event.Batch, connector.SettleIn, connector.Ack, error) {
-	b, settle, ack, err := j.StoreSource.ReadJobs(ctx)
+func (j joined) ReadJobs(ctx context.Context, room connector.Room) (event.Batch, connector.SettleIn, connector.Ack, error) {
+	b, settle, ack, err := j.StoreSource.ReadJobs(ctx, room)
+	return b, unspoiled(settle), ack, err
+}
+
+// unspoiled is settle without what was spoiled. Without a transaction it only marks.
+func unspoiled(settle connector.SettleIn) connector.SettleIn {
 	if settle == nil {
-		return b, nil, ack, err
+		return nil
 	}
 	var mu sync.Mutex
 	var spoiled map[int]bool
-	return b, func(tx queue.Tx, index []int) error {
+	return func(tx queue.Tx, index []int) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if tx == nil {
@@ -63,13 +72,13 @@ func (j joined) ReadJobs(ctx context.Context) (event.Batch, connector.SettleIn, 
 			whole = slices.DeleteFunc(slices.Clone(index), func(i int) bool { return spoiled[i] })
 		}
 		return settle(tx, whole)
-	}, ack, err
+	}
 }
 
 // spoil has the message that m comes from left to the acknowledgement. It must be called
 // before m is settled with an error, and while m is tracked.
 func spoil(m *event.Message) {
-	if tag, i, _, ok := event.Origin(m); ok {
+	if tag, i, _, ok := event.Root(m); ok {
 		if mark := settleIn(tag); mark != nil {
 			_ = mark(nil, []int{i}) // without a transaction it only marks
 		}
@@ -163,7 +172,7 @@ func complete(b event.Batch) (settle connector.SettleIn, index []int) {
 	here := map[int]int{}
 	open := map[int]int{}
 	for _, m := range b {
-		tag, i, n, ok := event.Origin(m)
+		tag, i, n, ok := event.Root(m)
 		if !ok {
 			continue
 		}
@@ -191,48 +200,45 @@ func complete(b event.Batch) (settle connector.SettleIn, index []int) {
 // transaction may hold.
 const maxMove = queue.MaxTxBytes / 2
 
-// addWhole sends what a read became as one batch, without the messages that are too large.
-// What is too much for one transaction is sent in several; a message of the read then ends
-// with the last of what it became.
-func (l *lane) addWhole(b event.Batch) {
+// addWhole has what a read became leave as one batch, without the messages that are too
+// large, which are appended to refused. What is too much for one transaction leaves in
+// several; a message of the read then ends with the last of what it became.
+func (l *lane) addWhole(b event.Batch, refused []rejected) []rejected {
 	fit := make(event.Batch, 0, len(b))
 	bytes := 0
 	for _, m := range b {
 		if n := l.s.limits.MaxMessageBytes; n > 0 && len(m.Data) > n {
-			l.s.oversized(m)
+			refused = append(refused, rejected{m, nil})
 			continue
 		}
-		n := stored(m)
+		n := queue.RecordSize(m)
 		if bytes+n > maxMove && len(fit) > 0 {
-			l.send(fit)
+			l.full = append(l.full, fit)
 			fit, bytes = nil, 0
 		}
 		fit, bytes = append(fit, m), bytes+n
 	}
 	if len(fit) > 0 {
-		l.send(fit)
+		l.full = append(l.full, fit)
 	}
-}
-
-// stored is about the size of the job that m becomes, and never less.
-func stored(m *event.Message) int {
-	n := len(m.Data) + len(m.Raw()) + len(m.Key) + len(m.Meta.ID) + 128
-	for k, v := range m.Meta.Headers {
-		n += len(k) + len(v) + 16
-	}
-	return n
+	return refused
 }
 
 // redeliver gives a message back to a source that delivers it again after a delay, or, when
-// its attempts are used up, gives it up as the policy says.
-func (p *Pipeline) redeliver(s *sink, m *event.Message, err error) {
+// its attempts are used up, gives it up as the policy says: dead in its source, or as a
+// failure that is appended to refused.
+func (p *Pipeline) redeliver(s *sink, policy retry.Policy, m *event.Message, err error, refused []Failure) []Failure {
 	spoil(m)
 	kind := fault.Of(err)
 	if kind == fault.Invalid { // the failure target refuses the failure: nothing gets better
 		event.Settle(m, &connector.Dead{Err: err})
-		return
+		return refused
 	}
-	class := p.parts.Retry.Class(kind)
+	if errors.Is(err, throttle.ErrWait) {
+		event.Settle(m, &connector.Again{After: fault.After(err), Uncounted: true, Err: err})
+		return refused
+	}
+	class := policy.Class(kind)
 	attempt := 1
 	var since time.Time
 	if d := m.Meta.Delivery; d != nil {
@@ -242,12 +248,12 @@ func (p *Pipeline) redeliver(s *sink, m *event.Message, err error) {
 	if !errors.Is(err, queue.ErrFull) && class.Exhausted(attempt, time.Since(since)) {
 		err := &retry.Exhausted{Kind: kind, Attempts: attempt, Err: err}
 		if class.InvalidAfterMax && s != p.sinks.failure {
-			p.reject(m, fault.Describe(fault.Invalid, err, fault.DetailOf(err)))
-			return
+			return append(refused, p.reject(m, fault.Describe(fault.Invalid, err, fault.DetailOf(err))))
 		}
 		event.Settle(m, &connector.Dead{Err: err})
-		return
+		return refused
 	}
-	delay := p.parts.Retry.Delay(kind, attempt, fault.After(err))
-	event.Settle(m, &connector.Again{After: p.parts.Retry.Jittered(delay), Err: err})
+	delay := policy.Delay(kind, attempt, fault.After(err))
+	event.Settle(m, &connector.Again{After: policy.Jittered(delay), Err: err})
+	return refused
 }

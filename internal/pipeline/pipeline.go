@@ -38,6 +38,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/retry"
+	"github.com/weirdata/weir/internal/throttle"
 	"github.com/weirdata/weir/internal/trace"
 )
 
@@ -46,11 +47,14 @@ import (
 type Parts struct {
 	Name   string
 	Source connector.Source
-	// Steps are the names of the transforms of a chain, for traces.
-	Steps []string
-	// Chains holds one chain of transforms for each worker; empty means no transforms.
-	Chains [][]connector.Transform
-	Target Sink
+	// Transforms are the steps that messages go through, in their order, and Steps their
+	// names, for traces.
+	Transforms []connector.Transform
+	Steps      []string
+	// Workers is how many go through the steps at once, each with a chain of its own; none
+	// means one.
+	Workers int
+	Target  Sink
 	// Routes are the targets, when there are several or one has a condition; Target is not
 	// used then. First sends a message to the first route that takes it, not to all.
 	Routes []Route
@@ -69,11 +73,22 @@ type Parts struct {
 	// Drain is how long messages may take to settle after the pipeline is asked to stop.
 	Drain time.Duration
 	Retry retry.Policy
+	// Throttle bounds how fast the targets are written to, each value of an isolated source
+	// for itself; nil does not. Every attempt counts.
+	Throttle *throttle.ByValue
+	// Particular, with an isolated source, says what is different for a value; nil: nothing is.
+	Particular func(connector.Value) Particular
 
 	Meter *meter.Pipeline
 	// Trace makes spans of what happens to messages; nil makes none.
 	Trace *trace.Tracer
 	Log   *slog.Logger
+}
+
+// Particular is what is different for one value of an isolated source.
+type Particular struct {
+	Retry    *retry.Policy     // nil: that of the pipeline
+	Throttle *throttle.Limiter // nil: that of the pipeline
 }
 
 // Sink is a target and how it is written to.
@@ -131,20 +146,22 @@ type Pipeline struct {
 	state atomic.Int32
 
 	budget  struct{ messages, bytes *semaphore.Weighted }
+	held    inFlight
 	starved atomic.Bool // reading waits for room in flight
-	sinks   struct {
-		targets         []*sink // as the routes
-		filter, failure *sink
-	}
-	acks sync.WaitGroup // reads whose ack has not run
-	left atomic.Bool    // connectors are being closed: no ack may begin any more
+	flows   *flows
+	sinks   sinks
+	acks    sync.WaitGroup // reads whose ack has not run
+	left    atomic.Bool    // connectors are being closed: no ack may begin any more
 
 	routes []Route // at least one
 	routed bool    // somebody must decide which routes a message takes
 	copies bool    // a message may have several copies
 
+	chains [][]connector.Worker // one for each worker; empty when nothing is to be done to messages
+
 	redelivers bool                  // the source delivers again what was not handled
 	joined     connector.StoreSource // set when source and target are queues of one store
+	divided    connector.Isolated    // the source, when it is isolated by values
 
 	traces openTraces
 
@@ -154,6 +171,17 @@ type Pipeline struct {
 	mu        sync.Mutex
 	err       error // why the pipeline fails, the first reason
 	unsettled int64 // messages given back
+}
+
+// sinks are where messages go.
+type sinks struct {
+	targets         []*sink // as the routes
+	filter, failure *sink
+}
+
+// all is every sink, what feeds the failure sink before it.
+func (s *sinks) all() []*sink {
+	return append([]*sink{s.filter}, append(s.targets[:len(s.targets):len(s.targets)], s.failure)...)
 }
 
 // New makes a pipeline from its parts. It does no I/O.
@@ -251,10 +279,20 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 		eager = h.Holds()
 	}
 	p.relate()
+	p.flows = newFlows(p.parts.InFlightMessages, p.parts.InFlightBytes)
+	p.flows.pace = p.parts.Throttle
 	newSink := func(s Sink, ms ...*meter.Sink) *sink { return p.newSink(work, s, ms, eager) }
 	p.sinks.failure = newSink(p.parts.Failure, &p.parts.Meter.Failure)
 	p.sinks.filter = newSink(p.parts.Filter, &p.parts.Meter.Filter)
 	p.sinks.targets = p.newTargets(newSink)
+	for i, s := range p.sinks.targets {
+		s.index = i
+	}
+	defer context.AfterFunc(work, func() {
+		for _, s := range p.sinks.all() {
+			s.each((*lane).cut)
+		}
+	})()
 
 	settled := make(chan struct{})
 	go func() {
@@ -281,21 +319,28 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 	}
 }
 
-// stages runs reader, workers and router, then flushes the sinks in the order in which
-// one feeds the other.
+// stages runs reader and workers, then flushes the sinks in the order in which one feeds
+// the other.
 func (p *Pipeline) stages(reading, work context.Context) {
-	route := make(chan *read, 4*max(len(p.parts.Chains), 1))
+	var todo *rota
 	var wg sync.WaitGroup
-	if len(p.parts.Chains) == 0 {
-		wg.Go(func() { defer close(route); p.read(reading, work, nil, route) })
-	} else {
-		todo := make(chan *read, len(p.parts.Chains))
-		wg.Go(func() { defer close(route); defer close(todo); p.read(reading, work, todo, route) })
-		for _, c := range p.parts.Chains {
+	if len(p.chains) > 0 {
+		todo = newRota(2 * len(p.chains))
+		if p.divided != nil {
+			todo.most = 0 // what waits is bounded by what each value may have in flight
+		}
+		for _, c := range p.chains {
 			wg.Go(func() { p.transform(work, c, todo) })
 		}
 	}
-	p.route(work, route)
+	if p.divided != nil {
+		p.readValues(reading, work, todo)
+	} else {
+		p.read(reading, work, todo)
+	}
+	if todo != nil {
+		todo.close()
+	}
 	wg.Wait()
 	// All of these feed the failure target; none waits for another to be flushed.
 	feeders := append([]*sink{p.sinks.filter}, p.sinks.targets...)
@@ -352,12 +397,8 @@ func (p *Pipeline) verdict() error {
 // open opens the connectors, targets first, so that nothing is read that cannot be
 // written.
 func (p *Pipeline) open(ctx context.Context) error {
-	for _, chain := range p.parts.Chains {
-		for _, t := range chain {
-			if c, ok := t.(connector.Closer); ok {
-				p.closers = append(p.closers, closer{"transform", func(context.Context) error { return c.Close() }})
-			}
-		}
+	if err := p.hire(); err != nil {
+		return err
 	}
 	type opener interface {
 		Open(context.Context) error

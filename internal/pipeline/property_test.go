@@ -110,7 +110,7 @@ func (w *world) fate(stage int, payload string) string {
 		"split and filter", "replace", "fatal", "new", "twice", "forget"}[w.die(16, stage, payload)]
 }
 
-func (w *world) transform(stage int) connector.Transform {
+func (w *world) transform(stage int) connector.Worker {
 	return transform(func(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
 		s := string(m.Data)
 		switch w.fate(stage, s) {
@@ -262,7 +262,7 @@ func (w *world) bench(released <-chan struct{}) *bench {
 	b.filter.before = w.write("filter", w.trouble/2, released)
 	b.failure.before = w.write("failure", w.failureTrouble, released)
 	if w.stages > 0 {
-		var chain []connector.Transform
+		var chain []connector.Worker
 		for i := range w.stages {
 			chain = append(chain, w.transform(i))
 		}

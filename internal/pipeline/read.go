@@ -12,12 +12,14 @@ import (
 	"github.com/weirdata/weir/internal/meter"
 )
 
-// read is one batch on its way from the source to the sinks. The router takes reads in
-// the order they were made and waits for each to be ready.
+// read is one batch on its way from the source to the sinks.
 type read struct {
+	flow     *flow
 	batch    event.Batch
+	next     int           // where the transforms are in batch
+	out      event.Batch   // what they made of it so far
 	routes   []event.Batch // what each target gets, once decided; batch is empty then
-	ready    chan struct{} // closed when the transforms are done; nil without transforms
+	ready    bool          // the transforms are done; guarded by the flow
 	filtered event.Batch
 	invalid  []rejected
 	traced   *traced // nil when no message is sampled
@@ -36,112 +38,143 @@ const readBackoff = 30 * time.Second
 const emptyReadPause = 10 * time.Millisecond
 
 // read reads until the source ends, ctx does, or an error ends the pipeline.
-func (p *Pipeline) read(ctx, work context.Context, todo, route chan<- *read) {
-	failures := 0
+func (p *Pipeline) read(ctx, work context.Context, todo *rota) {
+	var failures readFailures
 	for ctx.Err() == nil {
+		room, ok := p.room(ctx)
+		if !ok {
+			return
+		}
 		var b event.Batch
 		var ack connector.Ack
 		var settle connector.SettleIn
 		err := guard(func() (err error) {
 			if p.joined != nil {
-				b, settle, ack, err = p.joined.ReadJobs(ctx)
+				b, settle, ack, err = p.joined.ReadJobs(ctx, room)
 			} else {
-				b, ack, err = p.parts.Source.Read(ctx)
+				b, ack, err = p.parts.Source.Read(ctx, room)
 			}
 			return err
 		})
 		if len(b) > 0 || ack != nil {
-			p.admit(work, b, settle, ack, todo, route)
+			p.admit(work, b, settle, ack, todo)
 		}
-		switch {
-		case err == nil:
-			failures = 0
-			if len(b) == 0 && ack == nil && p.parts.Retry.Wait(ctx, emptyReadPause) != nil {
-				return
-			}
-		case err == io.EOF || ctx.Err() != nil: //nolint:errorlint // a wrapped io.EOF is a connection that broke, not the end
+		if !p.goOn(ctx, err, &failures) {
 			return
-		case fault.Of(err) == fault.Setup || fault.Of(err) == fault.Fatal || fault.Of(err) == fault.Invalid:
-			p.fail(fmt.Errorf("read: %w", err))
+		}
+		if err == nil && len(b) == 0 && ack == nil && p.parts.Retry.Wait(ctx, emptyReadPause) != nil {
 			return
-		default:
-			failures++
-			p.parts.Meter.ReadErrors.Add(1)
-			delay := min(100*time.Millisecond<<min(failures-1, 10), readBackoff)
-			delay = max(delay, min(fault.After(err), readBackoff))
-			p.parts.Log.Warn("read failed, trying again", meter.KeyError, err, meter.KeyAttempt, failures, meter.KeyDelay, delay)
-			if p.parts.Retry.Wait(ctx, delay) != nil {
-				return
-			}
 		}
 	}
 }
 
+// ReadError is why a pipeline cannot read on.
+type ReadError struct{ Err error }
+
+func (e *ReadError) Error() string { return "read: " + e.Err.Error() }
+
+// Unwrap is what the source said.
+func (e *ReadError) Unwrap() error { return e.Err }
+
+// Final reports whether there is no use in connecting again.
+func (e *ReadError) Final() bool { return fault.Of(e.Err) != fault.Setup }
+
+// readFailures counts the reads that failed in a row.
+type readFailures int
+
+// goOn decides after a read whether to read on, and waits before it if the read failed.
+func (p *Pipeline) goOn(ctx context.Context, err error, failures *readFailures) bool {
+	switch {
+	case err == nil:
+		*failures = 0
+		return true
+	case err == io.EOF || ctx.Err() != nil: //nolint:errorlint // a wrapped io.EOF is a connection that broke, not the end
+		return false
+	case fault.Of(err) == fault.Setup || fault.Of(err) == fault.Fatal || fault.Of(err) == fault.Invalid:
+		p.fail(&ReadError{err})
+		return false
+	}
+	*failures++
+	p.parts.Meter.ReadErrors.Add(1)
+	delay := min(100*time.Millisecond<<min(*failures-1, 10), readBackoff)
+	delay = max(delay, min(fault.After(err), readBackoff))
+	p.parts.Log.Warn("read failed, trying again", meter.KeyError, err, meter.KeyAttempt, int(*failures), meter.KeyDelay, delay)
+	return p.parts.Retry.Wait(ctx, delay) == nil
+}
+
 // admit tracks a batch that was read and sends it on, once there is room for it in
 // flight. A batch larger than the whole allowance is let in alone.
-func (p *Pipeline) admit(work context.Context, b event.Batch, settle connector.SettleIn, ack connector.Ack, todo, route chan<- *read) {
-	bytes := b.Bytes()
+func (p *Pipeline) admit(work context.Context, b event.Batch, settle connector.SettleIn, ack connector.Ack, todo *rota) {
 	messages := min(int64(len(b)), int64(p.parts.InFlightMessages))
-	size := min(int64(bytes), int64(p.parts.InFlightBytes))
-	m, count := p.parts.Meter, int64(len(b))
-	m.Read.Add(count)
-	m.ReadBytes.Add(int64(bytes))
-	m.InFlight.Add(count)
-	m.InFlightBytes.Add(int64(bytes))
-
+	size := min(int64(b.Bytes()), int64(p.parts.InFlightBytes))
+	count := p.counted(b)
 	admitted := p.acquire(work, messages, size)
-	readAt, created := oldest(b)
-	p.acks.Add(1)
-	tag, traced := p.begin(b, settle)
-	event.TrackTagged(b, tag, func(o event.Outcomes) {
-		defer p.acks.Done()
-		traced.end(p, o)
-		p.acknowledge(work, o, ack)
-		m.Settled(readAt, created)
-		m.InFlight.Add(-count)
-		m.InFlightBytes.Add(-int64(bytes))
+	r := p.track(work, p.flows.whole, connector.Portion{Batch: b, Settle: settle, Ack: ack}, func() {
+		count()
 		if admitted { // after the ack: what is in flight is what the source holds open
-			p.budget.messages.Release(messages)
-			p.budget.bytes.Release(size)
+			p.release(messages, size)
 		}
 	})
 	if !admitted {
 		p.abandon(b, context.Cause(work))
 		return
 	}
-	r := &read{batch: b, traced: traced}
-	if todo != nil {
-		r.ready = make(chan struct{})
-		todo <- r
-	}
-	route <- r
+	p.begun(work, r, todo)
 }
 
-// acquire waits for room in flight; false means that the work was cut. While it waits,
-// batches that are filling leave without waiting for more: what would fill them is what
-// there is no room for.
-func (p *Pipeline) acquire(work context.Context, messages, bytes int64) bool {
-	if p.budget.messages.TryAcquire(messages) {
-		if p.budget.bytes.TryAcquire(bytes) {
-			return true
-		}
-		p.budget.messages.Release(messages)
+// admitValue tracks what was read of one value and sends it on. There was room when it was
+// read.
+func (p *Pipeline) admitValue(work context.Context, part connector.Portion, todo *rota) {
+	messages, size := int64(len(part.Batch)), int64(part.Batch.Bytes())
+	if messages == 0 {
+		return
 	}
-	p.starved.Store(true)
-	defer p.starved.Store(false)
-	for _, s := range append([]*sink{p.sinks.filter, p.sinks.failure}, p.sinks.targets...) {
-		for _, l := range s.lanes {
-			l.in.signal()
-		}
+	count := p.counted(part.Batch)
+	v := p.flows.admit(part.Value, len(p.routes), messages, size)
+	r := p.track(work, v, part, func() {
+		count()
+		p.flows.release(v, messages, size)
+	})
+	p.begun(work, r, todo)
+}
+
+// counted counts what was read; the function it returns, that it is settled.
+func (p *Pipeline) counted(b event.Batch) (settled func()) {
+	m, messages, bytes := p.parts.Meter, int64(len(b)), int64(b.Bytes())
+	m.Read.Add(messages)
+	m.ReadBytes.Add(bytes)
+	m.InFlight.Add(messages)
+	m.InFlightBytes.Add(bytes)
+	readAt, created := oldest(b)
+	return func() {
+		m.Settled(readAt, created)
+		m.InFlight.Add(-messages)
+		m.InFlightBytes.Add(-bytes)
 	}
-	if p.budget.messages.Acquire(work, messages) != nil {
-		return false
+}
+
+// track gives the messages of a read their claims. settled is called after the source knows
+// what became of them.
+func (p *Pipeline) track(work context.Context, v *flow, part connector.Portion, settled func()) *read {
+	p.acks.Add(1)
+	tag, traced := p.begin(part.Batch, part.Settle)
+	event.TrackTagged(part.Batch, tag, func(o event.Outcomes) {
+		defer p.acks.Done()
+		traced.end(p, o)
+		p.acknowledge(work, o, part.Ack)
+		settled()
+	})
+	return &read{flow: v, batch: part.Batch, traced: traced}
+}
+
+// begun sends a read on, to the workers or to the sinks.
+func (p *Pipeline) begun(work context.Context, r *read, todo *rota) {
+	if todo == nil {
+		p.route(work, r)
+		return
 	}
-	if p.budget.bytes.Acquire(work, bytes) != nil {
-		p.budget.messages.Release(messages)
-		return false
-	}
-	return true
+	r.flow.enter(r)
+	todo.add(r)
 }
 
 // oldest is the instant the batch was read and its earliest creation time.

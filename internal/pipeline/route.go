@@ -1,10 +1,7 @@
 package pipeline
 
 import (
-	"runtime"
-
 	"github.com/weirdata/weir/internal/condition"
-	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/meter"
 )
@@ -30,9 +27,6 @@ func (p *Pipeline) plan() {
 	several := len(p.routes) > 1
 	p.routed = several || p.routes[0].When != nil
 	p.copies = several && !p.parts.First
-	if p.routed && len(p.parts.Chains) == 0 {
-		p.parts.Chains = make([][]connector.Transform, runtime.GOMAXPROCS(0)+1)
-	}
 }
 
 // newTargets makes the sinks of the routes.

@@ -9,10 +9,12 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/retry"
+	"github.com/weirdata/weir/internal/throttle"
 )
 
 // settle decides what became of a batch from the error its write ended with.
-func (s *sink) settle(ctx context.Context, b event.Batch, err error) {
+func (s *sink) settle(ctx context.Context, policy retry.Policy, b event.Batch, err error) {
 	if err == nil {
 		s.written(int64(len(b)), int64(b.Bytes()))
 		for _, m := range b {
@@ -23,6 +25,7 @@ func (s *sink) settle(ctx context.Context, b event.Batch, err error) {
 	var partial *connector.Partial
 	isPartial := errors.As(err, &partial)
 	count, bytes, later := int64(0), int64(0), 0
+	var refused []Failure
 	for i, m := range b {
 		e := err
 		if isPartial {
@@ -32,15 +35,16 @@ func (s *sink) settle(ctx context.Context, b event.Batch, err error) {
 			if fault.Of(e) != fault.Invalid {
 				later++
 			}
-			s.undelivered(ctx, m, e)
+			refused = s.undelivered(ctx, policy, m, e, refused)
 			continue
 		}
 		count++
 		bytes += int64(len(m.Data))
 		event.Settle(m, nil)
 	}
+	s.p.bury(refused)
 	s.written(count, bytes)
-	if later > 0 && s.p.redelivers && ctx.Err() == nil {
+	if later > 0 && s.p.redelivers && ctx.Err() == nil && !errors.Is(err, throttle.ErrWait) {
 		s.p.parts.Log.Warn("write failed, messages are due again later", meter.KeyComponent, s.meter.Role,
 			meter.KeyMessages, later, meter.KeyError, err)
 	}
@@ -54,61 +58,70 @@ func (s *sink) written(messages, bytes int64) {
 	}
 }
 
-// undelivered is the end of a message that could not be written: to the failure target
-// when it is invalid, back to the source otherwise (invariant 2).
-func (s *sink) undelivered(ctx context.Context, m *event.Message, err error) {
+// undelivered is the end of a message that could not be written: to the failure target, by
+// being appended to refused, when it is invalid; back to the source otherwise (invariant 2).
+func (s *sink) undelivered(ctx context.Context, policy retry.Policy, m *event.Message, err error, refused []Failure) []Failure {
 	p := s.p
 	switch {
 	case ctx.Err() != nil:
 		p.abandon(event.Batch{m}, fmt.Errorf("%w: %w", context.Cause(ctx), err))
 	case p.redelivers && fault.Of(err) != fault.Fatal && (s == p.sinks.failure || fault.Of(err) != fault.Invalid):
-		p.redeliver(s, m, err)
+		return p.redeliver(s, policy, m, err, refused)
 	case s == p.sinks.failure:
 		event.Settle(m, err)
 		p.fail(fmt.Errorf("write to the failure target: %w", err))
 	case fault.Of(err) == fault.Invalid:
-		p.reject(m, err)
+		return append(refused, p.reject(m, err))
 	default:
 		event.Settle(m, err)
 		p.fail(fmt.Errorf("write to the %s: %w", s.meter.Role, err))
 	}
+	return refused
 }
 
-// reject sends a message that can never be delivered to the failure target.
-func (p *Pipeline) reject(m *event.Message, cause error) {
+// reject makes a failure of a message that can never be delivered.
+func (p *Pipeline) reject(m *event.Message, cause error) Failure {
 	p.parts.Meter.Invalid.Add(1)
 	p.parts.Meter.Watch.Invalid(cause)
 	p.traceRefused(m, cause, false)
-	p.bury(Failure{Message: m, Cause: cause, Limit: p.sinks.targets[0].limits.MaxMessageBytes})
+	return Failure{Message: m, Cause: cause, Limit: p.sinks.targets[0].limits.MaxMessageBytes}
 }
 
-// oversized sends a message that is larger than the target takes to the failure target.
-func (s *sink) oversized(m *event.Message) {
+// oversized makes a failure of a message that is larger than the target takes, and appends
+// it to refused.
+func (s *sink) oversized(m *event.Message, refused []Failure) []Failure {
 	p := s.p
 	if s == p.sinks.failure {
 		event.Settle(m, fmt.Errorf("the failure payload of %d bytes is larger than the failure target takes (%d)", len(m.Data), s.limits.MaxMessageBytes))
 		p.fail(fmt.Errorf("the failure target takes at most %d bytes and a failure payload has %d: raise its batching.max_message_bytes", s.limits.MaxMessageBytes, len(m.Data)))
-		return
+		return refused
 	}
 	p.parts.Meter.Oversized.Add(1)
 	p.parts.Meter.Watch.Oversized()
 	cause := fmt.Errorf("payload of %d bytes is larger than the %s takes (%d)", len(m.Data), s.meter.Role, s.limits.MaxMessageBytes)
 	p.traceRefused(m, fault.New(fault.Invalid, cause), true)
-	p.bury(Failure{Message: m, Oversized: true, Limit: s.limits.MaxMessageBytes, Cause: cause})
+	return append(refused, Failure{Message: m, Oversized: true, Limit: s.limits.MaxMessageBytes, Cause: cause})
 }
 
-// bury formats a failure and hands it to the failure target's sink.
-func (p *Pipeline) bury(f Failure) {
-	var payload []byte
-	err := guard(func() (err error) {
-		payload, err = p.parts.Format.Format(f, p.sinks.failure.limits.MaxMessageBytes)
-		return err
-	})
-	if err != nil {
-		event.Settle(f.Message, fmt.Errorf("%w; its failure payload: %w", f.Cause, err))
-		p.fail(fmt.Errorf("make a failure payload: %w", err))
+// bury formats failures and hands them to the failure target's sink, all at once.
+func (p *Pipeline) bury(fs []Failure) {
+	if len(fs) == 0 {
 		return
 	}
-	f.Message.Replace(payload)
-	p.sinks.failure.put(event.Batch{f.Message})
+	b := make(event.Batch, 0, len(fs))
+	for _, f := range fs {
+		var payload []byte
+		err := guard(func() (err error) {
+			payload, err = p.parts.Format.Format(f, p.sinks.failure.limits.MaxMessageBytes)
+			return err
+		})
+		if err != nil {
+			event.Settle(f.Message, fmt.Errorf("%w; its failure payload: %w", f.Cause, err))
+			p.fail(fmt.Errorf("make a failure payload: %w", err))
+			continue
+		}
+		f.Message.Replace(payload)
+		b = append(b, f.Message)
+	}
+	p.sinks.failure.put(nil, b)
 }

@@ -15,246 +15,235 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/retry"
+	"github.com/weirdata/weir/internal/throttle"
 )
 
 // sink batches messages for one target and writes them.
 type sink struct {
 	p      *Pipeline
-	meter  *meter.Sink   // of this sink alone
-	meters []*meter.Sink // that count what it does: meter, and that of all targets together
+	ctx    context.Context // of the writes
+	meter  *meter.Sink     // of this sink alone
+	meters []*meter.Sink   // that count what it does: meter, and that of all targets together
 	limits connector.Limits
+	base   connector.Target
+	around []connector.Middleware
 	write  connector.Write
-	lanes  []*lane
+	lanes  lanes // of everything, or of what belongs to no value
+	split  bool  // each value has lanes of its own
 	seed   maphash.Seed
+	eager  bool   // batches leave as soon as a writer is free
 	target bool   // it is one of the pipeline's targets
+	index  int    // its place among them
 	use    string // the name of its connector
 	whole  bool   // what a read became is written together, in one batch
 	wg     sync.WaitGroup
 }
 
-// lane is one batcher and its writers. An ordered pipeline has a lane with one writer for
-// each part of the key space; otherwise one lane has all writers.
-type lane struct {
-	s     *sink
-	ctx   context.Context
-	in    *inbox
-	out   chan event.Batch
-	eager bool
-	cur   event.Batch
-	bytes int
-	timer *time.Timer
+// lanes are where the messages of one value wait for one target. An ordered pipeline has a
+// lane with one writer for each part of the key space; otherwise one lane has all writers.
+type lanes struct {
+	mu  sync.Mutex
+	all []*lane // made when they are first needed
 }
 
 func (p *Pipeline) newSink(ctx context.Context, c Sink, ms []*meter.Sink, eager bool) *sink {
 	m := ms[0]
-	s := &sink{p: p, meter: m, meters: ms, limits: c.Limits, seed: maphash.MakeSeed()}
+	s := &sink{p: p, ctx: ctx, meter: m, meters: ms, limits: c.Limits, seed: maphash.MakeSeed(), eager: eager || c.Limits.Eager}
 	s.target, s.use = ms[len(ms)-1] == &p.parts.Meter.Target, c.Use
+	s.split = s.target && p.divided != nil
 	l := &s.limits
 	l.MaxBatchMessages = max(l.MaxBatchMessages, 1)
 	l.MaxConcurrentBatches = max(l.MaxConcurrentBatches, 1)
 	if l.FlushPeriod <= 0 {
 		l.FlushPeriod = 200 * time.Millisecond
 	}
-	s.write = s.attempt(p.writeOf(s, c.Target))
-	for _, v := range slices.Backward(c.Middleware) {
-		s.write = v(s.write)
+	s.base, s.around = c.Target, c.Middleware
+	s.write = s.chain(c.Target, p.parts.Retry, s.limiter(""))
+	return s
+}
+
+// limiter is what the writes for a value wait for; nil: nothing.
+func (s *sink) limiter(value string) *throttle.Limiter {
+	if !s.target || s.p.parts.Throttle == nil {
+		return nil
 	}
-	policy := p.parts.Retry
+	return s.p.parts.Throttle.Of(value)
+}
+
+// chain is how t is written to: retry(throttle(measure(write))).
+func (s *sink) chain(t connector.Target, policy retry.Policy, limit *throttle.Limiter) connector.Write {
+	p := s.p
+	write := s.attempt(p.writeOf(s, t))
+	for _, v := range slices.Backward(s.around) {
+		write = v(write)
+	}
+	// A source that delivers again would deliver to the targets that have the message, too:
+	// where a message is copied, each copy is retried here first.
+	here := !p.redelivers || p.copies && s.target
+	switch {
+	case limit == nil:
+	case here:
+		write = limit.Middleware()(write)
+	default:
+		write = limit.Hand()(write)
+	}
+	if here {
+		write = s.noting(policy).Middleware()(write)
+	}
+	return write
+}
+
+// noting is policy with a note of each attempt that failed.
+func (s *sink) noting(policy retry.Policy) retry.Policy {
 	told := policy.Notify
 	policy.Notify = func(a retry.Attempt) {
 		if a.Err != nil {
-			for _, m := range ms {
+			for _, m := range s.meters {
 				m.Retries.Add(1)
 			}
-			p.parts.Log.Warn("write failed, trying again", meter.KeyComponent, m.Role, meter.KeyKind, a.Kind.String(),
+			s.p.parts.Log.Warn("write failed, trying again", meter.KeyComponent, s.meter.Role, meter.KeyKind, a.Kind.String(),
 				meter.KeyAttempt, a.Number, meter.KeyDelay, a.Delay, meter.KeyMessages, a.Messages, meter.KeyError, a.Err)
 		}
 		if told != nil {
 			told(a)
 		}
 	}
-	// A source that delivers again would deliver to the targets that have the message, too:
-	// where a message is copied, each copy is retried here first.
-	if !p.redelivers || p.copies && s.target {
-		s.write = policy.Middleware()(s.write)
-	}
+	return policy
+}
 
-	lanes, writers := 1, l.MaxConcurrentBatches
-	if p.parts.Ordered {
-		lanes, writers = writers, 1
-	}
-	for range lanes {
-		ln := &lane{s: s, ctx: ctx, in: newInbox(), out: make(chan event.Batch), eager: eager || l.Eager}
-		s.lanes = append(s.lanes, ln)
-		s.wg.Go(ln.run)
-		for range writers {
-			s.wg.Go(ln.writeAll)
+// particular is how the messages of a value are written, and the policy for those that are
+// not: what is made for a value is told which one.
+func (s *sink) particular(value string) (connector.Write, retry.Policy) {
+	policy, limit, t := s.p.parts.Retry, s.limiter(value), s.base
+	v := connector.Value{Axis: s.p.divided.Isolation(), Name: value}
+	if of := s.p.parts.Particular; of != nil {
+		own := of(v)
+		if own.Retry != nil {
+			policy = *own.Retry
+		}
+		if own.Throttle != nil {
+			limit = own.Throttle
 		}
 	}
-	return s
+	if one, ok := s.base.(connector.Valued); ok {
+		err := s.contain(func() (err error) {
+			t, err = one.For(v)
+			return err
+		})
+		if err != nil {
+			t = unmade{s.base, invalidPanic(fmt.Errorf("%s %q: %w", v.Axis, v.Name, err))}
+		}
+	}
+	return s.chain(t, policy, limit), policy
 }
+
+// unmade is a target that could not be made for a value.
+type unmade struct {
+	connector.Target
+	err error
+}
+
+func (f unmade) Write(context.Context, event.Batch) error { return f.err }
 
 // put hands messages to the sink. It never blocks: what waits here is bounded by what may
 // be in flight, and so a sink that is stuck holds up neither the router nor other sinks.
-func (s *sink) put(b event.Batch) {
+func (s *sink) put(f *flow, b event.Batch) {
 	if len(b) == 0 {
 		return
 	}
-	if len(s.lanes) == 1 {
-		s.lanes[0].in.put(b)
+	ls := s.lanesOf(f)
+	if !s.p.parts.Ordered {
+		s.lane(ls, f, 0, 1).put(b)
 		return
 	}
-	parts := make([]event.Batch, len(s.lanes))
+	n := s.limits.MaxConcurrentBatches
+	parts := make([]event.Batch, n)
 	for _, m := range b {
-		i := s.laneOf(m)
+		i := s.laneOf(m, n)
 		parts[i] = append(parts[i], m)
 	}
 	for i, part := range parts {
 		if len(part) > 0 {
-			s.lanes[i].in.put(part)
+			s.lane(ls, f, i, n).put(part)
 		}
+	}
+}
+
+// lanesOf is where the messages of f wait.
+func (s *sink) lanesOf(f *flow) *lanes {
+	if s.split {
+		return &f.lanes[s.index]
+	}
+	return &s.lanes
+}
+
+// lane is the i-th of n lanes.
+func (s *sink) lane(ls *lanes, f *flow, i, n int) *lane {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.all == nil {
+		ls.all = make([]*lane, n)
+	}
+	if ls.all[i] == nil {
+		l := &lane{s: s, write: s.write, policy: s.p.parts.Retry, most: s.limits.MaxConcurrentBatches}
+		if s.split && s.special() {
+			l.write, l.policy = s.particular(f.value)
+		}
+		if n > 1 || s.p.parts.Ordered {
+			l.most = 1
+		}
+		ls.all[i] = l
+	}
+	return ls.all[i]
+}
+
+// special reports whether a value may be written otherwise than another.
+func (s *sink) special() bool {
+	_, valued := s.base.(connector.Valued)
+	return valued || s.p.parts.Particular != nil || s.p.parts.Throttle != nil
+}
+
+// each calls f with every lane there is.
+func (ls *lanes) each(f func(*lane)) {
+	ls.mu.Lock()
+	all := slices.Clone(ls.all)
+	ls.mu.Unlock()
+	for _, l := range all {
+		if l != nil {
+			f(l)
+		}
+	}
+}
+
+// each calls f with every lane of the sink.
+func (s *sink) each(f func(*lane)) {
+	if !s.split {
+		s.lanes.each(f)
+		return
+	}
+	for _, v := range s.p.flows.list() {
+		v.lanes[s.index].each(f)
 	}
 }
 
 // laneOf is the lane of m's key; a message without one may take any.
-func (s *sink) laneOf(m *event.Message) int {
+func (s *sink) laneOf(m *event.Message, n int) int {
 	if m.Key == "" {
-		return rand.IntN(len(s.lanes))
+		return rand.IntN(n)
 	}
-	return int(maphash.String(s.seed, m.Key) % uint64(len(s.lanes)))
+	return int(maphash.String(s.seed, m.Key) % uint64(n))
 }
 
 // close has what is batched flushed; the writes have ended when wg has.
-func (s *sink) close() {
-	for _, l := range s.lanes {
-		l.in.close()
-	}
-}
-
-// run groups messages until the inbox is closed.
-func (l *lane) run() {
-	defer close(l.out)
-	l.timer = time.NewTimer(time.Hour)
-	l.timer.Stop()
-	defer l.timer.Stop()
-	for {
-		waiting, closed := l.in.take()
-		for _, b := range waiting {
-			l.add(b)
-		}
-		switch {
-		case len(waiting) > 0: // look again: what came meanwhile may fill the batch
-		case closed:
-			l.flush()
-			return
-		default:
-			l.wait()
-		}
-	}
-}
-
-// wait returns when there is more in the inbox, or the batch that is filling has left: an
-// eager one, or one that reading waits for, as soon as a writer is free, another when its
-// time is over.
-func (l *lane) wait() {
-	switch {
-	case len(l.cur) == 0:
-		<-l.in.wake
-	case l.eager || l.s.p.starved.Load():
-		select {
-		case <-l.in.wake:
-		case l.out <- l.cur:
-			l.cur, l.bytes = nil, 0
-		case <-l.ctx.Done():
-			l.flush()
-		}
-	default:
-		select {
-		case <-l.in.wake:
-		case <-l.timer.C:
-			l.flush()
-		case <-l.ctx.Done():
-			l.flush()
-		}
-	}
-}
-
-// add puts messages into the batch that is filling, sending it whenever it is full.
-func (l *lane) add(b event.Batch) {
-	if l.s.whole {
-		l.addWhole(b)
-		return
-	}
-	lim := &l.s.limits
-	for _, m := range b {
-		n := len(m.Data)
-		if lim.MaxMessageBytes > 0 && n > lim.MaxMessageBytes {
-			l.s.oversized(m)
-			continue
-		}
-		if lim.Alone != nil {
-			alone, err := l.alone(m)
-			if err != nil {
-				l.s.undelivered(l.ctx, m, err)
-				continue
-			}
-			if alone {
-				l.flush() // what came before leaves before
-				l.send(event.Batch{m})
-				continue
-			}
-		}
-		if len(l.cur) > 0 && lim.MaxBatchBytes > 0 && l.bytes+n > lim.MaxBatchBytes {
-			l.flush()
-		}
-		if len(l.cur) == 0 {
-			l.cur = make(event.Batch, 0, min(lim.MaxBatchMessages, max(len(b), 16)))
-			l.timer.Reset(lim.FlushPeriod)
-		}
-		l.cur = append(l.cur, m)
-		l.bytes += n
-		// Full: by count, or because one more message of average size would not fit.
-		if len(l.cur) >= lim.MaxBatchMessages || (lim.MaxBatchBytes > 0 && lim.MaxBatchBytes-l.bytes < l.bytes/len(l.cur)) {
-			l.flush()
-		}
-	}
-}
+func (s *sink) close() { s.each((*lane).close) }
 
 // alone asks the target whether m must travel alone. A panic is m's error (invariant 3).
-func (l *lane) alone(m *event.Message) (alone bool, err error) {
-	err = l.s.contain(func() error {
-		alone = l.s.limits.Alone(m)
+func (s *sink) alone(m *event.Message) (alone bool, err error) {
+	err = s.contain(func() error {
+		alone = s.limits.Alone(m)
 		return nil
 	})
 	return alone, invalidPanic(err)
-}
-
-func (l *lane) flush() {
-	if len(l.cur) == 0 {
-		return
-	}
-	b := l.cur
-	l.cur, l.bytes = nil, 0
-	l.timer.Stop()
-	l.send(b)
-}
-
-func (l *lane) send(b event.Batch) {
-	select {
-	case l.out <- b:
-	case <-l.ctx.Done():
-		l.s.p.abandon(b, context.Cause(l.ctx))
-	}
-}
-
-func (l *lane) writeAll() {
-	for b := range l.out {
-		if l.ctx.Err() != nil {
-			l.s.p.abandon(b, context.Cause(l.ctx))
-			continue
-		}
-		l.s.settle(l.ctx, b, l.s.recovered(l.ctx, l.s.write, b)) // a middleware may panic too
-	}
 }
 
 // attempt is one write as the middleware sees it: measured, and with panics contained.

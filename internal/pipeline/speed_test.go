@@ -24,7 +24,7 @@ type supply struct {
 func (*supply) Open(context.Context) error  { return nil }
 func (*supply) Close(context.Context) error { return nil }
 
-func (s *supply) Read(context.Context) (event.Batch, connector.Ack, error) {
+func (s *supply) Read(context.Context, connector.Room) (event.Batch, connector.Ack, error) {
 	if s.left == 0 {
 		return nil, nil, io.EOF
 	}
@@ -71,18 +71,12 @@ func build(t testing.TB, entry connector.Entry[connector.Target]) connector.Targ
 // passThrough runs batches of the given payloads through a pipeline to target.
 func passThrough(t testing.TB, target connector.Target, batches int, ps [][]byte, transforms, workers int) {
 	t.Helper()
-	var chains [][]connector.Transform
-	if transforms > 0 {
-		for range workers {
-			var chain []connector.Transform
-			for range transforms {
-				chain = append(chain, pass{})
-			}
-			chains = append(chains, chain)
-		}
+	var steps []connector.Transform
+	for range transforms {
+		steps = append(steps, connector.Stateless(pass{}))
 	}
 	quiet := build(t, silent.Entry)
-	p := pipeline.New(pipeline.Parts{Name: "speed", Source: &supply{batches, ps}, Chains: chains,
+	p := pipeline.New(pipeline.Parts{Name: "speed", Source: &supply{batches, ps}, Transforms: steps, Workers: workers,
 		Target: sink(t, target), Filter: sink(t, quiet), Failure: sink(t, quiet), Format: noFormat{},
 		Drain: time.Minute, Retry: retry.Default()})
 	if err := p.Run(t.Context()); err != nil {

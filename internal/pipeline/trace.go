@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"reflect"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -17,7 +16,7 @@ import (
 )
 
 // traced is the spans of one read: the tag of a read of which a message is sampled. Every
-// message that descends from such a message finds its span by it ([event.Origin]), whatever
+// message that descends from such a message finds its span by it ([event.Root]), whatever
 // transforms have done to its headers. A nil *traced is of a read that is not traced.
 type traced struct {
 	settle connector.SettleIn
@@ -120,7 +119,7 @@ func settleIn(tag any) connector.SettleIn {
 
 // spanOf is the span of the message that m comes from; nil when it is not sampled.
 func spanOf(m *event.Message) *trace.Span {
-	tag, i, _, ok := event.Origin(m)
+	tag, i, _, ok := event.Root(m)
 	if !ok {
 		return nil
 	}
@@ -137,7 +136,8 @@ type look struct {
 	data    *byte
 	size    int
 	key     string
-	headers unsafe.Pointer
+	headers *event.Header
+	count   int // of headers
 }
 
 // before looks at a message of the read that a transform gets next.
@@ -146,18 +146,15 @@ func (t *traced) before(m *event.Message) (l look) {
 		return l
 	}
 	if l.span = spanOf(m); l.span != nil {
-		l = look{l.span, time.Now(), unsafe.SliceData(m.Data), len(m.Data), m.Key, headersOf(m)}
+		l = look{l.span, time.Now(), unsafe.SliceData(m.Data), len(m.Data), m.Key, unsafe.SliceData(m.Meta.Headers), len(m.Meta.Headers)}
 	}
 	return l
 }
 
-func headersOf(m *event.Message) unsafe.Pointer {
-	return reflect.ValueOf(m.Meta.Headers).UnsafePointer()
-}
-
 // changed reports whether m is another message than it was.
 func (l *look) changed(m *event.Message) bool {
-	return l.data != unsafe.SliceData(m.Data) || l.size != len(m.Data) || l.key != m.Key || l.headers != headersOf(m)
+	return l.data != unsafe.SliceData(m.Data) || l.size != len(m.Data) || l.key != m.Key ||
+		l.headers != unsafe.SliceData(m.Meta.Headers) || l.count != len(m.Meta.Headers)
 }
 
 // after notes what the i-th transform made of m: out, or an error. One that changed nothing

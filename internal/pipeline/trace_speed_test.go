@@ -27,7 +27,7 @@ func tracedThrough(t testing.TB, share float64, batches int, ps [][]byte) {
 		}
 	}
 	quiet := build(t, silent.Entry)
-	p := pipeline.New(pipeline.Parts{Name: "speed", Source: &supply{batches, ps}, Chains: [][]connector.Transform{{pass{}}, {pass{}}},
+	p := pipeline.New(pipeline.Parts{Name: "speed", Source: &supply{batches, ps}, Transforms: []connector.Transform{connector.Stateless(pass{})}, Workers: 2,
 		Target: sink(t, quiet), Filter: sink(t, quiet), Failure: sink(t, quiet), Format: noFormat{},
 		Drain: time.Minute, Retry: retry.Default(), Trace: tracer})
 	if err := p.Run(t.Context()); err != nil {

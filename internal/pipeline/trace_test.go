@@ -82,7 +82,7 @@ func headersSeen(f *fakeTarget) map[string]string {
 	f.before = func(ctx context.Context, b event.Batch) error {
 		mu.Lock()
 		for _, m := range b {
-			seen[string(m.Data)] = m.Meta.Headers[trace.Traceparent]
+			seen[string(m.Data)] = m.Meta.Headers.Text(trace.Traceparent)
 		}
 		mu.Unlock()
 		if before != nil {
@@ -253,7 +253,7 @@ func TestTraceQueue(t *testing.T) {
 		if err != nil || len(p.Jobs) != 1 {
 			t.Fatalf("queue b: %+v, %v", p, err)
 		}
-		got := p.Jobs[0].Msg.Meta.Headers[trace.Traceparent]
+		got := p.Jobs[0].Msg.Meta.Headers.Text(trace.Traceparent)
 		if !strings.HasPrefix(got, came[:36]) || got == came {
 			t.Errorf("the message moved on with the context %q", got)
 		}
@@ -287,8 +287,8 @@ func (w *world) context(payload string) string {
 	return []string{"", "00-" + id + "-00000000000000aa-00", "00-" + id + "-00000000000000aa-01"}[w.die(3, "context of", payload)]
 }
 
-func (s sampling) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
-	b, ack, err := s.fakeSource.Read(ctx)
+func (s sampling) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
+	b, ack, err := s.fakeSource.Read(ctx, room)
 	for _, m := range b {
 		if c := s.w.context(string(m.Data)); c != "" {
 			m.SetHeader(trace.Traceparent, c)
@@ -309,7 +309,7 @@ func (w *world) trace(t *testing.T) (wrong []string) {
 			mu.Lock()
 			for _, m := range batch {
 				payload, _, _ := strings.Cut(string(m.Data), "|")
-				came, leaves := w.context(strings.TrimRight(payload, "abn'")), m.Meta.Headers[trace.Traceparent]
+				came, leaves := w.context(strings.TrimRight(payload, "abn'")), m.Meta.Headers.Text(trace.Traceparent)
 				sampled := strings.HasSuffix(came, "-01")
 				if made := strings.Contains(payload, "n"); !sampled && leaves != came && !made || sampled && (leaves == came || !strings.HasPrefix(leaves, came[:36])) {
 					wrong = append(wrong, fmt.Sprintf("%s came with the context %q and leaves with %q", payload, came, leaves))

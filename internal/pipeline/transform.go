@@ -14,46 +14,93 @@ import (
 	"github.com/weirdata/weir/internal/meter"
 )
 
-// transform is one worker: it takes whole batches through its own chain.
-func (p *Pipeline) transform(ctx context.Context, chain []connector.Transform, todo <-chan *read) {
+// hire makes the workers, each with a chain of its own.
+func (p *Pipeline) hire() error {
+	if len(p.parts.Transforms) == 0 && !p.routed {
+		return nil
+	}
+	for range max(p.parts.Workers, 1) {
+		chain := make([]connector.Worker, 0, len(p.parts.Transforms))
+		for _, t := range p.parts.Transforms {
+			var w connector.Worker
+			err := guard(func() (err error) {
+				w, err = t.Worker()
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("start a worker: %w", err)
+			}
+			chain = append(chain, w)
+			if c, ok := w.(connector.Closer); ok {
+				p.closers = append(p.closers, closer{"transform", func(context.Context) error { return c.Close() }})
+			}
+		}
+		p.chains = append(p.chains, chain)
+	}
+	return nil
+}
+
+// transform is one worker: it takes whole batches through its own chain, and hands on what
+// is ready.
+func (p *Pipeline) transform(ctx context.Context, chain []connector.Worker, todo *rota) {
 	w := worker{p: p, chain: chain}
-	for r := range todo {
-		w.apply(ctx, r)
-		close(r.ready)
+	for r := todo.take(); r != nil; r = todo.take() {
+		if !w.apply(ctx, r, todo) {
+			todo.again(r)
+			continue
+		}
+		r.flow.ready(r, func(r *read) { p.route(ctx, r) })
 	}
 }
 
 // worker holds a chain and the scratch batches of its stages.
 type worker struct {
 	p      *Pipeline
-	chain  []connector.Transform
+	chain  []connector.Worker
 	stages [2]event.Batch
 
 	evaluator *condition.Evaluator // for routes; made when first needed
 }
 
-// apply replaces r's batch by what the chain makes of it.
-func (w *worker) apply(ctx context.Context, r *read) {
-	out := make(event.Batch, 0, len(r.batch))
+// turn is how long one value may have a worker while another waits for one.
+const turn = 20 * time.Millisecond
+
+// apply replaces r's batch by what the chain makes of it. False means that it has stopped
+// on the way, because others wait.
+func (w *worker) apply(ctx context.Context, r *read, todo *rota) bool {
+	if r.out == nil {
+		r.out = make(event.Batch, 0, len(r.batch))
+	}
 	at := time.Now().UTC()
 	began := at
-	for _, m := range r.batch {
+	for ; r.next < len(r.batch); r.next++ {
+		if w.p.divided != nil && at.Sub(began) > turn && todo.contended() {
+			w.done(at.Sub(began))
+			return false
+		}
+		m := r.batch[r.next]
 		m.Times.TransformStarted = at
-		first := len(out)
-		out = w.one(ctx, out, m, r)
+		first := len(r.out)
+		r.out = w.one(ctx, r.out, m, r)
 		at = time.Now().UTC()
-		for _, m := range out[first:] {
+		for _, m := range r.out[first:] {
 			m.Times.Transformed = at
 		}
 	}
-	r.batch = out
-	if len(w.chain) > 0 {
-		w.p.parts.Meter.Transform.Observe(at.Sub(began).Seconds())
-	}
+	r.batch, r.out = r.out, nil
 	if w.p.routed {
 		w.distribute(r)
 	}
-	for _, s := range w.stages { // the scratch memory must not keep messages alive
+	w.done(at.Sub(began))
+	return true
+}
+
+// done ends a piece of work: the scratch memory must not keep messages alive.
+func (w *worker) done(took time.Duration) {
+	if len(w.chain) > 0 {
+		w.p.parts.Meter.Transform.Observe(took.Seconds())
+	}
+	for _, s := range w.stages {
 		clear(s[:cap(s)])
 	}
 }
@@ -119,7 +166,7 @@ func extends(grown, out event.Batch) bool {
 }
 
 // step applies one transform to one message. A panic is that message's error (invariant 3).
-func (w *worker) step(ctx context.Context, t connector.Transform, out event.Batch, m *event.Message) (grown event.Batch, err error) {
+func (w *worker) step(ctx context.Context, t connector.Worker, out event.Batch, m *event.Message) (grown event.Batch, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			w.p.parts.Meter.Panics.Add(1)
@@ -133,33 +180,30 @@ func (w *worker) step(ctx context.Context, t connector.Transform, out event.Batc
 	return t.Apply(ctx, out, m)
 }
 
-// route hands reads to the sinks in the order they were made.
-func (p *Pipeline) route(work context.Context, reads <-chan *read) {
-	for r := range reads {
-		if r.ready != nil {
-			<-r.ready
+// route hands a read to the sinks. Those of one flow come in the order they were made.
+func (p *Pipeline) route(work context.Context, r *read) {
+	r.traced.routed(r)
+	if p.routed {
+		for i, b := range r.routes {
+			p.sinks.targets[i].put(r.flow, b)
 		}
-		r.traced.routed(r)
-		if p.routed {
-			for i, b := range r.routes {
-				p.sinks.targets[i].put(b)
-			}
-		} else {
-			p.sinks.targets[0].put(r.batch)
-		}
-		if len(r.filtered) > 0 {
-			p.parts.Meter.Filtered.Add(int64(len(r.filtered)))
-			p.watchFiltered(r.filtered)
-			p.sinks.filter.put(r.filtered)
-		}
-		for _, x := range r.invalid {
-			if work.Err() != nil { // the transform may have failed only because it was cut
-				p.abandon(event.Batch{x.m}, fmt.Errorf("%w: %w", context.Cause(work), x.err))
-				continue
-			}
-			p.reject(x.m, x.err)
-		}
+	} else {
+		p.sinks.targets[0].put(r.flow, r.batch)
 	}
+	if len(r.filtered) > 0 {
+		p.parts.Meter.Filtered.Add(int64(len(r.filtered)))
+		p.watchFiltered(r.filtered)
+		p.sinks.filter.put(r.flow, r.filtered)
+	}
+	var refused []Failure
+	for _, x := range r.invalid {
+		if work.Err() != nil { // the transform may have failed only because it was cut
+			p.abandon(event.Batch{x.m}, fmt.Errorf("%w: %w", context.Cause(work), x.err))
+			continue
+		}
+		refused = append(refused, p.reject(x.m, x.err))
+	}
+	p.bury(refused)
 }
 
 func stack() string {

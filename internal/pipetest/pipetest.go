@@ -61,6 +61,7 @@ import (
 
 	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/event"
 )
 
 // Case is one case file.
@@ -287,10 +288,10 @@ func (c Case) environment() func(string) (string, bool) {
 
 // message is one line of in.jsonl and out.jsonl.
 type message struct {
-	Data    string            `json:"data,omitempty"`
-	Base64  []byte            `json:"base64,omitempty"` // instead of data, for bytes that are no text
-	Key     string            `json:"key,omitempty"`
-	Headers map[string]string `json:"headers,omitempty"`
+	Data    string        `json:"data,omitempty"`
+	Base64  []byte        `json:"base64,omitempty"` // instead of data, for bytes that are no text
+	Key     string        `json:"key,omitempty"`
+	Headers event.Headers `json:"headers,omitempty"`
 
 	Workspace   string `json:"workspace,omitempty"`
 	Source      string `json:"source,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -79,29 +80,34 @@ func (r *recorder) result(diagnostics string) (map[string]string, error) {
 // source reads the input of a case, once.
 type source struct {
 	input []message
-	done  bool
+	at    int // the message to read next
 }
 
 func (s *source) Open(context.Context) error  { return nil }
 func (s *source) Close(context.Context) error { return nil }
 
-func (s *source) Read(context.Context) (event.Batch, connector.Ack, error) {
-	if s.done {
+func (s *source) Read(_ context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
+	if s.at == len(s.input) {
 		return nil, nil, io.EOF
 	}
-	s.done = true
-	data := make([][]byte, len(s.input))
-	for i, m := range s.input {
-		data[i] = []byte(m.Data)
+	most, bytes := room.Within(len(s.input)-s.at, math.MaxInt)
+	var data [][]byte
+	for _, m := range s.input[s.at:] {
+		if len(data) == most || len(data) > 0 && len(m.Data) > bytes {
+			break
+		}
+		data, bytes = append(data, []byte(m.Data)), bytes-len(m.Data)
 	}
 	b := event.NewBatch(readAt, data)
-	for i, m := range s.input {
+	for i := range b {
+		m := &s.input[s.at+i]
 		b[i].Key, b[i].Meta.Headers = m.Key, m.Headers
 		if scope := (event.Scope{Workspace: m.Workspace, Source: m.Source, Destination: m.Destination}); scope != (event.Scope{}) {
 			b[i].Meta.Scope = &scope
 		}
-		b[i].Times.Read = readAt.Add(time.Duration(i)) // what comes out is put in this order
+		b[i].Times.Read = readAt.Add(time.Duration(s.at + i)) // what comes out is put in this order
 	}
+	s.at += len(b)
 	return b, nil, nil
 }
 
@@ -118,9 +124,17 @@ func (s *sink) Write(_ context.Context, b event.Batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range b {
-		s.got = append(s.got, message{Data: string(m.Data), Key: m.Key, Headers: m.Meta.Headers, at: m.Times.Read})
+		s.got = append(s.got, message{Data: string(m.Data), Key: m.Key, Headers: byName(m.Meta.Headers), at: m.Times.Read})
 	}
 	return nil
+}
+
+// byName is h in the order of names, so that what a case expects does not depend on the
+// order in which headers were set. Those with one name stay in theirs.
+func byName(h event.Headers) event.Headers {
+	h = slices.Clone(h)
+	slices.SortStableFunc(h, func(a, b event.Header) int { return strings.Compare(a.Name, b.Name) })
+	return h
 }
 
 func (s *sink) lines() string {

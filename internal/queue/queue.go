@@ -1,6 +1,7 @@
 // Package queue is jobs at rest: the contract of a durable queue store, and the bytes a
-// job is kept in. Two backends implement it (queue/embedded and queue/postgres);
-// queue/storetest is its definition; queue/partition is the logic both share.
+// job is kept in. Two backends implement it: queue/embedded, which is queue/rows on a log
+// (queue/log), and queue/postgres; queue/storetest is its definition; queue/partition is
+// the logic both share.
 //
 // # Words
 //
@@ -21,9 +22,9 @@
 //  4. An ordered job is withheld as long as an earlier ordered job of its lane with the
 //     same key is open, whether that is leased, waiting for its next attempt or itself
 //     withheld. Jobs of other keys go on.
-//  5. Lease returns as many jobs as may be handed out, up to its limits. Jobs whose next
-//     attempt has come are preferred to new ones; within a lane new jobs go in order of
-//     append; lanes take turns.
+//  5. Lease returns as many jobs as may be handed out, up to its limits. Within a lane jobs
+//     whose next attempt has come are preferred to new ones, and new ones go in order of
+//     append; lanes take turns, or the values of an axis do ([Query.Split]).
 //  6. Memory does not grow with the number of waiting jobs.
 package queue
 
@@ -44,6 +45,7 @@ const (
 	MaxPayload = 16 << 20 // message payload as it is now, and as it was read: each
 	MaxKey     = 64 << 10 // message key
 	MaxMeta    = 1 << 20  // message id and headers together
+	MaxOrigin  = 64 << 10 // message origin and descriptor together
 	MaxCause   = 16 << 10 // longer causes are cut, not refused
 	MaxName    = 1024     // queue name and each part of a scope
 	MaxRecord  = 16 << 20 // value of a key-value record
@@ -133,6 +135,8 @@ type Result struct {
 	Verdict Verdict
 	At      time.Time // Again: earliest next attempt; zero means at once
 	Cause   string    // Again and Dead
+	// Uncounted is an Again that is no attempt: the job goes back as it was.
+	Uncounted bool
 }
 
 // Done is the result of a job that was handled.
@@ -191,6 +195,17 @@ type Query struct {
 	Bytes int
 	// For is how long the lease lasts; 0 means one minute.
 	For time.Duration
+	// Split divides the work by an axis: its values take turns, a job in each, those that have
+	// waited longest first, from one call to the next. A value waits from its last turn, or from
+	// when it got work after having none; so no value's second job is handed out before the first
+	// of every other that waits, within one partition of the store. The jobs come in the order of
+	// the turns. Empty or None: not divided. With Split, By must be None.
+	Split Axis
+	// Room says how many jobs and payload bytes a value may get from this call, though a job at
+	// least where both are above zero. Otherwise it gets none and keeps its turn. Nil means any
+	// number. Room is called at most once for each value, under a lock: it must be quick, and use
+	// no store.
+	Room func(value string) (jobs, bytes int)
 }
 
 // Defaults of a Query.
@@ -199,6 +214,26 @@ const (
 	DefaultBytes = 16 << 20
 	DefaultFor   = time.Minute
 )
+
+// Complete is q with its defaults, or an error when it asks for what does not exist.
+func (q Query) Complete() (Query, error) {
+	if q.Limit <= 0 {
+		q.Limit = DefaultLimit
+	}
+	if q.Bytes <= 0 {
+		q.Bytes = DefaultBytes
+	}
+	if q.For <= 0 {
+		q.For = DefaultFor
+	}
+	if q.Split == None {
+		q.Split = ""
+	}
+	if q.Split != "" && q.By != "" && q.By != None {
+		return q, fault.New(fault.Fatal, fmt.Errorf("lease from queue %q: the work of one %s cannot be split by %s", q.Queue, q.By, q.Split))
+	}
+	return q, nil
+}
 
 // Stats counts the open and dead jobs that a filter chooses. They are kept as counters:
 // asking costs the same however many jobs wait. A job that is leased counts as leased
@@ -288,8 +323,9 @@ type Record struct{ Key, Value []byte }
 // Admin is what operators need beyond Store; both backends implement it. The jobs of a
 // page are in order of ID.
 type Admin interface {
-	// List returns up to limit jobs after the given ID, without leasing them. The list
-	// of a queue that changes meanwhile may miss or repeat jobs that move.
+	// List returns up to limit jobs after the given ID, without leasing them; 0 means
+	// DefaultLimit. The list of a queue that changes meanwhile may miss or repeat jobs that
+	// move.
 	List(ctx context.Context, s Search, after ID, limit int) (Page, error)
 	// Requeue appends the dead jobs that s chooses to their queue again, with a new ID and
 	// no attempts, and returns how many. State must be Buried.
@@ -341,12 +377,34 @@ func (j *Job) Check() error {
 	case len(j.Msg.Key) > MaxKey:
 		return refuse("the key has %d bytes, the limit is %d", len(j.Msg.Key), MaxKey)
 	}
+	// A header counts as a byte at least, so that there cannot be any number of empty ones.
 	meta := len(j.Msg.Meta.ID)
-	for k, v := range j.Msg.Meta.Headers {
-		meta += len(k) + len(v)
+	for i := range j.Msg.Meta.Headers {
+		h := &j.Msg.Meta.Headers[i]
+		meta += max(len(h.Name)+len(h.Value), 1)
 	}
 	if meta > MaxMeta {
 		return refuse("id and headers have %d bytes, the limit is %d", meta, MaxMeta)
 	}
+	if n := originSize(j.Msg); n > MaxOrigin {
+		return refuse("origin and descriptor have %d bytes, the limit is %d", n, MaxOrigin)
+	}
 	return nil
+}
+
+// originSize is the bytes that a job keeps of its message's origin and descriptor.
+func originSize(m *event.Message) int {
+	n := 0
+	if o := m.Meta.Origin.Earliest(); o != nil {
+		n += len(o.Stream) + len(o.Partition) + len(o.Position)
+	}
+	if d := m.Meta.Descriptor; d != nil {
+		n += len(d.JobRun) + len(d.TaskRun) + len(d.Type) + len(d.Name)
+	}
+	return n
+}
+
+// RecordSize is about how many bytes the job takes that m becomes, and never less.
+func RecordSize(m *event.Message) int {
+	return len(m.Data) + len(m.Raw()) + len(m.Key) + len(m.Meta.ID) + 192 + m.Meta.Headers.Size() + 16*len(m.Meta.Headers) + originSize(m)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/config/snowbridge"
 	"github.com/weirdata/weir/internal/connector"
 )
 
@@ -279,7 +280,7 @@ func (b *builder) example(path string, kind config.Kind, name string, check func
 	}
 	// Examples may read any environment variable.
 	env := func(string) (string, bool) { return "1", true }
-	c, ds := config.ParseFiles([]config.File{{Name: filepath.ToSlash(rel), Src: src}}, config.Options{Env: env, Known: b.known})
+	c, ds := config.ParseFiles([]config.File{{Name: filepath.ToSlash(rel), Src: src}}, config.Options{Env: env, Known: b.known, Older: snowbridge.Older})
 	if err := ds.Err(); err != nil {
 		b.fail("%s %s: its example does not load:\n%w", kind, name, err)
 		return ""

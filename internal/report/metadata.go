@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/secret"
 )
 
 const metadataSchema = "iglu:com.snowplowanalytics.snowplow/event_forwarding_metrics/jsonschema/1-0-0"
@@ -53,7 +54,7 @@ type reason struct {
 
 func newMetadata(o Options, dropped *meter.Reports) *metadata {
 	c := o.Process.Monitoring.MetadataReporter
-	at := scrubURL(c.Endpoint)
+	at := secret.URL(c.Endpoint)
 	return &metadata{
 		client: httpclient.New(httpclient.Options{Transport: o.Transport}), endpoint: c.Endpoint, dropped: dropped,
 		app:     app{o.AppName, o.Version, tagsOf(c.Tags)},
@@ -87,7 +88,7 @@ func instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 func reasons(counts map[meter.Reason]int64) []reason {
 	list := make([]reason, 0, len(counts))
 	for r, n := range counts {
-		list = append(list, reason{Scrub(r.Code), Scrub(r.Description), n})
+		list = append(list, reason{secret.Text(r.Code), secret.Text(r.Description), n})
 	}
 	slices.SortFunc(list, func(a, b reason) int {
 		return cmp.Or(-cmp.Compare(a.Count, b.Count), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Description, b.Description))

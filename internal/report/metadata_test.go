@@ -60,7 +60,7 @@ func TestMetadataBacklog(t *testing.T) {
 			t.Errorf("the process waited for %s", d)
 		}
 		log := r.log.String()
-		if !strings.Contains(log, `metadata reports are not sent" address=https://example.com/meta error="context deadline exceeded"`) || !strings.Contains(log, "reports are dropped") {
+		if !strings.Contains(log, `metadata reports are not sent" address=https://example.com error="context deadline exceeded"`) || !strings.Contains(log, "reports are dropped") {
 			t.Errorf("the log does not say what is wrong:\n%s", log)
 		}
 		if strings.Contains(log, "secret") || strings.Contains(log, "pass") {

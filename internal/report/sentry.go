@@ -22,6 +22,7 @@ import (
 
 	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/secret"
 )
 
 const (
@@ -118,7 +119,7 @@ func newSentry(o Options, dropped *meter.Reports) *sentry {
 		dropped: dropped, queue: make(chan sentryEvent, sentryQueue),
 	}
 	s.endpoint, s.auth = sentryAddress(c.DSN, o.AppName+"/"+o.Version)
-	s.trouble = trouble{log: o.Log, what: "errors are not sent to Sentry", at: scrubURL(s.endpoint)}
+	s.trouble = trouble{log: o.Log, what: "errors are not sent to Sentry", at: secret.URL(s.endpoint)}
 	if c.Debug {
 		s.debug = o.Log
 	}
@@ -137,8 +138,8 @@ func sentryAddress(dsn, clientName string) (endpoint string, auth httpclient.Hea
 		path, project = "/"+project[:i], project[i+1:]
 	}
 	value := "Sentry sentry_version=7, sentry_client=" + clientName + ", sentry_key=" + u.User.Username()
-	if secret, has := u.User.Password(); has {
-		value += ", sentry_secret=" + secret
+	if password, has := u.User.Password(); has {
+		value += ", sentry_secret=" + password
 	}
 	return u.Scheme + "://" + u.Host + path + "/api/" + project + "/envelope/", httpclient.Header{Name: "X-Sentry-Auth", Value: value}
 }
@@ -240,8 +241,8 @@ func (h *sentryHandler) event(r slog.Record) sentryEvent {
 	})
 	cause := ""
 	for _, a := range attrs {
-		value := hidden
-		if !sensitive.MatchString(a.Key) {
+		value := secret.Mark
+		if !secret.Name(a.Key) {
 			value = safeText(a.Value.String())
 		}
 		switch key := a.Key[strings.LastIndexByte(a.Key, '.')+1:]; {
@@ -263,7 +264,7 @@ func (h *sentryHandler) event(r slog.Record) sentryEvent {
 	return e
 }
 
-func safeText(s string) string { return shorten(Scrub(s), maxText) }
+func safeText(s string) string { return shorten(secret.Text(s), maxText) }
 
 func eventID() string {
 	var id [16]byte

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/secret"
 )
 
 // maxPacket is the size of a datagram that no network on the way takes apart.
@@ -209,7 +210,7 @@ func (t *trouble) met(err error) {
 	}
 	if t.count == 1 || now.Sub(t.told) >= tellAgain {
 		t.told = now
-		t.log.Warn(t.what, meter.KeyAddress, t.at, meter.KeyError, Scrub(err.Error()))
+		t.log.Warn(t.what, meter.KeyAddress, t.at, meter.KeyError, secret.Text(err.Error()))
 	}
 }
 

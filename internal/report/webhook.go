@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/secret"
 )
 
 const (
@@ -74,7 +75,7 @@ func newWebhook(o Options, dropped *meter.Reports) *webhook {
 	return &webhook{
 		client: httpclient.New(httpclient.Options{Transport: o.Transport}), endpoint: c.Endpoint, every: c.Heartbeat(), dropped: dropped,
 		app:     app{o.AppName, o.Version, tagsOf(c.Tags)},
-		trouble: trouble{log: o.Log, what: "heartbeats and alerts are not sent to the webhook", at: scrubURL(c.Endpoint)},
+		trouble: trouble{log: o.Log, what: "heartbeats and alerts are not sent to the webhook", at: secret.URL(c.Endpoint)},
 		wake:    make(chan struct{}, 1), broken: map[place]problem{},
 	}
 }
@@ -143,7 +144,7 @@ func message(a meter.Alert) string {
 }
 
 // text is an error as an alert shows it.
-func text(err error) string { return shorten(Scrub(err.Error()), maxAlert) }
+func text(err error) string { return shorten(secret.Text(err.Error()), maxAlert) }
 
 // latest is the latest error of the running pipelines that somebody must see to.
 func (w *webhook) latest(running []*meter.Pipeline) (message string, broken bool) {

@@ -221,7 +221,7 @@ func TestRunaways(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			source := `function main(s) { if (s !== 'bad') return s; ` + test.body + ` }`
-			timeout := 20 * time.Second
+			timeout := 5 * time.Minute
 			if test.reason == Timeout {
 				timeout = time.Second
 			}
@@ -241,10 +241,14 @@ func TestRunaways(t *testing.T) {
 				if !errors.As(err, &e) || e.Reason != test.reason {
 					t.Fatalf("got %.80q, %v; want reason %d", got, err, test.reason)
 				}
-				if took := time.Since(began); took > 40*time.Second {
+				if took := time.Since(began); took > 2*time.Minute {
 					t.Errorf("took %s", took)
 				}
-				if got, err := run(t, r, "good"); err != nil || got != "good" {
+				got, err = run(t, r, "good")
+				for errors.As(err, &e) && e.Reason == Timeout && time.Since(began) < 2*time.Minute { // a busy machine takes its time too
+					got, err = run(t, r, "good")
+				}
+				if err != nil || got != "good" {
 					t.Fatalf("the message after it: got %q, %v", got, err)
 				}
 			}

@@ -1,6 +1,10 @@
 package snowplow
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/weirdata/weir/internal/spelling"
+)
 
 // NumFields is the number of tab-separated fields of an enriched event.
 const NumFields = 131
@@ -213,34 +217,5 @@ func FieldNames() []string {
 func NearestField(name string) string {
 	names := FieldNames()
 	slices.Sort(names)
-	best, least := names[0], int(^uint(0)>>1)
-	for _, n := range names {
-		if d := distance(name, n); d < least {
-			best, least = n, d
-		}
-	}
-	return best
-}
-
-// distance is the number of insertions, deletions and substitutions between a and b.
-// Only the first 64 bytes of a count, which bounds the work.
-func distance(a, b string) int {
-	a = a[:min(len(a), 64)]
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return spelling.Closest(name, names)
 }

@@ -25,19 +25,6 @@ const (
 	maxStamped = 512 << 10
 )
 
-// find is the value of a header, whatever the case its name was written in.
-func find(h map[string]string, name string) (string, bool) {
-	if v, ok := h[name]; ok {
-		return v, true
-	}
-	for k, v := range h {
-		if len(k) == len(name) && strings.EqualFold(k, name) {
-			return v, true
-		}
-	}
-	return "", false
-}
-
 // parse reads a traceparent. A version that is not known yet is read as this one, and may
 // go on after its flags.
 func parse(text string) (c otel.SpanContext, ok bool) {
@@ -81,12 +68,12 @@ func unhex(into []byte, text string) bool {
 
 // withState adds the tracestate of h to c. One that is malformed is left out, as the
 // recommendation says.
-func withState(c otel.SpanContext, h map[string]string) otel.SpanContext {
-	text, ok := find(h, Tracestate)
-	if !ok || len(text) > maxTracestate {
+func withState(c otel.SpanContext, h event.Headers) otel.SpanContext {
+	text := h.Fold(Tracestate)
+	if text == nil || len(text.Value) > maxTracestate {
 		return c
 	}
-	state, err := otel.ParseTraceState(text)
+	state, err := otel.ParseTraceState(string(text.Value))
 	if err != nil {
 		return c
 	}
@@ -100,26 +87,29 @@ func text(c otel.SpanContext) (traceparent, tracestate string) {
 
 // Stamp gives m the context of s in its headers, in place of the one it came with.
 func (s *Span) Stamp(m *event.Message) {
-	if s == nil || m.Meta.Headers[Traceparent] == s.traceparent {
+	if s == nil || m.Meta.Headers.Text(Traceparent) == s.traceparent {
 		return
 	}
-	h := make(map[string]string, len(m.Meta.Headers)+2)
-	bytes := 0
-	for k, v := range m.Meta.Headers {
-		if strings.EqualFold(k, Traceparent) || strings.EqualFold(k, Tracestate) {
-			continue
-		}
-		h[k] = v
-		bytes += len(k) + len(v)
-	}
-	if bytes > maxStamped {
+	h := others(m.Meta.Headers)
+	if h.Size() > maxStamped {
 		return
 	}
-	h[Traceparent] = s.traceparent
+	h = append(h, event.Header{Name: Traceparent, Value: []byte(s.traceparent)})
 	if s.tracestate != "" {
-		h[Tracestate] = s.tracestate
+		h = append(h, event.Header{Name: Tracestate, Value: []byte(s.tracestate)})
 	}
 	m.Meta.Headers = h
+}
+
+// others is a copy of h without a trace context, with room for one.
+func others(h event.Headers) event.Headers {
+	kept := make(event.Headers, 0, len(h)+2)
+	for _, x := range h {
+		if !strings.EqualFold(x.Name, Traceparent) && !strings.EqualFold(x.Name, Tracestate) {
+			kept = append(kept, x)
+		}
+	}
+	return kept
 }
 
 // Inject gives a request the trace context it is sent with, unless it has one. ctx is that
@@ -133,8 +123,8 @@ func Inject(ctx context.Context, h http.Header, only *event.Message) {
 	traceparent, tracestate := text(c)
 	if only != nil {
 		// Its own, unless the write is a child of it already.
-		if own, ok := parse(only.Meta.Headers[Traceparent]); ok && own.TraceID() != c.TraceID() {
-			traceparent, tracestate = only.Meta.Headers[Traceparent], only.Meta.Headers[Tracestate]
+		if own, ok := parse(only.Meta.Headers.Text(Traceparent)); ok && own.TraceID() != c.TraceID() {
+			traceparent, tracestate = only.Meta.Headers.Text(Traceparent), only.Meta.Headers.Text(Tracestate)
 		}
 	}
 	h.Set(Traceparent, traceparent)
@@ -146,7 +136,7 @@ func Inject(ctx context.Context, h http.Header, only *event.Message) {
 
 // Keep is headers with the trace context of a request added, for a [Keeper]. It returns
 // headers itself when the request has no context that is well formed.
-func Keep(headers map[string]string, from http.Header) map[string]string {
+func Keep(headers event.Headers, from http.Header) event.Headers {
 	parents := from["Traceparent"]
 	if len(parents) != 1 {
 		return headers
@@ -154,15 +144,9 @@ func Keep(headers map[string]string, from http.Header) map[string]string {
 	if _, ok := parse(parents[0]); !ok {
 		return headers
 	}
-	kept := make(map[string]string, len(headers)+2)
-	for k, v := range headers {
-		if !strings.EqualFold(k, Traceparent) && !strings.EqualFold(k, Tracestate) {
-			kept[k] = v
-		}
-	}
-	kept[Traceparent] = strings.Trim(parents[0], " \t")
+	kept := append(others(headers), event.Header{Name: Traceparent, Value: []byte(strings.Trim(parents[0], " \t"))})
 	if state := strings.Join(from["Tracestate"], ","); state != "" && len(state) <= maxTracestate {
-		kept[Tracestate] = state
+		kept = append(kept, event.Header{Name: Tracestate, Value: []byte(state)})
 	}
 	return kept
 }

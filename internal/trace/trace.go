@@ -152,8 +152,9 @@ func (t *Tracer) Close(ctx context.Context) error {
 // sampled decides about m, and finds the context it came with.
 func (t *Tracer) sampled(m *event.Message) (parent otel.SpanContext, yes bool) {
 	if len(m.Meta.Headers) > 0 {
-		if text, ok := find(m.Meta.Headers, Traceparent); ok {
-			if parent, ok = parse(text); ok {
+		if h := m.Meta.Headers.Fold(Traceparent); h != nil {
+			var ok bool
+			if parent, ok = parse(h.Text()); ok {
 				if !parent.IsSampled() {
 					return parent, false
 				}

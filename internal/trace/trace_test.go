@@ -92,7 +92,7 @@ func TestExport(t *testing.T) {
 	if p.Trace != traceID || p.Parent != parentID || p.State != "a=b" || p.Kind != spans.Span_SPAN_KIND_CONSUMER || p.Failed {
 		t.Errorf("process %+v", p)
 	}
-	if got := m.Meta.Headers[trace.Traceparent]; got != "00-"+p.Ref()+"-01" || m.Meta.Headers[trace.Tracestate] != "a=b" || len(m.Meta.Headers) != 2 {
+	if got := m.Meta.Headers.Text(trace.Traceparent); got != "00-"+p.Ref()+"-01" || m.Meta.Headers.Text(trace.Tracestate) != "a=b" || len(m.Meta.Headers) != 2 {
 		t.Errorf("headers %v, the span is %s", m.Meta.Headers, p.Ref())
 	}
 	want := map[string]string{"weir.pipeline": "orders", "messaging.operation.type": "process", "messaging.message.body.size": "7",

@@ -86,9 +86,10 @@ function "Line" {
 
 function "Handler" {
   lambda {
-    command     = [env.HANDLER]
-    concurrency = 2
-    timeout_ms  = 20000
+    command         = [env.HANDLER]
+    concurrency     = 2
+    timeout_ms      = 120000
+    init_timeout_ms = 120000
   }
 }
 

@@ -428,3 +428,48 @@ func memory(b *testing.B) float64 {
 	}
 	return float64(resident*os.Getpagesize()) / 1e6
 }
+
+// TestReadSettleAllocations holds the allocations of a job that is leased and settled:
+// those of a batch are counted, not those of each job.
+func TestReadSettleAllocations(t *testing.T) {
+	const each = 1000
+	jobs := benchJobs(100, 500)
+	for name, recent := range map[string]int{"from memory": 0, "from the log": -1} {
+		s, err := Open(t.TempDir(), Options{RecentBytes: recent})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill := func() {
+			for range each / len(jobs) {
+				if err := s.Update(t.Context(), func(tx queue.Tx) error { return tx.Append(jobs...) }); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		results := make([]queue.Result, each)
+		fill()
+		both := testing.AllocsPerRun(20, func() {
+			fill()
+			leased, err := s.Lease(t.Context(), queue.Query{Filter: queue.Filter{Queue: "events"}, Limit: each})
+			if err != nil || len(leased) != each {
+				t.Fatalf("leased %d jobs: %v", len(leased), err)
+			}
+			for i := range leased {
+				results[i] = leased[i].Done()
+			}
+			if err := s.Update(t.Context(), func(tx queue.Tx) error { return tx.Settle(results...) }); err != nil {
+				t.Fatal(err)
+			}
+		})
+		// A fill allocates as well: what it does so is taken off.
+		alone := testing.AllocsPerRun(20, fill)
+		if n := (both - alone) / each; n > 0.2 {
+			t.Errorf("%s: a job leased and settled allocates %.3f times, want at most 0.2", name, n)
+		} else {
+			t.Logf("%s: %.3f allocations for each job", name, n)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/log/disk"
 )
 
 // TestPowerFailure works on a store in a file system that can be cloned as a power
@@ -158,7 +159,9 @@ func TestDiskFull(t *testing.T) {
 			t.Fatalf("settle on a disk without a byte = %v, want ErrFull", err)
 		}
 		full.on.Store(false)
-		s.checkLimits()
+		if err := s.Flush(); err != nil {
+			t.Fatal(err)
+		}
 		if err := s.Update(t.Context(), settle); err != nil {
 			t.Fatalf("settle when there is space again: %v", err)
 		}
@@ -230,20 +233,23 @@ func TestLimits(t *testing.T) {
 			t.Fatalf("settle in a full store: %v", err)
 		}
 	}
-	if err := s.flush(); err != nil {
+	if err := s.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	s.checkLimits()
 	if err := put(); err != nil {
 		t.Fatalf("append when everything is settled: %v", err)
 	}
 	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 20, TotalBytes: 100 << 30, UsedBytes: 99 << 30})
-	s.checkLimits()
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
 	if err := put(); !errors.Is(err, queue.ErrFull) {
 		t.Fatalf("append with 1 MiB free = %v, want ErrFull", err)
 	}
 	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 50 << 30, TotalBytes: 100 << 30, UsedBytes: 50 << 30})
-	s.checkLimits()
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
 	if err := put(); err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +268,7 @@ type refusingFile struct {
 }
 
 func (r *refusing) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if !strings.HasSuffix(name, segmentExt) {
+	if !strings.HasSuffix(name, disk.SegmentExt) {
 		return r.FS.Create(name, c)
 	}
 	if r.on.Load() {

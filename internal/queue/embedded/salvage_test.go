@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/log/disk"
 )
 
 // files are the contents of the files of a store, but for its lock.
@@ -154,12 +155,12 @@ func TestSalvage(t *testing.T) {
 					try(rel, nil, "removed")
 				}
 			}
-			for _, kind := range []string{segmentExt, markName, formatName} {
+			for _, kind := range []string{disk.SegmentExt, disk.MarkName, disk.FormatName} {
 				if done[kind] == 0 {
 					t.Errorf("nothing was salvaged after damage to a file of kind %s", kind)
 				}
 			}
-			if lost[segmentExt] == 0 {
+			if lost[disk.SegmentExt] == 0 {
 				t.Error("no damage to a segment lost anything")
 			}
 			t.Logf("salvaged by kind of file: %v, with a loss: %v", done, lost)
@@ -184,7 +185,7 @@ func TestSalvageKeepsTheRest(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	path := segmentPath(s.fs, dir, 1)
+	path := filepath.Join(dir, disk.LogDir, "000000001"+disk.SegmentExt)
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -24,12 +25,14 @@ func backend(recent int) storetest.Backend {
 	opt := func(c storetest.Config) Options {
 		return Options{Now: c.Now, Window: c.Window, SegmentBytes: 64 << 10, RecentBytes: recent}
 	}
+	var dirs sync.Map // of the stores
 	open := func(t testing.TB, dir string, c storetest.Config) storetest.Store {
 		t.Helper()
 		s, err := Open(dir, opt(c))
 		if err != nil {
 			t.Fatal(err)
 		}
+		dirs.Store(s, dir)
 		t.Cleanup(func() {
 			if err := s.Close(); err != nil {
 				t.Error(err)
@@ -45,7 +48,8 @@ func backend(recent int) storetest.Backend {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			again := open(t, s.dir, c)
+			dir, _ := dirs.Load(s)
+			again := open(t, dir.(string), c)
 			if _, err := again.(*Store).Check(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
@@ -62,6 +66,11 @@ func TestStore(t *testing.T) {
 			storetest.Run(t, backend(recent))
 		})
 	}
+}
+
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	storetest.Turns(t, backend(-1))
 }
 
 // TestModel runs random histories; WEIR_MODEL_RUNS says how many.

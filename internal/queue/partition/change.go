@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/wire"
 )
 
 // The encoding of a Change; all numbers are varints unless said otherwise.
@@ -63,102 +64,52 @@ func (s *Side) encode(dst []byte) []byte {
 	return append(dst, s.Record...)
 }
 
-// parser takes bytes apart; bad is set by the first thing that does not fit.
-type parser struct {
-	b   []byte
-	bad bool
-}
-
-func (p *parser) uvarint() uint64 {
-	v, n := binary.Uvarint(p.b)
-	if n <= 0 {
-		p.bad, p.b = true, nil
-		return 0
-	}
-	p.b = p.b[n:]
-	return v
-}
-
-func (p *parser) varint() int64 {
-	v, n := binary.Varint(p.b)
-	if n <= 0 {
-		p.bad, p.b = true, nil
-		return 0
-	}
-	p.b = p.b[n:]
-	return v
-}
-
-func (p *parser) take(n uint64) []byte {
-	if n > uint64(len(p.b)) {
-		p.bad, p.b = true, nil
-		return nil
-	}
-	out := p.b[:n:n]
-	p.b = p.b[n:]
-	return out
-}
-
-func (p *parser) byte() byte {
-	if b := p.take(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
-func (p *parser) fixed() uint64 {
-	if b := p.take(8); b != nil {
-		return binary.BigEndian.Uint64(b)
-	}
-	return 0
-}
-
 // DecodeChange reads a Change from the start of b and returns what follows it. Records
 // share memory with b. It never panics, whatever b holds.
 func DecodeChange(b []byte) (*Change, []byte, error) {
-	p := parser{b: b}
+	p := wire.Reader{Rest: b}
 	c := &Change{}
-	for n := p.uvarint(); n > 0 && !p.bad; n-- {
-		l := Left{Lane: p.uvarint(), Seq: p.uvarint(), Count: int(p.uvarint()), Size: int(p.uvarint())}
+	for n := p.Uvarint(); n > 0 && !p.Bad; n-- {
+		l := Left{Lane: p.Uvarint(), Seq: p.Uvarint(), Count: int(p.Uvarint()), Size: int(p.Uvarint())}
 		before := int64(0)
-		for k := p.uvarint(); k > 0 && !p.bad; k-- {
-			before += p.varint()
+		for k := p.Uvarint(); k > 0 && !p.Bad; k-- {
+			before += p.Varint()
 			if before < 0 || before >= int64(l.Count) {
-				p.bad = true
+				p.Bad = true
 			}
 			l.Index = append(l.Index, uint32(before))
 		}
 		if l.Count <= 0 || l.Count > 1<<20 || l.Size < 0 {
-			p.bad = true
+			p.Bad = true
 		}
 		c.Left = append(c.Left, l)
 	}
-	for n := p.uvarint(); n > 0 && !p.bad; n-- {
-		c.Side = append(c.Side, p.side())
+	for n := p.Uvarint(); n > 0 && !p.Bad; n-- {
+		c.Side = append(c.Side, readSide(&p))
 	}
-	if p.bad {
+	if p.Bad {
 		return nil, nil, fmt.Errorf("read change of %d bytes: its fields do not fit: %w", len(b), queue.ErrCorrupt)
 	}
-	return c, p.b, nil
+	return c, p.Rest, nil
 }
 
-func (p *parser) side() Side {
-	s := Side{ID: queue.ID{Lane: p.uvarint(), Seq: p.uvarint(), Index: uint32(p.uvarint())}}
-	s.State = SideState(p.byte())
-	s.Due = p.varint()
-	s.Hash = p.fixed()
-	s.Attempt = int(p.uvarint())
-	s.Cause = string(p.take(p.uvarint()))
-	s.At = p.varint()
-	s.Size = int(p.uvarint())
-	s.Was = SideState(p.byte())
-	s.WasDue = p.varint()
-	s.WasAttempt = int(p.uvarint())
-	if p.byte() == 1 {
-		s.Record = p.take(p.uvarint())
+func readSide(p *wire.Reader) Side {
+	s := Side{ID: queue.ID{Lane: p.Uvarint(), Seq: p.Uvarint(), Index: uint32(p.Uvarint())}}
+	s.State = SideState(p.Byte())
+	s.Due = p.Varint()
+	s.Hash = p.Fixed64()
+	s.Attempt = int(p.Uvarint())
+	s.Cause = string(p.Take(p.Uvarint()))
+	s.At = p.Varint()
+	s.Size = int(p.Uvarint())
+	s.Was = SideState(p.Byte())
+	s.WasDue = p.Varint()
+	s.WasAttempt = int(p.Uvarint())
+	if p.Byte() == 1 {
+		s.Record = p.Take(p.Uvarint())
 	}
 	if s.State > Dead || s.Was > Dead || s.Record == nil && s.Was == Gone {
-		p.bad = true
+		p.Bad = true
 	}
 	return s
 }

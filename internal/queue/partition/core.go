@@ -310,7 +310,7 @@ func (p *Partition) Active(q string, by queue.Axis) []string {
 		return nil
 	}
 	var out []string
-	for value, g := range ix[axisIndex(normal(queue.Filter{By: by}).By)] {
+	for value, g := range ix[axisIndex(normal(queue.Filter{By: by}).By)].groups {
 		if g.open > 0 {
 			out = append(out, value)
 		}
@@ -325,7 +325,7 @@ func (p *Partition) Totals() queue.Stats {
 	p.tick(p.nanos())
 	var t queue.Stats
 	for _, ix := range p.queues {
-		for _, g := range ix[axisIndex(queue.None)] {
+		for _, g := range ix[axisIndex(queue.None)].groups {
 			st := g.stats()
 			t.Waiting += st.Waiting
 			t.Leased += st.Leased

@@ -8,13 +8,23 @@ import (
 
 // group is the lanes of one queue with one value on an axis.
 type group struct {
+	value string
 	ready []*lane // lanes that may have work, each once, the next in turn first
+	ring  *ring   // of the axis
+	place node    // there
+	share share   // of the Lease call that walks the ring
 	// Counters of Stats.
 	open, leased, retried, leasedRetried, dead, bytes int64
 }
 
 // index finds the groups of one queue.
-type index [len(queue.Axes)]map[string]*group
+type index [len(queue.Axes)]axis
+
+// axis is the groups of a queue by their values, and the turns of those that may have work.
+type axis struct {
+	groups map[string]*group
+	ring   ring
+}
 
 func axisIndex(a queue.Axis) int {
 	return max(slices.Index(queue.Axes[:], a), 0)
@@ -26,7 +36,7 @@ func (p *Partition) group(f queue.Filter) *group {
 		return nil
 	}
 	f = normal(f)
-	return ix[axisIndex(f.By)][f.Value]
+	return ix[axisIndex(f.By)].groups[f.Value]
 }
 
 // join puts a new lane into its groups.
@@ -37,13 +47,16 @@ func (p *Partition) join(l *lane) {
 		p.queues[l.queue] = ix
 	}
 	for i, a := range queue.Axes {
-		if ix[i] == nil {
-			ix[i] = map[string]*group{}
+		x := &ix[i]
+		if x.groups == nil {
+			x.groups = map[string]*group{}
 		}
-		g := ix[i][a.Of(l.scope)]
+		value := a.Of(l.scope)
+		g := x.groups[value]
 		if g == nil {
-			g = &group{}
-			ix[i][a.Of(l.scope)] = g
+			g = &group{value: value, ring: &x.ring}
+			g.place.group = g
+			x.groups[value] = g
 		}
 		l.groups[i] = g
 	}
@@ -85,6 +98,7 @@ func (p *Partition) offer(l *lane, now int64) {
 		if !l.inReady[i] {
 			l.inReady[i] = true
 			g.ready = append(g.ready, l)
+			g.ring.enter(g)
 		}
 	}
 	p.cfg.Hub.Notify(l.queue, l.scope)
@@ -96,10 +110,19 @@ func (g *group) next(i int, visit uint64) *lane {
 	if len(g.ready) == 0 || g.ready[0].visit == visit {
 		return nil
 	}
+	l := g.pop(i)
+	if len(g.ready) == 0 {
+		g.ring.leave(g)
+	}
+	l.visit = visit
+	return l
+}
+
+// pop takes the first lane out of the line of axis i, which is not empty.
+func (g *group) pop(i int) *lane {
 	l := g.ready[0]
 	g.ready[0] = nil
 	g.ready = g.ready[1:]
 	l.inReady[i] = false
-	l.visit = visit
 	return l
 }

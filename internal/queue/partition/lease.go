@@ -25,11 +25,13 @@ type turn struct {
 	now   int64
 	limit int
 	bytes int
-	count int // jobs of picks
+	count int    // jobs of picks
+	share *share // of the value whose turn it is; nil when the work is not split
 	g     *grant
 	picks []pick
-	delay []Side // jobs the scan met before their time
-	ends  []end  // of delay, one for each
+	delay []Side  // jobs the scan met before their time
+	ends  []end   // of delay, one for each
+	dry   []*lane // had nothing for the value whose turn it was
 }
 
 // pick is what was leased: jobs of one value that follow each other, or one side row.
@@ -43,25 +45,49 @@ type pick struct {
 // pickSlices holds the memory of picks between turns.
 var pickSlices = sync.Pool{New: func() any { return new([]pick) }}
 
-func (t *turn) room() bool { return t.count < t.limit && t.bytes > 0 }
+func (t *turn) room() bool { return t.wants() > 0 }
+
+// wants is how many jobs may still be picked, if they are small enough.
+func (t *turn) wants() int {
+	switch {
+	case t.bytes <= 0:
+		return 0
+	case t.share != nil:
+		return min(t.limit-t.count, t.share.turn)
+	}
+	return t.limit - t.count
+}
 
 // fits reports whether one more record may be handed out: the first always may.
 func (t *turn) fits(size int) bool {
-	return t.count == 0 || t.count < t.limit && size <= t.bytes
+	return (t.count == 0 || t.count < t.limit && size <= t.bytes) && (t.share == nil || t.share.fits(size))
+}
+
+// full says that a record of that size did not fit: nothing more is picked, or nothing more
+// of the value whose turn it is.
+func (t *turn) full(size int) {
+	if t.share != nil && !t.share.fits(size) {
+		t.share.full()
+		return
+	}
+	t.bytes = 0
+}
+
+// took says that a record was picked.
+func (t *turn) took(size int) {
+	t.count++
+	t.bytes -= size
+	if t.share != nil {
+		t.share.took(size)
+	}
 }
 
 // Lease is queue.Store.Lease for this partition.
 func (p *Partition) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
-	if q.Limit <= 0 {
-		q.Limit = queue.DefaultLimit
+	q, err := q.Complete()
+	if err != nil {
+		return nil, err
 	}
-	if q.Bytes <= 0 {
-		q.Bytes = queue.DefaultBytes
-	}
-	if q.For <= 0 {
-		q.For = queue.DefaultFor
-	}
-	axis := axisIndex(normal(q.Filter).By)
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -69,7 +95,6 @@ func (p *Partition) Lease(ctx context.Context, q queue.Query) ([]queue.Job, erro
 	}
 	p.visits++
 	p.tokens++
-	visit := p.visits
 	t := &turn{p: p, now: p.nanos(), limit: q.Limit, bytes: q.Bytes, g: &grant{token: p.tokens}}
 	picks := pickSlices.Get().(*[]pick)
 	t.picks = (*picks)[:0]
@@ -79,8 +104,30 @@ func (p *Partition) Lease(ctx context.Context, q queue.Query) ([]queue.Job, erro
 		pickSlices.Put(picks)
 	}()
 	p.tick(t.now)
-	group := p.group(q.Filter)
-	var failed error
+	if q.Split != "" {
+		err = t.turns(ctx, q, p.visits)
+	} else {
+		err = t.lanes(ctx, q, p.visits)
+	}
+	jobs, damaged := t.hand(q.For)
+	p.arm(t.now)
+	p.mu.Unlock()
+	switch {
+	case len(jobs) > 0:
+		return jobs, nil
+	case damaged != nil:
+		return nil, damaged
+	case err != nil:
+		return nil, err
+	}
+	return nil, ctx.Err()
+}
+
+// lanes leases jobs of the lanes that q chooses, as many of each as there are. It is called
+// with the lock, and returns the first error.
+func (t *turn) lanes(ctx context.Context, q queue.Query, visit uint64) (failed error) {
+	p := t.p
+	axis, group := axisIndex(normal(q.Filter).By), p.group(q.Filter)
 	for group != nil && t.room() && ctx.Err() == nil {
 		l := group.next(axis, visit)
 		if l == nil {
@@ -95,25 +142,20 @@ func (p *Partition) Lease(ctx context.Context, q queue.Query) ([]queue.Job, erro
 		p.mu.Lock()
 		p.offer(l, t.now)
 		if err != nil && failed == nil {
-			failed = fmt.Errorf("lease from queue %q (scope %q, %q, %q): %w", l.queue, l.scope.Workspace, l.scope.Source, l.scope.Destination, err)
+			failed = l.trouble(err)
 		}
 	}
-	jobs, err := t.hand(q.For)
-	p.arm(t.now)
-	p.mu.Unlock()
-	switch {
-	case err != nil:
-		return nil, err
-	case len(jobs) == 0 && failed != nil:
-		return nil, failed
-	case len(jobs) == 0:
-		return nil, ctx.Err()
-	}
-	return jobs, nil
+	return failed
+}
+
+// trouble says of which lane err is.
+func (l *lane) trouble(err error) error {
+	return fmt.Errorf("lease from queue %q (scope %q, %q, %q): %w", l.queue, l.scope.Workspace, l.scope.Source, l.scope.Destination, err)
 }
 
 // hand makes jobs of what was picked and gives them their lease. It is called with the
-// lock, and lets go of it to decode.
+// lock, and lets go of it to decode. A job that cannot be read keeps nobody from the others:
+// it stays leased, and comes again when the lease has ended.
 func (t *turn) hand(d time.Duration) ([]queue.Job, error) {
 	if t.count == 0 {
 		return nil, nil
@@ -126,50 +168,59 @@ func (t *turn) hand(d time.Duration) ([]queue.Job, error) {
 	p.mu.Unlock()
 	jobs, err := t.decode()
 	p.mu.Lock()
-	if err != nil {
-		if p.grants[t.g.token] != nil {
-			p.expire(t.g, t.now)
-		}
-		return nil, err
+	if len(jobs) == 0 && p.grants[t.g.token] != nil {
+		p.expire(t.g, t.now)
 	}
-	return jobs, nil
+	if len(jobs) > 0 && err != nil {
+		p.cfg.Log.Error("jobs that cannot be read stay in the queue", "jobs", t.count-len(jobs), "error", err)
+	}
+	return jobs, err
 }
 
 // decode allocates the jobs in one piece and their messages in another: all else that a
-// message holds, but for headers, is memory of the values as they were read.
-func (t *turn) decode() ([]queue.Job, error) {
-	jobs := make([]queue.Job, t.count)
+// message holds, but for headers, is memory of the values as they were read. It returns the
+// first error beside the jobs that could be read.
+func (t *turn) decode() (jobs []queue.Job, failed error) {
+	jobs = make([]queue.Job, t.count)
 	messages := make([]event.Message, t.count)
+	var d queue.Decoder
 	lease := queue.Lease{Token: t.g.token, Expires: time.Unix(0, t.g.expires).UTC()}
 	n := 0
+	read := func(k *pick, id queue.ID, rec []byte) (*queue.Job, bool) {
+		err := k.decode(&d, &jobs[n], &messages[n], id, rec, lease)
+		if err == nil {
+			n++
+			return &jobs[n-1], true
+		}
+		jobs[n], messages[n] = queue.Job{}, event.Message{}
+		if failed == nil {
+			failed = k.lane.trouble(err)
+		}
+		return nil, false
+	}
 	for i := range t.picks {
 		k := &t.picks[i]
 		if s := k.side; s != nil {
-			j := &jobs[n]
-			if err := k.decode(j, &messages[n], s.ID, s.Record, lease); err != nil {
-				return nil, err
-			}
-			n++
-			j.Attempt, j.Cause, j.At = s.Attempt, s.Cause, time.Unix(0, s.At).UTC()
-			if s.Due > 1 {
-				j.NotBefore = time.Unix(0, s.Due).UTC()
+			if j, ok := read(k, s.ID, s.Record); ok {
+				j.Attempt, j.Cause, j.At = s.Attempt, s.Cause, time.Unix(0, s.At).UTC()
+				if s.Due > 1 {
+					j.NotBefore = time.Unix(0, s.Due).UTC()
+				}
 			}
 			continue
 		}
 		id, at := queue.ID{Lane: k.lane.id, Seq: k.value.seq}, time.Unix(0, k.value.at).UTC()
 		for id.Index = k.from; id.Index < k.to; id.Index++ {
-			if err := k.decode(&jobs[n], &messages[n], id, k.value.record(id.Index), lease); err != nil {
-				return nil, err
+			if j, ok := read(k, id, k.value.record(id.Index)); ok {
+				j.At = at
 			}
-			jobs[n].At = at
-			n++
 		}
 	}
-	return jobs, nil
+	return jobs[:n], failed
 }
 
-func (k *pick) decode(j *queue.Job, m *event.Message, id queue.ID, rec []byte, lease queue.Lease) error {
-	if err := queue.ReadRecord(rec, j, m); err != nil {
+func (k *pick) decode(d *queue.Decoder, j *queue.Job, m *event.Message, id queue.ID, rec []byte, lease queue.Lease) error {
+	if err := d.Read(rec, j, m); err != nil {
 		return fmt.Errorf("lease job %s: %w", id, err)
 	}
 	m.Meta.Scope = &k.lane.scope
@@ -212,7 +263,7 @@ func (t *turn) due(ctx context.Context, l *lane) error {
 		l.dueMoved = false
 		l.beginRead()
 		p.mu.Unlock()
-		rows, next, err := p.cfg.Storage.Due(ctx, l.id, from, t.now, min(t.limit-t.count, 1024))
+		rows, next, err := p.cfg.Storage.Due(ctx, l.id, from, t.now, min(t.wants(), 1024))
 		p.mu.Lock()
 		if err != nil {
 			p.setDue(l, lower(l.nextDue, bound))
@@ -226,7 +277,7 @@ func (t *turn) due(ctx context.Context, l *lane) error {
 			if _, changed := l.touched[r.ID]; !changed && l.sides[r.ID] == nil {
 				if !t.fits(len(r.Record)) {
 					next = r.Due
-					t.bytes = 0
+					t.full(len(r.Record))
 					break
 				}
 				t.leaseSide(l, r)
@@ -260,8 +311,7 @@ func (t *turn) leaseSide(l *lane, r *Side) {
 	}
 	l.add(d)
 	t.picks = append(t.picks, pick{lane: l, side: r})
-	t.count++
-	t.bytes -= len(r.Record)
+	t.took(len(r.Record))
 }
 
 // freed leases jobs of the log that were handed out before, or withheld.
@@ -270,7 +320,7 @@ func (t *turn) freed(ctx context.Context, l *lane) error {
 	for t.room() {
 		p.mu.Lock()
 		n := 0
-		for n < len(l.freed) && n < t.limit-t.count && l.freed[n].seq == l.freed[0].seq {
+		for n < len(l.freed) && n < t.wants() && l.freed[n].seq == l.freed[0].seq {
 			if p.kept.has(queue.ID{Lane: l.id, Seq: l.freed[n].seq, Index: l.freed[n].index}) {
 				n = max(n, 1) // a record that is kept is alone
 				break
@@ -299,7 +349,9 @@ func (t *turn) freed(ctx context.Context, l *lane) error {
 				for _, k := range taken[i:] {
 					l.free(k)
 				}
-				t.bytes = 0
+				if err == nil {
+					t.full(v.size(k.index))
+				}
 				break
 			}
 			if l.left(k) {
@@ -358,8 +410,7 @@ func (p *Partition) gone(id queue.ID) bool {
 // lease leases a job of the log that nothing withholds. The caller counts it.
 func (t *turn) lease(l *lane, b *batch, v *opened, index uint32) {
 	b.setToken(index, t.g.token)
-	t.count++
-	t.bytes -= v.size(index)
+	t.took(v.size(index))
 	if n := len(t.picks); n > 0 {
 		if k := &t.picks[n-1]; k.lane == l && k.side == nil && k.value.seq == v.seq && k.to == index && k.value.size(index) > 0 {
 			k.to++

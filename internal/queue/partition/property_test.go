@@ -34,6 +34,8 @@ type model struct {
 	held    []queue.Job // everything that was ever leased
 	pending []pendingChange
 	count   int
+	lanes   uint64
+	turns   map[string]*waits // of the values of an axis, when work is split
 }
 
 // pendingChange is results between Begin and End.
@@ -67,7 +69,7 @@ func (w *model) eligible(j *want) bool {
 }
 
 func (w *model) append(t *rapid.T) {
-	lane := rapid.Uint64Range(1, 2).Draw(t, "lane")
+	lane := rapid.Uint64Range(1, w.lanes).Draw(t, "lane")
 	var jobs []queue.Job
 	var wants []*want
 	for i := range rapid.IntRange(1, 4).Draw(t, "jobs") {
@@ -82,7 +84,7 @@ func (w *model) append(t *rapid.T) {
 			j.due = w.m.clock.now().Add(time.Duration(rapid.IntRange(-3, 8).Draw(t, "seconds")) * time.Second)
 			add[0].NotBefore = j.due
 		}
-		add[0].Scope.Source = fmt.Sprint(lane)
+		add[0].Scope.Source, add[0].Scope.Destination = fmt.Sprint(lane), destination(lane)
 		j.id.Index = uint32(i)
 		jobs, wants = append(jobs, add...), append(wants, j)
 	}
@@ -328,7 +330,7 @@ func TestProperties(t *testing.T) {
 }
 
 func history(t *rapid.T, window int) {
-	w := &model{m: newMemory(newClock(), window), expires: map[uint64]time.Time{}}
+	w := &model{m: newMemory(newClock(), window), expires: map[uint64]time.Time{}, lanes: 2}
 	defer func() { w.m.p.Close() }()
 	t.Repeat(map[string]func(*rapid.T){
 		"append":  w.append,

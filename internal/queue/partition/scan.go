@@ -110,7 +110,7 @@ func scanValue(lane uint64, v Value) (*scanned, error) {
 // the lane: what is read beyond them is read again by the next turn.
 func (t *turn) budget(l *lane) int {
 	average := l.bytes / max(l.jobs+l.retry+l.parked+l.dead, 1)
-	return int(min(average*int64(t.limit-t.count)+1024, int64(t.bytes), scanBytes))
+	return int(min(average*int64(t.wants())+1024, int64(t.bytes), scanBytes))
 }
 
 // scanValue offers the jobs of one value; done is false when it stopped before the end.
@@ -119,17 +119,45 @@ func (t *turn) scanValue(ctx context.Context, l *lane, s *scanned) (done bool, e
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if s.hashes == nil || l.retry+l.parked == 0 {
-		return t.offerValue(l, s, nil), nil
+		return t.offerValue(l, s, s.count(), nil), nil
 	}
-	l.beginRead()
-	defer l.endRead()
-	p.mu.Unlock()
-	held, err := t.held(ctx, l, s.hashes)
-	p.mu.Lock()
-	if err != nil {
-		return false, err
+	// Keys are looked up for the jobs that are wanted, and for more when those are withheld.
+	for n := t.wants() + keysAhead; ; n *= 2 {
+		if l.scan != s.seq {
+			return true, nil
+		}
+		from := int(l.scanIndex)
+		to := min(from+n, s.count())
+		l.beginRead()
+		p.mu.Unlock()
+		held, err := t.held(ctx, l, s.hashes[from:to])
+		p.mu.Lock()
+		if err == nil {
+			done = t.offerValue(l, s, to, &heldKeys{from: uint32(from), rows: held})
+		}
+		l.endRead()
+		if err != nil || done || int(l.scanIndex) < to {
+			return done, err
+		}
 	}
-	return t.offerValue(l, s, held), nil
+}
+
+// keysAhead is how many keys are looked up beside those of the jobs that are wanted.
+const keysAhead = 16
+
+// heldKeys are the open side rows that storage knew of, of the keys of the jobs of a value
+// from one on.
+type heldKeys struct {
+	from uint32
+	rows []Side
+}
+
+// of is the row of the key of job i; a zero one when there is none, or h is nil.
+func (h *heldKeys) of(i uint32) Side {
+	if h == nil {
+		return Side{}
+	}
+	return h.rows[i-h.from]
 }
 
 // held looks up which of the keys have open side rows.
@@ -152,9 +180,9 @@ func (t *turn) held(ctx context.Context, l *lane, hashes []uint64) ([]Side, erro
 	return out, nil
 }
 
-// offerValue leases, withholds or puts off the jobs of a value, in order; done is false
-// when it stopped before the end.
-func (t *turn) offerValue(l *lane, s *scanned, held []Side) (done bool) {
+// offerValue leases, withholds or puts off the jobs of a value before the one at to, in
+// order; done is false when it stopped before the end.
+func (t *turn) offerValue(l *lane, s *scanned, to int, held *heldKeys) (done bool) {
 	if l.scan != s.seq {
 		return true // every job of it has left the log by replay
 	}
@@ -162,7 +190,7 @@ func (t *turn) offerValue(l *lane, s *scanned, held []Side) (done bool) {
 	b.hashes = s.hashes
 	leased := t.count
 	defer func() { l.add(counts{leased: int64(t.count - leased)}) }()
-	for i := l.scanIndex; int(i) < s.count(); i++ {
+	for i := l.scanIndex; int(i) < to; i++ {
 		if b.isGone(i) {
 			continue
 		}
@@ -179,7 +207,7 @@ func (t *turn) offerValue(l *lane, s *scanned, held []Side) (done bool) {
 		}
 		if !t.fits(s.size(i)) {
 			l.scanIndex, l.cached = i, s
-			t.bytes = 0
+			t.full(s.size(i))
 			return false
 		}
 		if h != 0 {
@@ -191,6 +219,10 @@ func (t *turn) offerValue(l *lane, s *scanned, held []Side) (done bool) {
 		}
 		t.lease(l, b, &s.opened, i)
 	}
+	if to < s.count() {
+		l.scanIndex, l.cached = uint32(to), s
+		return false
+	}
 	l.scan++
 	l.scanIndex, l.cached = 0, nil
 	l.inWindow += b.count
@@ -200,26 +232,23 @@ func (t *turn) offerValue(l *lane, s *scanned, held []Side) (done bool) {
 
 // stale reports whether the rows of the key h have changed since they were looked up for the
 // job i: what withholds it may have ended already, and would let nobody go on any more.
-func (l *lane) stale(h uint64, held []Side, i uint32) bool {
+func (l *lane) stale(h uint64, held *heldKeys, i uint32) bool {
 	if !l.reading {
 		return false
 	}
 	_, fresh := l.fresh[h]
-	changed := false
-	if held != nil {
-		_, changed = l.touched[held[i].ID]
-	}
+	_, changed := l.touched[held.of(i).ID]
 	return fresh || changed
 }
 
-// blocked reports whether an earlier job of the key h withholds the job id. held are the
-// side rows that storage knew of, by index, or nil.
-func (t *turn) blocked(l *lane, h uint64, held []Side, id queue.ID) bool {
+// blocked reports whether an earlier job of the key h withholds the job id.
+func (t *turn) blocked(l *lane, h uint64, held *heldKeys, id queue.ID) bool {
 	if l.keys[h] != nil {
 		return true
 	}
 	if _, ok := l.fresh[h]; ok {
 		return true
 	}
-	return held != nil && held[id.Index].Open() && held[id.Index].ID.Before(id)
+	row := held.of(id.Index)
+	return row.Open() && row.ID.Before(id)
 }

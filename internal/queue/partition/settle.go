@@ -181,7 +181,10 @@ func sideOf(r *queue.Result, e *end, src sideSource, now int64) Side {
 	case queue.Done:
 		s.State, s.Cause = Gone, ""
 	case queue.Again:
-		s.State, s.Attempt = Retry, s.Attempt+1
+		s.State = Retry
+		if !r.Uncounted {
+			s.Attempt++
+		}
 		s.Due = now
 		if !r.At.IsZero() {
 			s.Due = max(queue.Nanos(r.At), now)

@@ -1,17 +1,14 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/partition"
@@ -54,16 +51,13 @@ func (s *Store) lanesOf(ctx context.Context, q querier, f queue.Filter, from uin
 	return out, nil
 }
 
-// lister collects one page, all of it as of one instant.
+// lister reads for one page, all of it as of one instant.
 type lister struct {
+	partition.Lister
 	s       *Store
 	q       querier
-	search  *queue.Search
-	limit   int
 	segment int64
 	parts   map[int]*owned // restored for this list only
-	page    queue.Page
-	full    bool
 }
 
 // List implements queue.Admin. It reads every partition from the database, whoever owns it.
@@ -71,16 +65,13 @@ func (s *Store) List(ctx context.Context, search queue.Search, after queue.ID, l
 	if err := s.ready(); err != nil {
 		return queue.Page{}, err
 	}
-	if limit <= 0 {
-		limit = queue.DefaultLimit
-	}
 	var l *lister
 	err := s.try(ctx, func(ctx context.Context) error {
 		var err error
 		for range 5 { // a segment that is dropped or compacted meanwhile ends the attempt
 			err = pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-				l = &lister{s: s, q: tx, search: &search, limit: limit, parts: map[int]*owned{}}
-				return l.run(ctx, after)
+				l = &lister{Lister: partition.Lister{Search: search, After: after, Limit: limit}, s: s, q: tx, parts: map[int]*owned{}}
+				return l.run(ctx)
 			})
 			if !isUndefinedTable(err) && !errors.Is(err, queue.ErrCorrupt) {
 				return err
@@ -91,96 +82,47 @@ func (s *Store) List(ctx context.Context, search queue.Search, after queue.ID, l
 	if err != nil {
 		return queue.Page{}, fmt.Errorf("list jobs: %w", meaning(err))
 	}
-	return l.page, nil
+	return l.Page, nil
 }
 
-func (l *lister) run(ctx context.Context, after queue.ID) error {
+func (l *lister) run(ctx context.Context) error {
 	if err := l.q.QueryRow(ctx, l.s.names.sql("SELECT segment FROM @schema.head")).Scan(&l.segment); err != nil {
 		return err
 	}
-	refs, err := l.s.lanesOf(ctx, l.q, l.search.Filter, after.Lane)
+	refs, err := l.s.lanesOf(ctx, l.q, l.Search.Filter, l.After.Lane)
 	if err != nil {
 		return err
 	}
 	for _, ref := range refs {
-		from := queue.ID{Lane: ref.id}
-		if ref.id == after.Lane {
-			from = queue.ID{Lane: ref.id, Seq: after.Seq, Index: after.Index + 1}
+		lane, state := ref.lane(), "state = 3"
+		if l.Search.State != queue.Buried {
+			state = "state IN (1, 2)"
+			if lane, err = l.state(ctx, ref); err != nil {
+				return fmt.Errorf("queue %q: %w", ref.queue, err)
+			}
 		}
-		if l.search.State == queue.Buried {
-			err = l.eachSide(ctx, ref, from, "state = 3", func(r partition.Side) (bool, error) {
-				j, err := jobOf(ref, &r)
-				return err == nil && l.add(j), err
-			})
-		} else {
-			err = l.eachOpen(ctx, ref, from)
+		if lane.ID == 0 {
+			continue
 		}
-		if err != nil {
+		if err := l.Lane(ctx, lane, partition.Reader{
+			Values: func(ctx context.Context, seq uint64) ([]partition.Value, error) {
+				vs, err := l.s.values(ctx, l.q, l.segment, ref.id, seq, 1<<20)
+				if err == nil && len(vs) == 0 {
+					err = fmt.Errorf("read value %d of lane %d: it is not there: %w", seq, ref.id, queue.ErrCorrupt)
+				}
+				return vs, err
+			},
+			Sides: func(ctx context.Context, from queue.ID) ([]partition.Side, error) {
+				return l.s.sidePage(ctx, l.q, ref, from, state)
+			},
+		}); err != nil {
 			return fmt.Errorf("queue %q: %w", ref.queue, err)
 		}
-		if l.full {
+		if l.Full {
 			break
 		}
 	}
 	return nil
-}
-
-// add takes a job into the page where the search chooses it; false when the page is full.
-func (l *lister) add(j queue.Job) bool {
-	if !matches(l.search, &j) {
-		return true
-	}
-	if len(l.page.Jobs) == l.limit {
-		l.page.Next, l.full = l.page.Jobs[l.limit-1].ID, true
-		return false
-	}
-	l.page.Jobs = append(l.page.Jobs, j)
-	return true
-}
-
-// matches applies what of a search is not a choice of lanes.
-func matches(q *queue.Search, j *queue.Job) bool {
-	return (q.Cause == "" || strings.Contains(j.Cause, q.Cause)) &&
-		(q.Before.IsZero() || j.At.Before(q.Before)) &&
-		(len(q.IDs) == 0 || slices.Contains(q.IDs, j.ID))
-}
-
-func jobOf(ref *laneRef, r *partition.Side) (queue.Job, error) {
-	j := queue.Job{Queue: ref.queue, Scope: ref.scope}
-	if err := queue.ReadRecord(r.Record, &j, &event.Message{}); err != nil {
-		return j, fmt.Errorf("read job %s: %w", r.ID, err)
-	}
-	scope := ref.scope
-	j.Msg.Meta.Scope = &scope
-	j.ID, j.Attempt, j.Cause = r.ID, r.Attempt, r.Cause
-	j.At = time.Unix(0, r.At).UTC()
-	switch {
-	case r.State == partition.Dead:
-		j.At = time.Unix(0, r.Due).UTC()
-	case r.Due > 1:
-		j.NotBefore = time.Unix(0, r.Due).UTC()
-	}
-	return j, nil
-}
-
-// eachSide calls fn for the side rows of a lane, in order of ID.
-func (l *lister) eachSide(ctx context.Context, ref *laneRef, from queue.ID, state string, fn func(partition.Side) (bool, error)) error {
-	for {
-		rows, err := l.s.sidePage(ctx, l.q, ref, from, state)
-		if err != nil {
-			return err
-		}
-		for i := range rows {
-			if more, err := fn(rows[i]); err != nil || !more {
-				return err
-			}
-		}
-		if len(rows) == 0 {
-			return nil
-		}
-		from = rows[len(rows)-1].ID
-		from.Index++
-	}
 }
 
 // sidePage reads side rows of a lane from an ID on, in order of ID, not all at once.
@@ -230,128 +172,20 @@ func (l *lister) state(ctx context.Context, ref *laneRef) (partition.Lane, error
 	return lane, nil
 }
 
-// eachOpen lists the open jobs of a lane, in order of ID: those of the side table come
-// between those of the log.
-func (l *lister) eachOpen(ctx context.Context, ref *laneRef, from queue.ID) error {
-	lane, err := l.state(ctx, ref)
-	if err != nil || lane.ID == 0 {
-		return err
-	}
-	sides := &sideReader{l: l, ctx: ctx, ref: ref, from: from}
-	more := true
-	for seq := max(from.Seq, lane.First); more && seq < lane.Tail; {
-		vs, err := l.s.values(ctx, l.q, l.segment, ref.id, seq, 1<<20)
-		if err != nil {
-			return err
-		}
-		if len(vs) == 0 {
-			return fmt.Errorf("read value %d of lane %d: it is not there: %w", seq, ref.id, queue.ErrCorrupt)
-		}
-		for _, v := range vs {
-			if more, err = l.eachRecord(ref, &lane, v, from, sides); err != nil || !more {
-				return err
-			}
-			seq = v.Seq + 1
-		}
-	}
-	_, err = sides.upTo(queue.ID{Lane: ref.id, Seq: 1<<64 - 1})
-	return err
-}
-
-// eachRecord lists the jobs of a value that have not left the log, and the side rows
-// before each.
-func (l *lister) eachRecord(ref *laneRef, lane *partition.Lane, v partition.Value, from queue.ID, sides *sideReader) (more bool, err error) {
-	rs, err := queue.OpenValue(v.Data)
-	if err != nil {
-		return false, err
-	}
-	var gone []uint64
-	if i, found := slices.BinarySearchFunc(lane.Partly, v.Seq, func(p partition.Partly, seq uint64) int { return cmp.Compare(p.Seq, seq) }); found {
-		if gone = lane.Partly[i].Bits; gone == nil {
-			return true, nil
-		}
-	}
-	for i := uint32(0); ; i++ {
-		rec, err := rs.Next()
-		if rec == nil || err != nil {
-			return err == nil, err
-		}
-		id := queue.ID{Lane: ref.id, Seq: v.Seq, Index: i}
-		if id.Before(from) || gone != nil && gone[i>>6]&(1<<(i&63)) != 0 {
-			continue
-		}
-		if more, err := sides.upTo(id); err != nil || !more {
-			return false, err
-		}
-		head, err := queue.ReadHead(rec)
-		if err != nil {
-			return false, err
-		}
-		j, err := jobOf(ref, &partition.Side{ID: id, State: partition.Retry, Record: rec, At: rs.At.UnixNano(), Due: head.NotBefore})
-		if err != nil || !l.add(j) {
-			return false, err
-		}
-	}
-}
-
-// sideReader lists open side rows of a lane, up to one ID after the other.
-type sideReader struct {
-	l    *lister
-	ctx  context.Context
-	ref  *laneRef
-	from queue.ID
-	rows []partition.Side
-	end  bool
-}
-
-func (r *sideReader) upTo(id queue.ID) (more bool, err error) {
-	for {
-		if len(r.rows) == 0 && !r.end {
-			if r.rows, err = r.l.s.sidePage(r.ctx, r.l.q, r.ref, r.from, "state IN (1, 2)"); err != nil {
-				return false, err
-			}
-			if r.end = len(r.rows) == 0; !r.end {
-				r.from = r.rows[len(r.rows)-1].ID
-				r.from.Index++
-			}
-		}
-		if len(r.rows) == 0 || !r.rows[0].ID.Before(id) {
-			return true, nil
-		}
-		j, err := jobOf(r.ref, &r.rows[0])
-		if err != nil || !r.l.add(j) {
-			return false, err
-		}
-		r.rows = r.rows[1:]
-	}
-}
-
 // Requeue implements queue.Admin.
 func (s *Store) Requeue(ctx context.Context, search queue.Search) (int, error) {
-	return s.dead(ctx, search, "requeue", func(ref *laneRef, rows []partition.Side, tx *partition.Tx) error {
-		for i := range rows {
-			j, err := jobOf(ref, &rows[i])
-			if err != nil {
-				return err
-			}
-			j.NotBefore = time.Time{}
-			if err := tx.Append(j); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return s.dead(ctx, search, "requeue", (*partition.Lane).Requeue)
 }
 
 // Drop implements queue.Admin.
 func (s *Store) Drop(ctx context.Context, search queue.Search) (int, error) {
-	return s.dead(ctx, search, "drop", nil)
+	return s.dead(ctx, search, "drop", func(*partition.Lane, []partition.Side, *partition.Tx) error { return nil })
 }
 
 // dead removes the dead jobs that a search chooses, after fn has done with them what it
 // wants. Any process may: dead jobs are of no concern to the owner of their partition,
 // who learns of it from the log.
-func (s *Store) dead(ctx context.Context, search queue.Search, what string, fn func(*laneRef, []partition.Side, *partition.Tx) error) (int, error) {
+func (s *Store) dead(ctx context.Context, search queue.Search, what string, fn func(*partition.Lane, []partition.Side, *partition.Tx) error) (int, error) {
 	if err := s.ready(); err != nil {
 		return 0, err
 	}
@@ -383,7 +217,7 @@ func (s *Store) dead(ctx context.Context, search queue.Search, what string, fn f
 
 // deadPage handles dead jobs of a lane from an ID on, and says where to go on; zero at
 // the end.
-func (s *Store) deadPage(ctx context.Context, search *queue.Search, ref *laneRef, from queue.ID, fn func(*laneRef, []partition.Side, *partition.Tx) error) (int, queue.ID, error) {
+func (s *Store) deadPage(ctx context.Context, search *queue.Search, ref *laneRef, from queue.ID, fn func(*partition.Lane, []partition.Side, *partition.Tx) error) (int, queue.ID, error) {
 	for attempts := 0; ; attempts++ {
 		var rows []partition.Side
 		err := s.try(ctx, func(ctx context.Context) error {
@@ -394,17 +228,10 @@ func (s *Store) deadPage(ctx context.Context, search *queue.Search, ref *laneRef
 		if err != nil || len(rows) == 0 {
 			return 0, queue.ID{}, err
 		}
-		next := rows[len(rows)-1].ID
-		next.Index++
-		var chosen []partition.Side
-		for i := range rows {
-			j, err := jobOf(ref, &rows[i])
-			if err != nil {
-				return 0, queue.ID{}, err
-			}
-			if matches(search, &j) {
-				chosen = append(chosen, rows[i])
-			}
+		lane := ref.lane()
+		chosen, err := lane.Choose(search, rows)
+		if err != nil {
+			return 0, queue.ID{}, err
 		}
 		err = s.discard(ctx, ref, chosen, fn)
 		if errors.Is(err, errSide) && attempts < 10 {
@@ -413,19 +240,18 @@ func (s *Store) deadPage(ctx context.Context, search *queue.Search, ref *laneRef
 		if err != nil {
 			return 0, queue.ID{}, err
 		}
-		return len(chosen), next, nil
+		return len(chosen), partition.After(rows[len(rows)-1].ID), nil
 	}
 }
 
-func (s *Store) discard(ctx context.Context, ref *laneRef, rows []partition.Side, fn func(*laneRef, []partition.Side, *partition.Tx) error) error {
+func (s *Store) discard(ctx context.Context, ref *laneRef, rows []partition.Side, fn func(*partition.Lane, []partition.Side, *partition.Tx) error) error {
 	if len(rows) == 0 {
 		return nil
 	}
 	tx := partition.NewTx(s.o.Now(), nil, s.router())
-	if fn != nil {
-		if err := fn(ref, rows, tx); err != nil {
-			return err
-		}
+	lane := ref.lane()
+	if err := fn(&lane, rows, tx); err != nil {
+		return err
 	}
 	r := &request{t: tx.Finish(), deadline: time.Now().Add(s.o.Patience), done: make(chan error, 1)}
 	if err := s.bind(ctx, r); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/partition"
+	"github.com/weirdata/weir/internal/wire"
 )
 
 // checkpointEvery is how often what owners know is written down. It bounds the log that
@@ -176,25 +177,15 @@ func encodePartly(list []partition.Partly) []byte {
 
 func decodePartly(b []byte) ([]partition.Partly, error) {
 	var out []partition.Partly
-	bad := false
-	next := func() uint64 {
-		v, n := binary.Uvarint(b)
-		if n <= 0 {
-			bad, b = true, nil
-			return 0
-		}
-		b = b[n:]
-		return v
-	}
-	for len(b) > 0 {
-		p := partition.Partly{Seq: next(), Count: int(next()), Size: int(next())}
-		words := next()
-		if bad || p.Count <= 0 || p.Count > 1<<20 || p.Size < 0 || words != 0 && words != uint64((p.Count+63)/64) || words*8 > uint64(len(b)) {
+	r := wire.Reader{Rest: b}
+	for len(r.Rest) > 0 {
+		p := partition.Partly{Seq: r.Uvarint(), Count: int(r.Uvarint()), Size: int(r.Uvarint())}
+		words := r.Uvarint()
+		if r.Bad || p.Count <= 0 || p.Count > 1<<20 || p.Size < 0 || words != 0 && words != uint64((p.Count+63)/64) || words*8 > uint64(len(r.Rest)) {
 			return nil, fmt.Errorf("read partly settled values: %w", queue.ErrCorrupt)
 		}
 		for range words {
-			p.Bits = append(p.Bits, binary.BigEndian.Uint64(b))
-			b = b[8:]
+			p.Bits = append(p.Bits, r.Fixed64())
 		}
 		out = append(out, p)
 	}

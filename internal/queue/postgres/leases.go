@@ -114,14 +114,13 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 	if time.Since(s.born) >= time.Duration(s.until.Load()) {
 		return nil, fmt.Errorf("lease from queue %q: the database has not been heard of for %s: its partitions may have another owner", q.Queue, s.o.Lease)
 	}
-	if q.Limit <= 0 {
-		q.Limit = queue.DefaultLimit
+	q, err := q.Complete()
+	if err != nil {
+		return nil, err
 	}
-	if q.Bytes <= 0 {
-		q.Bytes = queue.DefaultBytes
-	}
-	if q.For <= 0 {
-		q.For = queue.DefaultFor
+	rooms := rooms{of: q.Room, left: map[string]*room{}}
+	if q.Room != nil {
+		q.Room = rooms.ask
 	}
 	n := uint32(len(s.owned))
 	first := s.turn.Load() % n
@@ -153,12 +152,43 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 		for i := range more {
 			q.Bytes -= len(more[i].Msg.Data)
 		}
+		rooms.took(q.Split, more)
 	}
 	if len(jobs) == 0 {
 		return nil, meaning(failed)
 	}
 	s.stamp(l, jobs)
 	return jobs, nil
+}
+
+// rooms is what Query.Room said of each value that a call has met, less what the partitions
+// that were asked have given: the jobs of a value may lie in several.
+type rooms struct {
+	of   func(value string) (jobs, bytes int)
+	left map[string]*room
+}
+
+type room struct{ jobs, bytes int }
+
+func (r *rooms) ask(value string) (jobs, bytes int) {
+	v := r.left[value]
+	if v == nil {
+		v = &room{}
+		v.jobs, v.bytes = r.of(value)
+		r.left[value] = v
+	}
+	return v.jobs, v.bytes
+}
+
+func (r *rooms) took(split queue.Axis, jobs []queue.Job) {
+	if r.of == nil || split == "" {
+		return
+	}
+	for i := range jobs {
+		v := r.left[split.Of(jobs[i].Scope)]
+		v.jobs--
+		v.bytes -= len(jobs[i].Msg.Data)
+	}
 }
 
 // stamp gives the jobs of one call one lease.

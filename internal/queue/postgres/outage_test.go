@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/enginetest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
@@ -98,7 +100,7 @@ func (l *load) check(t *testing.T) {
 	moving, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { moveJobs(moving, l.s, quiet) })
-	await(t, 60*time.Second, "everything is moved", func() bool { return len(allJobs(t, l.s, "in")) == 0 })
+	await(t, "everything is moved", func() bool { return len(allJobs(t, l.s, "in")) == 0 })
 	stop()
 	wg.Wait()
 	checkOut(t, l.s, l.acked)
@@ -150,14 +152,7 @@ func startServer(t *testing.T) *server {
 		sv.dir = filepath.Join(dir, "data")
 	}
 	sv.run("initdb", "-D", sv.dir, "-U", "weir", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sv.port = l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	sv.port = addresstest.Port(t)
 	sv.start()
 	t.Cleanup(func() { sv.run("pg_ctl", "-D", sv.dir, "-m", "immediate", "-w", "stop") })
 	return sv
@@ -329,7 +324,7 @@ func TestOutcome(t *testing.T) {
 	l := startLoad(t, s, "cut")
 	pauseFor(t, 200*time.Millisecond)
 	p.cutting.Store(true)
-	await(t, 60*time.Second, "connections are cut often enough", func() bool {
+	await(t, "connections are cut often enough", func() bool {
 		return p.cuts.Load() > 60 && outcomes.committed.Load() > 3 && outcomes.undone.Load() > 3
 	})
 	p.cutting.Store(false)
@@ -383,7 +378,7 @@ func TestAway(t *testing.T) {
 	if err == nil || fault.Of(err) != fault.Transient {
 		t.Errorf("Lease while the database is away = %v, want a transient error", err)
 	}
-	if d := time.Since(start); d > 10*time.Second {
+	if d := time.Since(start); d > time.Minute {
 		t.Errorf("the calls took %s", d)
 	}
 	pauseFor(t, 2*time.Second) // the hold on the partitions ends
@@ -391,12 +386,14 @@ func TestAway(t *testing.T) {
 		t.Error("Lease answers although another process may own the partitions")
 	}
 	sv.start()
-	await(t, 20*time.Second, "jobs can be appended again", func() bool { return appendOne(t.Context(), "after") == nil })
+	await(t, "jobs can be appended again", func() bool { return appendOne(t.Context(), "after") == nil })
 	var got []string
-	await(t, 20*time.Second, "jobs can be leased again", func() bool {
+	await(t, "jobs can be leased again", func() bool {
 		jobs, err := s.Lease(t.Context(), queue.Query{Filter: queue.Filter{Queue: "in"}})
 		for _, j := range jobs {
-			got = append(got, string(j.Msg.Data))
+			if payload := string(j.Msg.Data); !slices.Contains(got, payload) { // again, when this process was late and lost its partitions
+				got = append(got, payload)
+			}
 		}
 		return err == nil && len(got) >= 2
 	})

@@ -46,7 +46,7 @@ func TestSegments(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := s.head.Load().segment
-		await(t, 20*time.Second, "a new segment", func() bool { return s.head.Load().segment > before })
+		await(t, "a new segment", func() bool { return s.head.Load().segment > before })
 	}
 	if got := payloads(allJobs(t, s, "a")); !cmp.Equal(got, want) {
 		t.Fatalf("%d jobs listed, want %d", len(got), len(want))
@@ -80,7 +80,7 @@ func TestSegments(t *testing.T) {
 	}
 	s = open(t, o)
 	settleAll(t, s, leaseAll(t, s, "quiet0", 2))
-	await(t, 20*time.Second, "the settled segments are dropped", func() bool { return tables(t, s) <= 2 })
+	await(t, "the settled segments are dropped", func() bool { return tables(t, s) <= 2 })
 	if err := appendTo(s, "a", "after"); err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestHeldHorizon(t *testing.T) {
 	before, began := workOf(t, s), s.head.Load().segment
 	const moves = 600
 	moveSome(moves)
-	await(t, 20*time.Second, "the settled segments are dropped", func() bool { return s.head.Load().segment > began+3 && tables(t, s) <= 3 })
+	await(t, "the settled segments are dropped", func() bool { return s.head.Load().segment > began+3 && tables(t, s) <= 3 })
 	after := workOf(t, s)
 	t.Logf("pages touched by the reads of a commit and a lease: %d before, %d after %d moves", before, after, moves)
 	if after > before+10 {
@@ -235,7 +235,7 @@ func TestFull(t *testing.T) {
 	const limit = 3 << 20
 	s := open(t, Options{DSN: enginetest.Postgres(t), Partitions: 2, SegmentBytes: 256 << 10, MaxBytes: limit, Log: discard()})
 	n := 0
-	await(t, 30*time.Second, "the store is full", func() bool {
+	await(t, "the store is full", func() bool {
 		for range 10 {
 			err := appendTo(s, "a", strings.Repeat("f", 20000))
 			if errors.Is(err, queue.ErrFull) {
@@ -252,7 +252,7 @@ func TestFull(t *testing.T) {
 		t.Errorf("Put into a full store = %v", err)
 	}
 	settleAll(t, s, leaseAll(t, s, "a", n))
-	await(t, 30*time.Second, "the store takes jobs again", func() bool { return appendTo(s, "a", "more") == nil })
+	await(t, "the store takes jobs again", func() bool { return appendTo(s, "a", "more") == nil })
 }
 
 // TestDumpDoesNotBlock reads the log in a long transaction, as a dump does: commits go on,
@@ -283,7 +283,7 @@ func TestDumpDoesNotBlock(t *testing.T) {
 		settleAll(t, s, leaseAll(t, s, "a", 1))
 		longest = max(longest, time.Since(start))
 	}
-	if longest > 2*time.Second {
+	if longest > 9*time.Second { // a lock that is waited for in vain takes ten
 		t.Errorf("an append and its settling took %s", longest)
 	}
 	there := func() bool {
@@ -299,7 +299,7 @@ func TestDumpDoesNotBlock(t *testing.T) {
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	await(t, 20*time.Second, "the segment is dropped", func() bool { return !there() })
+	await(t, "the segment is dropped", func() bool { return !there() })
 }
 
 // TestCompaction lets one lane wait while others go on over many segments: what it keeps
@@ -322,7 +322,7 @@ func TestCompaction(t *testing.T) {
 		}
 		settleAll(t, s, leaseAll(t, s, "busy", 1))
 	}
-	await(t, 30*time.Second, "the sparse segments are merged", func() bool { return tables(t, s) <= 9 })
+	await(t, "the sparse segments are merged", func() bool { return tables(t, s) <= 9 })
 	if got := payloads(allJobs(t, s, "stuck")); !cmp.Equal(got, want) {
 		t.Errorf("%d jobs listed after compaction, want %d", len(got), len(want))
 	}
@@ -335,5 +335,5 @@ func TestCompaction(t *testing.T) {
 		t.Errorf("%d jobs leased after compaction, want %d", len(got), len(want))
 	}
 	settleAll(t, s, jobs)
-	await(t, 30*time.Second, "the settled segments are dropped", func() bool { return tables(t, s) <= 3 })
+	await(t, "the settled segments are dropped", func() bool { return tables(t, s) <= 3 })
 }

@@ -89,4 +89,9 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, backend(Options{}))
 }
 
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	storetest.Turns(t, backend(Options{Partitions: 1}))
+}
+
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

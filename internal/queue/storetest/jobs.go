@@ -71,7 +71,9 @@ func testBytes(t *testing.T, b *bundle) {
 	b.open()
 	m := event.New([]byte{0, 255, '\n', 0xc3, 0x28})
 	m.Key, m.Meta.ID = "k\x00ey", "id\xff"
-	m.Meta.Headers = map[string]string{"a": "1", "": "\x00"}
+	m.Meta.Headers = event.Headers{{Name: "b", Value: []byte("1")}, {Name: "", Value: []byte{0, 255}}, {Name: "b", Value: []byte("2")}, {Name: "a", Value: []byte{}}}
+	m.Meta.Origin = &event.Origin{Stream: "topic", Partition: "7", Position: []byte{0, 1, 255}, Sub: 3, At: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)}
+	m.Meta.Descriptor = &event.Descriptor{JobRun: "run", TaskRun: "task", Type: "track", Name: "Order Completed", Transient: true}
 	m.Times.Created = time.Date(1969, 7, 20, 20, 17, 40, 5, time.UTC)
 	m.Times.Read = time.Date(2300, 1, 1, 0, 0, 0, 0, time.UTC)
 	m.Replace([]byte("now"))
@@ -87,12 +89,14 @@ func testBytes(t *testing.T, b *bundle) {
 	g := got[0].Msg
 	type view struct {
 		Data, Raw, Key, ID string
-		Headers            map[string]string
+		Headers            event.Headers
 		Created, Read      time.Time
 		Scope              queue.Scope
+		Origin             *event.Origin
+		Descriptor         *event.Descriptor
 	}
 	of := func(m *event.Message, s queue.Scope) view {
-		return view{string(m.Data), string(m.Raw()), m.Key, m.Meta.ID, m.Meta.Headers, m.Times.Created, m.Times.Read, s}
+		return view{string(m.Data), string(m.Raw()), m.Key, m.Meta.ID, m.Meta.Headers, m.Times.Created, m.Times.Read, s, m.Meta.Origin, m.Meta.Descriptor}
 	}
 	if diff := cmp.Diff(of(m, queue.Scope{Workspace: "w\x00", Source: "ü"}), of(g, got[0].Scope)); diff != "" {
 		t.Errorf("message (-want +got):\n%s", diff)
@@ -132,14 +136,17 @@ func testRefused(t *testing.T, b *bundle) {
 	replaced := event.New(big)
 	replaced.Replace([]byte("x"))
 	for name, j := range map[string]queue.Job{
-		"no queue":   {Msg: event.New(nil)},
-		"no message": {Queue: "a"},
-		"too large":  {Queue: "a", Msg: event.New(big)},
-		"raw":        {Queue: "a", Msg: replaced},
-		"key":        {Queue: "a", Msg: &event.Message{Key: strings.Repeat("k", queue.MaxKey+1)}},
-		"scope":      {Queue: "a", Msg: event.New(nil), Scope: queue.Scope{Source: strings.Repeat("s", queue.MaxName+1)}},
-		"queue name": {Queue: strings.Repeat("q", queue.MaxName+1), Msg: event.New(nil)},
-		"headers":    {Queue: "a", Msg: &event.Message{Meta: event.Meta{Headers: map[string]string{"h": strings.Repeat("v", queue.MaxMeta+1)}}}},
+		"no queue":      {Msg: event.New(nil)},
+		"no message":    {Queue: "a"},
+		"too large":     {Queue: "a", Msg: event.New(big)},
+		"raw":           {Queue: "a", Msg: replaced},
+		"key":           {Queue: "a", Msg: &event.Message{Key: strings.Repeat("k", queue.MaxKey+1)}},
+		"scope":         {Queue: "a", Msg: event.New(nil), Scope: queue.Scope{Source: strings.Repeat("s", queue.MaxName+1)}},
+		"queue name":    {Queue: strings.Repeat("q", queue.MaxName+1), Msg: event.New(nil)},
+		"headers":       {Queue: "a", Msg: &event.Message{Meta: event.Meta{Headers: event.HeadersOf(map[string]string{"h": strings.Repeat("v", queue.MaxMeta+1)})}}},
+		"empty headers": {Queue: "a", Msg: &event.Message{Meta: event.Meta{Headers: make(event.Headers, queue.MaxMeta+1)}}},
+		"origin":        {Queue: "a", Msg: &event.Message{Meta: event.Meta{Origin: &event.Origin{Stream: strings.Repeat("s", queue.MaxOrigin+1)}}}},
+		"descriptor":    {Queue: "a", Msg: &event.Message{Meta: event.Meta{Descriptor: &event.Descriptor{Name: strings.Repeat("n", queue.MaxOrigin+1)}}}},
 	} {
 		err := b.s.Update(b.ctx, func(tx queue.Tx) error { return tx.Append(job("a", "good"), j) })
 		if fault.Of(err) != fault.Invalid || err == nil {

@@ -99,7 +99,7 @@ func testLimits(t *testing.T, b *bundle) {
 // await leases until something comes, the way a worker does.
 func (b *bundle) await(q queue.Query) []queue.Job {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
 	for {
 		wake := b.s.Wake(q.Filter)
@@ -179,7 +179,7 @@ func testWakeFilter(t *testing.T, b *bundle) {
 	b.append(job("a", "1", scoped("", "", "d2")))
 	select {
 	case <-d2:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the worker of d2 was not woken")
 	}
 	select {

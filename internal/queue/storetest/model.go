@@ -280,6 +280,9 @@ func (m *model) opLease() {
 	if m.rng.IntN(4) == 0 {
 		q.Limit = 1000
 	}
+	if q.By == "" {
+		q.Split = queue.Axis(m.pick("", "none", "workspace", "source", "destination"))
+	}
 	m.what = fmt.Sprintf("lease %+v", q)
 	m.lease(q)
 }

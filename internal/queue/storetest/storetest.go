@@ -20,6 +20,9 @@ import (
 	"github.com/weirdata/weir/internal/queue"
 )
 
+// patience is how long something may take on a busy machine before it counts as stuck.
+const patience = 3 * time.Minute
+
 // Store is what a backend provides.
 type Store interface {
 	queue.Store
@@ -80,6 +83,9 @@ func Run(t *testing.T, b Backend) {
 		{"DelayedOrderedJob", testOrderDelayed},
 		{"Axes", testAxes},
 		{"LanesTakeTurns", testTurns},
+		{"ValuesTakeTurns", testSplit},
+		{"ValuesHaveRoom", testSplitRoom},
+		{"SplitKeepsOrder", testSplitOrder},
 		{"Limits", testLimits},
 		{"WakeOnAppend", testWakeAppend},
 		{"WakeOnDue", testWakeDue},

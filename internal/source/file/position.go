@@ -22,6 +22,8 @@ type position struct {
 	// Offset is in the content: of a compressed file, in what it decompresses to.
 	Offset int64  `json:"offset"`
 	Prefix prefix `json:"prefix"`
+	// Generation is when the content was replaced, in unix ns; 0 when it never was.
+	Generation int64 `json:"generation,omitzero"`
 }
 
 // prefix is the digest of a file's first bytes, by which it is told from another that has
@@ -162,4 +164,27 @@ func replace(path string, content []byte) (err error) {
 		err = cerr
 	}
 	return err
+}
+
+// Ends implements connector.Ender.
+func (s *Source) Ends() bool { return !s.config.Follow }
+
+// Exclusive implements connector.Exclusive: positions have one owner.
+func (s *Source) Exclusive() []string {
+	if s.config.PositionFile == "" {
+		return nil
+	}
+	return []string{"position file " + s.positionFile()}
+}
+
+// positionFile is the path of the position file.
+func (s *Source) positionFile() string {
+	path := s.config.PositionFile
+	if _, err := os.Stat(path); err != nil && !filepath.IsAbs(path) {
+		path = filepath.Join(s.dir, path)
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
 }

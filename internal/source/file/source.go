@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,6 +65,8 @@ func logger(d connector.Deps) *slog.Logger {
 
 // Open implements connector.Source.
 func (s *Source) Open(context.Context) error {
+	s.todo, s.tails, s.at, s.lastLook, s.broken = nil, nil, 0, time.Time{}, nil
+	s.reads, s.pending, s.closed = 0, nil, false
 	names, err := matches(s.dir, s.config.Path)
 	if err != nil {
 		return fault.New(fault.Setup, err)
@@ -97,10 +100,7 @@ func (s *Source) openPositions() (err error) {
 	if s.config.PositionFile == "" {
 		return nil
 	}
-	path := s.config.PositionFile
-	if _, err := os.Stat(path); err != nil && !filepath.IsAbs(path) {
-		path = filepath.Join(s.dir, path)
-	}
+	path := s.positionFile()
 	if s.saved, err = loadPositions(path); err != nil {
 		return err
 	}
@@ -114,14 +114,14 @@ func (s *Source) openPositions() (err error) {
 }
 
 // Read implements connector.Source.
-func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
+func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
 	for ctx.Err() == nil && s.broken == nil {
 		if s.config.Follow && time.Since(s.lastLook) >= s.poll {
 			if err := s.look(); err != nil {
 				return nil, nil, err
 			}
 		}
-		b, t, err := s.next()
+		b, t, err := s.next(room)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -150,10 +150,10 @@ func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
 
 // next reads lines from the next file that has some: from files whose name is gone first,
 // since what replaced them is younger, then from the others in turn.
-func (s *Source) next() (event.Batch, *tail, error) {
+func (s *Source) next(room connector.Room) (event.Batch, *tail, error) {
 	for i := 0; i < len(s.tails) && !s.tails[i].gone.IsZero(); {
 		t := s.tails[i]
-		b, err := s.batch(t)
+		b, err := s.batch(t, room)
 		if len(b) > 0 || err != nil {
 			return b, t, err
 		}
@@ -174,7 +174,7 @@ func (s *Source) next() (event.Batch, *tail, error) {
 		}
 		s.at %= len(s.tails)
 		t := s.tails[s.at]
-		b, err := s.batch(t)
+		b, err := s.batch(t, room)
 		if len(b) == 0 && err == nil && t.done && !s.config.Follow {
 			s.drop(t)
 			continue
@@ -190,13 +190,16 @@ func (s *Source) next() (event.Batch, *tail, error) {
 }
 
 // batch reads what t has now.
-func (s *Source) batch(t *tail) (event.Batch, error) {
-	got, err := t.next(s.scratch[:0], s.config.MaxBatchMessages, s.config.MaxLineBytes)
+func (s *Source) batch(t *tail, room connector.Room) (event.Batch, error) {
+	limit, bytes := room.Within(s.config.MaxBatchMessages, math.MaxInt)
+	got, err := t.next(s.scratch[:0], limit, bytes, s.config.MaxLineBytes)
 	s.scratch = got
 	if err != nil || len(got) == 0 {
 		return nil, err
 	}
 	b := event.NewBatch(time.Now().UTC(), got)
+	begins := t.reader.Begins()
+	event.Origins(b, s.config.Path, t.name(), func(i int) uint64 { return uint64(t.base + begins[i]) })
 	clear(got)
 	return b, nil
 }
@@ -239,12 +242,14 @@ func (s *Source) place(t *tail) {
 	}
 	if !p.Prefix.still(t.raw.f) {
 		s.log.Warn("the file is not the one that was read before under its inode; reading it from the beginning", meter.KeyFile, t.path)
+		t.renew()
 		return
 	}
-	t.start, t.prefix = p.Offset, p.Prefix
+	t.start, t.prefix, t.generation = p.Offset, p.Prefix, p.Generation
 	if f, err := t.detect(); err == nil && f == plain && t.size < p.Offset {
 		s.log.Warn("the file was truncated since it was read; reading it from the beginning", meter.KeyFile, t.path)
 		t.start = 0
+		t.renew()
 	}
 }
 
@@ -377,7 +382,7 @@ func (s *Source) findRenamed() {
 				continue
 			}
 			found = true
-			t.start, t.prefix, t.gone = p.Offset, p.Prefix, time.Now()
+			t.start, t.prefix, t.generation, t.gone = p.Offset, p.Prefix, p.Generation, time.Now()
 			s.tails = slices.Insert(s.tails, 0, t)
 			break
 		}

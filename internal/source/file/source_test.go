@@ -85,7 +85,8 @@ func compressed(t testing.TB, kind, content string) []byte {
 	return out.Bytes()
 }
 
-// all reads until the end, or for a second without anything, and acknowledges everything.
+// all reads until the end, or when s follows its files for a second without anything, and
+// acknowledges everything. Where it follows, time is virtual.
 func all(t testing.TB, s *Source) string {
 	t.Helper()
 	text, err := untilError(t, s)
@@ -99,8 +100,11 @@ func untilError(t testing.TB, s *Source) (string, error) {
 	t.Helper()
 	var got []string
 	for {
-		ctx, stop := context.WithTimeout(t.Context(), time.Second)
-		b, ack, err := s.Read(ctx)
+		ctx, stop := t.Context(), context.CancelFunc(func() {})
+		if s.config.Follow {
+			ctx, stop = context.WithTimeout(ctx, time.Second)
+		}
+		b, ack, err := s.Read(ctx, connector.Room{})
 		stop()
 		for _, m := range b {
 			got = append(got, string(m.Data))
@@ -166,7 +170,7 @@ func TestConformance(t *testing.T) { // not parallel: it looks for goroutines
 						})
 					}
 				},
-				Features: conntest.SourceFeatures{Ends: !c.follow, Ordered: !c.follow, Empty: true, Acknowledges: c.remember, Remembers: c.remember},
+				Features: conntest.SourceFeatures{Ends: !c.follow, Ordered: !c.follow, Empty: true, Acknowledges: c.remember, Remembers: c.remember, Positions: true},
 			})
 		})
 	}
@@ -193,7 +197,7 @@ func TestCompressedFiles(t *testing.T) {
 	write(t, filepath.Join(dir, "3"), string(compressed(t, "gzip", "e\n"))+string(compressed(t, "gzip", "f\n"))) // two members
 	write(t, filepath.Join(dir, "4"), "plain\n")
 	s := opened(t, source(dir, "[1-4]", func(c *Config) { c.PositionFile = filepath.Join(dir, "position"); c.MaxBatchMessages = 1 }))
-	b, ack, err := s.Read(t.Context())
+	b, ack, err := s.Read(t.Context(), connector.Room{})
 	if err != nil || string(b[0].Data) != "a" {
 		t.Fatalf("%v, %v", b, err)
 	}
@@ -298,6 +302,57 @@ func TestFollow(t *testing.T) {
 	})
 }
 
+// TestPositionsOfReplacedContent: a line of a file whose content was replaced is not at the
+// place of one that was there before, now and after a restart.
+func TestPositionsOfReplacedContent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		log := filepath.Join(dir, "app.log")
+		s := opened(t, source(dir, "*.log", following(dir)))
+		seen := map[string]string{}
+		reads := func(want string) (partition string) {
+			t.Helper()
+			b, ack, err := s.Read(t.Context(), connector.Room{})
+			if err != nil || len(b) != 1 || string(b[0].Data) != want {
+				t.Fatalf("read %d messages, %v; want %q", len(b), err, want)
+			}
+			if err := ack(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			o := b[0].Meta.Origin
+			at := fmt.Sprintf("%s %s % x", o.Stream, o.Partition, o.Position)
+			if before := seen[at]; before != "" {
+				t.Errorf("%q is at %s, where %q was", want, at, before)
+			}
+			seen[at] = want
+			return o.Partition
+		}
+		appendTo(t, log, "one\n")
+		first := reads("one")
+		appendTo(t, log, "two\n")
+		if reads("two") != first {
+			t.Error("a file that grew is another partition")
+		}
+		time.Sleep(time.Second)
+		write(t, log, "new\n")
+		second := reads("new")
+		closed(t, s)
+		s = opened(t, source(dir, "*.log", following(dir)))
+		appendTo(t, log, "more\n")
+		if reads("more") != second {
+			t.Error("a file is another partition after a restart")
+		}
+		closed(t, s)
+		write(t, log, "0\n")
+		s = opened(t, source(dir, "*.log", following(dir)))
+		if third := reads("0"); third == first || third == second {
+			t.Error("a file that was replaced while nothing read it is the same partition")
+		}
+		closed(t, s)
+	})
+}
+
 func TestFollowManyFiles(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -309,7 +364,7 @@ func TestFollowManyFiles(t *testing.T) {
 		time.Sleep(time.Second)
 		var order []string
 		for range 5 {
-			b, _, err := s.Read(t.Context())
+			b, _, err := s.Read(t.Context(), connector.Room{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -409,7 +464,7 @@ func TestPositionsOverRestarts(t *testing.T) {
 			var wg sync.WaitGroup
 			ended := false
 			for range 1 + rng.IntN(10) {
-				b, ack, err := s.Read(t.Context())
+				b, ack, err := s.Read(t.Context(), connector.Room{})
 				if err == io.EOF {
 					ended = true
 					break
@@ -472,7 +527,7 @@ func TestAckIsDurable(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := opened(t, source(dir, "file", func(c *Config) { c.PositionFile, c.MaxBatchMessages = filepath.Join(sub, "position"), 1 }))
-	_, ack, err := s.Read(t.Context())
+	_, ack, err := s.Read(t.Context(), connector.Room{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -485,7 +540,7 @@ func TestAckIsDurable(t *testing.T) {
 	if err := os.Mkdir(sub, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	_, second, err := s.Read(t.Context())
+	_, second, err := s.Read(t.Context(), connector.Room{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -559,7 +614,7 @@ func BenchmarkRead(b *testing.B) {
 			b.Fatal(err)
 		}
 		for {
-			if _, _, err := s.Read(b.Context()); err != nil {
+			if _, _, err := s.Read(b.Context(), connector.Room{}); err != nil {
 				break
 			}
 		}

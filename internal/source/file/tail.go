@@ -32,6 +32,10 @@ type tail struct {
 	base   int64         // offset in the content where reader began
 	start  int64         // offset in the content to begin at
 	prefix prefix
+
+	generation int64  // when its content was replaced, in unix ns; 0: never
+	partition  string // its name; made when first asked for
+
 	size   int64     // when last looked at
 	time   time.Time // when it was changed last, as of then
 	grew   bool      // since it was last examined
@@ -155,9 +159,9 @@ func (t *tail) begin(maxLine int) error {
 	return nil
 }
 
-// next appends to dst the lines that are there, at most limit; none is nothing for now, or
-// never again when t.done is set.
-func (t *tail) next(dst [][]byte, limit, maxLine int) ([][]byte, error) {
+// next appends to dst the lines that are there, at most limit and in bytes; none is nothing
+// for now, or never again when t.done is set.
+func (t *tail) next(dst [][]byte, limit, bytes, maxLine int) ([][]byte, error) {
 	if t.short {
 		return dst, nil
 	}
@@ -176,7 +180,7 @@ func (t *tail) next(dst [][]byte, limit, maxLine int) ([][]byte, error) {
 			return dst, t.broken(err)
 		}
 	}
-	dst, err := t.reader.Next(dst, limit)
+	dst, err := t.reader.Next(dst, limit, bytes)
 	switch {
 	case err == nil:
 		return dst, nil
@@ -223,8 +227,29 @@ func (t *tail) offset() int64 {
 // restart reads the file from its beginning.
 func (t *tail) restart() {
 	t.stopUnzip()
+	if t.offset() > 0 {
+		t.renew()
+	}
 	t.reader, t.start, t.again, t.prefix = nil, 0, false, prefix{}
 	t.raw.offset, t.raw.ended = 0, false
+}
+
+// renew notes that the file begins anew with other content: positions in it are of another
+// partition than those before.
+func (t *tail) renew() {
+	t.generation = max(time.Now().UnixNano(), t.generation+1)
+	t.partition = ""
+}
+
+// name is the partition of what t reads now: the file and, when its content was replaced, when.
+func (t *tail) name() string {
+	if t.partition == "" {
+		t.partition = fmt.Sprintf("%d-%d", t.id.Device, t.id.Inode)
+		if t.generation != 0 {
+			t.partition += fmt.Sprintf("-%d", t.generation)
+		}
+	}
+	return t.partition
 }
 
 // look finds out whether the file was truncated or rewritten, and whether it has grown.
@@ -258,7 +283,7 @@ func (t *tail) where() position {
 			t.prefix = p
 		}
 	}
-	return position{Path: t.path, fileID: t.id, Offset: t.offset(), Prefix: t.prefix}
+	return position{Path: t.path, fileID: t.id, Offset: t.offset(), Prefix: t.prefix, Generation: t.generation}
 }
 
 func (t *tail) stopUnzip() {

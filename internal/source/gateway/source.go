@@ -292,8 +292,9 @@ func (s *Source) accept(call *gateway.Call, body *frontdoor.Body, header http.He
 // Read waits for a request and returns its messages with those of all other requests that
 // wait. When ctx ends, requests that wait go to the source that replaces this one; when there
 // is none they are answered 503, and so are new ones until the next Read.
-func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
-	b, ack, err := s.hall.Read(ctx, s.place.Load(), s.c.MaxBatchMessages, s.c.MaxBatchBytes)
+func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
+	messages, bytes := room.Within(s.c.MaxBatchMessages, s.c.MaxBatchBytes)
+	b, ack, err := s.hall.Read(ctx, s.place.Load(), messages, bytes)
 	return b, ack, err
 }
 

@@ -122,7 +122,7 @@ func (s *served) run(t testing.TB, outcome func(event.Batch) event.Outcomes) {
 	go func() {
 		defer close(done)
 		for {
-			b, ack, err := s.Read(ctx)
+			b, ack, err := s.Read(ctx, connector.Room{})
 			if err != nil {
 				return
 			}
@@ -156,7 +156,7 @@ func TestConformance(t *testing.T) {
 		Setup: func(t *testing.T, payloads [][]byte) func() connector.Source {
 			return func() connector.Source { return &fed{Source: build(t, nil), payloads: payloads} }
 		},
-		Features: conntest.SourceFeatures{Acknowledges: true, Binary: true, Empty: true},
+		Features: conntest.SourceFeatures{Acknowledges: true, Requests: true, Binary: true, Empty: true},
 	})
 }
 
@@ -210,8 +210,8 @@ func (f *fed) Close(ctx context.Context) error {
 	return err
 }
 
-func (f *fed) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
-	b, ack, err := f.Source.Read(ctx)
+func (f *fed) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
+	b, ack, err := f.Source.Read(ctx, room)
 	for i, m := range b {
 		_, hex, _ := strings.Cut(string(m.Data), `"payload":"`)
 		hex, _, _ = strings.Cut(hex, `"`)
@@ -233,7 +233,7 @@ func TestAnswersAfterSettling(t *testing.T) {
 	var wg sync.WaitGroup
 	var got reply
 	wg.Go(func() { got = s.post(t, "/v1/track", strings.NewReader(track), nil) })
-	b, ack, err := s.Read(context.Background())
+	b, ack, err := s.Read(context.Background(), connector.Room{})
 	if err != nil || len(b) != 1 {
 		t.Fatalf("%d messages, %v", len(b), err)
 	}
@@ -294,7 +294,7 @@ func TestRequestsShareABatch(t *testing.T) {
 	}
 	var sizes []int
 	for total := 0; total < 14; {
-		b, ack, err := s.Read(context.Background())
+		b, ack, err := s.Read(context.Background(), connector.Room{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -419,12 +419,12 @@ func TestStoppedReaderTurnsRequestsAway(t *testing.T) {
 	var wg sync.WaitGroup
 	var first reply
 	wg.Go(func() { first = s.post(t, "/v1/track", strings.NewReader(track), nil) })
-	_, ack, err := s.Read(ctx)
+	_, ack, err := s.Read(ctx, connector.Room{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	cancel()
-	if _, _, err := s.Read(ctx); !errors.Is(err, context.Canceled) {
+	if _, _, err := s.Read(ctx, connector.Room{}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("Read: %v", err)
 	}
 	if r := s.post(t, "/v1/track", strings.NewReader(track), nil); r.code != 503 {
@@ -456,7 +456,7 @@ func TestCloseAnswersEveryWaitingRequest(t *testing.T) {
 	codes := make(chan int, 3)
 	send := func() { wg.Go(func() { codes <- s.post(t, "/v1/track", strings.NewReader(track), nil).code }) }
 	send()
-	_, ack, err := s.Read(context.Background())
+	_, ack, err := s.Read(context.Background(), connector.Room{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -480,7 +480,7 @@ func TestCloseAnswersEveryWaitingRequest(t *testing.T) {
 		t.Error(err)
 	}
 	s.empty(t)
-	if _, _, err := s.Read(context.Background()); err != io.EOF {
+	if _, _, err := s.Read(context.Background(), connector.Room{}); err != io.EOF {
 		t.Errorf("Read after Close: %v", err)
 	}
 	if err := s.Open(context.Background()); err == nil {

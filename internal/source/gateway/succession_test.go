@@ -13,20 +13,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 )
-
-// address is one that was free a moment ago.
-func address(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // reader reads a source until stop, as a pipeline does.
 type reader struct {
@@ -41,7 +31,7 @@ func read(s *Source, seen *atomic.Int64) *reader {
 	go func() {
 		defer close(r.done)
 		for {
-			b, ack, err := s.Read(ctx)
+			b, ack, err := s.Read(ctx, connector.Room{})
 			if err != nil {
 				return
 			}
@@ -96,7 +86,7 @@ func repeat(ctx context.Context, t *testing.T, at, request string, sent *atomic.
 // connections, whoever serves them, and every event of a request answered ok was read once.
 func TestSuccession(t *testing.T) {
 	t.Parallel()
-	at := address(t)
+	at := addresstest.Free(t)
 	open := func(change int) *Source {
 		c := config(t)
 		c.Address, c.MaxRequestEvents = at, 10+change
@@ -147,7 +137,7 @@ func TestSuccession(t *testing.T) {
 // servers, with the requests that are on the way.
 func TestConnectionsMove(t *testing.T) {
 	t.Parallel()
-	at := address(t)
+	at := addresstest.Free(t)
 	open := func(change int) *Source {
 		c := config(t)
 		c.Address, c.MaxConnections = at, 100+change
@@ -191,7 +181,7 @@ func TestConnectionsMove(t *testing.T) {
 // TestOtherSettings: a successor whose connections have other limits serves on the same address.
 func TestOtherSettings(t *testing.T) {
 	t.Parallel()
-	at := address(t)
+	at := addresstest.Free(t)
 	open := func(connections int) *served {
 		c := config(t)
 		c.Address, c.MaxConnections = at, connections
@@ -230,7 +220,7 @@ func TestOtherSettings(t *testing.T) {
 // TestAddressOfAnotherPipeline: it is refused, and says whose it is.
 func TestAddressOfAnotherPipeline(t *testing.T) {
 	t.Parallel()
-	at := address(t)
+	at := addresstest.Free(t)
 	build := func(pipeline string) *Source {
 		c := config(t)
 		c.Address = at

@@ -66,7 +66,7 @@ func closes(t testing.TB, s *Source) {
 func read(t testing.TB, s *Source) (b event.Batch, acks []connector.Ack) {
 	t.Helper()
 	for {
-		got, ack, err := s.Read(t.Context())
+		got, ack, err := s.Read(t.Context(), connector.Room{})
 		b, acks = append(b, got...), append(acks, ack)
 		if err == io.EOF {
 			return b, acks[:len(acks)-1]
@@ -204,7 +204,7 @@ func TestRate(t *testing.T) {
 				s := opened(t, func(c *Config) { c.Rate = row.rate })
 				total := 0
 				if row.pause > 0 {
-					b, _, err := s.Read(t.Context())
+					b, _, err := s.Read(t.Context(), connector.Room{})
 					if err != nil || len(b) != 1 {
 						t.Fatalf("first read: %d, %v", len(b), err)
 					}
@@ -213,7 +213,7 @@ func TestRate(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				for {
-					b, _, err := s.Read(ctx)
+					b, _, err := s.Read(ctx, connector.Room{})
 					if err != nil {
 						if !errors.Is(err, context.DeadlineExceeded) {
 							t.Error(err)
@@ -321,13 +321,13 @@ func TestReadStops(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := opened(t, func(c *Config) { c.Rate = 0.001 })
-		if _, _, err := s.Read(t.Context()); err != nil {
+		if _, _, err := s.Read(t.Context(), connector.Room{}); err != nil {
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { stop(errors.New("enough")) })
 		begin := time.Now()
-		if b, _, err := s.Read(ctx); err == nil || err.Error() != "enough" || len(b) > 0 || time.Since(begin) != time.Second {
+		if b, _, err := s.Read(ctx, connector.Room{}); err == nil || err.Error() != "enough" || len(b) > 0 || time.Since(begin) != time.Second {
 			t.Errorf("%d messages and %v after %s", len(b), err, time.Since(begin))
 		}
 	})
@@ -386,7 +386,7 @@ func BenchmarkRead(b *testing.B) {
 			b.ReportAllocs()
 			s := opened(b, func(c *Config) { c.Kind, c.Rate = kind, 0 })
 			for b.Loop() {
-				if _, _, err := s.Read(b.Context()); err != nil {
+				if _, _, err := s.Read(b.Context(), connector.Room{}); err != nil {
 					b.Fatal(err)
 				}
 			}

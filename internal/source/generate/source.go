@@ -28,6 +28,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -67,6 +68,7 @@ var _ connector.Source = (*Source)(nil)
 
 // Open implements connector.Source.
 func (s *Source) Open(context.Context) error {
+	s.next, s.made, s.begin, s.broken, s.commits, s.closed = 0, 0, time.Time{}, nil, nil, false
 	if s.config.PositionFile == "" {
 		return nil
 	}
@@ -85,15 +87,31 @@ func (s *Source) Open(context.Context) error {
 	return nil
 }
 
+// Ends implements connector.Ender.
+func (s *Source) Ends() bool { return s.config.Count > 0 }
+
+// Exclusive implements connector.Exclusive: positions have one owner.
+func (s *Source) Exclusive() []string {
+	if s.config.PositionFile == "" {
+		return nil
+	}
+	path, err := filepath.Abs(s.config.PositionFile)
+	if err != nil {
+		path = s.config.PositionFile
+	}
+	return []string{"position file " + path}
+}
+
 // Read implements connector.Source.
-func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
+func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
+	most, bytes := room.Within(s.config.MaxBatchMessages, math.MaxInt)
 	for ctx.Err() == nil && s.broken == nil {
 		if s.config.Count > 0 && s.next >= int64(s.config.Count) {
 			return nil, nil, io.EOF
 		}
-		n, wait := s.due(time.Now())
+		n, wait := s.due(time.Now(), most)
 		if n > 0 {
-			return s.batch(ctx, n)
+			return s.batch(ctx, n, bytes)
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -108,9 +126,10 @@ func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
 	return nil, nil, context.Cause(ctx)
 }
 
-// due is how many messages are to be made now, and when to ask again if none are.
-func (s *Source) due(now time.Time) (n int, wait time.Duration) {
-	most := int64(s.config.MaxBatchMessages)
+// due is how many messages are to be made now, at most limit, and when to ask again if none
+// are.
+func (s *Source) due(now time.Time, limit int) (n int, wait time.Duration) {
+	most := int64(limit)
 	if s.config.Count > 0 {
 		most = min(most, int64(s.config.Count)-s.next)
 	}
@@ -133,13 +152,21 @@ func (s *Source) due(now time.Time) (n int, wait time.Duration) {
 	return 0, max(at.Sub(now), gather)
 }
 
-// batch makes the next n messages.
-func (s *Source) batch(ctx context.Context, n int) (event.Batch, connector.Ack, error) {
+// batch makes the next n messages, or as many of them as have that many bytes.
+func (s *Source) batch(ctx context.Context, n, bytes int) (event.Batch, connector.Ack, error) {
 	now := time.Now().UTC()
-	data := make([]byte, 0, n*(s.size+s.size/4+16))
+	size := n * (s.size + s.size/4 + 16)
+	if bytes < size {
+		size = bytes + s.size // the message that does not fit is made, too
+	}
+	data := make([]byte, 0, size)
 	ends := make([]int, n)
 	for i := range n {
 		data = s.make(data, s.next+int64(i), s.at(s.next+int64(i), now))
+		if i > 0 && len(data) > bytes {
+			n, data = i, data[:ends[i-1]]
+			break
+		}
 		ends[i] = len(data)
 	}
 	s.size = len(data) / n

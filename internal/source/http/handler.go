@@ -143,14 +143,11 @@ func (s *Source) answer(w http.ResponseWriter, no *refusal) {
 }
 
 // forwarded is the headers of a request that its messages keep; nil when there are none.
-func (s *Source) forwarded(h http.Header) map[string]string {
-	var kept map[string]string
+func (s *Source) forwarded(h http.Header) event.Headers {
+	var kept event.Headers
 	for _, name := range s.c.ForwardHeaders {
 		if vs := h.Values(name); len(vs) > 0 {
-			if kept == nil {
-				kept = make(map[string]string, len(s.c.ForwardHeaders))
-			}
-			kept[name] = strings.Join(vs, ", ")
+			kept = kept.Set(name, []byte(strings.Join(vs, ", ")))
 		}
 	}
 	return kept

@@ -3,7 +3,6 @@ package httpsource
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 )
@@ -28,7 +28,7 @@ func read(s *Source, seen *atomic.Int64) *reader {
 	go func() {
 		defer close(r.done)
 		for {
-			b, ack, err := s.Read(ctx)
+			b, ack, err := s.Read(ctx, connector.Room{})
 			if err != nil {
 				return
 			}
@@ -46,12 +46,7 @@ func read(s *Source, seen *atomic.Int64) *reader {
 // busy, every request is answered 202 and its event is read once.
 func TestSuccession(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close()
+	address := addresstest.Free(t)
 	open := func(change int) *Source {
 		c := defaults()
 		c.URL, c.RequestBatchLimit = address, 10+change
@@ -164,10 +159,10 @@ func TestWaitingRequestMovesOn(t *testing.T) {
 	second := open()
 	over, end := context.WithCancel(t.Context())
 	end()
-	if _, _, err := first.Read(over); !errors.Is(err, context.Canceled) { // which is how a pipeline stops reading
+	if _, _, err := first.Read(over, connector.Room{}); !errors.Is(err, context.Canceled) { // which is how a pipeline stops reading
 		t.Error(err)
 	}
-	b, ack, err := second.Read(t.Context())
+	b, ack, err := second.Read(t.Context(), connector.Room{})
 	if err != nil || len(b) != 1 || string(b[0].Data) != "event" {
 		t.Fatal(b, err)
 	}

@@ -31,7 +31,7 @@ func TestTraceContext(t *testing.T) {
 			p.KeepTraceContext()
 		}
 		var got []map[string]string
-		p.run(t, func(m *event.Message) error { got = append(got, m.Meta.Headers); return nil })
+		p.run(t, func(m *event.Message) error { got = append(got, byName(m.Meta.Headers)); return nil })
 		if r := p.post(t, strings.NewReader("one\ntwo"), func(r *http.Request) {
 			r.Header.Set("Traceparent", context)
 			r.Header["Tracestate"] = []string{"a=1", "b=2"}

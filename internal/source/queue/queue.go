@@ -8,16 +8,19 @@
 // of because it stopped is handed out again at once, and the attempt does not count. A
 // crash ends the leases, and the jobs are handed out again.
 //
-// Isolation divides the work by workspace, source or destination: each value that has
-// work gets a pipeline of its own, so that one that is stuck holds up no other.
+// Isolation divides the work by workspace, source or destination: the values that have
+// work take turns, and each has a share of what may be in flight and writers of its own, so
+// that one that is stuck holds up no other, however many are.
 package queuesource
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -32,15 +35,16 @@ type Config struct {
 	// Name of the queue, which a queue block declares.
 	Name string `hcl:"name"`
 	// By what the work is divided, so that one value never waits for another: "none",
-	// "workspace", "source" or "destination". Each value is worked on by a pipeline of its
-	// own, with the pipeline's whole in_flight.
+	// "workspace", "source" or "destination". The values that have work take turns, a message
+	// each; a value may have half of what is left of the pipeline's in_flight in flight, and
+	// always one message; batching and max_concurrent_batches count for each value.
 	Isolation string `hcl:"isolation,optional"`
 	// Keep the order of messages with one key: while one waits for its next attempt, later
 	// ones with its key wait too, and the others go on. Applies to messages that are
 	// appended while it is set.
 	Ordered bool `hcl:"ordered,optional"`
-	// Most values of the isolation that are worked on at once; the others take their turn
-	// when a value has nothing left to do. At least 1.
+	// Without effect: it was the most values that were worked on at once, and all are now. At
+	// least 1.
 	MaxIsolated int `hcl:"max_isolated,optional"`
 	// Most messages leased at once. At least 1.
 	MaxBatchMessages int `hcl:"max_batch_messages,optional"`
@@ -49,8 +53,8 @@ type Config struct {
 	// Seconds until a lease ends that is not renewed, which happens when the process hangs
 	// or dies. At least 3.
 	LeaseSeconds int `hcl:"lease_seconds,optional"`
-	// End the pipeline when the queue has no open message left, instead of waiting for
-	// more. Messages that wait for their next attempt are open, dead ones are not.
+	// End the pipeline when the queue has no open message left, and every pipeline and machine
+	// of the config that fills it has ended, instead of waiting for more. Messages that wait for their next attempt are open, dead ones are not.
 	StopWhenEmpty bool `hcl:"stop_when_empty,optional"`
 }
 
@@ -95,12 +99,8 @@ var Entry = connector.Of(connector.Spec[Config, connector.Source]{
 	},
 })
 
-// How long a source for one value looks for work before it ends: while there are workers
-// enough, and while other values wait for one.
-const (
-	idleAfter    = 30 * time.Second
-	crowdedAfter = time.Second
-)
+// idleLook is how often an idle source looks for work that no wake-up told it of.
+const idleLook = 30 * time.Second
 
 // emptyCheck is how often a source that ends with its queue counts what is left, while
 // others hold the last of it.
@@ -109,12 +109,12 @@ const emptyCheck = time.Second
 // release is how long the lease of a message lasts that the pipeline let go of.
 const release = time.Nanosecond
 
-// Source leases jobs of one queue, or of one value of an axis in it.
+// Source leases jobs of one queue.
 type Source struct {
 	store  func() queue.Store
 	config Config
 	query  queue.Query
-	oneOf  bool // a source for one value of the isolation: ends when idle
+	end    <-chan struct{} // of what fills the queue; nil when nothing is known of that
 
 	mu      sync.Mutex
 	open    map[*lease]struct{}
@@ -129,6 +129,15 @@ var (
 	_ connector.Isolated    = (*Source)(nil)
 )
 
+// DrawsFrom implements connector.Drawer.
+func (s *Source) DrawsFrom() string { return s.query.Queue }
+
+// Ends implements connector.Ender.
+func (s *Source) Ends() bool { return s.config.StopWhenEmpty }
+
+// FeedUntil implements connector.Fed.
+func (s *Source) FeedUntil(end <-chan struct{}) { s.end = end }
+
 // Redelivers implements connector.Redeliverer.
 func (s *Source) Redelivers() bool { return true }
 
@@ -136,19 +145,11 @@ func (s *Source) Redelivers() bool { return true }
 func (s *Source) Store() queue.Store { return s.store() }
 
 // Isolation implements connector.Isolated.
-func (s *Source) Isolation() queue.Axis {
-	if s.oneOf {
-		return queue.None
-	}
-	return queue.Axis(s.config.Isolation)
-}
+func (s *Source) Isolation() queue.Axis { return queue.Axis(s.config.Isolation) }
 
-// Workers implements connector.Isolated.
-func (s *Source) Workers() int { return s.config.MaxIsolated }
-
-// Ended reports whether the queue is to be worked on until it is empty, and is.
-func (s *Source) Ended(ctx context.Context) (bool, error) {
-	if !s.config.StopWhenEmpty {
+// ended reports whether the queue is to be worked on until it is empty, and is.
+func (s *Source) ended(ctx context.Context) (bool, error) {
+	if !s.config.StopWhenEmpty || !s.fed() {
 		return false, nil
 	}
 	st, err := s.store().Stats(ctx, s.query.Filter)
@@ -158,19 +159,14 @@ func (s *Source) Ended(ctx context.Context) (bool, error) {
 	return st.Open() == 0, nil
 }
 
-// Active implements connector.Isolated.
-func (s *Source) Active(ctx context.Context) ([]string, error) {
-	return s.store().Active(ctx, s.query.Queue, queue.Axis(s.config.Isolation))
-}
-
-// Wake implements connector.Isolated.
-func (s *Source) Wake() <-chan struct{} { return s.store().Wake(s.query.Filter) }
-
-// For implements connector.Isolated.
-func (s *Source) For(value string) connector.Source {
-	one := &Source{store: s.store, config: s.config, query: s.query, oneOf: true}
-	one.query.By, one.query.Value = queue.Axis(s.config.Isolation), value
-	return one
+// fed reports whether nothing fills the queue any more.
+func (s *Source) fed() bool {
+	select {
+	case <-s.end:
+		return true
+	default:
+		return s.end == nil
+	}
 }
 
 // Open implements connector.Source.
@@ -209,17 +205,50 @@ type lease struct {
 }
 
 // Read implements connector.Source.
-func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
-	b, _, ack, err := s.ReadJobs(ctx)
+func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
+	b, _, ack, err := s.ReadJobs(ctx, room)
 	return b, ack, err
 }
 
 // ReadJobs implements connector.StoreSource.
-func (s *Source) ReadJobs(ctx context.Context) (event.Batch, connector.SettleIn, connector.Ack, error) {
-	jobs, err := s.wait(ctx)
+func (s *Source) ReadJobs(ctx context.Context, room connector.Room) (event.Batch, connector.SettleIn, connector.Ack, error) {
+	q := s.query
+	q.Limit, q.Bytes = room.Within(q.Limit, q.Bytes)
+	jobs, err := s.wait(ctx, q, nil)
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	p := s.portion("", jobs)
+	return p.Batch, p.Settle, p.Ack, nil
+}
+
+// ReadValues implements connector.Isolated.
+func (s *Source) ReadValues(ctx context.Context, room connector.Room, of func(string) (messages, bytes int), again <-chan struct{}) ([]connector.Portion, error) {
+	q := s.query
+	q.Limit, q.Bytes = room.Within(q.Limit, q.Bytes)
+	q.Split, q.Room = s.Isolation(), of
+	jobs, err := s.wait(ctx, q, again)
+	if err != nil || len(jobs) == 0 {
+		return nil, err
+	}
+	var order []string // of the first job of each value
+	byValue := map[string][]queue.Job{}
+	for i := range jobs {
+		v := q.Split.Of(jobs[i].Scope)
+		if byValue[v] == nil {
+			order = append(order, v)
+		}
+		byValue[v] = append(byValue[v], jobs[i])
+	}
+	portions := make([]connector.Portion, len(order))
+	for i, v := range order {
+		portions[i] = s.portion(v, byValue[v])
+	}
+	return portions, nil
+}
+
+// portion is leased jobs as the engine has them.
+func (s *Source) portion(value string, jobs []queue.Job) connector.Portion {
 	l := &lease{jobs: jobs, settled: make([]bool, len(jobs))}
 	s.mu.Lock()
 	s.open[l] = struct{}{}
@@ -233,8 +262,13 @@ func (s *Source) ReadJobs(ctx context.Context) (event.Batch, connector.SettleIn,
 		}
 		return tx.Settle(*rs...)
 	}
-	return messages(jobs), settle, func(ctx context.Context, o event.Outcomes) error { return s.settle(ctx, l, o) }, nil
+	return connector.Portion{Value: value, Batch: messages(jobs), Settle: settle,
+		Ack: func(ctx context.Context, o event.Outcomes) error { return s.settle(ctx, l, o) }}
 }
+
+// positionBytes is the size of a position: the number of the batch that the job was appended
+// with, and that of the job in it.
+const positionBytes = 12
 
 // messages is the messages of jobs, as read now. Those that follow each other share what
 // is the same of them.
@@ -243,6 +277,9 @@ func messages(jobs []queue.Job) event.Batch {
 	b := make(event.Batch, len(jobs))
 	var scope *event.Scope
 	var delivery *event.Delivery
+	origins := make([]event.Origin, len(jobs))
+	positions := make([]byte, 0, positionBytes*len(jobs))
+	lane := ""
 	for i := range jobs {
 		j := &jobs[i]
 		if scope == nil || *scope != j.Scope {
@@ -255,6 +292,13 @@ func messages(jobs []queue.Job) event.Batch {
 		m := j.Msg
 		m.Meta.Scope, m.Meta.Delivery = scope, delivery
 		m.Times.Read = now
+		if i == 0 || j.ID.Lane != jobs[i-1].ID.Lane {
+			lane = strconv.FormatUint(j.ID.Lane, 10)
+		}
+		positions = binary.BigEndian.AppendUint32(event.PutNumber(positions, j.ID.Seq), j.ID.Index)
+		origins[i] = event.Origin{Stream: j.Queue, Partition: lane, Position: positions[positionBytes*i:], At: j.At, First: m.Meta.Origin.Earliest()}
+		origins[i].Position = origins[i].Position[:positionBytes:positionBytes]
+		m.Meta.Origin = &origins[i]
 		b[i] = m
 	}
 	return b
@@ -279,65 +323,42 @@ func (p *resultPool) give(rs *[]queue.Result) {
 	p.pool.Put(rs)
 }
 
-// wait leases jobs as soon as there are any.
-func (s *Source) wait(ctx context.Context) ([]queue.Job, error) {
-	began := time.Now()
+// wait leases jobs as soon as there are any, or returns none when again has an element.
+func (s *Source) wait(ctx context.Context, q queue.Query, again <-chan struct{}) ([]queue.Job, error) {
 	for {
-		wake := s.store().Wake(s.query.Filter)
-		jobs, err := s.store().Lease(ctx, s.query)
+		wake := s.store().Wake(q.Filter)
+		jobs, err := s.store().Lease(ctx, q)
 		if err != nil {
 			return nil, fmt.Errorf("lease from queue %q: %w", s.query.Queue, err)
 		}
 		if len(jobs) > 0 {
 			return jobs, nil
 		}
-		patience, err := s.patience(ctx, time.Since(began))
-		if err != nil {
-			return nil, err
+		patience := idleLook
+		if s.config.StopWhenEmpty {
+			ended, err := s.ended(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if ended {
+				return nil, io.EOF
+			}
+			patience = emptyCheck
 		}
 		look := time.NewTimer(patience)
 		select {
 		case <-wake:
 		case <-s.settled:
 		case <-look.C:
+		case <-again:
+			look.Stop()
+			return nil, nil
 		case <-ctx.Done():
 			look.Stop()
 			return nil, context.Cause(ctx)
 		}
 		look.Stop()
 	}
-}
-
-// patience is how long to wait until the next look for work, or io.EOF when there is to be
-// none. idle is how long there was none.
-func (s *Source) patience(ctx context.Context, idle time.Duration) (time.Duration, error) {
-	wait := idleAfter
-	if s.config.StopWhenEmpty {
-		ended, err := s.Ended(ctx)
-		if err != nil {
-			return 0, err
-		}
-		if ended {
-			return 0, io.EOF
-		}
-		wait = emptyCheck
-	}
-	if !s.oneOf {
-		return wait, nil
-	}
-	values, err := s.Active(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("list what has work in queue %q: %w", s.query.Queue, err)
-	}
-	limit := idleAfter
-	if len(values) > s.config.MaxIsolated {
-		limit = crowdedAfter
-	}
-	if idle >= limit {
-		return 0, io.EOF
-	}
-	// Other values may come to wait for a worker in the meantime.
-	return min(wait, limit-idle, crowdedAfter), nil
 }
 
 // settle gives the results of one read's jobs, and hands back what the pipeline let go of.
@@ -432,7 +453,9 @@ func verdict(j *queue.Job, err error, now time.Time) queue.Result {
 	case errors.As(err, &dead):
 		return j.Dead(dead.Err.Error())
 	case errors.As(err, &again):
-		return j.Again(now.Add(again.After), again.Err.Error())
+		r := j.Again(now.Add(again.After), again.Err.Error())
+		r.Uncounted = again.Uncounted
+		return r
 	case fault.Of(err) == fault.Invalid:
 		return j.Dead(err.Error())
 	}

@@ -84,7 +84,7 @@ func job(payload string) queue.Job { return queue.Job{Queue: "q", Msg: event.New
 
 func reads(t *testing.T, src connector.Source) (event.Batch, connector.Ack) {
 	t.Helper()
-	b, ack, err := src.Read(t.Context())
+	b, ack, err := src.Read(t.Context(), connector.Room{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestClose(t *testing.T) {
 	bubble(t, func(t *testing.T, s *embedded.Store) {
 		appends(t, s, job("a"), job("b"))
 		src := source(t, s, func(c *queuesource.Config) { c.LeaseSeconds = 3600 })
-		b, settle, ack, err := src.ReadJobs(t.Context())
+		b, settle, ack, err := src.ReadJobs(t.Context(), connector.Room{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,7 +233,7 @@ func TestRenewal(t *testing.T) {
 	bubble(t, func(t *testing.T, s *embedded.Store) {
 		appends(t, s, job("a"), job("b"))
 		src := source(t, s, func(c *queuesource.Config) { c.LeaseSeconds = 3 })
-		_, settle, ack, err := src.ReadJobs(t.Context())
+		_, settle, ack, err := src.ReadJobs(t.Context(), connector.Room{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,7 +260,7 @@ func TestLostLease(t *testing.T) {
 	bubble(t, func(t *testing.T, s *embedded.Store) {
 		appends(t, s, job("a"), job("b"))
 		src := source(t, s, nil)
-		_, settle, ack, err := src.ReadJobs(t.Context())
+		_, settle, ack, err := src.ReadJobs(t.Context(), connector.Room{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -305,7 +305,7 @@ func TestStopWhenEmpty(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		if _, _, err := src.Read(t.Context()); err != io.EOF {
+		if _, _, err := src.Read(t.Context(), connector.Room{}); err != io.EOF {
 			t.Errorf("Read at the end: %v, want io.EOF", err)
 		}
 		if waited := time.Since(begin); waited > 400*time.Millisecond {
@@ -315,54 +315,138 @@ func TestStopWhenEmpty(t *testing.T) {
 	})
 }
 
-// TestIdleValue ends a source for one value when it finds no work for a while: soon, when
-// other values wait for a worker.
-func TestIdleValue(t *testing.T) {
+// TestReadValues hands out a message of each value in turn, no more than there is room for,
+// and comes back when there may be more room.
+func TestReadValues(t *testing.T) {
 	t.Parallel()
-	for _, row := range []struct {
-		name   string
-		values int
-		atMost time.Duration
-		least  time.Duration
-	}{
-		{"room for all", 2, 31 * time.Second, 29 * time.Second},
-		{"others wait", 4, 3 * time.Second, 0},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			t.Parallel()
-			bubble(t, func(t *testing.T, s *embedded.Store) {
-				for v := range row.values {
-					j := job("x")
-					j.Scope.Destination = fmt.Sprint(v)
-					appends(t, s, j)
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		for v := range 4 {
+			for n := range 3 {
+				j := job(fmt.Sprintf("%d.%d", v, n))
+				j.Scope.Destination = fmt.Sprint(v)
+				appends(t, s, j)
+			}
+		}
+		src := source(t, s, func(c *queuesource.Config) { c.Isolation = "destination" })
+		if src.Isolation() != queue.ByDestination {
+			t.Errorf("isolation %q", src.Isolation())
+		}
+		room := func(value string) (messages, bytes int) {
+			switch value {
+			case "1":
+				return 0, 0
+			case "2":
+				return 1, 1 << 20
+			}
+			return 100, 1 << 20
+		}
+		again := make(chan struct{}, 1)
+		read := func(total int) (got []string, acks []connector.Ack) {
+			t.Helper()
+			ps, err := src.ReadValues(t.Context(), connector.Room{Messages: total, Bytes: 1 << 20}, room, again)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range ps {
+				for _, m := range p.Batch {
+					if m.Meta.Scope.Destination != p.Value {
+						t.Errorf("a message of value %q is in the portion of %q", m.Meta.Scope.Destination, p.Value)
+					}
+					got = append(got, string(m.Data))
 				}
-				all := build(t, s, func(c *queuesource.Config) { c.Isolation, c.MaxIsolated = "destination", 3 })
-				if values, err := all.Active(t.Context()); err != nil || len(values) != row.values {
-					t.Fatalf("active: %q, %v", values, err)
+				acks = append(acks, p.Ack)
+			}
+			slices.Sort(got)
+			return got, acks
+		}
+		got, acks := read(3)
+		if fmt.Sprint(got) != "[0.0 2.0 3.0]" {
+			t.Errorf("first turns: %v, want one message of each value that has room", got)
+		}
+		more, later := read(100)
+		if fmt.Sprint(more) != "[0.1 0.2 2.1 3.1 3.2]" {
+			t.Errorf("then: %v", more)
+		}
+		for _, ack := range append(acks, later...) {
+			if err := ack(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+		}
+		go func() { time.Sleep(time.Second); again <- struct{}{} }()
+		begin := time.Now()
+		room = func(string) (int, int) { return 0, 0 }
+		if got, _ := read(100); len(got) != 0 || time.Since(begin) != time.Second {
+			t.Errorf("without room: %v after %s, want nothing once there may be room", got, time.Since(begin))
+		}
+		closes(t, src)
+	})
+}
+
+// TestRoom leases no more than there is room for.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		appends(t, s, job("1"), job("2"), job("3"), job("4"), job("55555"))
+		src := source(t, s, nil)
+		for _, c := range []struct {
+			room connector.Room
+			want []string
+		}{{connector.Room{Messages: 2}, []string{"1", "2"}}, {connector.Room{Messages: 1, Bytes: 1}, []string{"3"}}, {connector.Room{}, []string{"4", "55555"}}} {
+			b, _, err := src.Read(t.Context(), c.room)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wants(t, b, c.want...)
+		}
+		closes(t, src)
+	})
+}
+
+// TestOrigins: a message is where its job is in the lane, and keeps where it was read first,
+// however often it moves.
+func TestOrigins(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		kafka := &event.Origin{Stream: "topic", Partition: "3", Position: []byte{9}, Sub: 1}
+		var jobs []queue.Job
+		for i, scope := range []string{"a", "a", "b", "a"} {
+			j := job(fmt.Sprint(i))
+			j.Scope.Source = scope
+			if i > 0 {
+				j.Msg.Meta.Origin = kafka
+			}
+			jobs = append(jobs, j)
+		}
+		appends(t, s, jobs...)
+		src := source(t, s, nil)
+		last := map[string]*event.Origin{}
+		places := map[string]bool{}
+		for n := 0; n < len(jobs); {
+			b, _ := reads(t, src)
+			n += len(b)
+			for _, m := range b {
+				o := m.Meta.Origin
+				if o == nil || o.Stream != "q" || o.Partition == "" || o.At.IsZero() {
+					t.Fatalf("message %s is at %+v", m.Data, o)
 				}
-				if all.Isolation() != queue.ByDestination || all.Workers() != 3 {
-					t.Errorf("isolation %q with %d workers", all.Isolation(), all.Workers())
+				if before := last[o.Partition]; before != nil && before.Compare(o) != -1 {
+					t.Errorf("message %s is not after the one before it", m.Data)
 				}
-				one := all.For("1")
-				if err := one.Open(t.Context()); err != nil {
-					t.Fatal(err)
+				last[o.Partition], places[fmt.Sprint(o.Partition, o.Position)] = o, true
+				first := o.Earliest()
+				if moved := string(m.Data) != "0"; moved != (first != o) || moved && (first.Stream != "topic" || first.Compare(kafka) != 0 || first.First != nil) {
+					t.Errorf("message %s was first at %+v", m.Data, first)
 				}
-				b, ack := reads(t, one)
-				if len(b) != 1 || b[0].Meta.Scope.Destination != "1" {
-					t.Errorf("read %q", texts(b))
+				if again := (queue.Job{Queue: "q", Msg: m}); again.Check() != nil {
+					t.Error("it cannot move on")
 				}
-				begin := time.Now()
-				_, _, err := one.Read(t.Context())
-				if waited := time.Since(begin); err != io.EOF || waited > row.atMost || waited < row.least {
-					t.Errorf("Read of an idle value: %v after %s, want io.EOF after %s to %s", err, waited, row.least, row.atMost)
-				}
-				if err := ack(t.Context(), nil); err != nil {
-					t.Error(err)
-				}
-				closes(t, one)
-			})
-		})
-	}
+			}
+		}
+		if len(last) != 2 || len(places) != 4 {
+			t.Errorf("%d partitions, %d places", len(last), len(places))
+		}
+		closes(t, src)
+	})
 }
 
 // TestReadStops returns soon after its context ends, also while it waits.
@@ -373,7 +457,7 @@ func TestReadStops(t *testing.T) {
 		ctx, stop := context.WithCancelCause(t.Context())
 		go func() { time.Sleep(time.Second); stop(errors.New("enough")) }()
 		begin := time.Now()
-		if _, _, err := src.Read(ctx); err == nil || err.Error() != "enough" || time.Since(begin) > time.Second {
+		if _, _, err := src.Read(ctx, connector.Room{}); err == nil || err.Error() != "enough" || time.Since(begin) > time.Second {
 			t.Errorf("Read: %v after %s", err, time.Since(begin))
 		}
 		closes(t, src)

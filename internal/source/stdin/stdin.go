@@ -4,6 +4,8 @@
 // What was read from standard input cannot be read again, so the process has one reader
 // for it: a pipeline that is replaced by a reload leaves the lines it has not taken to
 // its successor.
+//
+// The position of a message is the number of its line, from 1, in this run of the program.
 package stdin
 
 import (
@@ -11,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -66,6 +69,7 @@ type pump struct {
 	input io.Reader
 
 	mu      sync.Mutex
+	run     string // names this input: another run of the program has other lines
 	reader  *lines.Reader
 	results chan result
 	asked   bool          // a request is under way, or its result was not taken yet
@@ -74,50 +78,76 @@ type pump struct {
 
 type result struct {
 	lines [][]byte
+	first uint64 // the number of the first line, from 1
 	at    time.Time
 	err   error
 }
 
+// divide is what of r there is room for, but at least a line, and the rest.
+func (r result) divide(messages, bytes int) (now, rest result) {
+	n := 0
+	for n < len(r.lines) && n < messages && (n == 0 || len(r.lines[n]) <= bytes) {
+		bytes -= len(r.lines[n])
+		n++
+	}
+	now, rest = r, r
+	now.lines, rest.lines = r.lines[:n:n], r.lines[n:]
+	rest.first += uint64(n)
+	return now, rest
+}
+
 // ask makes sure a request is under way. It returns where the result will be, and what
 // closes when another source of this process takes it.
-func (p *pump) ask(c Config) (results <-chan result, taken <-chan struct{}) {
+func (p *pump) ask(c Config, messages, bytes int) (results <-chan result, taken <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.reader == nil {
 		p.reader = lines.NewReader(p.input, c.MaxLineBytes)
 		p.results = make(chan result, 1)
+		p.run = time.Now().UTC().Format(time.RFC3339Nano)
 	}
 	if !p.asked {
 		p.asked, p.taken = true, make(chan struct{})
 		go func() {
-			got, err := p.reader.Next(nil, c.MaxBatchMessages)
-			p.results <- result{got, time.Now().UTC(), err}
+			got, err := p.reader.Next(nil, messages, bytes)
+			p.results <- result{got, uint64(p.reader.Line()) - uint64(len(got)) + 1, time.Now().UTC(), err}
 		}()
 	}
 	return p.results, p.taken
 }
 
-func (p *pump) answered() {
+// answered notes that a result was taken, but for the rest of it, which stays for the next
+// request: it was asked for when there was more room.
+func (p *pump) answered(rest result) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(rest.lines) > 0 {
+		p.results <- rest
+		return
+	}
 	p.asked = false
 	close(p.taken)
-	p.mu.Unlock()
 }
 
 // Open implements connector.Source.
 func (s *Source) Open(context.Context) error { return nil }
 
+// Ends implements connector.Ender.
+func (s *Source) Ends() bool { return true }
+
 // Close implements connector.Source.
 func (s *Source) Close(context.Context) error { return nil }
 
 // Read implements connector.Source.
-func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
+func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
+	messages, bytes := room.Within(s.config.MaxBatchMessages, math.MaxInt)
 	for ctx.Err() == nil {
-		results, taken := s.pump.ask(s.config)
+		results, taken := s.pump.ask(s.config, messages, bytes)
 		select {
 		case r := <-results:
-			s.pump.answered()
-			return s.batch(r)
+			now, rest := r.divide(messages, bytes)
+			s.pump.answered(rest)
+			return s.batch(now)
 		case <-taken:
 		case <-ctx.Done():
 		}
@@ -128,7 +158,9 @@ func (s *Source) Read(ctx context.Context) (event.Batch, connector.Ack, error) {
 func (s *Source) batch(r result) (event.Batch, connector.Ack, error) {
 	switch {
 	case r.err == nil:
-		return event.NewBatch(r.at, r.lines), nil, nil
+		b := event.NewBatch(r.at, r.lines)
+		event.Origins(b, "stdin", s.pump.run, func(i int) uint64 { return r.first + uint64(i) })
+		return b, nil, nil
 	case errors.Is(r.err, io.EOF):
 		return nil, nil, io.EOF
 	case errors.Is(r.err, lines.ErrTooLong):

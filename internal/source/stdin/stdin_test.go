@@ -39,7 +39,7 @@ func TestConformance(t *testing.T) { // not parallel: it looks for goroutines
 			p := &pump{input: &in}
 			return func() connector.Source { return &Source{pump: p, config: *Entry.Default().(*Config)} }
 		},
-		Features: conntest.SourceFeatures{Ends: true, Ordered: true, Empty: true},
+		Features: conntest.SourceFeatures{Ends: true, Ordered: true, Empty: true, Positions: true},
 	})
 }
 
@@ -60,7 +60,7 @@ func TestBatchesAndLimits(t *testing.T) {
 	s.config.MaxBatchMessages = 2
 	var got []string
 	for {
-		b, ack, err := s.Read(t.Context())
+		b, ack, err := s.Read(t.Context(), connector.Room{})
 		if err == io.EOF {
 			break
 		}
@@ -82,10 +82,10 @@ func TestLineThatIsTooLong(t *testing.T) {
 	t.Parallel()
 	s := on(strings.NewReader("short\nfar too long\nshort\n"))
 	s.config.MaxLineBytes = 5
-	if b, _, err := s.Read(t.Context()); err != nil || len(b) != 1 {
+	if b, _, err := s.Read(t.Context(), connector.Room{}); err != nil || len(b) != 1 {
 		t.Fatalf("%d messages, %v", len(b), err)
 	}
-	_, _, err := s.Read(t.Context())
+	_, _, err := s.Read(t.Context(), connector.Room{})
 	want := "read standard input: line 2 has more than 5 bytes: line too long; raise max_line_bytes of the stdin source"
 	if err == nil || err.Error() != want || fault.Of(err) != fault.Fatal {
 		t.Errorf("error %v (%s), want %s", err, fault.Of(err), want)
@@ -95,7 +95,7 @@ func TestLineThatIsTooLong(t *testing.T) {
 func TestInputThatFails(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("input/output error")
-	_, _, err := on(io.MultiReader(strings.NewReader("half"), &failing{broken})).Read(t.Context())
+	_, _, err := on(io.MultiReader(strings.NewReader("half"), &failing{broken})).Read(t.Context(), connector.Room{})
 	if !errors.Is(err, broken) || fault.Of(err) != fault.Fatal {
 		t.Errorf("error %v (%s)", err, fault.Of(err))
 	}
@@ -115,13 +115,13 @@ func TestSuccessorGetsWhatWasReadAhead(t *testing.T) {
 		old := on(r)
 		ctx, stop := context.WithTimeout(t.Context(), time.Second)
 		defer stop()
-		if _, _, err := old.Read(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if _, _, err := old.Read(ctx, connector.Room{}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)
 		}
 		go w.Write([]byte("late\n"))
 		synctest.Wait()
 		next := &Source{pump: old.pump, config: old.config}
-		b, _, err := next.Read(t.Context())
+		b, _, err := next.Read(t.Context(), connector.Room{})
 		if err != nil || len(b) != 1 || string(b[0].Data) != "late" {
 			t.Errorf("%v, %v", b, err)
 		}
@@ -148,7 +148,7 @@ func TestTwoSourcesShareTheInput(t *testing.T) {
 				}
 				wg.Go(func() {
 					for {
-						b, _, err := s.Read(ctx)
+						b, _, err := s.Read(ctx, connector.Room{})
 						mu.Lock()
 						for _, m := range b {
 							seen[string(m.Data)]++
@@ -180,6 +180,46 @@ func TestTwoSourcesShareTheInput(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLessRoom: what was asked for when there was more room is handed over as there is room
+// now, in its order, and the rest to whoever reads next.
+func TestLessRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		s := on(r)
+		next := &Source{pump: s.pump, config: s.config}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, _, err := s.Read(ctx, connector.Room{}); err == nil {
+			t.Error("a read that was cancelled has no error")
+		}
+		results, _ := s.pump.ask(s.config, 1000, 1000)
+		go func() { fmt.Fprint(w, "a\nbbbb\nc\nd\n"); w.Close() }()
+		synctest.Wait()
+		if len(results) != 1 {
+			t.Fatal("no lines")
+		}
+		var got []string
+		for i, room := range []connector.Room{{Messages: 1, Bytes: 9}, {Messages: 5, Bytes: 2}, {Messages: 1}, {Messages: 1, Bytes: 1}} {
+			from := []*Source{s, next}[i%2]
+			b, _, err := from.Read(t.Context(), room)
+			if err != nil || len(b) != 1 {
+				t.Fatalf("read %d: %d messages, %v", i, len(b), err)
+			}
+			got = append(got, string(b[0].Data))
+			if o := b[0].Meta.Origin; o.Stream != "stdin" || o.Position[7] != byte(i+1) {
+				t.Errorf("line %d is at %+v", i+1, o)
+			}
+		}
+		if strings.Join(got, " ") != "a bbbb c d" {
+			t.Errorf("lines %q", got)
+		}
+		if _, _, err := next.Read(t.Context(), connector.Room{}); err != io.EOF {
+			t.Errorf("at the end: %v", err)
+		}
+	})
 }
 
 func TestValidate(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/httpclient"
+	"github.com/weirdata/weir/internal/secret"
 	"github.com/weirdata/weir/internal/tlsconfig"
 )
 
@@ -151,7 +152,7 @@ func (c Config) Validate() []connector.Problem {
 		ps = append(ps, connector.Problem{Field: field, What: what, Fix: fix})
 	}
 	if !httpclient.Whole(c.URL) {
-		refuse("url", fmt.Sprintf("invalid url for HTTP target: '%s'", httpclient.PlainURL(c.URL)), "write a whole URL, such as https://example.com/path")
+		refuse("url", fmt.Sprintf("invalid url for HTTP target: '%s'", secret.URL(c.URL)), "write a whole URL, such as https://example.com/path")
 	}
 	switch c.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:

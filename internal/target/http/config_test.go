@@ -132,7 +132,7 @@ func TestValidate(t *testing.T) {
 		field, what string
 	}{
 		{func(c *Config) { c.URL = "user:pw@example" }, "url", "invalid url for HTTP target"},
-		{func(c *Config) { c.URL = "ftp://x/y?secret" }, "url", "'ftp://x/y'"},
+		{func(c *Config) { c.URL = "ftp://x/y?secret" }, "url", "'ftp://x'"},
 		{func(c *Config) { c.Method = "GET" }, "method", "GET"},
 		{func(c *Config) { c.Compression = "br" }, "compression", "br"},
 		{func(c *Config) { c.BodyFormat = "array" }, "body_format", "array"},

@@ -33,6 +33,7 @@ type reply struct {
 	after time.Duration
 	// stayed says why a redirect was not followed, where that is for a person to mend.
 	stayed string
+	sent   *http.Request // what it answers; nil when there was none
 }
 
 func (r Rule) matches(p reply) bool {
@@ -50,9 +51,9 @@ func (t *Target) judge(p reply) error {
 	if match == nil && p.code >= 200 && p.code < 300 {
 		return nil
 	}
-	shown := clip(t.hide(p.body))
+	shown := clip(t.hide(p.body, p.sent))
 	if p.code == 0 {
-		shown = clip(t.scrub(p.body))
+		shown = clip(t.scrub(p.body, p.sent))
 	}
 	safe := shown
 	if t.c.MetadataSafeMode && p.code != 0 {

@@ -2,9 +2,11 @@ package httptarget
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
+	"path"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
 
@@ -109,9 +112,49 @@ func TestUnsafeModeShowsTheBody(t *testing.T) {
 		c.BasicAuthUsername, c.BasicAuthPassword = "u", "hunter2-secret"
 		rules(Rule{Type: "setup", HTTPCodes: []int{401}, Body: "refused"})(c)
 	}).Write(context.Background(), messages(`1`))
-	want := "response status: '401 Unauthorized' with error details: 'why: token [hidden] refused\n'"
+	want := "response status: '401 Unauthorized' with error details: 'why: token (hidden) refused\n'"
 	if err == nil || err.Error() != want {
 		t.Fatalf("got  %v\nwant %s", err, want)
+	}
+}
+
+// TestServersRepeatSecrets asserts that an error shows no credential that its request had,
+// whatever its name and wherever it stood, when the other side repeats all it was sent.
+func TestServersRepeatSecrets(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprintf(w, "cannot serve %s (%s): ", r.URL.RequestURI(), path.Base(r.URL.Path))
+		for name, values := range r.Header {
+			fmt.Fprintf(w, "%s=%s, ", name, strings.Join(values, ","))
+		}
+	})
+	m := messages(`1`)
+	m[0].Meta.Headers = event.HeadersOf(map[string]string{"X-Session-Token": "hunter2-of-the-message", "X-Color": "green-as-grass"})
+	target := build(t, s.URL+"/services/T000/B000/hunter2inpath?sig=hunter2-query", func(c *Config) {
+		c.MetadataSafeMode = false
+		c.DynamicHeaders = true
+		c.BasicAuthUsername, c.BasicAuthPassword = "me", "hunter2-basic"
+		c.Headers = map[string]string{"X-Team": "of-the-data"}
+		for i, name := range []string{"X-Auth", "X-Passwd", "X-Pwd", "X-Api-Key", "apikey", "X-Signature", "X-Sig", "X-Access-Token", "Cookie", "X-Credential", "X-Client-Secret"} {
+			c.Headers[name] = fmt.Sprintf("hunter2-%d-%s", i, name)
+		}
+		rules(Rule{Type: "invalid", HTTPCodes: []int{400}})(c)
+	})
+	err := target.Write(context.Background(), m)
+	if err == nil {
+		t.Fatal("it is accepted")
+	}
+	shown := err.Error() + fault.DetailOf(err).Safe
+	for _, hidden := range []string{"hunter2", "/services", base64.StdEncoding.EncodeToString([]byte("me:hunter2-basic"))} {
+		if strings.Contains(shown, hidden) {
+			t.Errorf("%q is shown: %s", hidden, shown)
+		}
+	}
+	for _, kept := range []string{"of-the-data", "green-as-grass"} {
+		if !strings.Contains(shown, kept) {
+			t.Errorf("%q, which is no secret, is hidden: %s", kept, shown)
+		}
 	}
 }
 
@@ -155,12 +198,12 @@ func TestStatusZero(t *testing.T) {
 		if d := fault.DetailOf(err); d.Code != "Client failed to complete request" || d.Safe == "" {
 			t.Errorf("%s: detail %+v", tc.name, d)
 		}
-		for _, secret := range []string{"abc123", "hunter2", "user", "?"} {
+		for _, secret := range []string{"abc123", "hunter2", "user", "?", "/in"} {
 			if strings.Contains(err.Error()+fault.DetailOf(err).Safe, secret) {
 				t.Errorf("%s: %q shows %q", tc.name, err, secret)
 			}
 		}
-		if !strings.Contains(err.Error(), "/in") {
+		if !strings.Contains(err.Error(), s.Listener.Addr().String()) {
 			t.Errorf("%s: %q does not say where", tc.name, err)
 		}
 	}

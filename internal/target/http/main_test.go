@@ -68,6 +68,7 @@ func build(t testing.TB, url string, change func(*Config)) *Target {
 	t.Helper()
 	c := defaults()
 	c.URL = url
+	c.RequestTimeoutInMillis = 120_000 // more than any machine needs
 	if change != nil {
 		change(&c)
 	}

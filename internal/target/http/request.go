@@ -16,6 +16,7 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/httpclient"
+	"github.com/weirdata/weir/internal/secret"
 	"github.com/weirdata/weir/internal/trace"
 )
 
@@ -81,7 +82,7 @@ func (t *Target) answer(ctx context.Context, resp *http.Response) (divisible boo
 		}
 		return false, t.judge(reply{line: "Error reading response body", body: err.Error(), cause: err})
 	}
-	r := reply{code: code, line: resp.Status, body: string(body), after: httpclient.RetryAfter(resp.Header, time.Now(), httpclient.MaxWait), stayed: t.client.Stayed(resp)}
+	r := reply{code: code, line: resp.Status, body: string(body), after: httpclient.RetryAfter(resp.Header, time.Now(), httpclient.MaxWait), stayed: t.client.Stayed(resp), sent: resp.Request}
 	err = t.judge(r)
 	return !success && fault.Of(err) == fault.Invalid, err
 }
@@ -96,7 +97,7 @@ func (t *Target) noResponse(ctx context.Context, err error) error {
 }
 
 func (t *Target) cancelled(ctx context.Context) error {
-	return fmt.Errorf("request to %s given up: %w", httpclient.PlainURL(t.c.URL), context.Cause(ctx))
+	return fmt.Errorf("request to %s given up: %w", secret.URL(t.c.URL), context.Cause(ctx))
 }
 
 // address is where the messages that start with m go, and the headers they go with.
@@ -106,23 +107,26 @@ func (t *Target) address(m *event.Message) (*url.URL, http.Header, error) {
 		return t.url, header, nil
 	}
 	to := t.url
-	for name, value := range m.Meta.Headers {
-		if t.dynURL != "" && strings.EqualFold(name, t.dynURL) {
-			u, err := t.url.Parse(value)
-			if err != nil || u.Scheme != t.url.Scheme || u.Host != t.url.Host || (u.User != nil && u.User != t.url.User) {
-				return nil, nil, headerFault(fmt.Errorf("header %s of the message: only the path and query may differ from url", t.dynURL))
-			}
-			u.User = t.url.User
-			to = u
+	if path := m.Meta.Headers.Fold(t.dynURL); path != nil && t.dynURL != "" {
+		u, err := t.url.Parse(string(path.Value))
+		if err != nil || u.Scheme != t.url.Scheme || u.Host != t.url.Host || (u.User != nil && u.User != t.url.User) {
+			return nil, nil, headerFault(fmt.Errorf("header %s of the message: only the path and query may differ from url", t.dynURL))
+		}
+		u.User = t.url.User
+		to = u
+	}
+	if !t.c.DynamicHeaders {
+		return to, header, nil
+	}
+	for i := range m.Meta.Headers {
+		h := &m.Meta.Headers[i]
+		if t.dynURL != "" && strings.EqualFold(h.Name, t.dynURL) {
 			continue
 		}
-		if !t.c.DynamicHeaders {
-			continue
+		if !httpguts.ValidHeaderFieldName(h.Name) || !httpguts.ValidHeaderFieldValue(h.Text()) {
+			return nil, nil, headerFault(fmt.Errorf("header %q of the message is not a valid HTTP header", h.Name))
 		}
-		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
-			return nil, nil, headerFault(fmt.Errorf("header %q of the message is not a valid HTTP header", name))
-		}
-		header.Add(name, value)
+		header.Add(h.Name, string(h.Value))
 	}
 	return to, header, nil
 }

@@ -33,7 +33,8 @@
 //
 // # Secrets
 //
-// Errors never hold user information or queries of URLs, nor credentials from the config.
+// Errors show of URLs the host only, and no credential of the config or of the request that
+// was sent, also where the other side repeats it.
 package httptarget
 
 import (
@@ -46,7 +47,6 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
-	"strings"
 	"text/template"
 	"time"
 
@@ -54,6 +54,7 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/httpclient"
+	"github.com/weirdata/weir/internal/secret"
 	"github.com/weirdata/weir/internal/tlsconfig"
 )
 
@@ -105,7 +106,7 @@ type Target struct {
 	rules2xx [100]bool // which 2xx codes a rule names: their bodies must be read
 	client   *httpclient.Client
 	auth     httpclient.Auth // nil without one that changes
-	hidden   []string
+	hidden   secret.Values
 	maxBody  int // most bytes a template may make
 }
 
@@ -275,21 +276,7 @@ func (t *Target) alone(m *event.Message) bool {
 	if t.c.DynamicHeaders {
 		return true
 	}
-	_, ok := lookup(m.Meta.Headers, t.dynURL)
-	return ok
-}
-
-// lookup finds a header by its canonical name, whatever the case it was written in.
-func lookup(h map[string]string, canonical string) (string, bool) {
-	if v, ok := h[canonical]; ok {
-		return v, true
-	}
-	for name, v := range h {
-		if strings.EqualFold(name, canonical) {
-			return v, true
-		}
-	}
-	return "", false
+	return m.Meta.Headers.Fold(t.dynURL) != nil
 }
 
 // Limits is how messages should be grouped, less what the body adds to them.
@@ -310,7 +297,7 @@ func (t *Target) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
 	if err := t.client.Reach(ctx, t.url); err != nil {
-		return fault.New(clientFaultKind(err), err)
+		return fault.New(clientFaultKind(err), err) // it shows the host only
 	}
 	return nil
 }

@@ -169,11 +169,12 @@ func TestHeaders(t *testing.T) {
 		c.Method = "PUT"
 	})
 	b := messages(`1`, `2`, `3`, `4`, `5`, `6`)
-	b[2].Meta.Headers = map[string]string{"X-Both": "own", "x-path": "/other?z=2"}
-	b[3].Meta.Headers = map[string]string{"bad name": "v"}
-	b[4].Meta.Headers = map[string]string{"X-Path": "http://elsewhere.example/"}
+	b[2].Meta.Headers = event.Headers{{Name: "X-Both", Value: []byte("own")}, {Name: "x-path", Value: []byte("/other?z=2")}, {Name: "x-both", Value: []byte("more")}}
+	b[3].Meta.Headers = event.HeadersOf(map[string]string{"bad name": "v"})
+	b[4].Meta.Headers = event.HeadersOf(map[string]string{"X-Path": "http://elsewhere.example/"})
 	start := time.Now()
 	failed := partial(t, target.Write(context.Background(), b))
+	end := time.Now()
 	if len(failed) != 2 || fault.Of(failed[3]) != fault.Invalid || fault.Of(failed[4]) != fault.Invalid {
 		t.Fatalf("failed: %v", failed)
 	}
@@ -184,7 +185,7 @@ func TestHeaders(t *testing.T) {
 	}
 	want := []string{
 		`PUT /base?q=1 [1,2] [s] [static] ""`,
-		`PUT /other?z=2 [3] [s] [static own] ""`,
+		`PUT /other?z=2 [3] [s] [static own more] ""`,
 		`PUT /base?q=1 [6] [s] [static] ""`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -195,8 +196,9 @@ func TestHeaders(t *testing.T) {
 	}
 	var at int64
 	_, _ = fmt.Sscan(reqs[0].header.Get("Rejection-Timestamp"), &at)
-	if d := time.UnixMilli(at).Sub(start); d < 4*time.Second || d > 5*time.Second {
-		t.Errorf("Rejection-Timestamp is %v after the start, want 4.85 s", d)
+	const ahead = 120*time.Second - 150*time.Millisecond // the request's timeout less the rejection threshold
+	if at := time.UnixMilli(at); at.Before(start.Add(ahead-time.Millisecond)) || at.After(end.Add(ahead)) {
+		t.Errorf("Rejection-Timestamp is %v after the start, want %v", at.Sub(start), ahead)
 	}
 	if alone := target.Limits().Alone; !alone(b[2]) || alone(b[0]) {
 		t.Error("Alone does not follow the headers")
@@ -207,7 +209,7 @@ func TestWithoutDynamicHeadersMessageHeadersStayHome(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	b := messages(`1`, `2`)
-	b[0].Meta.Headers = map[string]string{"X-Own": "v"}
+	b[0].Meta.Headers = event.HeadersOf(map[string]string{"X-Own": "v"})
 	if err := build(t, s.URL, nil).Write(context.Background(), b); err != nil {
 		t.Fatal(err)
 	}
@@ -321,13 +323,9 @@ func TestHangingServer(t *testing.T) {
 		<-arrived
 		cancel()
 	}()
-	start := time.Now()
-	err := target.Write(ctx, messages(`1`))
+	err := target.Write(ctx, messages(`1`)) // and returns, long before the request's timeout
 	if !errors.Is(err, context.Canceled) || fault.Of(err) != fault.Transient {
 		t.Errorf("cancelled write: %v (%v)", err, fault.Of(err))
-	}
-	if d := time.Since(start); d > 3*time.Second {
-		t.Errorf("cancelled write took %v", d)
 	}
 	slow := build(t, s.URL, func(c *Config) { c.RequestTimeoutInMillis = 50 })
 	if err := slow.Write(context.Background(), messages(`1`)); err == nil || !strings.Contains(err.Error(), "Client.Timeout exceeded") {

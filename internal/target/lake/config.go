@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirdata/weir/internal/blob"
 	"github.com/weirdata/weir/internal/catalog"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/parquet"
@@ -16,7 +17,7 @@ import (
 // Config is the HCL of the lake target.
 type Config struct {
 	// Path is the folder of the dataset; it is made when it is not there. A relative path
-	// means from the folder of the config file.
+	// means from the folder of the config file. An address ("s3://...") is refused.
 	Path string `hcl:"path"`
 
 	// TimeField is the field that holds the time of an event, as keys with dots between
@@ -114,6 +115,9 @@ func (c Config) Validate() []connector.Problem {
 	}
 	if c.Path == "" {
 		refuse("path", "name the folder of the dataset", "path must not be empty")
+	}
+	if scheme := blob.Scheme(c.Path); scheme != "" {
+		refuse("path", "name a folder", "path is an address (%s://), but a dataset is in a folder of the file system", scheme)
 	}
 	oneOf := func(field, value string, allowed ...string) {
 		if !slices.Contains(allowed, value) {

@@ -142,7 +142,7 @@ func checkLanded(t *testing.T, path string, acked int) {
 		return
 	}
 	seen := map[string]int{}
-	if err := catalog.Rows(path, func(_ string, row []byte) error {
+	if err := catalog.Rows(t.Context(), path, func(_ string, row []byte) error {
 		_, rest, _ := strings.Cut(string(row), `"event_uuid":"event `)
 		id, _, _ := strings.Cut(rest, `"`)
 		seen[id]++

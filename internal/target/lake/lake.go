@@ -96,16 +96,16 @@ func New(d connector.Deps, c Config) (*Target, error) {
 func (t *Target) Limits() connector.Limits { return t.config.limits() }
 
 // Check implements connector.Checker.
-func (t *Target) Check(context.Context) error { return catalog.Check(t.path, t.layout) }
+func (t *Target) Check(ctx context.Context) error { return catalog.Check(ctx, t.path, t.layout) }
 
 // Open implements connector.Target.
-func (t *Target) Open(context.Context) error {
+func (t *Target) Open(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.dataset != nil {
 		return nil
 	}
-	d, err := catalog.Open(t.path, catalog.Options{Layout: t.layout, MaxIDs: t.config.DedupMaxIDs, Step: t.step})
+	d, err := catalog.Open(ctx, t.path, catalog.Options{Layout: t.layout, MaxIDs: t.config.DedupMaxIDs, Step: t.step})
 	if err != nil {
 		return err
 	}

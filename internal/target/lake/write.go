@@ -72,7 +72,7 @@ func (w *write) round(ctx context.Context, start int) int {
 		end := w.decode(ctx, d, r, start)
 		next := d.Schema()
 		if d.Changed() && len(r.all) > 0 {
-			err := w.dataset.Evolve(schema, next)
+			err := w.dataset.Evolve(ctx, schema, next)
 			if errors.Is(err, catalog.ErrStale) {
 				for i := start; i < end; i++ {
 					delete(w.failed, i)
@@ -126,7 +126,7 @@ func (w *write) decode(ctx context.Context, d *parquet.Decoder, r *round, start 
 		f := r.folder(w.t.layout, at)
 		id, known := idOf(d.Tap(tapID), w.t.config.DedupField != "")
 		if known {
-			there, err := w.there(r, f, id, i)
+			there, err := w.there(ctx, r, f, id, i)
 			if there || err != nil {
 				d.Forget()
 				if err != nil {
@@ -218,14 +218,14 @@ func idOf(v parquet.Value, wanted bool) (catalog.ID, bool) {
 
 // there reports whether the event with the id is in the partition already, or will be with
 // an earlier message: then message i shares that one's fate.
-func (w *write) there(r *round, f *folder, id catalog.ID, i int) (bool, error) {
+func (w *write) there(ctx context.Context, r *round, f *folder, id catalog.ID, i int) (bool, error) {
 	if number, ok := f.pending.Get(id); ok {
 		p := r.all[number]
 		p.again = append(p.again, int32(i))
 		return true, nil
 	}
 	if f.seen == nil {
-		s, err := w.dataset.Seen(f.partition)
+		s, err := w.dataset.Seen(ctx, f.partition)
 		if err != nil {
 			return false, err
 		}
@@ -260,6 +260,9 @@ func (w *write) commit(ctx context.Context, r *round, schema *parquet.Schema) {
 	for i, p := range r.all {
 		if errs[i] != nil {
 			w.fail(p, errs[i])
+			if p.folder.seen != nil {
+				w.dataset.Unsure(p.folder.partition)
+			}
 			continue
 		}
 		if p.folder.seen != nil {
@@ -272,7 +275,7 @@ func (w *write) commitPart(ctx context.Context, p *part, schema *parquet.Schema)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	_, err := w.dataset.Commit(catalog.File{
+	_, err := w.dataset.Commit(ctx, catalog.File{
 		Partition: p.folder.partition, Name: w.name(p), IDs: p.ids,
 		Record: catalog.Record{Rows: int64(p.rows.Len()), Events: int64(p.rows.Bytes()), Schema: schema.Version,
 			First: p.first.UTC(), Last: p.last.UTC(), At: time.Now().UTC()},

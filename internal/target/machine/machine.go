@@ -74,6 +74,9 @@ var (
 	_ connector.Limiter     = (*Waiting)(nil)
 )
 
+// Fills implements connector.Filler.
+func (t *Target) Fills() string { return t.machine.StartQueue() }
+
 // Limits implements connector.Limiter.
 func (t *Target) Limits() connector.Limits { return t.limits }
 
@@ -104,6 +107,9 @@ type Waiting struct {
 	machine connector.Machine
 	limits  connector.Limits
 }
+
+// Fills implements connector.Filler.
+func (t *Waiting) Fills() string { return t.machine.StartQueue() }
 
 // Limits implements connector.Limiter.
 func (t *Waiting) Limits() connector.Limits { return t.limits }

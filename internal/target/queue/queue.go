@@ -54,6 +54,9 @@ var Entry = connector.Of(connector.Spec[Config, connector.Target]{
 	},
 })
 
+// Fills implements connector.Filler.
+func (t *Target) Fills() string { return t.queue.Name }
+
 // Target appends to one queue.
 type Target struct {
 	store  func() queue.Store
@@ -106,7 +109,7 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 			failed[i] = err
 			continue
 		}
-		n := stored(m)
+		n := queue.RecordSize(m)
 		if bytes+n > maxWrite {
 			flush()
 		}
@@ -117,15 +120,6 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 		return &connector.Partial{Failed: failed}
 	}
 	return nil
-}
-
-// stored is about the size of the job that m becomes, and never less.
-func stored(m *event.Message) int {
-	n := len(m.Data) + len(m.Raw()) + len(m.Key) + len(m.Meta.ID) + 128
-	for k, v := range m.Meta.Headers {
-		n += len(k) + len(v) + 16
-	}
-	return n
 }
 
 // Accepts implements connector.StoreTarget.

@@ -81,7 +81,7 @@ func TestKeeps(t *testing.T) {
 	m := event.New([]byte("as read"))
 	m.Replace([]byte("as sent"))
 	m.Key, m.Meta.ID = "key", "id"
-	m.Meta.Headers = map[string]string{"h": "v"}
+	m.Meta.Headers = event.HeadersOf(map[string]string{"h": "v"})
 	m.Meta.Scope = &event.Scope{Workspace: "w", Source: "s", Destination: "d"}
 	if err := target(t, s, true).Write(t.Context(), event.Batch{m}); err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestKeeps(t *testing.T) {
 	}
 	j := js[0]
 	if string(j.Msg.Data) != "as sent" || string(j.Msg.Raw()) != "as read" || j.Msg.Key != "key" || j.Msg.Meta.ID != "id" ||
-		j.Msg.Meta.Headers["h"] != "v" || j.Scope != *m.Meta.Scope || !j.Ordered || !j.Msg.Times.Created.Equal(m.Times.Created) {
+		j.Msg.Meta.Headers.Text("h") != "v" || j.Scope != *m.Meta.Scope || !j.Ordered || !j.Msg.Times.Created.Equal(m.Times.Created) {
 		t.Errorf("job %+v, message %+v", j, j.Msg)
 	}
 }

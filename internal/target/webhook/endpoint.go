@@ -7,8 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"regexp"
-	"sort"
 	"strings"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/secret"
 	"github.com/weirdata/weir/internal/workspace"
 )
 
@@ -28,8 +27,8 @@ type endpoint struct {
 	header http.Header // shared by requests: never written
 	// foreign is header for hosts other than that of url.
 	foreign http.Header
-	hidden  []string // values that no error may show
-	err     error    // why it cannot be called
+	hidden  secret.Values // what no error may show
+	err     error         // why it cannot be called
 }
 
 // endpoints are those of one state of the workspace.
@@ -103,9 +102,6 @@ func (t *Target) keep(w *workspace.Workspace, e *endpoint) *endpoint {
 	return e
 }
 
-// sensitiveName is a header that holds credentials, by its name.
-var sensitiveName = regexp.MustCompile(`(?i)auth|cookie|key|token|secret|password|signature`)
-
 func newEndpoint(d *workspace.Destination, userAgent string) *endpoint {
 	e := &endpoint{id: d.ID, method: http.MethodPost}
 	if d.Type != "WEBHOOK" {
@@ -142,7 +138,6 @@ func newEndpoint(d *workspace.Destination, userAgent string) *endpoint {
 		password, _ := u.User.Password()
 		r := http.Request{Header: e.header}
 		r.SetBasicAuth(u.User.Username(), password)
-		e.hidden = append(e.hidden, password)
 	}
 	for _, h := range s.Headers {
 		if h.From == "" {
@@ -161,31 +156,23 @@ func newEndpoint(d *workspace.Destination, userAgent string) *endpoint {
 // protect makes the headers for other hosts, and the list of what no error may show.
 func (e *endpoint) protect() {
 	e.foreign = e.header.Clone()
-	for name, values := range e.header {
-		if sensitiveName.MatchString(name) {
-			e.hidden = append(e.hidden, values...)
+	for name := range e.header {
+		if secret.Name(name) {
 			delete(e.foreign, name)
 		}
 	}
-	e.hidden = append(e.hidden, e.url.RawQuery)
-	for _, vs := range e.url.Query() {
-		e.hidden = append(e.hidden, vs...)
-	}
-	long := e.hidden[:0]
-	for _, s := range e.hidden {
-		if len(s) >= 4 { // replacing shorter ones would only show where they are
-			long = append(long, s)
-		}
-	}
-	e.hidden = long
-	// Longest first, so that one that contains another is replaced whole.
-	sort.Slice(long, func(i, j int) bool { return len(long[i]) > len(long[j]) })
+	e.hidden.AddHeader(e.header)
+	e.hidden.AddURL(e.url)
 }
 
-// hide replaces credentials in a text.
-func (e *endpoint) hide(text string) string {
-	for _, s := range e.hidden {
-		text = strings.ReplaceAll(text, s, "[hidden]")
+// hide replaces credentials in a text: the destination's, and those of the request that was
+// sent, which is nil when there was none.
+func (e *endpoint) hide(text string, sent *http.Request) string {
+	text = e.hidden.Hide(text)
+	if sent != nil && sent.URL != nil && *sent.URL != *e.url {
+		var own secret.Values // the event named it
+		own.AddURL(sent.URL)
+		text = own.Hide(text)
 	}
 	return text
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/httpclient"
+	"github.com/weirdata/weir/internal/secret"
 )
 
 // maxShown is how much of a response body, in bytes, an error shows.
@@ -127,7 +128,7 @@ func (t *Target) noResponse(ctx context.Context, e *endpoint, err error) error {
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err
 	}
-	what := e.hide(err.Error())
+	what := e.hide(secret.Text(err.Error()), nil)
 	if errors.Is(err, context.DeadlineExceeded) {
 		what = fmt.Sprintf("no response within %s", t.timeout)
 	}
@@ -154,7 +155,7 @@ func (e *endpoint) judge(resp *http.Response, shown []byte) error {
 	}
 	err := &fault.Error{
 		Kind:   kind,
-		Err:    fmt.Errorf("destination %s answered %s: %s", e.id, status, e.hide(readable(resp.Header.Get("Content-Type"), shown))),
+		Err:    fmt.Errorf("destination %s answered %s: %s", e.id, status, e.hide(readable(resp.Header.Get("Content-Type"), shown), resp.Request)),
 		Detail: fault.Detail{Type: "api", Code: status, Safe: "the destination answered " + status},
 	}
 	if kind != fault.Invalid {

@@ -88,13 +88,17 @@ func TestThrough(t *testing.T) {
 		resp.Body.Close()
 		answer <- resp.StatusCode
 	})
-	b, ack, err := source.Read(ctx)
+	b, ack, err := source.Read(ctx, connector.Room{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	worker, err := transform.Worker()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out event.Batch
 	for _, m := range b {
-		if out, err = transform.Apply(ctx, out, m); err != nil {
+		if out, err = worker.Apply(ctx, out, m); err != nil {
 			t.Fatal(err)
 		}
 	}

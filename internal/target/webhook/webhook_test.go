@@ -88,6 +88,7 @@ func destination(id, config, more string) string {
 func build(t testing.TB, change func(*Config), destinations ...string) *Target {
 	t.Helper()
 	c := defaults()
+	c.RequestTimeoutMillis = 120_000 // more than any machine needs
 	c.WorkspaceConfig = filepath.Join(t.TempDir(), "workspaceConfig.json")
 	text := `{"sources":[{"id":"src","writeKey":"k","enabled":true,"destinations":[` + strings.Join(destinations, ",") + `]}]}`
 	if err := os.WriteFile(c.WorkspaceConfig, []byte(text), 0o600); err != nil {

@@ -23,7 +23,7 @@ var Decode = connector.Of(connector.Spec[Config, connector.Transform]{
 	Stability: connector.Stable,
 	Default:   func() Config { return Config{} },
 	New: func(context.Context, connector.Deps, Config) (connector.Transform, error) {
-		return decoder{}, nil
+		return connector.Stateless(decoder{}), nil
 	},
 })
 
@@ -34,7 +34,7 @@ var Encode = connector.Of(connector.Spec[Config, connector.Transform]{
 	Stability: connector.Stable,
 	Default:   func() Config { return Config{} },
 	New: func(context.Context, connector.Deps, Config) (connector.Transform, error) {
-		return encoder{}, nil
+		return connector.Stateless(encoder{}), nil
 	},
 })
 

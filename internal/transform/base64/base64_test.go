@@ -7,11 +7,18 @@ import (
 	"testing"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
 
-func build(t testing.TB, e connector.Entry[connector.Transform]) connector.Transform {
+// build makes a worker as the engine does.
+func build(t testing.TB, e connector.Entry[connector.Transform]) connector.Worker {
+	t.Helper()
+	return conntest.Worker(t, compile(t, e))
+}
+
+func compile(t testing.TB, e connector.Entry[connector.Transform]) connector.Transform {
 	t.Helper()
 	tr, err := e.Build(context.Background(), connector.Deps{}, func(any) error { return nil })
 	if err != nil {
@@ -82,7 +89,7 @@ func FuzzEncode(f *testing.F) {
 	decode, encode := build(f, Decode), build(f, Encode)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m := event.New(bytes.Clone(data))
-		for _, tr := range []connector.Transform{encode, decode} {
+		for _, tr := range []connector.Worker{encode, decode} {
 			if out, err := tr.Apply(context.Background(), nil, m); err != nil || len(out) != 1 {
 				t.Fatalf("%d messages, %v", len(out), err)
 			}

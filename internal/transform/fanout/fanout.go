@@ -76,15 +76,21 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 	},
 })
 
-// Transform is one worker's instance.
-type Transform struct {
+// Transform chooses by one workspace file.
+type Transform struct{ file *workspace.File }
+
+// Worker implements connector.Transform.
+func (t *Transform) Worker() (connector.Worker, error) { return &Worker{file: t.file}, nil }
+
+// Worker is a Transform with the memory of one goroutine.
+type Worker struct {
 	file   *workspace.File
 	event  parsed
 	chosen []*workspace.Connection
 }
 
 // Apply appends a message for each destination.
-func (t *Transform) Apply(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
+func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
 	if m.Meta.Scope == nil || m.Meta.Scope.Source == "" {
 		return nil, invalid(errNoSource)
 	}

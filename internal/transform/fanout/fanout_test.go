@@ -28,7 +28,13 @@ const config = `{"workspaceId":"ws1","settings":{"eventBlocking":{"events":{"tra
  {"id":"src2","writeKey":"k2","enabled":true,"destinations":[]},
  {"id":"src3","writeKey":"k3","enabled":false,"destinations":[{"id":"hook","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"WEBHOOK"}}]}]}`
 
-func build(t testing.TB) connector.Transform {
+// build makes a worker as the engine does.
+func build(t testing.TB) connector.Worker {
+	t.Helper()
+	return conntest.Worker(t, compile(t))
+}
+
+func compile(t testing.TB) connector.Transform {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "workspaceConfig.json")
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
@@ -52,7 +58,7 @@ func message(source, data string) *event.Message {
 }
 
 // apply is the destinations that an event goes to.
-func apply(t testing.TB, tr connector.Transform, m *event.Message) ([]string, error) {
+func apply(t testing.TB, tr connector.Worker, m *event.Message) ([]string, error) {
 	t.Helper()
 	before := event.New(nil)
 	in, scope := string(m.Data), *m.Meta.Scope
@@ -74,7 +80,7 @@ func apply(t testing.TB, tr connector.Transform, m *event.Message) ([]string, er
 }
 
 func TestConformance(t *testing.T) {
-	tr := build(t)
+	tr := compile(t)
 	conntest.Transform(t, conntest.TransformCase{
 		New:    func(*testing.T) connector.Transform { return scoped{tr} },
 		Inputs: [][]byte{[]byte(`{"type":"track","userId":"u"}`), []byte(`{"type":"page"}`), []byte(`{}`)},
@@ -84,9 +90,16 @@ func TestConformance(t *testing.T) {
 // scoped gives messages the source that the suite knows nothing of.
 type scoped struct{ connector.Transform }
 
-func (s scoped) Apply(ctx context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
+func (s scoped) Worker() (connector.Worker, error) {
+	w, err := s.Transform.Worker()
+	return scopedWorker{w}, err
+}
+
+type scopedWorker struct{ connector.Worker }
+
+func (s scopedWorker) Apply(ctx context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
 	m.Meta.Scope = &event.Scope{Workspace: "ws1", Source: "src1"}
-	return s.Transform.Apply(ctx, out, m)
+	return s.Worker.Apply(ctx, out, m)
 }
 
 func TestExamples(t *testing.T) { conntest.Examples(t, conntest.One(Entry), "../../..") }

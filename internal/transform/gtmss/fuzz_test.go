@@ -47,7 +47,7 @@ func FuzzPreview(f *testing.F) {
 		if len(out) != 1 || out[0] != m {
 			t.Fatalf("%d messages of one", len(out))
 		}
-		for name, v := range m.Meta.Headers {
+		for name, v := range byName(m.Meta.Headers) {
 			if _, err := base64.StdEncoding.DecodeString(v); name != "x-gtm-server-preview" || err != nil {
 				t.Fatalf("header %q is %q: %v", name, v, err)
 			}

@@ -30,7 +30,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 	Default:   func() Config { return Config{ExpirySeconds: 300} },
 	New: func(_ context.Context, _ connector.Deps, c Config) (connector.Transform, error) {
 		path, err := snowplow.ParsePath(header)
-		return &transform{expiry: time.Duration(c.ExpirySeconds) * time.Second, path: path}, err
+		return connector.Stateless(&transform{expiry: time.Duration(c.ExpirySeconds) * time.Second, path: path}), err
 	},
 })
 

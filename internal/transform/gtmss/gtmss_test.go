@@ -10,12 +10,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/snowplow"
 )
 
-func build(t testing.TB, set func(*Config)) connector.Transform {
+// build makes a worker as the engine does.
+func build(t testing.TB, set func(*Config)) connector.Worker {
+	t.Helper()
+	return conntest.Worker(t, compile(t, set))
+}
+
+func compile(t testing.TB, set func(*Config)) connector.Transform {
 	t.Helper()
 	tr, err := Entry.Build(context.Background(), connector.Deps{}, func(into any) error {
 		set(into.(*Config))
@@ -67,7 +74,7 @@ func TestHeader(t *testing.T) {
 	}
 	for _, tt := range tests {
 		m := message(tt.tstamp, tt.contexts, tt.derived)
-		shared := map[string]string{"kept": "yes"}
+		shared := event.HeadersOf(map[string]string{"kept": "yes"})
 		m.Meta.Headers = shared
 		out, err := tr.Apply(context.Background(), nil, m)
 		if tt.err != "" {
@@ -83,7 +90,7 @@ func TestHeader(t *testing.T) {
 		if err != nil || len(out) != 1 || out[0] != m {
 			t.Errorf("%s: %v %v", tt.name, out, err)
 		}
-		if diff := cmp.Diff(want, m.Meta.Headers); diff != "" {
+		if diff := cmp.Diff(want, byName(m.Meta.Headers)); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", tt.name, diff)
 		}
 		if len(shared) != 1 {
@@ -123,4 +130,16 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%d: %+v", n, ps)
 		}
 	}
+}
+
+// byName is h as a map: the tests of this package set no name twice.
+func byName(h event.Headers) map[string]string {
+	if h == nil {
+		return nil
+	}
+	m := make(map[string]string, len(h))
+	for i := range h {
+		m[h[i].Name] = h[i].Text()
+	}
+	return m
 }

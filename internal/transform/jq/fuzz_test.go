@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
@@ -46,10 +47,11 @@ func fuzz(f *testing.F, e connector.Entry[connector.Transform], want func(t *tes
 		if err != nil {
 			t.Fatalf("what Validate accepts is refused: %v", err)
 		}
+		w := conntest.Worker(t, tr)
 		var fates [2]string
 		for i := range fates {
 			m := event.New([]byte(in))
-			out, err := tr.Apply(context.Background(), nil, m)
+			out, err := w.Apply(context.Background(), nil, m)
 			switch {
 			case err != nil:
 				if fault.Of(err) != fault.Invalid || len(out) > 0 || string(m.Data) != in {

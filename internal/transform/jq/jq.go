@@ -72,7 +72,7 @@ var JQ = connector.Of(connector.Spec[Config, connector.Transform]{
 		if err != nil {
 			return nil, err
 		}
-		return &Mapper{p}, nil
+		return maps{p}, nil
 	},
 })
 
@@ -87,20 +87,27 @@ var Filter = connector.Of(connector.Spec[Config, connector.Transform]{
 		if err != nil {
 			return nil, err
 		}
-		return &Sieve{p}, nil
+		return filters{p}, nil
 	},
 })
 
-// Mapper is the transform "jq".
-type Mapper struct{ p *program }
-
-// Sieve is the transform "jqFilter".
-type Sieve struct{ p *program }
-
-var (
-	_ connector.Transform = (*Mapper)(nil)
-	_ connector.Transform = (*Sieve)(nil)
+// maps and filters are the two transforms of a program.
+type (
+	maps    struct{ *program }
+	filters struct{ *program }
 )
+
+// Worker implements connector.Transform.
+func (p maps) Worker() (connector.Worker, error) { return &Mapper{p.worker()}, nil }
+
+// Worker implements connector.Transform.
+func (p filters) Worker() (connector.Worker, error) { return &Sieve{p.worker()}, nil }
+
+// Mapper is a worker of the transform "jq".
+type Mapper struct{ p *run }
+
+// Sieve is a worker of the transform "jqFilter".
+type Sieve struct{ p *run }
 
 const (
 	errInput  = "failed making input for the jq query"
@@ -111,7 +118,7 @@ const (
 
 // Apply gives m the program's first output as its payload.
 func (t *Mapper) Apply(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
-	v, err := t.p.run(m)
+	v, err := t.p.of(m)
 	if err != nil {
 		return out, err
 	}
@@ -129,7 +136,7 @@ func (t *Mapper) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 
 // Apply keeps m if the program's first output is true.
 func (t *Sieve) Apply(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
-	v, err := t.p.run(m)
+	v, err := t.p.of(m)
 	if err != nil {
 		return out, err
 	}
@@ -143,11 +150,20 @@ func (t *Sieve) Apply(_ context.Context, out event.Batch, m *event.Message) (eve
 	return out, nil
 }
 
-// program is a compiled jq program with its time limit.
+// program is a compiled jq program; many may run it at once.
 type program struct {
 	config Config
 	code   *gojq.Code
-	limit  *limit
+}
+
+// run is a program with the time limit of one worker.
+type run struct {
+	*program
+	limit *limit
+}
+
+func (p *program) worker() *run {
+	return &run{p, newLimit(time.Duration(p.config.TimeoutMillis) * time.Millisecond)}
 }
 
 func newProgram(c Config) (*program, error) {
@@ -155,7 +171,7 @@ func newProgram(c Config) (*program, error) {
 	if err != nil {
 		return nil, fault.New(fault.Setup, err)
 	}
-	return &program{config: c, code: code, limit: newLimit(time.Duration(c.TimeoutMillis) * time.Millisecond)}, nil
+	return &program{config: c, code: code}, nil
 }
 
 func compile(c Config) (*gojq.Code, error) {
@@ -172,8 +188,8 @@ func compile(c Config) (*gojq.Code, error) {
 	return code, nil
 }
 
-// run is the program's first output for m.
-func (p *program) run(m *event.Message) (any, error) {
+// of is the program's first output for m.
+func (p *run) of(m *event.Message) (any, error) {
 	input, err := p.input(m)
 	if err != nil {
 		return nil, snowplow.Invalid(errInput, err)
@@ -186,7 +202,7 @@ func (p *program) run(m *event.Message) (any, error) {
 }
 
 // first runs the program. A panic inside it is an error of this message.
-func (p *program) first(input any) (v any, err error) {
+func (p *run) first(input any) (v any, err error) {
 	defer func() {
 		if x := recover(); x != nil {
 			v, err = nil, fmt.Errorf("the jq program panicked: %v", x)

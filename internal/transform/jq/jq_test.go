@@ -8,15 +8,22 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
 
-func build(t testing.TB, e connector.Entry[connector.Transform], command string, change ...func(*Config)) connector.Transform {
+// build makes a worker as the engine does.
+func build(t testing.TB, e connector.Entry[connector.Transform], command string, change ...func(*Config)) connector.Worker {
+	t.Helper()
+	return conntest.Worker(t, compiled(t, e, command, change...))
+}
+
+func compiled(t testing.TB, e connector.Entry[connector.Transform], command string, change ...func(*Config)) connector.Transform {
 	t.Helper()
 	tr, err := e.Build(context.Background(), connector.Deps{}, func(into any) error {
 		c := into.(*Config)
-		c.Command = command
+		c.Command, c.TimeoutMillis = command, 60_000
 		for _, f := range change {
 			f(c)
 		}
@@ -52,7 +59,7 @@ func TestMapper(t *testing.T) {
 		{name: "not JSON", command: `.`, in: `{`, err: "failed making input for the jq query: the payload is not valid JSON"},
 		{name: "error", command: `.a.b`, in: `{"a":1}`, err: `error running jq query: expected an object but got: number (1)`},
 		{name: "own error", command: `error({b: 1, a: 2})`, in: `{}`, err: `error running jq query: error: {"a":2,"b":1}`},
-		{name: "endless", command: `def f: f; f`, in: `{}`, err: "context deadline exceeded"},
+		{name: "endless", command: `def f: f; f`, in: `{}`, err: "context deadline exceeded", change: func(c *Config) { c.TimeoutMillis = 100 }},
 		{name: "output of shared parts", command: `reduce range(40) as $i (1; {a: ., b: [.]})`, in: `{}`, err: "error encoding jq query output data: the output is larger than 256 MiB"},
 		{name: "index of the payload", command: `.l[.n] = 1`, in: `{"n":500000000}`, err: "array index too large"},
 		{name: "index updated", command: `.l[500000000] |= 1`, in: `{}`, err: "array index too large"},
@@ -128,10 +135,10 @@ func TestPanic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v, err := p.first(map[string]any{"t": time.Now()}); err == nil || !strings.Contains(err.Error(), "panicked") {
+	if v, err := p.worker().first(map[string]any{"t": time.Now()}); err == nil || !strings.Contains(err.Error(), "panicked") {
 		t.Errorf("got %v, %v", v, err)
 	}
-	if v, err := p.first(map[string]any{"t": 1}); err != nil || v != "1" {
+	if v, err := p.worker().first(map[string]any{"t": 1}); err != nil || v != "1" {
 		t.Errorf("the message after it: %v, %v", v, err)
 	}
 }

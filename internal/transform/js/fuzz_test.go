@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
@@ -26,7 +27,7 @@ func FuzzJS(f *testing.F) {
 		f.Add([]byte(in))
 	}
 	snowplowMode := func(c *Config) { c.SnowplowMode = true }
-	steps := map[string]*Transform{
+	steps := map[string]connector.Worker{
 		"same":     build(f, `function main(x) { return x }`),
 		"parse":    build(f, rewrite),
 		"spread":   build(f, `function main(x) { const d = JSON.parse(x.Data); for (const k of Object.keys(d)) { d['_' + k] = d[k]; delete d[k] } return {Data: {...d}, PartitionKey: 'k'} }`),

@@ -12,6 +12,9 @@
 //	PartitionKey  the new key, unless empty
 //	HTTPHeaders   the new headers in place of all others, unless empty
 //
+// A header that a message has several times is an array of its values in HTTPHeaders, and may
+// be returned as one. Headers that a script does not change keep their order, and their bytes.
+//
 // Data comes as a string, or as an object in json_mode and snowplow_mode. A js step that
 // follows another one gets what the other returned, as it is. What the script does not
 // change of a JSON payload keeps its order, and numbers all their digits.
@@ -26,6 +29,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -102,13 +106,30 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 	},
 })
 
-// Transform runs one script for one worker.
+// Transform is a script that was compiled and tried.
 type Transform struct {
+	config  Config
+	program *script.Program
+	tried   atomic.Pointer[script.Runtime] // that New ran the top level in, until a worker takes it
+}
+
+// Worker implements connector.Transform.
+func (t *Transform) Worker() (connector.Worker, error) {
+	r := t.tried.Swap(nil)
+	if r == nil {
+		var err error
+		if r, err = t.program.New(); err != nil {
+			return nil, fault.New(fault.Setup, fmt.Errorf("make a worker of the js transform: %w", err))
+		}
+	}
+	return &Worker{config: t.config, runtime: r}, nil
+}
+
+// Worker runs the script for one goroutine.
+type Worker struct {
 	config  Config
 	runtime *script.Runtime
 }
-
-var _ connector.Transform = (*Transform)(nil)
 
 // New compiles the script and runs its top level.
 func New(d connector.Deps, c Config) (*Transform, error) {
@@ -136,7 +157,9 @@ func New(d connector.Deps, c Config) (*Transform, error) {
 	if err != nil {
 		return nil, connector.Blame(blame, "define function main(input) at the top level, which must run without an error", fmt.Errorf("error smoke testing JS function: %w", err))
 	}
-	return &Transform{config: c, runtime: r}, nil
+	t := &Transform{config: c, program: p}
+	t.tried.Store(r)
+	return t, nil
 }
 
 // readScript reads a script by its path from the working directory, or else from dir.
@@ -157,7 +180,7 @@ type result struct {
 	text    string // the payload; JSON when object is set
 	object  bool
 	key     string
-	headers map[string]string
+	headers event.Headers
 }
 
 const (
@@ -182,7 +205,7 @@ func invalid(safe string, err error) error {
 }
 
 // Apply calls main with m.
-func (t *Transform) Apply(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
+func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
 	var (
 		given *input
 		r     result
@@ -229,7 +252,7 @@ func (t *Transform) Apply(_ context.Context, out event.Batch, m *event.Message) 
 }
 
 // input makes what main is called with.
-func (t *Transform) input(vm *script.VM, m *event.Message) (*input, error) {
+func (t *Worker) input(vm *script.VM, m *event.Message) (*input, error) {
 	in := &input{vm: vm, headers: m.Meta.Headers}
 	if before, ok := m.View().(*result); ok {
 		in.key, in.headers = before.key, before.headers
@@ -268,7 +291,7 @@ func (t *Transform) input(vm *script.VM, m *event.Message) (*input, error) {
 }
 
 // text is the payload of m. A script that keeps nothing gets it without a copy.
-func (t *Transform) text(m *event.Message) string {
+func (t *Worker) text(m *event.Message) string {
 	if t.config.Stateful {
 		return string(m.Data)
 	}

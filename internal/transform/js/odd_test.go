@@ -2,10 +2,14 @@ package js
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
@@ -63,9 +67,9 @@ func TestOddResults(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			tr := build(t, `function main(x) { if (x.Data === 'plain') return x; `+test.body+` }`, func(c *Config) {
-				c.TimeoutSec, c.MemoryLimitMB = 30, 64
+				c.TimeoutSec, c.MemoryLimitMB = 120, 64
 				if strings.Contains(test.body, "for (;;)") {
-					c.TimeoutSec = 1
+					c.TimeoutSec = 3
 				}
 			})
 			var first string
@@ -109,7 +113,7 @@ func TestOddInput(t *testing.T) {
 	parse := build(t, `function main(x) { const d = JSON.parse(x.Data); d.n = 1; return {Data: JSON.stringify(d)} }`, roomy)
 	large := `{"text":"` + strings.Repeat("lorem ipsum ü ", 1<<20) + `","list":[` + strings.Repeat(`{"a":[1,2.5,"x"]},`, 1<<16) + `0]}`
 	for _, in := range []string{"", "\xff\xfe", "a\xc3", "\x00", "{\"s\":\"\xff\"}", large} {
-		for name, tr := range map[string]*Transform{"same": same, "look": look, "mode": mode, "parse": parse} {
+		for name, tr := range map[string]connector.Worker{"same": same, "look": look, "mode": mode, "parse": parse} {
 			m := event.New([]byte(in))
 			_, err := tr.Apply(context.Background(), nil, m)
 			switch {
@@ -138,7 +142,7 @@ func TestStatefulKeepsNoMessage(t *testing.T) {
 		last = x; x.HTTPHeaders.h = 'new'; x.PartitionKey = before; return x }`, func(c *Config) { c.Stateful = true })
 	message := func(data string) *event.Message {
 		m := event.New([]byte(data))
-		m.Meta.Headers = map[string]string{"h": "old"}
+		m.Meta.Headers = event.HeadersOf(map[string]string{"h": "old"})
 		return m
 	}
 	a, b := message("a"), message("b")
@@ -147,7 +151,45 @@ func TestStatefulKeepsNoMessage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if string(a.Data) != "a" || a.Meta.Headers["h"] != "new" || a.Key != "" || b.Key != "newa" || string(b.Data) != "b" {
+	if string(a.Data) != "a" || a.Meta.Headers.Text("h") != "new" || a.Key != "" || b.Key != "newa" || string(b.Data) != "b" {
 		t.Errorf("a is %q %v %q, b is %q %v %q", a.Data, a.Meta.Headers, a.Key, b.Data, b.Meta.Headers, b.Key)
+	}
+}
+
+// TestRepeatedHeaders: what a script does not change of headers stays as it was, order,
+// repetition and bytes included, and what it makes of them may repeat.
+func TestRepeatedHeaders(t *testing.T) {
+	t.Parallel()
+	given := event.Headers{{Name: "b", Value: []byte("1")}, {Name: "a", Value: []byte{0xff}}, {Name: "b", Value: []byte("2")}}
+	pair := func(name, value string) event.Header { return event.Header{Name: name, Value: []byte(value)} }
+	for _, c := range []struct {
+		body string
+		want event.Headers
+	}{
+		{`return x`, given},
+		{`x.HTTPHeaders.a; return x`, given},
+		{`return {Data: x.Data, HTTPHeaders: x.HTTPHeaders}`, given},
+		{`x.HTTPHeaders = x.HTTPHeaders; return x`, given},
+		{`return {Data: JSON.stringify(x.HTTPHeaders.b)}`, given},
+		{`x.HTTPHeaders.c = x.HTTPHeaders.b[1]; return x`, append(given[:3:3], pair("c", "2"))},
+		{`x.HTTPHeaders.b = 'one'; return x`, event.Headers{pair("b", "one"), given[1]}},
+		{`delete x.HTTPHeaders.b; return x`, given[1:2]},
+		{`return {Data: '', HTTPHeaders: {z: ['1', '2'], b: x.HTTPHeaders.b}}`, event.Headers{pair("z", "1"), pair("z", "2"), pair("b", "1"), pair("b", "2")}},
+	} {
+		tr := build(t, "function main(x) { "+c.body+" }")
+		m := event.New([]byte("data"))
+		m.Meta.Headers = slices.Clone(given)
+		if _, err := tr.Apply(context.Background(), nil, m); err != nil {
+			t.Errorf("%s: %v", c.body, err)
+			continue
+		}
+		if diff := cmp.Diff(c.want, m.Meta.Headers); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.body, diff)
+		}
+	}
+	m := event.New(nil)
+	m.Meta.Headers = given
+	if _, err := build(t, `function main(x) { return {Data: '', HTTPHeaders: {a: ['1', 2]}} }`).Apply(context.Background(), nil, m); fault.Of(err) != fault.Invalid {
+		t.Errorf("a value that is no string: %v", err)
 	}
 }

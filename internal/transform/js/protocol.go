@@ -1,12 +1,12 @@
 package js
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
 	"github.com/dop251/goja"
 
+	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/script"
 )
 
@@ -18,7 +18,7 @@ type input struct {
 	filter  bool
 	key     string
 	data    goja.Value
-	headers map[string]string
+	headers event.Headers
 	view    *goja.Object // headers, as the script sees them
 }
 
@@ -45,7 +45,6 @@ func (in *input) Get(key string) goja.Value {
 			return goja.Null()
 		}
 		if in.view == nil {
-			in.headers = maps.Clone(in.headers) // the message's own map is never written
 			in.view = js.NewDynamicObject(&headers{vm: in.vm, in: in})
 		}
 		return in.view
@@ -79,9 +78,13 @@ func (in *input) setHeaders(v goja.Value) {
 	if !ok {
 		in.vm.Throw("could not convert %s to an object of headers", v.String())
 	}
-	h := map[string]string{}
+	if own, ok := o.Export().(*headers); ok {
+		in.headers, in.view = own.in.headers, nil
+		return
+	}
+	h := event.Headers{}
 	for _, key := range o.Keys() {
-		h[key] = o.Get(key).String()
+		h = append(h, event.Header{Name: key, Value: []byte(o.Get(key).String())})
 	}
 	in.headers, in.view = h, nil
 }
@@ -94,40 +97,56 @@ func (in *input) Delete(key string) bool {
 	return true
 }
 
-// headers is input.HTTPHeaders: names and values are strings.
+// headers is input.HTTPHeaders: names and values are strings. The value of a header that
+// repeats is an array of them.
 type headers struct {
 	vm *script.VM
 	in *input
 }
 
 // Keys lists the header names, sorted.
-func (h *headers) Keys() []string { return slices.Sorted(maps.Keys(h.in.headers)) }
+func (h *headers) Keys() []string {
+	names := make([]string, 0, len(h.in.headers))
+	for i := range h.in.headers {
+		names = append(names, h.in.headers[i].Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
 
 // Has reports whether there is a header key.
-func (h *headers) Has(key string) bool { _, ok := h.in.headers[key]; return ok }
+func (h *headers) Has(key string) bool { _, ok := h.in.headers.Get(key); return ok }
 
 // Get is the value of a header.
 func (h *headers) Get(key string) goja.Value {
-	if v, ok := h.in.headers[key]; ok {
-		return h.vm.JS().ToValue(v)
+	vs := h.in.headers.Values(key)
+	switch len(vs) {
+	case 0:
+		return nil
+	case 1:
+		return h.vm.JS().ToValue(string(vs[0]))
 	}
-	return nil
+	all := make([]any, len(vs))
+	for i, v := range vs {
+		all[i] = string(v)
+	}
+	return h.vm.JS().NewArray(all...)
 }
 
-// Set changes or adds a header.
+// Set changes or adds a header. It repeats no more.
 func (h *headers) Set(key string, v goja.Value) bool {
-	h.in.headers[key] = v.String()
+	h.in.headers = h.in.headers.Set(key, []byte(v.String()))
 	return true
 }
 
 // Delete removes a header.
 func (h *headers) Delete(key string) bool {
-	delete(h.in.headers, key)
+	h.in.headers = h.in.headers.Del(key)
 	return true
 }
 
 // read makes a result of what main returned.
-func (t *Transform) read(vm *script.VM, in *input, v goja.Value) (result, error) {
+func (t *Worker) read(vm *script.VM, in *input, v goja.Value) (result, error) {
 	var r result
 	if v == nil || goja.IsUndefined(v) || goja.IsNull(v) {
 		return r, invalid(errNothing, nil)
@@ -139,9 +158,6 @@ func (t *Transform) read(vm *script.VM, in *input, v goja.Value) (result, error)
 	data := in.data
 	if o == in.self {
 		r.filter, r.key, r.headers = in.filter, in.key, in.headers
-		if in.view != nil {
-			r.headers = maps.Clone(in.headers) // a stateful script may keep and change what it sees
-		}
 	} else {
 		if _, function := goja.AssertFunction(o); function {
 			return r, invalid(errReturn, nil)
@@ -216,28 +232,52 @@ func fields(vm *script.VM, o *goja.Object) (r result, data goja.Value, err error
 	return r, find("Data"), nil
 }
 
-// stringMap reads an object whose values are all strings.
-func stringMap(vm *script.VM, v goja.Value) (map[string]string, error) {
+// stringMap reads an object whose values are all strings, or arrays of strings as those of
+// headers that repeat are.
+func stringMap(vm *script.VM, v goja.Value) (event.Headers, error) {
 	o, ok := v.(*goja.Object)
 	if ok {
 		if h, ours := o.Export().(*headers); ours {
-			return maps.Clone(h.in.headers), nil
+			return h.in.headers, nil
 		}
 	}
 	if !ok || !vm.IsObject(o) {
 		return nil, invalid(errProtocol, nil)
 	}
-	m := map[string]string{}
+	all := event.Headers{}
 	for _, key := range o.Keys() {
 		switch s := o.Get(key).(type) {
 		case goja.String:
-			m[key] = s.String()
+			all = append(all, event.Header{Name: key, Value: []byte(s.String())})
 		default:
-			if !goja.IsNull(s) && !goja.IsUndefined(s) {
+			if goja.IsNull(s) || goja.IsUndefined(s) {
+				all = append(all, event.Header{Name: key, Value: []byte{}})
+				continue
+			}
+			values, ok := texts(s)
+			if !ok {
 				return nil, invalid(errProtocol, nil)
 			}
-			m[key] = ""
+			for _, v := range values {
+				all = append(all, event.Header{Name: key, Value: []byte(v)})
+			}
 		}
 	}
-	return m, nil
+	return all, nil
+}
+
+// texts is the elements of an array of strings.
+func texts(v goja.Value) (all []string, ok bool) {
+	o, ok := v.(*goja.Object)
+	if !ok || o.ClassName() != "Array" {
+		return nil, false
+	}
+	for _, key := range o.Keys() {
+		s, ok := o.Get(key).(goja.String)
+		if !ok {
+			return nil, false
+		}
+		all = append(all, s.String())
+	}
+	return all, true
 }

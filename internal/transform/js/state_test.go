@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/transform/base64"
 	"github.com/weirdata/weir/internal/transform/jq"
@@ -18,21 +19,21 @@ import (
 // parsed again, except by js, which is given what the other returned.
 func TestWhatLaterStepsSee(t *testing.T) {
 	t.Parallel()
-	step := func(e connector.Entry[connector.Transform], set func(into any)) connector.Transform {
+	step := func(e connector.Entry[connector.Transform], set func(into any)) connector.Worker {
 		tr, err := e.Build(context.Background(), connector.Deps{}, func(into any) error { set(into); return nil })
 		if err != nil {
 			t.Fatal(err)
 		}
-		return tr
+		return conntest.Worker(t, tr)
 	}
 	none := func(any) {}
-	script := func(body string, snowplow, json bool) connector.Transform {
+	script := func(body string, snowplow, json bool) connector.Worker {
 		return step(js.Entry, func(into any) {
 			c := into.(*js.Config)
 			c.Script, c.SnowplowMode, c.JSONMode = "function main(x) { "+body+" }", snowplow, json
 		})
 	}
-	steps := map[string]connector.Transform{
+	steps := map[string]connector.Worker{
 		"toJson": step(spenriched.ToJSON, none),
 		"setPk":  step(spenriched.SetPk, func(into any) { into.(*spenriched.SetPkConfig).AtomicField = "app_id" }),
 		"filter": step(spenriched.Filter, func(into any) {

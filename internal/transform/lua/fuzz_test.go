@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
@@ -31,14 +32,14 @@ func FuzzLua(f *testing.F) {
 		if source == "" {
 			return
 		}
-		tr, err := New(connector.Deps{}, c)
+		compiled, err := New(connector.Deps{}, c)
 		if err != nil {
 			if fault.Of(err) != fault.Setup {
 				t.Fatal(err)
 			}
 			return
 		}
-		defer tr.Close()
+		tr := conntest.Worker(t, compiled)
 		var first string
 		for i := range 3 {
 			m := event.New([]byte(in))

@@ -9,7 +9,7 @@ import (
 
 // gsub is string.gsub. The interpreter's own copies the whole text for each match, which
 // takes minutes for a text of some hundred kilobytes, and cannot be interrupted.
-func (t *Transform) gsub(l *golua.LState) int {
+func (t *Worker) gsub(l *golua.LState) int {
 	text, pattern := l.CheckString(1), l.CheckString(2)
 	l.CheckTypes(3, golua.LTString, golua.LTTable, golua.LTFunction)
 	matches, err := pm.Find(pattern, []byte(text), 0, l.OptInt(4, -1))

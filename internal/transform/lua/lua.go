@@ -93,8 +93,23 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 	},
 })
 
-// Transform runs one script for one worker.
+// Transform is a script that was compiled and tried.
 type Transform struct {
+	config Config
+	proto  *golua.FunctionProto
+}
+
+// Worker implements connector.Transform.
+func (t *Transform) Worker() (connector.Worker, error) { return t.worker(), nil }
+
+func (t *Transform) worker() *Worker {
+	w := &Worker{config: t.config, proto: t.proto}
+	w.guard = script.NewGuard(time.Duration(t.config.TimeoutSec)*time.Second, t.config.MemoryLimitMB<<20, func(reason error) { w.cancel(reason) })
+	return w
+}
+
+// Worker runs the script for one goroutine.
+type Worker struct {
 	config Config
 	proto  *golua.FunctionProto
 	state  *golua.LState // kept in the sandbox, where a script cannot reach what it shares
@@ -102,10 +117,7 @@ type Transform struct {
 	cancel context.CancelCauseFunc
 }
 
-var (
-	_ connector.Transform = (*Transform)(nil)
-	_ connector.Closer    = (*Transform)(nil)
-)
+var _ connector.Closer = (*Worker)(nil)
 
 // New compiles the script and looks for main.
 func New(d connector.Deps, c Config) (*Transform, error) {
@@ -126,8 +138,9 @@ func New(d connector.Deps, c Config) (*Transform, error) {
 		return nil, connector.Blame(blame, "correct the script at the line it names", fmt.Errorf("error building Lua engine: %w", err))
 	}
 	t := &Transform{config: c, proto: proto}
-	t.guard = script.NewGuard(time.Duration(c.TimeoutSec)*time.Second, c.MemoryLimitMB<<20, func(reason error) { t.cancel(reason) })
-	if err := t.run(func(*golua.LState, *golua.LFunction) error { return nil }); err != nil {
+	tried := t.worker()
+	defer tried.drop()
+	if err := tried.run(func(*golua.LState, *golua.LFunction) error { return nil }); err != nil {
 		return nil, connector.Blame(blame, "define function main(input) at the top level, which must run without an error", fmt.Errorf("error smoke testing Lua function: %w", err))
 	}
 	return t, nil
@@ -157,15 +170,15 @@ func source(dir string, c Config) (string, error) {
 }
 
 // memory is how many bytes the script may use for one message.
-func (t *Transform) memory() int { return t.config.MemoryLimitMB << 20 }
+func (t *Worker) memory() int { return t.config.MemoryLimitMB << 20 }
 
 // Close lets go of the interpreter.
-func (t *Transform) Close() error {
+func (t *Worker) Close() error {
 	t.drop()
 	return nil
 }
 
-func (t *Transform) drop() {
+func (t *Worker) drop() {
 	if t.state != nil {
 		t.state.Close()
 		t.state = nil
@@ -175,7 +188,7 @@ func (t *Transform) drop() {
 // run runs the script within its limits. One that is stopped for memory runs again with
 // nobody beside it, since another script may be to blame (invariant 3): call must start from
 // the message.
-func (t *Transform) run(call func(*golua.LState, *golua.LFunction) error) error {
+func (t *Worker) run(call func(*golua.LState, *golua.LFunction) error) error {
 	err := t.once(call)
 	if errors.Is(err, script.ErrMemory) {
 		t.guard.Alone(func() { err = t.once(call) })
@@ -185,7 +198,7 @@ func (t *Transform) run(call func(*golua.LState, *golua.LFunction) error) error 
 
 // once runs the top level of the script in an environment of its own and hands main to
 // call, within the limits. A panic in the interpreter is an error of this run.
-func (t *Transform) once(call func(*golua.LState, *golua.LFunction) error) (err error) {
+func (t *Worker) once(call func(*golua.LState, *golua.LFunction) error) (err error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	t.cancel = cancel
@@ -245,7 +258,7 @@ type output struct {
 }
 
 // Apply calls main with m.
-func (t *Transform) Apply(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
+func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
 	var o output
 	err := t.run(func(l *golua.LState, main *golua.LFunction) error {
 		input, err := t.input(l, m)
@@ -274,7 +287,7 @@ func (t *Transform) Apply(_ context.Context, out event.Batch, m *event.Message) 
 	return append(out, m), nil
 }
 
-func (t *Transform) input(l *golua.LState, m *event.Message) (*golua.LTable, error) {
+func (t *Worker) input(l *golua.LState, m *event.Message) (*golua.LTable, error) {
 	in := l.CreateTable(0, 3)
 	in.RawSetString("FilterOut", golua.LFalse)
 	in.RawSetString("PartitionKey", golua.LString(m.Key))
@@ -295,7 +308,7 @@ func (t *Transform) input(l *golua.LState, m *event.Message) (*golua.LTable, err
 }
 
 // read makes an output of what main returned.
-func (t *Transform) read(l *golua.LState, v golua.LValue) (o output, err error) {
+func (t *Worker) read(l *golua.LState, v golua.LValue) (o output, err error) {
 	table, ok := v.(*golua.LTable)
 	if !ok {
 		return o, snowplow.Invalid(errReturn, nil)

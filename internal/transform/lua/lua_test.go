@@ -9,14 +9,21 @@ import (
 	golua "github.com/yuin/gopher-lua"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
 
-func build(t testing.TB, source string, change ...func(*Config)) *Transform {
+// build makes a worker as the engine does.
+func build(t testing.TB, source string, change ...func(*Config)) *Worker {
+	t.Helper()
+	return conntest.Worker(t, compile(t, source, change...)).(*Worker)
+}
+
+func compile(t testing.TB, source string, change ...func(*Config)) *Transform {
 	t.Helper()
 	c := *Entry.Default().(*Config)
-	c.Script = source
+	c.Script, c.TimeoutSec = source, 60
 	for _, f := range change {
 		f(&c)
 	}
@@ -24,7 +31,6 @@ func build(t testing.TB, source string, change ...func(*Config)) *Transform {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = tr.Close() })
 	return tr
 }
 
@@ -149,7 +155,7 @@ func TestStart(t *testing.T) {
 		`local x = nil; x.y = 1`: "attempt to index a non-table object(nil)", "": noScript,
 	} {
 		c := *Entry.Default().(*Config)
-		c.Script = source
+		c.Script, c.TimeoutSec = source, 60
 		if _, err := New(connector.Deps{}, c); err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) != fault.Setup {
 			t.Errorf("%s: got %v, want %s", source, err, want)
 		}

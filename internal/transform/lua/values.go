@@ -22,7 +22,7 @@ const (
 )
 
 // newState makes an interpreter with the standard libraries, or without any.
-func (t *Transform) newState() *golua.LState {
+func (t *Worker) newState() *golua.LState {
 	l := golua.NewState(golua.Options{SkipOpenLibs: true, CallStackSize: maxCalls, MinimizeStackMemory: true})
 	if t.config.Sandbox {
 		return l
@@ -38,7 +38,7 @@ func (t *Transform) newState() *golua.LState {
 
 // bound puts checks before the functions of the standard libraries whose result may be out
 // of all proportion to what they are given, and keeps a script from ending the process.
-func (t *Transform) bound(l *golua.LState) {
+func (t *Worker) bound(l *golua.LState) {
 	limit := float64(t.memory())
 	before := func(library, name string, check func(l *golua.LState) (size float64)) {
 		holder := l.GetGlobal(library).(*golua.LTable)
@@ -68,7 +68,7 @@ func (t *Transform) bound(l *golua.LState) {
 }
 
 // encode is json.encode: the text, or nil and what is wrong.
-func (t *Transform) encode(l *golua.LState) int {
+func (t *Worker) encode(l *golua.LState) int {
 	text, err := t.json(l, l.CheckAny(1))
 	if err != nil {
 		l.Push(golua.LNil)
@@ -80,7 +80,7 @@ func (t *Transform) encode(l *golua.LState) int {
 }
 
 // json is v as JSON, within the limits of the script.
-func (t *Transform) json(l *golua.LState, v golua.LValue) ([]byte, error) {
+func (t *Worker) json(l *golua.LState, v golua.LValue) ([]byte, error) {
 	w := writer{limit: t.memory(), stopped: l.Context().Err}
 	return w.append(nil, v, 0)
 }

@@ -168,7 +168,6 @@ type filter struct {
 	regex *regexp.Regexp
 	keep  bool // what to do with a match
 	from  getter
-	text  []byte
 }
 
 // getter says whether any of its values in the event matches. An event without a value
@@ -185,10 +184,20 @@ func newFilter(regex, action string, from getter) (connector.Transform, error) {
 	if err != nil {
 		return nil, fmt.Errorf("regex: %w", err)
 	}
-	return &filter{regex: re, keep: action == "keep", from: from}, nil
+	return filter{regex: re, keep: action == "keep", from: from}, nil
 }
 
-func (t *filter) Apply(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
+// Worker implements connector.Transform.
+func (t filter) Worker() (connector.Worker, error) { return &filterWorker{filter: t}, nil }
+
+// filterWorker is a filter with memory to build texts in.
+type filterWorker struct {
+	filter
+	text []byte
+}
+
+// Apply keeps or drops m.
+func (t *filterWorker) Apply(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
 	ev, err := snowplow.Of(m)
 	if err != nil {
 		return out, err

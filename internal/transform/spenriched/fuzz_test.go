@@ -31,7 +31,7 @@ func sample(f *testing.F) {
 
 // fuzz asserts that a message passes, is filtered, or is invalid and as it was; that the same
 // payload has the same fate twice; and what want says of one that passes.
-func fuzz(f *testing.F, tr connector.Transform, want func(t *testing.T, m *event.Message)) {
+func fuzz(f *testing.F, tr connector.Worker, want func(t *testing.T, m *event.Message)) {
 	sample(f)
 	f.Fuzz(func(t *testing.T, line []byte) {
 		var fates [2]string

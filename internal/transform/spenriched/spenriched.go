@@ -24,7 +24,7 @@ var ToJSON = connector.Of(connector.Spec[ToJSONConfig, connector.Transform]{
 	Stability: connector.Stable,
 	Default:   func() ToJSONConfig { return ToJSONConfig{} },
 	New: func(context.Context, connector.Deps, ToJSONConfig) (connector.Transform, error) {
-		return toJSON{}, nil
+		return connector.Stateless(toJSON{}), nil
 	},
 })
 
@@ -56,7 +56,7 @@ var SetPk = connector.Of(connector.Spec[SetPkConfig, connector.Transform]{
 	Default:   func() SetPkConfig { return SetPkConfig{} },
 	New: func(_ context.Context, _ connector.Deps, c SetPkConfig) (connector.Transform, error) {
 		f, err := fieldOf(c.AtomicField)
-		return &setPk{field: f}, err
+		return setPk{f}, err
 	},
 })
 
@@ -70,12 +70,19 @@ type SetPkConfig struct {
 // Validate refuses a field that enriched events do not have.
 func (c SetPkConfig) Validate() []connector.Problem { return checkField(c.AtomicField) }
 
-type setPk struct {
-	field snowplow.Field
-	text  []byte
+type setPk struct{ field snowplow.Field }
+
+// Worker implements connector.Transform.
+func (t setPk) Worker() (connector.Worker, error) { return &setPkWorker{setPk: t}, nil }
+
+// setPkWorker is a setPk with memory to build keys in.
+type setPkWorker struct {
+	setPk
+	text []byte
 }
 
-func (t *setPk) Apply(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
+// Apply sets the key of m.
+func (t *setPkWorker) Apply(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
 	ev, err := snowplow.Of(m)
 	if err != nil {
 		return out, err

@@ -10,14 +10,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/snowplow"
 	"github.com/weirdata/weir/internal/snowplow/sampletest"
 )
 
+// build makes a worker as the engine does.
+func build[C any](t testing.TB, entry connector.Entry[connector.Transform], set func(*C)) connector.Worker {
+	t.Helper()
+	return conntest.Worker(t, compile(t, entry, set))
+}
+
 // build makes a transform as the engine does, with decode setting what a config would.
-func build[C any](t testing.TB, entry connector.Entry[connector.Transform], set func(*C)) connector.Transform {
+func compile[C any](t testing.TB, entry connector.Entry[connector.Transform], set func(*C)) connector.Transform {
 	t.Helper()
 	tr, err := entry.Build(context.Background(), connector.Deps{}, func(into any) error {
 		c := into.(*C)
@@ -35,15 +42,15 @@ func build[C any](t testing.TB, entry connector.Entry[connector.Transform], set 
 	return tr
 }
 
-func toJSONTransform(t testing.TB) connector.Transform {
+func toJSONTransform(t testing.TB) connector.Worker {
 	return build(t, ToJSON, func(*ToJSONConfig) {})
 }
 
-func setPkTransform(t testing.TB, field string) connector.Transform {
+func setPkTransform(t testing.TB, field string) connector.Worker {
 	return build(t, SetPk, func(c *SetPkConfig) { c.AtomicField = field })
 }
 
-func filterTransform(t testing.TB, field, regex, action string) connector.Transform {
+func filterTransform(t testing.TB, field, regex, action string) connector.Worker {
 	return build(t, Filter, func(c *FilterConfig) { *c = FilterConfig{field, regex, action} })
 }
 
@@ -61,7 +68,7 @@ func lineOf(t testing.TB, pairs ...string) []byte {
 	return []byte(strings.Join(parts[:], "\t"))
 }
 
-func apply(t testing.TB, tr connector.Transform, m *event.Message) (kept bool, err error) {
+func apply(t testing.TB, tr connector.Worker, m *event.Message) (kept bool, err error) {
 	t.Helper()
 	first := event.New(nil)
 	out, err := tr.Apply(context.Background(), event.Batch{first}, m)
@@ -94,7 +101,7 @@ func TestToJSON(t *testing.T) {
 func TestAfterToJSON(t *testing.T) {
 	t.Parallel()
 	m := event.New(lineOf(t, "app_id", "shop", "txn_id", "12"))
-	chain := []connector.Transform{
+	chain := []connector.Worker{
 		toJSONTransform(t),
 		filterTransform(t, "app_id", "^shop$", "keep"),
 		setPkTransform(t, "txn_id"),
@@ -143,7 +150,7 @@ func TestInvalid(t *testing.T) {
 	bad := lineOf(t, "contexts", "{", "event_name", "n", "event_version", "1-0-0", "unstruct_event", "{", "txn_id", "x")
 	tests := []struct {
 		name, want string
-		tr         connector.Transform
+		tr         connector.Worker
 		data       []byte
 	}{
 		{"json", "the enriched event cannot be turned into JSON: field txn_id: \"x\" is not an integer", toJSONTransform(t), bad},
@@ -341,7 +348,7 @@ func TestSample(t *testing.T) {
 func TestAllocations(t *testing.T) {
 	line := sampletest.Large(1)
 	for name, tt := range map[string]struct {
-		tr   connector.Transform
+		tr   connector.Worker
 		most float64
 	}{
 		"json":   {toJSONTransform(t), 2}, // the event and its JSON
@@ -383,7 +390,7 @@ func BenchmarkFilterContext(b *testing.B) {
 	}))
 }
 
-func benchmark(b *testing.B, tr connector.Transform) {
+func benchmark(b *testing.B, tr connector.Worker) {
 	for name, lines := range map[string][][]byte{"size=large": {sampletest.Large(1)}, "size=mixed": sampletest.Lines(1, 100)} {
 		b.Run(name, func(b *testing.B) {
 			out := make(event.Batch, 0, 1)

@@ -48,9 +48,9 @@ func handle(ctx context.Context, o order) (*answer, error) {
 	case "EXIT":
 		os.Exit(3)
 	case "SLOW":
-		time.Sleep(time.Minute)
+		time.Sleep(10 * time.Minute)
 	case "CHILD": // starts a process and says which
-		c := exec.Command("sleep", "60")
+		c := exec.Command("sleep", "600")
 		if err := c.Start(); err != nil {
 			return nil, err
 		}

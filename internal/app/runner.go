@@ -1,0 +1,222 @@
+package app
+
+import (
+	"context"
+	"sync"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/executor"
+	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/pipeline"
+	"github.com/weirdata/weir/internal/queue"
+)
+
+// Runner is one thing of a config that runs: a pipeline, or a machine. What it is made of
+// was built once; it may be opened and run again and again, which reads no file of the config.
+type Runner interface {
+	Name() string
+	// Open opens what Run needs. When it fails, everything is closed again.
+	Open(ctx context.Context) error
+	// Run works until there is nothing left to do or ctx ends, drains, and closes. It
+	// returns nil only when everything it took was settled. It opens what Open has not.
+	Run(ctx context.Context) error
+	// Close closes what Open opened, when Run is not to be called.
+	Close(ctx context.Context) error
+	// FeedUntil tells, before the first Open, when everything upstream has ended for good.
+	FeedUntil(end <-chan struct{})
+	State() pipeline.State
+	Meter() *meter.Pipeline
+	// Upstream are the queues that the runner takes work from, and Downstream those that it
+	// puts work into.
+	Upstream() []string
+	Downstream() []string
+	// Terms says how the runner lives among the others.
+	Terms() Terms
+}
+
+// Terms is how a runner lives among the others of its config.
+type Terms struct {
+	// Fail is what its failure means.
+	Fail Failing
+	// Ordered runners start after the one of the same name that they replace has ended.
+	Ordered bool
+	// Exclusive are what nobody else may hold while the runner is open, such as a file of
+	// positions, by an identity that is the same in every config.
+	Exclusive []string
+	// Fed runners end when everything upstream has ended and nothing is left to do.
+	Fed bool
+	// Outlives has it stopped only when all others have ended.
+	Outlives bool
+}
+
+// Failing is what the failure of a runner means.
+type Failing uint8
+
+// What a failure may mean.
+const (
+	Restart Failing = iota // it is started again, for as long as it takes
+	End                    // it has ended; the others go on, and the process ends with its error
+	Exit                   // the others are stopped, and the process ends with its error
+)
+
+// pipelineRunner is a pipeline of the config. Each run is a pipeline.Pipeline of its own,
+// made of the same connectors.
+type pipelineRunner struct {
+	parts      pipeline.Parts
+	upstream   []string
+	downstream []string
+	terms      Terms
+
+	mu  sync.Mutex
+	now *pipeline.Pipeline
+}
+
+func newPipelineRunner(parts pipeline.Parts, terms Terms) *pipelineRunner {
+	r := &pipelineRunner{parts: parts, terms: terms, now: pipeline.New(parts)}
+	if q, ok := parts.Source.(connector.Drawer); ok {
+		r.upstream = append(r.upstream, q.DrawsFrom())
+	}
+	targets := []connector.Target{parts.Target.Target, parts.Filter.Target, parts.Failure.Target}
+	for _, route := range parts.Routes {
+		targets = append(targets, route.Target)
+	}
+	for _, t := range targets {
+		if q, ok := t.(connector.Filler); ok {
+			r.downstream = append(r.downstream, q.Fills())
+		}
+	}
+	_, isFed := parts.Source.(connector.Fed)
+	r.terms.Fed = isFed && ends(parts.Source)
+	if x, ok := parts.Source.(connector.Exclusive); ok {
+		r.terms.Exclusive = x.Exclusive()
+	}
+	return r
+}
+
+// ends reports whether a source comes to an end by itself.
+func ends(s connector.Source) bool {
+	e, ok := s.(connector.Ender)
+	return ok && e.Ends()
+}
+
+func (r *pipelineRunner) Name() string           { return r.parts.Name }
+func (r *pipelineRunner) Meter() *meter.Pipeline { return r.current().Meter() }
+func (r *pipelineRunner) Upstream() []string     { return r.upstream }
+func (r *pipelineRunner) Downstream() []string   { return r.downstream }
+func (r *pipelineRunner) Terms() Terms           { return r.terms }
+func (r *pipelineRunner) State() pipeline.State  { return r.current().State() }
+
+func (r *pipelineRunner) Close(ctx context.Context) error {
+	r.current().Discard(ctx)
+	return nil
+}
+
+func (r *pipelineRunner) FeedUntil(end <-chan struct{}) {
+	if f, ok := r.parts.Source.(connector.Fed); ok {
+		f.FeedUntil(end)
+	}
+}
+
+func (r *pipelineRunner) current() *pipeline.Pipeline {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now
+}
+
+// fresh is the pipeline to open or to run: another than the last, once that has ended.
+func (r *pipelineRunner) fresh() *pipeline.Pipeline {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.now.State() == pipeline.Ended {
+		r.now = pipeline.New(r.parts)
+	}
+	return r.now
+}
+
+func (r *pipelineRunner) Open(ctx context.Context) error { return r.fresh().Open(ctx) }
+func (r *pipelineRunner) Run(ctx context.Context) error  { return r.fresh().Run(ctx) }
+
+// machineRunner is a machine among the pipelines of a config.
+type machineRunner struct {
+	handle        *handle
+	make          func() *executor.Machine
+	downstream    []string
+	stopWhenEmpty bool
+	end           <-chan struct{} // of everything upstream
+}
+
+func (r *machineRunner) machine() *executor.Machine      { return r.handle.current.Load() }
+func (r *machineRunner) Name() string                    { return executor.StartQueue(r.machine().Name()) }
+func (r *machineRunner) Meter() *meter.Pipeline          { return r.machine().Meter() }
+func (r *machineRunner) Upstream() []string              { return []string{executor.StartQueue(r.machine().Name())} }
+func (r *machineRunner) Downstream() []string            { return r.downstream }
+func (r *machineRunner) Terms() Terms                    { return Terms{Fed: r.stopWhenEmpty} }
+func (r *machineRunner) Close(ctx context.Context) error { return r.machine().Close(ctx) }
+func (r *machineRunner) FeedUntil(end <-chan struct{})   { r.end = end }
+
+func (r *machineRunner) State() pipeline.State {
+	return [...]pipeline.State{executor.Built: pipeline.Built, executor.Running: pipeline.Running,
+		executor.Draining: pipeline.Draining, executor.Ended: pipeline.Ended}[r.machine().State()]
+}
+
+// fresh is the machine to open or to run: another than the last, once that has ended.
+func (r *machineRunner) fresh() *executor.Machine {
+	if r.machine().State() == executor.Ended {
+		r.handle.current.Store(r.make())
+	}
+	return r.machine()
+}
+
+func (r *machineRunner) Open(ctx context.Context) error { return r.fresh().Open(ctx) }
+
+// Run runs the machine until ctx ends or, where that is asked for, it has nothing left to do.
+func (r *machineRunner) Run(ctx context.Context) error {
+	m := r.fresh()
+	if !r.stopWhenEmpty {
+		return m.Run(ctx)
+	}
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		if r.empty(running) {
+			stop()
+		}
+	})
+	err := m.Run(running)
+	stop()
+	watch.Wait()
+	return err
+}
+
+// empty waits until everything upstream has ended and no job of the machine is open.
+func (r *machineRunner) empty(ctx context.Context) bool {
+	select {
+	case <-r.end:
+	case <-ctx.Done():
+		return false
+	}
+	m := r.machine()
+	return becomesEmpty(ctx, m.Store, executor.StepQueue(m.Name()), executor.StartQueue(m.Name()))
+}
+
+// becomesEmpty waits until no job of the queues is open; false means that ctx ended before.
+func becomesEmpty(ctx context.Context, store func() queue.Store, queues ...string) bool {
+	for {
+		open := int64(0)
+		for _, q := range queues {
+			st, err := store().Stats(ctx, queue.Filter{Queue: q})
+			if err != nil {
+				open = 1 // look again
+				break
+			}
+			open += st.Open()
+		}
+		if open == 0 {
+			return true
+		}
+		if !pause(ctx, emptyLook) {
+			return false
+		}
+	}
+}

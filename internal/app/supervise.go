@@ -1,0 +1,145 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/pipeline"
+)
+
+// member is a runner of a generation, and its supervisor.
+type member struct {
+	Runner
+	log interface {
+		Error(msg string, args ...any)
+		Info(msg string, args ...any)
+	}
+	stop  context.CancelCauseFunc
+	ended chan struct{} // closed when it has ended for good
+
+	mu       sync.Mutex
+	degraded error // why it does not run, and is to be started again
+	restarts int
+}
+
+// The waits before a runner that failed is started again double, and begin anew once it has
+// run for a while.
+const (
+	restartAfter = time.Second
+	restartMost  = time.Minute
+	soundAfter   = time.Minute
+)
+
+// live opens and runs the member until it has nothing left to do or ctx ends. Where its
+// terms say so, it is started again when it fails. opened is the error of the first Open,
+// which somebody else has called.
+func (m *member) live(ctx context.Context, opened error) error {
+	if opened != nil && m.again(ctx, opened, 1) != nil {
+		return nil // it has read nothing
+	}
+	for failures := 0; ; {
+		began := time.Now()
+		err := m.Run(ctx)
+		if time.Since(began) >= soundAfter {
+			failures = 0
+		}
+		if err == nil || ctx.Err() != nil || m.fatal(err) {
+			m.set(nil)
+			return err
+		}
+		failures++
+		if m.again(ctx, err, failures) != nil {
+			return nil // what it had read, it has given back
+		}
+	}
+}
+
+// fatal reports whether the member is not to be started again after err. Sources always
+// connect again, whatever the failure of a target means.
+func (m *member) fatal(err error) bool {
+	var read *pipeline.ReadError
+	switch m.Terms().Fail {
+	case Restart:
+		return false
+	case Exit:
+		return !errors.As(err, &read) || read.Final()
+	}
+	return true
+}
+
+// again waits until the member may be started again.
+func (m *member) again(ctx context.Context, err error, failures int) error {
+	delay := min(restartAfter<<min(failures-1, 10), restartMost)
+	m.set(err)
+	m.log.Error("the pipeline failed and is started again; what it had read and not settled is delivered again",
+		meter.KeyPipeline, m.Name(), meter.KeyError, err, meter.KeyAttempt, failures, meter.KeyDelay, delay)
+	m.Meter().Restarts.Add(1)
+	for {
+		if !pause(ctx, delay) {
+			m.set(nil)
+			return context.Cause(ctx)
+		}
+		// Open finds out what would fail at once, without the retries of a run.
+		if err = m.Open(ctx); err == nil {
+			m.log.Info("the pipeline runs again", meter.KeyPipeline, m.Name())
+			m.set(nil)
+			return nil
+		}
+		failures++
+		delay = min(restartAfter<<min(failures-1, 10), restartMost)
+		m.set(err)
+		m.log.Error("the pipeline cannot start, trying again", meter.KeyPipeline, m.Name(), meter.KeyError, err, meter.KeyAttempt, failures, meter.KeyDelay, delay)
+	}
+}
+
+func (m *member) set(degraded error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.degraded = degraded
+	var gauge int64
+	if degraded != nil {
+		gauge = 1
+		m.restarts++
+	}
+	m.Meter().Degraded.Store(gauge)
+}
+
+// Status is how a runner does.
+type Status struct {
+	Name     string
+	State    pipeline.State
+	Degraded error // why it does not run; it is started again
+	Restarts int   // since it was first started
+}
+
+func (m *member) status() Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Status{Name: m.Name(), State: m.State(), Degraded: m.degraded, Restarts: m.restarts}
+}
+
+func (s Status) String() string {
+	if s.Degraded != nil {
+		return fmt.Sprintf("pipeline %q is degraded: %v", s.Name, s.Degraded)
+	}
+	return fmt.Sprintf("pipeline %q is %s", s.Name, s.State)
+}
+
+// pause waits for d; false means that ctx ended before.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// emptyLook is how often somebody who waits for a queue to be empty counts what is left.
+const emptyLook = 200 * time.Millisecond

@@ -1,0 +1,5 @@
+//go:build !windows
+
+package directory
+
+func reserved(string) bool { return false }

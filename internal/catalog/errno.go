@@ -1,9 +1,0 @@
-package catalog
-
-import "syscall"
-
-// What the file system says when no retry helps.
-var (
-	errReadOnly  error = syscall.EROFS
-	errNotFolder error = syscall.ENOTDIR
-)

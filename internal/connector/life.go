@@ -1,0 +1,19 @@
+package connector
+
+// The optional abilities that say how a connector lives among the others of a config.
+type (
+	// Drawer is a source that takes its work from a queue.
+	Drawer interface{ DrawsFrom() string }
+	// Filler is a target that puts messages into a queue, or starts executions, which are
+	// work in a queue of their machine.
+	Filler interface{ Fills() string }
+	// Ender is a source that comes to an end by itself. A pipeline with one is not started
+	// again when it fails: what it has read may be gone, as with standard input.
+	Ender interface{ Ends() bool }
+	// Fed is a source that ends once its queue is empty and end is closed, which means that
+	// nothing will fill it any more. FeedUntil is called before Open, if at all.
+	Fed interface{ FeedUntil(end <-chan struct{}) }
+	// Exclusive is a source that holds, while it is open, what nobody else may hold, by
+	// identities that are the same in every config: "position file /var/lib/x".
+	Exclusive interface{ Exclusive() []string }
+)

@@ -1,0 +1,208 @@
+package pipeline
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/retry"
+)
+
+// lane is one batcher and its writers. It has no goroutine but those of writes in
+// progress, so that a lane with nothing to write costs bytes only. What waits in it is
+// bounded by what may be in flight: everything in it has been admitted.
+type lane struct {
+	s      *sink
+	write  connector.Write
+	policy retry.Policy // for what a queue takes back
+	most   int          // writers at once
+
+	mu      sync.Mutex
+	cur     event.Batch // the batch that is filling
+	bytes   int
+	due     time.Time // when cur leaves however full it is
+	timer   *time.Timer
+	full    []event.Batch // what waits for a writer, in order
+	writing int           // writers at work; more than none whenever full is not empty and not cut
+	closing bool          // nothing more will come
+}
+
+// put adds messages. It never blocks: what the target does not take is dealt with here, the
+// rest by the writers.
+func (l *lane) put(b event.Batch) {
+	p := l.s.p
+	var refused []rejected
+	l.mu.Lock()
+	if l.s.ctx.Err() != nil {
+		l.mu.Unlock()
+		p.abandon(b, context.Cause(l.s.ctx))
+		return
+	}
+	if l.s.whole {
+		refused = l.addWhole(b, refused)
+	} else {
+		for _, m := range b {
+			refused = l.add(m, len(b), refused)
+		}
+	}
+	l.start()
+	l.mu.Unlock()
+	var failures []Failure
+	for _, r := range refused {
+		if r.err == nil {
+			failures = l.s.oversized(r.m, failures)
+			continue
+		}
+		failures = l.s.undelivered(l.s.ctx, l.policy, r.m, r.err, failures)
+	}
+	p.bury(failures)
+}
+
+// add puts m into the batch that is filling, and sends that when it is full. What the
+// target does not take is appended to refused; without an error it is too large.
+func (l *lane) add(m *event.Message, coming int, refused []rejected) []rejected {
+	lim := &l.s.limits
+	n := len(m.Data)
+	if lim.MaxMessageBytes > 0 && n > lim.MaxMessageBytes {
+		return append(refused, rejected{m, nil})
+	}
+	if lim.Alone != nil {
+		alone, err := l.s.alone(m)
+		if err != nil {
+			return append(refused, rejected{m, err})
+		}
+		if alone {
+			l.flush() // what came before leaves before
+			l.full = append(l.full, event.Batch{m})
+			return refused
+		}
+	}
+	if len(l.cur) > 0 && lim.MaxBatchBytes > 0 && l.bytes+n > lim.MaxBatchBytes {
+		l.flush()
+	}
+	if len(l.cur) == 0 {
+		l.cur = make(event.Batch, 0, min(lim.MaxBatchMessages, max(coming, 16)))
+		l.due = time.Time{}
+	}
+	l.cur = append(l.cur, m)
+	l.bytes += n
+	// Full: by count, or because one more message of average size would not fit.
+	if len(l.cur) >= lim.MaxBatchMessages || (lim.MaxBatchBytes > 0 && lim.MaxBatchBytes-l.bytes < l.bytes/len(l.cur)) {
+		l.flush()
+	}
+	return refused
+}
+
+// flush ends the batch that is filling. The lock is held.
+func (l *lane) flush() {
+	if len(l.cur) > 0 {
+		l.full = append(l.full, l.take())
+	}
+}
+
+// take is the batch that is filling. The lock is held.
+func (l *lane) take() event.Batch {
+	b := l.cur
+	l.cur, l.bytes = nil, 0
+	return b
+}
+
+// start has writers begin as long as there is something to write and one is free, and sets
+// the time of what is left to fill. The lock is held.
+func (l *lane) start() {
+	for l.writing < l.most {
+		b := l.next()
+		if b == nil {
+			break
+		}
+		l.writing++
+		l.s.wg.Go(func() { l.writeAll(b) })
+	}
+	if len(l.cur) == 0 || !l.due.IsZero() {
+		return
+	}
+	wait := l.s.limits.FlushPeriod
+	l.due = time.Now().Add(wait)
+	if l.timer == nil {
+		l.timer = time.AfterFunc(wait, l.overdue)
+		return
+	}
+	l.timer.Reset(wait)
+}
+
+// next is what a free writer writes: a batch that waits, or the one that is filling if it
+// is to leave without waiting for more: an eager one, one that reading waits for, the last.
+func (l *lane) next() event.Batch {
+	if len(l.full) > 0 {
+		b := l.full[0]
+		l.full[0] = nil
+		if l.full = l.full[1:]; len(l.full) == 0 {
+			l.full = nil
+		}
+		return b
+	}
+	if len(l.cur) > 0 && (l.s.eager || l.closing || l.s.p.starved.Load()) {
+		return l.take()
+	}
+	return nil
+}
+
+// overdue sends the batch that is filling when its time is over.
+func (l *lane) overdue() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.cur) == 0 || l.due.IsZero() || time.Now().Before(l.due) {
+		return // another batch than the one the timer was set for
+	}
+	l.flush()
+	l.start()
+}
+
+// poke has what is filling leave if there is a reason not to wait for more.
+func (l *lane) poke() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.start()
+}
+
+// close has everything leave.
+func (l *lane) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closing = true
+	l.start()
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+}
+
+// cut gives back what has not begun to be written.
+func (l *lane) cut() {
+	l.mu.Lock()
+	l.flush()
+	left := l.full
+	l.full = nil
+	l.mu.Unlock()
+	for _, b := range left {
+		l.s.p.abandon(b, context.Cause(l.s.ctx))
+	}
+}
+
+// writeAll is a writer: it writes b, and then what waits, until nothing does.
+func (l *lane) writeAll(b event.Batch) {
+	ctx := l.s.ctx
+	for b != nil {
+		if ctx.Err() != nil {
+			l.s.p.abandon(b, context.Cause(ctx))
+		} else {
+			l.s.settle(ctx, l.policy, b, l.s.recovered(ctx, l.write, b)) // a middleware may panic too
+		}
+		l.mu.Lock()
+		if b = l.next(); b == nil {
+			l.writing--
+		}
+		l.mu.Unlock()
+	}
+}

@@ -1,0 +1,89 @@
+package pipeline
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirdata/weir/internal/connector"
+)
+
+// inFlight is what the budget has given out.
+type inFlight struct{ messages, bytes atomic.Int64 }
+
+func (f *inFlight) add(messages, bytes int64) {
+	f.messages.Add(messages)
+	f.bytes.Add(bytes)
+}
+
+const (
+	// roomShare is the part of the budget that is waited for before a read, so that a pipeline
+	// that is full does not read a message here and a message there.
+	roomShare = 8
+	// roomPatience is how long it is waited for, since what is in flight may stay there.
+	roomPatience = 20 * time.Millisecond
+)
+
+// room waits until there is room for a message, and is how much a read may return now. ok is
+// false when reading has ended.
+func (p *Pipeline) room(reading context.Context) (r connector.Room, ok bool) {
+	share := func(all int) int64 { return max(int64(all)/roomShare, 1) }
+	messages, bytes := share(p.parts.InFlightMessages), share(p.parts.InFlightBytes)
+	if !p.tryAcquire(messages, bytes) {
+		patience, done := context.WithTimeout(reading, roomPatience)
+		ok = p.acquire(patience, messages, bytes)
+		done()
+		if !ok {
+			messages, bytes = 1, 1
+			if !p.acquire(reading, messages, bytes) {
+				return r, false
+			}
+		}
+	}
+	p.release(messages, bytes)
+	return connector.Room{
+		Messages: max(p.parts.InFlightMessages-int(p.held.messages.Load()), 1),
+		Bytes:    max(p.parts.InFlightBytes-int(p.held.bytes.Load()), 1),
+	}, true
+}
+
+// acquire waits for room in flight; false means that the work was cut. While it waits,
+// batches that are filling leave without waiting for more: what would fill them is what
+// there is no room for.
+func (p *Pipeline) acquire(work context.Context, messages, bytes int64) bool {
+	if !p.tryAcquire(messages, bytes) {
+		p.starved.Store(true)
+		defer p.starved.Store(false)
+		for _, s := range p.sinks.all() {
+			s.each((*lane).poke)
+		}
+		if p.budget.messages.Acquire(work, messages) != nil {
+			return false
+		}
+		if p.budget.bytes.Acquire(work, bytes) != nil {
+			p.budget.messages.Release(messages)
+			return false
+		}
+		p.held.add(messages, bytes)
+	}
+	return true
+}
+
+func (p *Pipeline) tryAcquire(messages, bytes int64) bool {
+	if !p.budget.messages.TryAcquire(messages) {
+		return false
+	}
+	if !p.budget.bytes.TryAcquire(bytes) {
+		p.budget.messages.Release(messages)
+		return false
+	}
+	p.held.add(messages, bytes)
+	return true
+}
+
+// release gives back what was acquired.
+func (p *Pipeline) release(messages, bytes int64) {
+	p.held.add(-messages, -bytes)
+	p.budget.messages.Release(messages)
+	p.budget.bytes.Release(bytes)
+}
