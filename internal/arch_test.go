@@ -48,10 +48,9 @@ type place struct {
 
 // places names every package. A key that ends in /* stands for one level of packages.
 var places = map[string]place{
-	"internal/event": {floor: words},
-	"internal/fault": {floor: words},
-	"internal/wire":  {floor: words},
-
+	"internal/event":             {floor: words},
+	"internal/fault":             {floor: words},
+	"internal/wire":              {floor: words},
 	"internal/connector":         {floor: contracts, beside: []string{"internal/queue"}},
 	"internal/lines":             {floor: contracts},
 	"internal/failures":          {floor: contracts, beside: []string{"internal/connector", "internal/lines", "internal/queue", "internal/snowplow"}},
@@ -61,7 +60,7 @@ var places = map[string]place{
 	"internal/trace":             {floor: contracts, beside: []string{"internal/meter", "internal/otlp"}},
 	"internal/snowplow":          {floor: contracts},
 	"internal/script":            {floor: contracts, beside: []string{"internal/connector", "internal/snowplow"}},
-	"internal/condition":         {floor: contracts, beside: []string{"internal/jsonspan", "internal/snowplow"}},
+	"internal/condition":         {floor: contracts, beside: []string{"internal/snowplow"}},
 	"internal/config":            {floor: contracts, beside: []string{"internal/connector", "internal/condition"}},
 	"internal/retry":             {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
 	"internal/throttle":          {floor: contracts, beside: []string{"internal/connector", "internal/meter"}},
@@ -80,17 +79,16 @@ var places = map[string]place{
 	"internal/secret":            {floor: words},
 	"internal/spelling":          {floor: words},
 	"internal/config/snowbridge": {floor: contracts, beside: []string{"internal/config"}},
+	"internal/blob":              {floor: contracts},
+	"internal/blob/directory":    {floor: contracts, beside: []string{"internal/blob"}},
+	"internal/jsontext":          {floor: words},
 
-	"internal/blob":           {floor: contracts},
-	"internal/blob/directory": {floor: contracts, beside: []string{"internal/blob"}},
-
-	"internal/jsonspan":  {floor: contracts},
 	"internal/parquet":   {floor: contracts},
 	"internal/catalog":   {floor: contracts, beside: []string{"internal/parquet", "internal/blob", "internal/blob/directory"}},
 	"internal/produce":   {floor: contracts},
 	"internal/lambda":    {floor: contracts},
-	"internal/workspace": {floor: contracts, beside: []string{"internal/jsonspan"}},
-	"internal/gateway":   {floor: contracts, beside: []string{"internal/workspace", "internal/jsonspan"}},
+	"internal/workspace": {floor: contracts},
+	"internal/gateway":   {floor: contracts, beside: []string{"internal/workspace"}},
 	"internal/cloud/*":   {floor: contracts, beside: []string{"internal/connector", "internal/tlsconfig"}},
 
 	"internal/source/*":    {floor: leaves},

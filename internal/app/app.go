@@ -160,6 +160,7 @@ func (a *App) start(ctx context.Context, b *Built) error {
 		return err
 	}
 	a.warnStranded(ctx, b)
+	a.Builder.budget.Resize(b.limit)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if old != nil && a.live == 0 {

@@ -39,6 +39,7 @@ type Builder struct {
 	// configs put their own source and targets in.
 	Wrap func(*pipeline.Parts)
 
+	budget pipeline.Budget       // of all pipelines of the process
 	tracer *trace.Tracer         // nil: nothing is traced; see Trace
 	attach func(*meter.Pipeline) // has the counters of a pipeline reported that Wrap does not see
 }
@@ -87,6 +88,7 @@ type Built struct {
 	Checkers []Checker
 
 	listening []listening
+	limit     int64 // of payload bytes in flight
 }
 
 // Checker is a connector that can be checked, and where it is in the config.
@@ -97,7 +99,7 @@ type Checker struct {
 
 // Build makes every pipeline of cfg. When the diagnostics have errors, nothing was made.
 func (b *Builder) Build(ctx context.Context, cfg *config.Config) (*Built, config.Diagnostics) {
-	built := &Built{Config: cfg}
+	built := &Built{Config: cfg, limit: int64(cfg.MaxInFlightBytes)}
 	queues := queuesOf(cfg)
 	var ds config.Diagnostics
 	built.Store, ds = b.OpenerOf(ctx, cfg)
@@ -212,6 +214,7 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 		Ordered:          pc.Ordered,
 		InFlightMessages: pc.InFlight.Messages,
 		InFlightBytes:    pc.InFlight.Bytes,
+		Process:          &a.b.budget,
 		Drain:            pc.DrainTimeout(),
 		Retry:            policy(pc.Retry),
 		Throttle:         limit(pc.Throttle),

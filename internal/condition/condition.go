@@ -28,7 +28,8 @@
 //
 //   - [Compile] refuses what is no expression, names nobody knows, and results that are
 //     certain not to be true or false; so an error of [Evaluator.True] is about a message.
-//   - A payload is read no further than the fields asked for, and is never changed.
+//   - A payload is read once for all fields asked for, and is never changed. JSON is what
+//     package jsontext takes for it, so every reader sees the same fields.
 package condition
 
 import (
@@ -37,6 +38,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
@@ -171,19 +173,25 @@ type Evaluator struct {
 	headers map[string]string // memory of names.Headers
 	c       *Condition        // the condition being evaluated
 	m       *event.Message
+
+	once   object  // the payload of m
+	seen   bool    // it was read
+	before uintptr // the message before, to notice one that is asked several conditions
+	again  bool
 }
 
 // NewEvaluator returns an evaluator for any number of conditions.
 func NewEvaluator() *Evaluator {
 	e := &Evaluator{}
-	e.names.Field = func(i int) any { return field(e.m, e.c.paths[i]) }
+	e.names.Field = func(i int) any { return e.field(e.m, e.c.paths[i]) }
 	return e
 }
 
 // True reports whether c holds for m. An error has the kind fault.Invalid: the condition
 // does not apply to this message.
 func (e *Evaluator) True(c *Condition, m *event.Message) (bool, error) {
-	e.c, e.m = c, m
+	at := uintptr(unsafe.Pointer(m))
+	e.c, e.m, e.seen, e.again, e.before = c, m, false, e.before == at, at
 	n := &e.names
 	n.Headers, n.Key, n.ID = nil, m.Key, m.Meta.ID
 	if c.headers && len(m.Meta.Headers) > 0 {

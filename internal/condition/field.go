@@ -1,130 +1,113 @@
 package condition
 
 import (
-	"encoding/json"
+	"slices"
 	"strconv"
 	"unsafe"
 
 	"github.com/weirdata/weir/internal/event"
-	"github.com/weirdata/weir/internal/jsonspan"
+	"github.com/weirdata/weir/internal/jsontext"
 	"github.com/weirdata/weir/internal/snowplow"
 )
 
-// field is the value at path in m's event, or nil. A Snowplow event is kept with the
-// message, so that the next question need not split the line again.
-func field(m *event.Message, path []string) any {
-	if _, ok := m.View().(*snowplow.Event); !ok && isJSON(m.Data) {
-		value, ok := find(m.Data, path)
-		if !ok {
+// object is a JSON payload, read for all that a condition asks of it. What is not valid has
+// no fields.
+type object struct {
+	valid   bool
+	members []jsontext.Member // of the outermost object
+}
+
+// look reads a payload that looks like a JSON object or array; nothing else has fields.
+func (e *Evaluator) look(text string) (o *object, ok bool) {
+	s := jsontext.Scanner{Text: text}
+	o = &e.once
+	switch s.Next() {
+	case '{':
+		o.members, o.valid = s.Object(o.members[:0])
+	case '[':
+		o.members, o.valid = o.members[:0], s.Value()
+	default:
+		return nil, false
+	}
+	o.valid = o.valid && s.End()
+	e.seen = true
+	return o, true
+}
+
+// field is the value at path in m's event, or nil. A parsed event is kept with the message
+// when more than one condition asks, so that the payload is read no more than twice.
+func (e *Evaluator) field(m *event.Message, path []string) any {
+	view := m.View()
+	o, ok := view.(*object)
+	if _, split := view.(*snowplow.Event); !split && !ok {
+		if e.seen {
+			o, ok = &e.once, true
+		} else if o, ok = e.look(unsafeText(m.Data)); ok && e.again {
+			o = &object{valid: o.valid, members: slices.Clone(o.members)}
+			m.Keep(o)
+		}
+	}
+	if ok {
+		value, found := o.find(unsafeText(m.Data), path)
+		if !found {
 			return nil
 		}
 		return decode(value)
 	}
-	e, err := snowplow.Of(m)
+	line, err := snowplow.Of(m)
 	if err != nil {
 		return nil
 	}
 	if len(path) == 0 {
-		all, err := e.Map()
+		all, err := line.Map()
 		if err != nil {
 			return nil
 		}
 		return all
 	}
-	v, found, err := e.Get(path[0])
+	v, found, err := line.Get(path[0])
 	if err != nil || !found {
 		return nil
 	}
 	return inside(v, path[1:])
 }
 
-// isJSON reports whether data looks like a JSON object or array; nothing else has fields.
-func isJSON(data []byte) bool {
-	s := jsonspan.Scanner{Data: data}
-	c := s.Next()
-	return c == '{' || c == '['
+// find is the text of the value at path in text, the payload.
+func (o *object) find(text string, path []string) (value string, found bool) {
+	if !o.valid {
+		return "", false
+	}
+	if len(o.members) == 0 || len(path) == 0 {
+		return jsontext.Find(text, path)
+	}
+	value, found = jsontext.Last(text, o.members, path[0])
+	if !found || len(path) == 1 {
+		return value, found
+	}
+	return jsontext.Find(value, path[1:])
 }
 
-// find is the text of the value at path. It passes over no more of the payload than it
-// must; what it passes over is valid.
-func find(data []byte, path []string) ([]byte, bool) {
-	s := jsonspan.Scanner{Data: data}
-	for _, name := range path {
-		var ok bool
-		if s.Take('{') {
-			ok = member(&s, name)
-		} else if s.Take('[') {
-			ok = element(&s, name)
-		}
-		if !ok {
-			return nil, false
-		}
-	}
-	s.Next()
-	start := s.At
-	if !s.Value() {
-		return nil, false
-	}
-	return data[start:s.At], true
-}
-
-// member moves s, which is inside an object, to the value of the member called name.
-func member(s *jsonspan.Scanner, name string) bool {
-	if s.Next() == '}' {
-		return false
-	}
-	for {
-		m, ok := s.Member()
-		if !ok {
-			return false
-		}
-		if !m.Escaped && string(m.Key(s.Data)) == name || m.Escaped && string(m.Name(s.Data)) == name {
-			return true
-		}
-		if !s.Value() || !s.Take(',') {
-			return false
-		}
-	}
-}
-
-// element moves s, which is inside an array, to the element with the given number.
-func element(s *jsonspan.Scanner, number string) bool {
-	n, err := strconv.Atoi(number)
-	if err != nil || n < 0 || s.Next() == ']' {
-		return false
-	}
-	for range n {
-		if !s.Value() || !s.Take(',') {
-			return false
-		}
-	}
-	return true
-}
-
-// decode is a JSON value as conditions see it: whole numbers are int, others float64.
-func decode(text []byte) any {
-	switch text[0] {
-	case 'n':
-		return nil
-	case 't':
-		return true
-	case 'f':
-		return false
-	case '"':
-		return string(jsonspan.Unquote(nil, text))
-	case '{', '[':
-		var v any
-		if json.Unmarshal(text, &v) != nil {
-			return nil
-		}
+// decode is a valid JSON value as conditions see it.
+func decode(text string) any {
+	switch c := text[0]; {
+	case c == '"':
+		return jsontext.Unquoted(text)
+	case c == '-' || c >= '0' && c <= '9':
+		v, _ := number(text)
 		return v
 	}
-	number := unsafeText(text)
-	if i, err := strconv.Atoi(number); err == nil {
-		return i
+	v, _ := jsontext.Decode(text, number)
+	return v
+}
+
+// number is a JSON number as conditions see it: whole numbers are int, others float64. Out
+// of range is infinite, or zero, which compare as they should.
+func number(token string) (any, error) {
+	if n, ok := jsontext.Integer(token); ok {
+		return int(n), nil
 	}
-	f, _ := strconv.ParseFloat(number, 64) // out of range is infinite, which compares as it should
-	return f
+	x, _ := jsontext.Float(token)
+	return x, nil
 }
 
 // inside is the value at path in a decoded value.

@@ -247,6 +247,10 @@ type Process struct {
 	// Form of log lines: "text", "json", or "auto" for text on a terminal and JSON
 	// otherwise.
 	LogFormat string `hcl:"log_format,optional"`
+	// Most payload bytes that all pipelines together have read and not settled, above the
+	// in_flight of each. A pipeline, or a value of an isolated one, that holds nothing may
+	// always read one message. Default: 536870912, which is 512 MiB; at least 1.
+	MaxInFlightBytes int `hcl:"max_in_flight_bytes,optional"`
 	// The HTTP server for health, readiness, metrics and profiles. Off when left out.
 	Admin *Admin `hcl:"admin,block"`
 	// Where queues are kept. Default, where a queue is declared: the store "embedded".
@@ -439,6 +443,7 @@ func (p *Pipeline) SetDefaults() {
 // SetDefaults sets what a config need not say about the process.
 func (p *Process) SetDefaults() {
 	p.LogLevel, p.LogFormat = "info", "auto"
+	p.MaxInFlightBytes = 512 << 20
 	p.Store = &Store{Use: &Use{Name: "embedded"}}
 	p.StatsReceiver = &StatsReceiver{BufferSec: 60}
 	p.Metrics = &Metrics{}

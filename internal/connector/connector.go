@@ -44,8 +44,8 @@ type Source interface {
 	Close(ctx context.Context) error
 }
 
-// Room is how much a Read may return: what may be in flight beyond what is. A bound of 0 is
-// none.
+// Room is how much a Read may return: what may be in flight beyond what is. With the zero Room
+// only the source's own limits count.
 type Room struct {
 	Messages int
 	Bytes    int // of payloads
@@ -182,6 +182,12 @@ type Limits struct {
 	// Eager sends a partial batch as soon as nothing more is waiting to join it: right
 	// for targets where a small write costs little.
 	Eager bool
+	// Size is the size of a message as the target counts it against the limits in bytes; nil
+	// means that of its payload.
+	Size func(*event.Message) int
+	// Group names what a write goes to, a topic or a destination, where a target has several:
+	// messages of different groups never share a write. nil means that all may.
+	Group func(*event.Message) string
 	// Alone reports whether a message must be sent in a batch of its own; nil means never.
 	Alone func(*event.Message) bool
 }

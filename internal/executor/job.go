@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/jsontext"
 	"github.com/weirdata/weir/internal/machine"
 	"github.com/weirdata/weir/internal/queue"
 )
@@ -30,7 +33,38 @@ type stepJob struct {
 	Resource        string          `json:"resource,omitempty"`
 	TimeoutMillis   int64           `json:"timeout_ms,omitempty"`
 	HeartbeatMillis int64           `json:"heartbeat_ms,omitempty"`
-	Input           json.RawMessage `json:"input,omitempty"`
+	Input           json.RawMessage `json:"-"` // the last member, "input"
+}
+
+// append appends the payload. The input is copied as it is: it may nest as deep as a value of
+// the interpreter grew.
+func (s *stepJob) append(dst []byte) []byte {
+	head, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // names and numbers have a JSON form
+	}
+	if dst = append(dst, head...); len(s.Input) > 0 {
+		dst = append(append(append(dst[:len(dst)-1], `,"input":`...), s.Input...), '}')
+	}
+	return dst
+}
+
+// read reads a payload. The input is a part of it.
+func (s *stepJob) read(payload []byte) error {
+	head := payload
+	scan := jsontext.Scan(payload)
+	scan.Most = math.MaxInt
+	members, ok := scan.Object(nil)
+	if !ok || !scan.End() {
+		return scan.Err()
+	}
+	for _, m := range members {
+		if string(m.Name(payload)) == "input" {
+			s.Input = m.Of(payload)
+			head = slices.Concat(payload[:m.Value], []byte("null"), payload[m.End:])
+		}
+	}
+	return json.Unmarshal(head, s)
 }
 
 // action is the StartTask that the job of a task stands for, without its input.
@@ -40,11 +74,7 @@ func (s *stepJob) action() machine.Action {
 }
 
 func (m *Machine) stepJob(s stepJob, at time.Time) queue.Job {
-	data, err := json.Marshal(s)
-	if err != nil {
-		panic(err) // Input is JSON that the interpreter wrote
-	}
-	return queue.Job{Queue: m.steps, Msg: event.New(data), NotBefore: at}
+	return queue.Job{Queue: m.steps, Msg: event.New(s.append(nil)), NotBefore: at}
 }
 
 func (m *Machine) timerJob(execution string, a machine.Action, now time.Time) queue.Job {
@@ -99,7 +129,7 @@ func (m *Machine) read(j *queue.Job) *work {
 		}
 		return w
 	}
-	if err := json.Unmarshal(j.Msg.Data, &w.step); err != nil {
+	if err := w.step.read(j.Msg.Data); err != nil {
 		w.bad = fmt.Errorf("read a job of queue %q: %w", j.Queue, err)
 		return w
 	}

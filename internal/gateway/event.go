@@ -4,10 +4,9 @@ import (
 	"bytes"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/weirdata/weir/internal/event"
-	"github.com/weirdata/weir/internal/jsonspan"
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // The members of an event that are read or written.
@@ -57,10 +56,11 @@ func field(name []byte) int {
 // writer makes the events of one request. It is pooled; nothing of it outlives the request.
 type writer struct {
 	call    *Call
+	body    []byte
 	anyID   bool
 	now     []byte // the request's time as a JSON string
 	ip      []byte // the client's address as a JSON string
-	members []jsonspan.Member
+	members []jsontext.Member
 	ids     []byte // scratch: userId, colon, anonymousId
 
 	out    []byte // the events, one after the other
@@ -82,7 +82,7 @@ func (w *writer) release() {
 		return
 	}
 	clear(w.parts)
-	w.call, w.out, w.names, w.events, w.parts = nil, w.out[:0], w.names[:0], w.events[:0], w.parts[:0]
+	w.call, w.body, w.out, w.names, w.events, w.parts = nil, nil, w.out[:0], w.names[:0], w.events[:0], w.parts[:0]
 	writers.Put(w)
 }
 
@@ -94,15 +94,13 @@ func (g *Gateway) Events(c *Call, body []byte) (event.Batch, *Answer) {
 	if kind == pixel {
 		body, kind = pixelEvent(c.query, c.now), single
 	}
-	if !utf8.Valid(body) {
-		body = bytes.ToValidUTF8(body, []byte("\ufffd"))
-	}
+	body = jsontext.UTF8(body)
 	w := writers.Get().(*writer)
 	defer w.release()
-	w.call, w.anyID = c, g.o.AnyID
+	w.call, w.body, w.anyID = c, body, g.o.AnyID
 	w.now = appendTime(w.now[:0], c.now.UTC())
-	w.ip = jsonspan.AppendString(w.ip[:0], c.ip)
-	s := jsonspan.Scanner{Data: body}
+	w.ip = jsontext.AppendString(w.ip[:0], c.ip)
+	s := jsontext.Scan(body)
 	var no *Answer
 	if kind == single {
 		no = w.single(&s)
@@ -111,7 +109,7 @@ func (g *Gateway) Events(c *Call, body []byte) (event.Batch, *Answer) {
 	}
 	if no != nil {
 		// What is not JSON at all is refused as that, whatever was found first.
-		if no != InvalidJSON && !jsonspan.Valid(body) {
+		if no != InvalidJSON && !jsontext.Valid(body) {
 			no = InvalidJSON
 		}
 		return nil, no
@@ -119,7 +117,7 @@ func (g *Gateway) Events(c *Call, body []byte) (event.Batch, *Answer) {
 	return w.messages(), nil
 }
 
-func (w *writer) single(s *jsonspan.Scanner) *Answer {
+func (w *writer) single(s *jsontext.Scanner) *Answer {
 	if s.Next() != '{' {
 		return NotAnEvent
 	}
@@ -132,45 +130,46 @@ func (w *writer) single(s *jsonspan.Scanner) *Answer {
 	return nil
 }
 
-// batch reads the list of events. The first member called batch counts.
-func (w *writer) batch(s *jsonspan.Scanner, limit int) *Answer {
-	if !s.Take('{') {
+// batch reads the list of events. Of members called batch the last counts.
+func (w *writer) batch(s *jsontext.Scanner, limit int) *Answer {
+	if s.Next() != '{' || !s.Enter() {
 		return EmptyBatch
 	}
-	if s.Next() == '}' {
-		return EmptyBatch
-	}
-	for seen := false; ; {
+	no := EmptyBatch
+	for first := true; ; first = false {
+		more, ok := s.More(first, '}')
+		if !ok {
+			return InvalidJSON
+		}
+		if !more {
+			break
+		}
 		m, ok := s.Member()
 		if !ok {
 			return InvalidJSON
 		}
-		if !seen && string(m.Name(s.Data)) == "batch" {
-			seen = true
-			if no := w.list(s, limit); no != nil {
-				return no
+		if string(m.Name(w.body)) == "batch" {
+			w.out, w.names, w.events = w.out[:0], w.names[:0], w.events[:0]
+			before := *s
+			if no = w.list(s, limit); no == nil {
+				continue
 			}
-		} else if !s.Value() {
+			*s = before
+		}
+		if !s.Value() {
 			return InvalidJSON
 		}
-		if s.Take(',') {
-			continue
-		}
-		if !s.Take('}') || !s.End() {
-			return InvalidJSON
-		}
-		if len(w.events) == 0 {
-			return EmptyBatch
-		}
-		return nil
 	}
+	if !s.End() {
+		return InvalidJSON
+	}
+	return no
 }
 
 // list reads the value of batch: a list of events, or one event by itself.
-func (w *writer) list(s *jsonspan.Scanner, limit int) *Answer {
+func (w *writer) list(s *jsontext.Scanner, limit int) *Answer {
 	switch s.Next() {
 	case '[':
-		s.At++
 	case '{':
 		return w.event(s)
 	case 'n':
@@ -178,31 +177,31 @@ func (w *writer) list(s *jsonspan.Scanner, limit int) *Answer {
 	default:
 		return NotAnEvent
 	}
-	if s.Take(']') {
-		return EmptyBatch
+	if !s.Enter() {
+		return InvalidJSON
 	}
-	for {
-		if s.Next() != '{' {
+	for first := true; ; first = false {
+		more, ok := s.More(first, ']')
+		switch {
+		case !ok:
+			return InvalidJSON
+		case !more && first:
+			return EmptyBatch
+		case !more:
+			return nil
+		case s.Next() != '{':
 			return NotAnEvent
-		}
-		if limit > 0 && len(w.events) == limit {
+		case limit > 0 && len(w.events) == limit:
 			return TooLarge
 		}
 		if no := w.event(s); no != nil {
 			return no
 		}
-		if s.Take(',') {
-			continue
-		}
-		if !s.Take(']') {
-			return InvalidJSON
-		}
-		return nil
 	}
 }
 
 // event reads one event and writes it to out.
-func (w *writer) event(s *jsonspan.Scanner) *Answer {
+func (w *writer) event(s *jsontext.Scanner) *Answer {
 	var ok bool
 	spaces := s.Spaces
 	if w.members, ok = s.Object(w.members[:0]); !ok {
@@ -210,25 +209,25 @@ func (w *writer) event(s *jsonspan.Scanner) *Answer {
 	}
 	var at [fields]int // index of the last member of that name, from 1
 	for i := range w.members {
-		if f := field(w.members[i].Name(s.Data)); f != other {
+		if f := field(w.members[i].Name(w.body)); f != other {
 			at[f] = i + 1
 		}
 	}
-	user, anonymous := w.identify(s.Data, &at)
-	if len(user) == 0 && len(anonymous) == 0 && !w.anyID && !w.anonymousType(s.Data, at[fieldType]) {
+	user, anonymous := w.identify(w.body, &at)
+	if len(user) == 0 && len(anonymous) == 0 && !w.anyID && !w.anonymousType(w.body, at[fieldType]) {
 		return NoID
 	}
-	w.copy(s.Data, &at, s.Spaces != spaces)
-	w.stamp(s.Data, &at)
+	w.copy(w.body, &at, s.Spaces != spaces)
+	w.stamp(w.body, &at)
 	if len(user) > 0 {
 		w.names = append(w.names, user...)
 	} else {
 		w.names = append(w.names, anonymous...)
 	}
 	e := written{out: len(w.out), key: len(w.names)}
-	w.names = w.messageID(w.names, s.Data, &at)
+	w.names = w.messageID(w.names, w.body, &at)
 	e.id = len(w.names)
-	w.out = append(jsonspan.AppendString(append(w.out, `,"messageId":`...), w.names[e.key:e.id]), '}')
+	w.out = append(jsontext.AppendString(append(w.out, `,"messageId":`...), w.names[e.key:e.id]), '}')
 	e.out = len(w.out)
 	w.events = append(w.events, e)
 	return nil
@@ -286,7 +285,7 @@ func (w *writer) copy(data []byte, at *[fields]int, spaced bool) {
 	flush := func() {
 		if run >= 0 {
 			if spaced {
-				out = jsonspan.Compact(out, data[run:end])
+				out = jsontext.Compact(out, data[run:end])
 			} else {
 				out = append(out, data[run:end]...)
 			}
@@ -359,10 +358,7 @@ func (w *writer) time(data []byte, at int) (time.Time, bool) {
 	if len(v) < 2 || v[0] != '"' || len(v) > 6*maxTime {
 		return time.Time{}, false
 	}
-	if bytes.IndexByte(v, '\\') >= 0 {
-		return parseTime(string(jsonspan.Unquote(nil, v)))
-	}
-	return parseTime(string(v[1 : len(v)-1]))
+	return parseTime(string(jsontext.Unquoted(v)))
 }
 
 // messageID appends the client's name of the event, or a new one.

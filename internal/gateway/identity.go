@@ -5,11 +5,10 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
-	"strconv"
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/weirdata/weir/internal/jsonspan"
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // appendText appends what a value says as text: a string without quotes and escapes, a
@@ -20,17 +19,11 @@ func appendText(dst, value []byte) []byte {
 	}
 	switch c := value[0]; {
 	case c == '"':
-		return jsonspan.Unquote(dst, value)
+		return jsontext.Unquote(dst, value)
 	case c == 'n':
 		return dst
 	case c == '-' || (c >= '0' && c <= '9'):
-		for _, d := range value {
-			if d == '.' || d|0x20 == 'e' {
-				if f, err := strconv.ParseFloat(string(value), 64); err == nil {
-					return strconv.AppendFloat(dst, f, 'f', -1, 64)
-				}
-			}
-		}
+		return jsontext.AppendPlain(dst, value)
 	}
 	return append(dst, value...)
 }

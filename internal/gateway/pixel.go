@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weirdata/weir/internal/jsonspan"
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // branch is an object under construction: texts and objects by name.
@@ -59,7 +59,7 @@ func pixelEvent(query string, now time.Time) []byte {
 
 func (b *branch) append(dst []byte) []byte {
 	if b.under == nil {
-		return jsonspan.AppendString(dst, b.text)
+		return jsontext.AppendString(dst, b.text)
 	}
 	names := make([]string, 0, len(b.under))
 	for name := range b.under {
@@ -71,7 +71,7 @@ func (b *branch) append(dst []byte) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(jsonspan.AppendString(dst, name), ':')
+		dst = append(jsontext.AppendString(dst, name), ':')
 		dst = b.under[name].append(dst)
 	}
 	return append(dst, '}')

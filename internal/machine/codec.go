@@ -16,7 +16,7 @@ import (
 const codecVersion = 1
 
 // maxFrameDepth bounds how deep frames nest in what is decoded; definitions nest less deep.
-const maxFrameDepth = jsonvalue.MaxDepth
+const maxFrameDepth = 1000
 
 // maxCount bounds every count and place.
 const maxCount = 1<<31 - 1
@@ -238,7 +238,7 @@ func (r *reader) value() jsonvalue.Value {
 	if !r.flag() {
 		return jsonvalue.Value{}
 	}
-	v, err := jsonvalue.ParseString(r.text())
+	v, err := jsonvalue.ParseWritten(r.text())
 	if r.err == nil && err != nil {
 		r.fail(fmt.Errorf("a value is not JSON: %w", err))
 	}

@@ -161,7 +161,7 @@ func TestRefusedEvents(t *testing.T) {
 	def := mustParse(t, alone(`"Type":"Pass"`))
 	x := def.New(Identity{ID: "e"})
 	for _, e := range []Event{
-		{Kind: TimerFired, ID: 1}, {Kind: Start, Data: []byte(`{`)}, {Kind: Start, Data: []byte("\"\xff\"")},
+		{Kind: TimerFired, ID: 1}, {Kind: Start, Data: []byte(`{`)}, {Kind: Start, Data: []byte("\"\xff")},
 		{Kind: Start, Data: []byte(`"` + strings.Repeat("x", DefaultPayload) + `"`)},
 	} {
 		next, actions, err := def.Step(x, e, Environment{Now: began})

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"unicode/utf8"
+	"strings"
 
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // op is what a token holds.
@@ -48,13 +49,12 @@ type Decoder struct {
 	was     bool // changed, before the last Decode
 
 	data    []byte
-	pos     int
-	depth   int
+	scan    jsontext.Scanner // of data
 	objects uint64
 	tokens  []token
 	taps    []int32
 	undo    []change
-	arena   []byte // strings without their escapes
+	arena   []byte // strings without their escapes, JSON that was mended
 }
 
 // change is how to take back one change of the tree.
@@ -85,14 +85,16 @@ func (d *Decoder) Changed() bool { return d.changed }
 // Decode reads one object of at most 1 GiB; [Rows.Append] takes it from here. The tokens
 // refer to data. An error is a fault.Invalid, and nothing of data is kept.
 func (d *Decoder) Decode(data []byte) error {
-	d.data, d.pos, d.depth, d.was = data, 0, 0, d.changed
+	d.data, d.was = jsontext.UTF8(data), d.changed
+	d.scan = jsontext.Scan(d.data)
+	d.scan.Most = d.options.MaxDepth
 	d.tokens, d.undo, d.arena = d.tokens[:0], d.undo[:0], d.arena[:0]
 	for i := range d.taps {
 		d.taps[i] = -1
 	}
 	if err := d.document(); err != nil {
 		d.Forget()
-		return fault.Describe(fault.Invalid, fmt.Errorf("read JSON at byte %d: %w", d.pos, err),
+		return fault.Describe(fault.Invalid, fmt.Errorf("read JSON at byte %d: %w", d.scan.At, err),
 			fault.Detail{Type: "api", Code: "InvalidJSON", Safe: err.Error()})
 	}
 	if len(d.undo) > 0 {
@@ -152,14 +154,6 @@ func (d *Decoder) textOf(t *token) []byte {
 
 var (
 	errNotObject = errors.New("the event is not a JSON object")
-	errUTF8      = errors.New("the event is not UTF-8")
-	errTruncated = errors.New("the text ends within a value")
-	errTrailing  = errors.New("there is more after the object")
-	errSyntax    = errors.New("the text is not JSON")
-	errNumber    = errors.New("a number is malformed")
-	errEscape    = errors.New("a string has a malformed escape")
-	errControl   = errors.New("a string holds a control character")
-	errKey       = errors.New("a key holds half of a surrogate pair")
 	errLong      = errors.New("the event is longer than 1 GiB")
 )
 
@@ -167,64 +161,38 @@ func (d *Decoder) document() error {
 	if len(d.data) > longest {
 		return errLong
 	}
-	if !ascii(d.data) && !utf8.Valid(d.data) {
-		return errUTF8
-	}
-	if d.space() != '{' {
+	if d.scan.Next() != '{' {
 		return errNotObject
 	}
 	if err := d.object(d.tree.root); err != nil {
 		return err
 	}
-	if d.space() != 0 || d.pos < len(d.data) {
-		return errTrailing
+	if !d.scan.End() {
+		return d.scan.Problem
 	}
 	return nil
 }
 
-// space skips white space and returns the byte after it, or 0 at the end.
-func (d *Decoder) space() byte {
-	for d.pos < len(d.data) {
-		switch c := d.data[d.pos]; c {
-		case ' ', '\n', '\r', '\t':
-			d.pos++
-		default:
-			return c
-		}
+// wrong is the error of a scanner that answered false.
+func (d *Decoder) wrong() error {
+	if d.scan.Problem == jsontext.TooDeep {
+		return errors.New(d.scan.Err().Message)
 	}
-	return 0
-}
-
-func (d *Decoder) enter() error {
-	if d.depth++; d.depth > d.options.MaxDepth {
-		return fmt.Errorf("objects and arrays nest deeper than %d", d.options.MaxDepth)
-	}
-	return nil
+	return d.scan.Problem
 }
 
 // object reads the members of an object of the group f into tokens.
 func (d *Decoder) object(f *Field) error {
-	if err := d.enter(); err != nil {
-		return err
+	if !d.scan.Enter() {
+		return d.wrong()
 	}
 	d.objects++
-	d.pos++ // {
-	if d.space() == '}' {
-		d.pos++
-	} else if err := d.members(f, d.objects); err != nil {
-		return err
+	me := d.objects
+	if d.scan.Next() == '}' {
+		return d.leave()
 	}
-	d.depth--
-	return nil
-}
-
-// members reads from the first key of the object number me on.
-func (d *Decoder) members(f *Field, me uint64) error {
 	var before *Field
 	for {
-		if d.space() != '"' {
-			return d.unexpected()
-		}
 		kid, err := d.member(f, before, me)
 		if err != nil {
 			return err
@@ -232,16 +200,22 @@ func (d *Decoder) members(f *Field, me uint64) error {
 		if kid != nil {
 			before = kid
 		}
-		switch d.space() {
+		switch d.scan.Next() {
 		case ',':
-			d.pos++
+			d.scan.At++
 		case '}':
-			d.pos++
-			return nil
+			return d.leave()
 		default:
-			return d.unexpected()
+			d.scan.More(false, '}')
+			return d.wrong()
 		}
 	}
+}
+
+// leave passes over a closing brace.
+func (d *Decoder) leave() error {
+	d.scan.More(true, '}')
+	return nil
 }
 
 // member reads a key and its value. Most often it is the field that followed the one before
@@ -253,44 +227,22 @@ func (d *Decoder) member(f, before *Field, me uint64) (*Field, error) {
 	} else if len(f.Fields) > 0 {
 		guess = f.Fields[0]
 	}
-	if guess != nil && guess.quoted != "" && len(d.data)-d.pos >= len(guess.quoted) && string(d.data[d.pos:d.pos+len(guess.quoted)]) == guess.quoted {
-		d.pos += len(guess.quoted)
-		return d.value(f, before, guess, nil, me)
+	d.scan.Next()
+	if at := d.scan.At; guess != nil && guess.quoted != "" && len(d.data)-at >= len(guess.quoted) && string(d.data[at:at+len(guess.quoted)]) == guess.quoted {
+		d.scan.At += len(guess.quoted)
+		return d.value(f, before, guess, "", me)
 	}
-	key, err := d.memberKey()
-	if err != nil {
-		return nil, err
+	key, ok := d.scan.Key()
+	if !ok {
+		return nil, d.wrong()
 	}
-	if d.space() != ':' {
-		return nil, d.unexpected()
-	}
-	d.pos++
-	return d.value(f, before, f.index[string(key)], key, me)
-}
-
-func (d *Decoder) unexpected() error {
-	if d.pos >= len(d.data) {
-		return errTruncated
-	}
-	return errSyntax
-}
-
-// memberKey reads a key; the result is valid until the next string with escapes is read.
-func (d *Decoder) memberKey() ([]byte, error) {
-	text, _, raw, err := d.text()
-	if err != nil {
-		return nil, err
-	}
-	if raw {
-		return nil, errKey
-	}
-	return text, nil
+	return d.value(f, before, f.index[key], key, me)
 }
 
 // value reads the value of one member of the group f: of the field kid, or of a new one with
 // the key when that is nil.
-func (d *Decoder) value(f, before, kid *Field, key []byte, me uint64) (*Field, error) {
-	c := d.space()
+func (d *Decoder) value(f, before, kid *Field, key string, me uint64) (*Field, error) {
+	c := d.scan.Next()
 	if c == 'n' {
 		if kid != nil && kid.seen == me {
 			d.tokens[kid.at].op = opSkip
@@ -298,11 +250,11 @@ func (d *Decoder) value(f, before, kid *Field, key []byte, me uint64) (*Field, e
 				d.taps[kid.tap-1] = -1
 			}
 		}
-		return kid, d.literal("null")
+		return kid, d.word("null")
 	}
 	if kid == nil {
 		var err error
-		if kid, err = d.create(f, string(key)); err != nil {
+		if kid, err = d.create(f, strings.Clone(key)); err != nil {
 			return nil, err
 		}
 	} else if kid.seen == me {
@@ -318,14 +270,14 @@ func (d *Decoder) value(f, before, kid *Field, key []byte, me uint64) (*Field, e
 	if d.plain(c, kid) {
 		return kid, nil
 	}
-	start, mark, tokens, depth := d.pos, len(d.undo), len(d.tokens), d.depth
+	start, mark, tokens, depth := d.scan.At, len(d.undo), len(d.tokens), d.scan.Depth
 	fits, err := d.fit(kid)
 	if err != nil || fits {
 		return kid, err
 	}
 	d.rollback(mark)
 	d.tokens = d.tokens[:tokens]
-	d.pos, d.depth = start, depth
+	d.scan.At, d.scan.Depth = start, depth
 	variant, err := d.variant(kid, AsJSON)
 	if err != nil {
 		return nil, err
@@ -341,18 +293,18 @@ func (d *Decoder) plain(c byte, f *Field) bool {
 		if f.Kind != String {
 			return false
 		}
-		end := stop(d.data, d.pos+1)
+		end := jsontext.Stop(d.scan.Text, d.scan.At+1)
 		if end >= len(d.data) || d.data[end] != '"' {
 			return false
 		}
-		d.push(token{op: opText, field: f, bits: spanOf(d.pos+1, end)})
-		d.pos = end + 1
+		d.push(token{op: opText, field: f, bits: spanOf(d.scan.At+1, end)})
+		d.scan.At = end + 1
 		return true
 	}
 	if f.Kind != Int && f.Kind != Double {
 		return false
 	}
-	n, fraction, end := short(d.data, d.pos)
+	n, fraction, end := jsontext.Short(d.scan.Text, d.scan.At)
 	if end == 0 {
 		return false
 	}
@@ -366,17 +318,27 @@ func (d *Decoder) plain(c byte, f *Field) bool {
 		return false
 	}
 	d.push(token{op: opWord, field: f, bits: bits})
-	d.pos = end
+	d.scan.At = end
 	return true
 }
 
-// raw reads a value as its JSON text.
+// raw reads a value as its JSON text, mended where readers of the file would stumble.
 func (d *Decoder) raw(f *Field) error {
-	start := d.pos
-	if err := d.skip(); err != nil {
-		return err
+	d.scan.Next()
+	start, forms := d.scan.At, d.scan.Forms
+	d.scan.Forms = 0
+	if !d.scan.Value() {
+		return d.wrong()
 	}
-	d.push(token{op: opText, field: f, bits: spanOf(start, d.pos)})
+	half := d.scan.Forms&jsontext.Half != 0
+	d.scan.Forms |= forms
+	if !half {
+		d.push(token{op: opText, field: f, bits: spanOf(start, d.scan.At)})
+		return nil
+	}
+	at := len(d.arena)
+	d.arena = jsontext.Mend(d.arena, d.scan.Text[start:d.scan.At])
+	d.push(token{op: opEscaped, field: f, bits: spanOf(at, len(d.arena))})
 	return nil
 }
 

@@ -1,6 +1,13 @@
 package parquet
 
-import "math"
+import (
+	"math"
+
+	"github.com/weirdata/weir/internal/jsontext"
+)
+
+// exact is the largest whole number up to which a double holds all of them.
+const exact = 1 << 53
 
 // fit reads a value that is not null into f, or reports that f cannot hold it; what it has
 // read by then is taken back by its caller.
@@ -8,7 +15,7 @@ func (d *Decoder) fit(f *Field) (bool, error) {
 	if f.Kind == JSON {
 		return true, d.raw(f)
 	}
-	switch c := d.space(); {
+	switch c := d.scan.Next(); {
 	case c == '"':
 		return d.fitString(f)
 	case c == '-' || c >= '0' && c <= '9':
@@ -22,11 +29,12 @@ func (d *Decoder) fit(f *Field) (bool, error) {
 	case c == '[':
 		return d.fitList(f)
 	}
-	return false, d.unexpected()
+	d.scan.Value()
+	return false, d.wrong()
 }
 
 func (d *Decoder) fitBool(f *Field, word string, bit uint64) (bool, error) {
-	if err := d.literal(word); err != nil {
+	if err := d.word(word); err != nil {
 		return false, err
 	}
 	if !d.decide(f, Bool) {
@@ -36,38 +44,37 @@ func (d *Decoder) fitBool(f *Field, word string, bit uint64) (bool, error) {
 	return true, nil
 }
 
-func (d *Decoder) literal(word string) error {
-	if len(d.data)-d.pos < len(word) {
-		return errTruncated
+func (d *Decoder) word(word string) error {
+	if !d.scan.Word(word) {
+		return d.wrong()
 	}
-	if string(d.data[d.pos:d.pos+len(word)]) != word {
-		return errSyntax
-	}
-	d.pos += len(word)
 	return nil
 }
 
 func (d *Decoder) fitString(f *Field) (bool, error) {
-	text, escaped, raw, err := d.text()
-	if err != nil {
-		return false, err
+	start := d.scan.At
+	form, ok := d.scan.String()
+	if !ok {
+		return false, d.wrong()
+	}
+	t := token{op: opText, field: f, bits: spanOf(start+1, d.scan.At-1)}
+	if form&jsontext.Escaped != 0 {
+		at := len(d.arena)
+		d.arena = jsontext.Unquote(d.arena, d.scan.Text[start:d.scan.At])
+		t.op, t.bits = opEscaped, spanOf(at, len(d.arena))
 	}
 	if f.Kind == Timestamp {
-		at, ok := Instant(text)
+		at, ok := Instant(d.textOf(&t))
 		if !ok {
 			return false, nil
 		}
 		d.push(token{op: opWord, field: f, bits: uint64(at.UnixMicro())})
 		return true, nil
 	}
-	if raw || !d.decide(f, String) {
+	if form&jsontext.Half != 0 || !d.decide(f, String) {
 		return false, nil
 	}
-	if escaped {
-		d.push(token{op: opEscaped, field: f, bits: spanOf(len(d.arena)-len(text), len(d.arena))})
-	} else {
-		d.push(token{op: opText, field: f, bits: spanOf(d.pos-1-len(text), d.pos-1)})
-	}
+	d.push(t)
 	return true, nil
 }
 
@@ -88,8 +95,8 @@ func (d *Decoder) fitList(f *Field) (bool, error) {
 	if !d.decide(f, List) {
 		return false, nil
 	}
-	if err := d.enter(); err != nil {
-		return false, err
+	if !d.scan.Enter() {
+		return false, d.wrong()
 	}
 	if f.Elem == nil {
 		if err := d.room(); err != nil {
@@ -101,44 +108,48 @@ func (d *Decoder) fitList(f *Field) (bool, error) {
 	}
 	at := len(d.tokens)
 	d.push(token{op: opList, field: f})
-	d.pos++ // [
 	n := uint64(0)
-	if d.space() == ']' {
-		d.pos++
-	} else {
-		for {
-			if d.space() == 'n' {
-				if err := d.literal("null"); err != nil {
-					return false, err
-				}
-				d.push(token{op: opNull, field: f.Elem})
-			} else if fits, err := d.fit(f.Elem); err != nil || !fits {
+	for ; ; n++ {
+		more, ok := d.scan.More(n == 0, ']')
+		if !ok {
+			return false, d.wrong()
+		}
+		if !more {
+			break
+		}
+		if d.scan.Next() == 'n' {
+			if err := d.word("null"); err != nil {
 				return false, err
 			}
-			n++
-			if c := d.space(); c == ']' {
-				d.pos++
-				break
-			} else if c != ',' {
-				return false, d.unexpected()
-			}
-			d.pos++
+			d.push(token{op: opNull, field: f.Elem})
+		} else if fits, err := d.fit(f.Elem); err != nil || !fits {
+			return false, err // what was read is taken back with the depth
 		}
 	}
-	d.depth-- // where the list does not fit, the depth is set back with the rest
 	d.tokens[at].bits, d.tokens[at].end = n, int32(len(d.tokens))
 	return f.Elem.Kind != Unknown, nil
 }
 
 // fitNumber reads a number. See the package comment for what fits where.
 func (d *Decoder) fitNumber(f *Field) (bool, error) {
-	text, whole, err := d.number()
-	if err != nil {
-		return false, err
+	start := d.scan.At
+	whole, ok := d.scan.Number()
+	if !ok {
+		return false, d.wrong()
 	}
+	text := d.scan.Text[start:d.scan.At]
 	n, isInt := int64(0), false
 	if whole {
-		n, isInt = parseInt(text)
+		n, isInt = jsontext.Integer(text)
+	}
+	x := float64(n)
+	if !isInt {
+		if x, ok = jsontext.Float(text); !ok {
+			return false, nil
+		}
+		if !whole && x == math.Trunc(x) { // 5.0, 1e3
+			n, isInt = jsontext.Integer(text)
+		}
 	}
 	switch f.Kind {
 	case TimestampS, TimestampMs, TimestampUs:
@@ -152,19 +163,9 @@ func (d *Decoder) fitNumber(f *Field) (bool, error) {
 	default:
 		return false, nil
 	}
-	x := float64(n)
-	if !isInt {
-		var inRange bool
-		if x, inRange = parseDouble(text); !inRange {
-			return false, nil
-		}
-		if f.Kind == Int && !whole && x == math.Trunc(x) && math.Abs(x) <= exact {
-			n, isInt = int64(x), true
-		}
-	}
-	fitsDouble := !whole || isInt && n >= -exact && n <= exact || !isInt && exactly(text, x)
+	fitsDouble := holds(text, x, n, whole, isInt)
 	if f.Kind == Unknown {
-		if isInt {
+		if isInt && (whole || !fitsDouble) {
 			d.set(f, Int)
 		} else if fitsDouble {
 			d.set(f, Double)
@@ -193,4 +194,47 @@ func (d *Decoder) fitNumber(f *Field) (bool, error) {
 		return true, nil
 	}
 	return false, nil
+}
+
+// holds reports whether a double that is x holds the number of text.
+func holds(text string, x float64, n int64, whole, isInt bool) bool {
+	switch {
+	case whole && isInt:
+		return n >= -exact && n <= exact
+	case whole:
+		return jsontext.Is(text, x)
+	}
+	return jsontext.Exact(text, x)
+}
+
+var powers = [...]float64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15}
+
+// decimal is the double nearest to the number that short has read: n and the power are
+// exact, so that dividing them rounds once.
+func decimal(n int64, fraction int, minus bool) float64 {
+	x := float64(n)
+	if fraction == 0 {
+		return x
+	}
+	if minus && n == 0 {
+		return math.Copysign(0, -1)
+	}
+	return x / powers[fraction]
+}
+
+// micros is n, in the unit of the kind k, as microseconds.
+func micros(k Kind, n int64) (int64, bool) {
+	unit := unitOf(k)
+	return n * unit, n <= math.MaxInt64/unit && n >= math.MinInt64/unit
+}
+
+// unitOf is how many microseconds one unit of the kind k has.
+func unitOf(k Kind) int64 {
+	switch k {
+	case TimestampS:
+		return 1_000_000
+	case TimestampMs:
+		return 1_000
+	}
+	return 1
 }

@@ -5,7 +5,7 @@
 //
 // A [Decoder] reads one object at a time against a [Schema] and learns new fields from it;
 // a [Rows] collects decoded objects as columns; [Rows.Write] makes a Parquet file of them.
-// An object that is refused (not an object, not UTF-8, too deep, one column too many)
+// An object that is refused (not an object, too deep, one column too many)
 // leaves neither a row nor a column behind.
 //
 //	JSON value                        column
@@ -32,8 +32,10 @@
 //	score__double  DOUBLE         numbers that score cannot hold: 1.5
 //	score__json    STRING (JSON)  everything else, as JSON text: "high", [1], 1e999
 //
-// What counts as fitting: a DOUBLE holds a whole number only up to 2^53, an INT64 also holds
-// 5.0, a STRING no half of a surrogate pair. An array fits as a whole or not at all. An
+// What counts as fitting: a DOUBLE holds a whole number only up to 2^53, or in a spelling with
+// a point or an exponent one that it gives back digit for digit, and no number that it would
+// make zero or infinite; an INT64 also holds 5.0; a STRING no half of a surrogate pair, which
+// is U+FFFD in the JSON text, so that every reader can read that. An array fits as a whole or not at all. An
 // empty array or object fits only where the type is known already. One value of an object
 // is in exactly one of the three columns, so coalescing them gives it back.
 //
@@ -60,6 +62,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // Kind is the type of a column.
@@ -252,7 +256,7 @@ func (t *tree) attach(parent, f *Field, o Options) {
 			parent.index = map[string]*Field{}
 		}
 		parent.index[f.Key] = f
-		if end := stop([]byte(f.Key), 0); end == len(f.Key) {
+		if jsontext.Stop(f.Key, 0) == len(f.Key) {
 			f.quoted = `"` + f.Key + `":`
 		}
 		for i, path := range o.Taps {

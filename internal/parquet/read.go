@@ -1,7 +1,6 @@
 package parquet
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,9 +8,10 @@ import (
 	"os"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	pq "github.com/parquet-go/parquet-go"
+
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // Reader reads a file that [Rows.Write] wrote, as the JSON it was made of. What differs:
@@ -126,7 +126,7 @@ func (r *Reader) nodes(fields []*Field, def, lists int) []*node {
 	var out []*node
 	for _, f := range columnsOf(fields) {
 		n := r.node(f, def, lists)
-		n.key = append(appendString(nil, f.Key), ':')
+		n.key = append(jsontext.AppendString(nil, f.Key), ':')
 		out = append(out, n)
 	}
 	return out
@@ -263,11 +263,11 @@ func (n *node) value(dst []byte) []byte {
 	case Double:
 		return appendDouble(dst, v.Double())
 	case String:
-		return appendString(dst, string(v.ByteArray()))
+		return jsontext.AppendString(dst, string(v.ByteArray()))
 	case JSON:
 		return append(dst, v.ByteArray()...)
 	case Timestamp:
-		return appendString(dst, time.UnixMicro(v.Int64()).UTC().Format(time.RFC3339Nano))
+		return jsontext.AppendString(dst, time.UnixMicro(v.Int64()).UTC().Format(time.RFC3339Nano))
 	}
 	return strconv.AppendInt(dst, v.Int64()/unitOf(n.field.Kind), 10)
 }
@@ -302,20 +302,4 @@ func appendDouble(dst []byte, x float64) []byte {
 		digits = 0 // all of them: readers that take it for a whole number see the same one
 	}
 	return strconv.AppendFloat(dst, x, format, digits, 64)
-}
-
-// appendString appends s as a JSON string.
-func appendString(dst []byte, s string) []byte {
-	plain := utf8.ValidString(s)
-	for i := 0; plain && i < len(s); i++ {
-		plain = s[i] >= ' ' && s[i] != '"' && s[i] != '\\' && s[i] < utf8.RuneSelf
-	}
-	if plain {
-		return append(append(append(dst, '"'), s...), '"')
-	}
-	text, err := json.Marshal(s)
-	if err != nil {
-		panic(err) // a string has a JSON form
-	}
-	return append(dst, text...)
 }

@@ -206,17 +206,19 @@ const maxMove = queue.MaxTxBytes / 2
 func (l *lane) addWhole(b event.Batch, refused []rejected) []rejected {
 	fit := make(event.Batch, 0, len(b))
 	bytes := 0
+	group := ""
 	for _, m := range b {
-		if n := l.s.limits.MaxMessageBytes; n > 0 && len(m.Data) > n {
-			refused = append(refused, rejected{m, nil})
+		x, err := l.s.measure(m)
+		if err != nil || l.s.large(x.size) {
+			refused = append(refused, rejected{m, err})
 			continue
 		}
 		n := queue.RecordSize(m)
-		if bytes+n > maxMove && len(fit) > 0 {
+		if len(fit) > 0 && (bytes+n > maxMove || x.group != group) {
 			l.full = append(l.full, fit)
 			fit, bytes = nil, 0
 		}
-		fit, bytes = append(fit, m), bytes+n
+		fit, bytes, group = append(fit, m), bytes+n, x.group
 	}
 	if len(fit) > 0 {
 		l.full = append(l.full, fit)

@@ -20,10 +20,10 @@ type lane struct {
 	most   int          // writers at once
 
 	mu      sync.Mutex
-	cur     event.Batch // the batch that is filling
-	bytes   int
-	due     time.Time // when cur leaves however full it is
+	filling []*filling          // one of each group at most, in the order they began
+	byGroup map[string]*filling // of a target that groups
 	timer   *time.Timer
+	timed   time.Time     // when timer fires; zero when it is not set
 	full    []event.Batch // what waits for a writer, in order
 	writing int           // writers at work; more than none whenever full is not empty and not cut
 	closing bool          // nothing more will come
@@ -64,50 +64,36 @@ func (l *lane) put(b event.Batch) {
 // target does not take is appended to refused; without an error it is too large.
 func (l *lane) add(m *event.Message, coming int, refused []rejected) []rejected {
 	lim := &l.s.limits
-	n := len(m.Data)
-	if lim.MaxMessageBytes > 0 && n > lim.MaxMessageBytes {
+	x, err := l.s.measure(m)
+	if err != nil {
+		return append(refused, rejected{m, err})
+	}
+	if l.s.large(x.size) {
 		return append(refused, rejected{m, nil})
 	}
-	if lim.Alone != nil {
-		alone, err := l.s.alone(m)
-		if err != nil {
-			return append(refused, rejected{m, err})
-		}
-		if alone {
-			l.flush() // what came before leaves before
-			l.full = append(l.full, event.Batch{m})
-			return refused
-		}
+	f := l.fill(x.group)
+	if f != nil && (x.alone || lim.MaxBatchBytes > 0 && f.bytes+x.size > lim.MaxBatchBytes) {
+		l.flush(f) // what came before leaves before
+		f = nil
 	}
-	if len(l.cur) > 0 && lim.MaxBatchBytes > 0 && l.bytes+n > lim.MaxBatchBytes {
-		l.flush()
+	if x.alone {
+		l.full = append(l.full, event.Batch{m})
+		return refused
 	}
-	if len(l.cur) == 0 {
-		l.cur = make(event.Batch, 0, min(lim.MaxBatchMessages, max(coming, 16)))
-		l.due = time.Time{}
+	if f == nil {
+		f = l.begin(x.group, min(lim.MaxBatchMessages, max(coming, 16)))
 	}
-	l.cur = append(l.cur, m)
-	l.bytes += n
+	f.batch = append(f.batch, m)
+	f.bytes += x.size
 	// Full: by count, or because one more message of average size would not fit.
-	if len(l.cur) >= lim.MaxBatchMessages || (lim.MaxBatchBytes > 0 && lim.MaxBatchBytes-l.bytes < l.bytes/len(l.cur)) {
-		l.flush()
+	if len(f.batch) >= lim.MaxBatchMessages || (lim.MaxBatchBytes > 0 && lim.MaxBatchBytes-f.bytes < f.bytes/len(f.batch)) {
+		l.flush(f)
 	}
 	return refused
 }
 
-// flush ends the batch that is filling. The lock is held.
-func (l *lane) flush() {
-	if len(l.cur) > 0 {
-		l.full = append(l.full, l.take())
-	}
-}
-
-// take is the batch that is filling. The lock is held.
-func (l *lane) take() event.Batch {
-	b := l.cur
-	l.cur, l.bytes = nil, 0
-	return b
-}
+// flush ends a batch that is filling. The lock is held.
+func (l *lane) flush(f *filling) { l.full = append(l.full, l.take(f)) }
 
 // start has writers begin as long as there is something to write and one is free, and sets
 // the time of what is left to fill. The lock is held.
@@ -120,16 +106,23 @@ func (l *lane) start() {
 		l.writing++
 		l.s.wg.Go(func() { l.writeAll(b) })
 	}
-	if len(l.cur) == 0 || !l.due.IsZero() {
+	n := len(l.filling)
+	if n == 0 || !l.filling[n-1].due.IsZero() && !l.timed.IsZero() {
+		return // the timer fires for the first of them, or before
+	}
+	now := time.Now()
+	for i := n - 1; i >= 0 && l.filling[i].due.IsZero(); i-- {
+		l.filling[i].due = now.Add(l.s.limits.FlushPeriod)
+	}
+	if !l.timed.IsZero() && n > 1 {
 		return
 	}
-	wait := l.s.limits.FlushPeriod
-	l.due = time.Now().Add(wait)
-	if l.timer == nil {
+	l.timed = l.filling[0].due
+	if wait := l.timed.Sub(now); l.timer == nil {
 		l.timer = time.AfterFunc(wait, l.overdue)
-		return
+	} else {
+		l.timer.Reset(wait)
 	}
-	l.timer.Reset(wait)
 }
 
 // next is what a free writer writes: a batch that waits, or the one that is filling if it
@@ -143,20 +136,22 @@ func (l *lane) next() event.Batch {
 		}
 		return b
 	}
-	if len(l.cur) > 0 && (l.s.eager || l.closing || l.s.p.starved.Load()) {
-		return l.take()
+	if len(l.filling) > 0 && (l.s.eager || l.closing || l.s.p.starved.Load()) {
+		return l.take(l.filling[0])
 	}
 	return nil
 }
 
-// overdue sends the batch that is filling when its time is over.
+// overdue sends the batches that are filling and whose time is over. There may be none: the
+// timer may have been set for one that has left.
 func (l *lane) overdue() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.cur) == 0 || l.due.IsZero() || time.Now().Before(l.due) {
-		return // another batch than the one the timer was set for
+	now := time.Now()
+	l.timed = time.Time{}
+	for len(l.filling) > 0 && !l.filling[0].due.IsZero() && !now.Before(l.filling[0].due) {
+		l.flush(l.filling[0])
 	}
-	l.flush()
 	l.start()
 }
 
@@ -181,7 +176,9 @@ func (l *lane) close() {
 // cut gives back what has not begun to be written.
 func (l *lane) cut() {
 	l.mu.Lock()
-	l.flush()
+	for len(l.filling) > 0 {
+		l.flush(l.filling[0])
+	}
 	left := l.full
 	l.full = nil
 	l.mu.Unlock()

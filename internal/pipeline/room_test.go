@@ -48,9 +48,9 @@ func (g *greedy) Read(_ context.Context, room connector.Room) (event.Batch, conn
 	}, nil
 }
 
-// TestRoom: a source that takes all the room it is told of never has more in flight than the
+// TestReadsFitTheRoom: a source that takes all the room it is told of never has more in flight than the
 // budget, and, although its target takes a few messages at a time, never reads a few at a time.
-func TestRoom(t *testing.T) {
+func TestReadsFitTheRoom(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ messages, bytes, size int }{
 		"messages": {64, 1 << 30, 10}, "bytes": {1 << 30, 6400, 100}, "larger than all room": {10, 50, 1000},

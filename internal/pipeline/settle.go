@@ -92,15 +92,21 @@ func (p *Pipeline) reject(m *event.Message, cause error) Failure {
 func (s *sink) oversized(m *event.Message, refused []Failure) []Failure {
 	p := s.p
 	if s == p.sinks.failure {
+		spoil(m)
 		event.Settle(m, fmt.Errorf("the failure payload of %d bytes is larger than the failure target takes (%d)", len(m.Data), s.limits.MaxMessageBytes))
 		p.fail(fmt.Errorf("the failure target takes at most %d bytes and a failure payload has %d: raise its batching.max_message_bytes", s.limits.MaxMessageBytes, len(m.Data)))
 		return refused
 	}
 	p.parts.Meter.Oversized.Add(1)
 	p.parts.Meter.Watch.Oversized()
-	cause := fmt.Errorf("payload of %d bytes is larger than the %s takes (%d)", len(m.Data), s.meter.Role, s.limits.MaxMessageBytes)
+	// The largest payload is less than the limit where the target counts more than payloads.
+	most := s.limits.MaxMessageBytes
+	if x, err := s.measure(m); err == nil {
+		most = max(most-(x.size-len(m.Data)), 0)
+	}
+	cause := fmt.Errorf("payload of %d bytes is larger than the %s takes (%d)", len(m.Data), s.meter.Role, most)
 	p.traceRefused(m, fault.New(fault.Invalid, cause), true)
-	return append(refused, Failure{Message: m, Oversized: true, Limit: s.limits.MaxMessageBytes, Cause: cause})
+	return append(refused, Failure{Message: m, Oversized: true, Limit: most, Cause: cause})
 }
 
 // bury formats failures and hands them to the failure target's sink, all at once.
@@ -112,7 +118,7 @@ func (p *Pipeline) bury(fs []Failure) {
 	for _, f := range fs {
 		var payload []byte
 		err := guard(func() (err error) {
-			payload, err = p.parts.Format.Format(f, p.sinks.failure.limits.MaxMessageBytes)
+			payload, err = p.sinks.failure.fitting(f)
 			return err
 		})
 		if err != nil {

@@ -237,15 +237,6 @@ func (s *sink) laneOf(m *event.Message, n int) int {
 // close has what is batched flushed; the writes have ended when wg has.
 func (s *sink) close() { s.each((*lane).close) }
 
-// alone asks the target whether m must travel alone. A panic is m's error (invariant 3).
-func (s *sink) alone(m *event.Message) (alone bool, err error) {
-	err = s.contain(func() error {
-		alone = s.limits.Alone(m)
-		return nil
-	})
-	return alone, invalidPanic(err)
-}
-
 // attempt is one write as the middleware sees it: measured, and with panics contained.
 func (s *sink) attempt(write connector.Write) connector.Write {
 	return func(ctx context.Context, b event.Batch) error {

@@ -1,12 +1,15 @@
 package script
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/big"
 	"reflect"
 	"sort"
 	"strconv"
 	"time"
+
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // goValue writes a Go value that was handed to a script or came out of one.
@@ -25,7 +28,7 @@ func AppendValue(dst []byte, v any) ([]byte, error) {
 	case nil:
 		return append(dst, "null"...), nil
 	case string:
-		return appendQuoted(dst, x), nil
+		return jsontext.AppendString(dst, x), nil
 	case bool:
 		return strconv.AppendBool(dst, x), nil
 	case int:
@@ -38,8 +41,10 @@ func AppendValue(dst []byte, v any) ([]byte, error) {
 		return x.Append(dst, 10), nil
 	case float64:
 		return appendFloat(dst, x)
+	case json.Number:
+		return append(dst, x...), nil
 	case time.Time:
-		return appendQuoted(dst, x.UTC().Format(time.RFC3339Nano)), nil
+		return jsontext.AppendString(dst, x.UTC().Format(time.RFC3339Nano)), nil
 	case map[string]any:
 		keys := make([]string, 0, len(x))
 		for k := range x {
@@ -52,7 +57,7 @@ func AppendValue(dst []byte, v any) ([]byte, error) {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst = append(appendQuoted(dst, k), ':')
+			dst = append(jsontext.AppendString(dst, k), ':')
 			if dst, err = AppendValue(dst, x[k]); err != nil {
 				return dst, err
 			}
@@ -96,7 +101,7 @@ func appendReflected(dst []byte, v reflect.Value) ([]byte, error) {
 			return AppendValue(dst, m)
 		}
 	case reflect.String:
-		return appendQuoted(dst, v.String()), nil
+		return jsontext.AppendString(dst, v.String()), nil
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		return strconv.AppendInt(dst, v.Int(), 10), nil
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:

@@ -3,9 +3,10 @@ package script
 import (
 	"slices"
 	"sort"
-	"strconv"
 
 	"github.com/dop251/goja"
+
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // document is one JSON text that objects of a VM are views of.
@@ -65,15 +66,15 @@ const indexFrom, indexAfter = 16, 512
 func (o *object) load() {
 	s, scratch := o.text, &o.doc.vm.scratch
 	scratch.members = scratch.members[:0]
-	for i := skipSpace(s, 1); s[i] != '}'; {
-		end := stringEnd(s, i)
-		m := member{name: uint32(i), nameEnd: uint32(end), odd: simpleEnd(s, i+1) != end-1}
-		i = skipSpace(s, skipSpace(s, end)+1)
-		end = valueEnd(s, i)
+	for i := jsontext.Space(s, 1); s[i] != '}'; {
+		end := jsontext.StringEnd(s, i)
+		m := member{name: uint32(i), nameEnd: uint32(end), odd: jsontext.Plain(s, i+1) != end-1}
+		i = jsontext.Space(s, jsontext.Space(s, end)+1)
+		end = jsontext.ValueEnd(s, i)
 		m.token, m.tokenEnd = uint32(i), uint32(end)
 		scratch.members = append(scratch.members, m)
-		if i = skipSpace(s, end); s[i] == ',' {
-			i = skipSpace(s, i+1)
+		if i = jsontext.Space(s, end); s[i] == ',' {
+			i = jsontext.Space(s, i+1)
 		}
 	}
 	o.hold(scratch.found(0, 2))
@@ -112,7 +113,7 @@ func (o *object) nameOf(m *member) string {
 	case m.nameEnd == 0:
 		return o.made[m.made-1].key
 	case m.odd:
-		return unquote(o.text[m.name:m.nameEnd])
+		return jsontext.Unquoted(o.text[m.name:m.nameEnd])
 	}
 	return o.text[m.name+1 : m.nameEnd-1]
 }
@@ -296,7 +297,7 @@ func (d *document) value(token string) goja.Value {
 	js := d.vm.js
 	switch token[0] {
 	case '"':
-		return js.ToValue(unquote(token))
+		return js.ToValue(jsontext.Unquoted(token))
 	case '{':
 		return js.NewDynamicObject(&object{doc: d, text: token})
 	case '[':
@@ -327,10 +328,7 @@ func (d *document) number(token string) goja.Value {
 			return d.vm.js.ToValue(n)
 		}
 	}
-	f, err := strconv.ParseFloat(token, 64)
-	if err != nil {
-		panic(d.vm.js.NewTypeError("number out of range: %s", token)) // refused by survey
-	}
+	f, _ := jsontext.Float(token) // beyond the range it is infinite, as in the language
 	return d.vm.js.ToValue(f)
 }
 
@@ -338,15 +336,15 @@ func (d *document) number(token string) goja.Value {
 func (d *document) array(token string) goja.Value {
 	var items []any
 	var exact []exactNumber
-	for i := skipSpace(token, 1); token[i] != ']'; {
-		end := valueEnd(token, i)
+	for i := jsontext.Space(token, 1); token[i] != ']'; {
+		end := jsontext.ValueEnd(token, i)
 		v := d.value(token[i:end])
 		if c := token[i]; d.verbatim && (c == '-' || c >= '0' && c <= '9') && !plainNumber(token[i:end]) {
 			exact = append(exact, exactNumber{index: len(items), value: v, token: token[i:end]})
 		}
 		items = append(items, v)
-		if i = skipSpace(token, end); token[i] == ',' {
-			i = skipSpace(token, i+1)
+		if i = jsontext.Space(token, end); token[i] == ',' {
+			i = jsontext.Space(token, i+1)
 		}
 	}
 	a := d.vm.js.NewArray(items...)
@@ -359,13 +357,14 @@ func (d *document) array(token string) goja.Value {
 	return a
 }
 
-// parse makes the JavaScript value of a JSON text. ok is false when text is not JSON.
+// parse makes the JavaScript value of a JSON text. ok is false when text is not JSON, and,
+// unless it is verbatim, when goja's JSON.parse does not take one of its numbers.
 func (vm *VM) parse(text string, verbatim bool) (v goja.Value, l layout, ok bool) {
 	l = survey(text, &vm.scratch)
-	if !l.valid {
+	if !l.valid || l.far && !verbatim {
 		return nil, l, false
 	}
-	start := skipSpace(text, 0)
+	start := jsontext.Space(text, 0)
 	end := len(text)
 	for end > start && (text[end-1] == ' ' || text[end-1] == '\n' || text[end-1] == '\t' || text[end-1] == '\r') {
 		end--

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/dop251/goja"
+
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // writer turns JavaScript values into JSON text.
@@ -110,7 +112,7 @@ func (w *writer) text(s goja.String) {
 		w.units(s)
 		return
 	}
-	w.buf = appendQuoted(w.buf, t)
+	w.buf = jsontext.AppendString(w.buf, t)
 }
 
 // units writes a string by its UTF-16 units: a lone surrogate is written as an escape.
@@ -120,7 +122,7 @@ func (w *writer) units(s goja.String) {
 	from := 0
 	flush := func(to int) {
 		if to > from {
-			q := appendQuoted(nil, s.Substring(from, to).String())
+			q := jsontext.AppendString(nil, s.Substring(from, to).String())
 			w.buf = append(w.buf, q[1:len(q)-1]...)
 		}
 	}
@@ -136,7 +138,7 @@ func (w *writer) units(s goja.String) {
 			}
 		}
 		flush(i)
-		w.buf = append(w.buf, '\\', 'u', hexDigits[c>>12], hexDigits[c>>8&15], hexDigits[c>>4&15], hexDigits[c&15])
+		w.buf = jsontext.AppendHalf(w.buf, c)
 		from = i + 1
 	}
 	flush(n)
@@ -228,7 +230,7 @@ func (w *writer) special(o *goja.Object, t reflect.Type, key string) bool {
 			w.buf = append(w.buf, "null"...) // an invalid date, as JSON.stringify writes it
 			return true
 		}
-		w.buf = appendQuoted(w.buf, at.UTC().Format(time.RFC3339Nano))
+		w.buf = jsontext.AppendString(w.buf, at.UTC().Format(time.RFC3339Nano))
 		return true
 	}
 	switch o.ClassName() {
@@ -264,7 +266,7 @@ func (w *writer) builtin(v goja.Value, key string) bool {
 		panic(err)
 	}
 	text := out.String()
-	quoted := len(appendQuoted(nil, key))
+	quoted := len(jsontext.AppendString(nil, key))
 	if len(text) < quoted+3 {
 		return false // {}: the value has no form
 	}
@@ -329,7 +331,7 @@ func (w *writer) plain(o *goja.Object) {
 			w.pairs(o, first)
 			break
 		}
-		w.buf = appendQuoted(w.buf, key)
+		w.buf = jsontext.AppendString(w.buf, key)
 		w.buf = append(w.buf, ':')
 		if !w.value(v, key) {
 			w.buf = w.buf[:mark]
@@ -371,7 +373,7 @@ func (w *writer) members(o *object) {
 		if m.nameEnd != 0 && (o.doc.verbatim || o.doc.layout.plain) {
 			w.buf = append(w.buf, o.text[m.name:m.nameEnd]...)
 		} else {
-			w.buf = appendQuoted(w.buf, o.nameOf(m))
+			w.buf = jsontext.AppendString(w.buf, o.nameOf(m))
 		}
 		w.buf = append(w.buf, ':')
 		v := o.value(m)
@@ -412,14 +414,14 @@ func (w *writer) reform(d *document, token string) {
 		w.members(o)
 	case '[':
 		w.buf = append(w.buf, '[')
-		for i, n := skipSpace(token, 1), 0; token[i] != ']'; n++ {
+		for i, n := jsontext.Space(token, 1), 0; token[i] != ']'; n++ {
 			if n > 0 {
 				w.buf = append(w.buf, ',')
 			}
-			end := valueEnd(token, i)
+			end := jsontext.ValueEnd(token, i)
 			w.untouched(d, token[i:end])
-			if i = skipSpace(token, end); token[i] == ',' {
-				i = skipSpace(token, i+1)
+			if i = jsontext.Space(token, end); token[i] == ',' {
+				i = jsontext.Space(token, i+1)
 			}
 		}
 		w.buf = append(w.buf, ']')
@@ -428,7 +430,7 @@ func (w *writer) reform(d *document, token string) {
 			w.buf = append(w.buf, token...)
 			return
 		}
-		w.buf = appendQuoted(w.buf, unquote(token))
+		w.buf = jsontext.AppendString(w.buf, jsontext.Unquoted(token))
 	case 't', 'f', 'n':
 		w.buf = append(w.buf, token...)
 	default:
@@ -455,7 +457,7 @@ func (vm *VM) indent(dst []byte, s, gap string) []byte {
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; c {
 		case '"':
-			end := stringEnd(s, i)
+			end := jsontext.StringEnd(s, i)
 			dst = append(dst, s[i:end]...)
 			i = end - 1
 		case '{', '[':

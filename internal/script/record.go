@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/dop251/goja"
+
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // record is a JavaScript object over a Go map whose values become JavaScript values
@@ -78,7 +80,7 @@ func (w *writer) record(r *record) {
 		if mark > first {
 			w.buf = append(w.buf, ',')
 		}
-		w.buf = append(appendQuoted(w.buf, name), ':')
+		w.buf = append(jsontext.AppendString(w.buf, name), ':')
 		if v, made := r.values[name]; made {
 			if !w.value(v, name) {
 				w.buf = w.buf[:mark]

@@ -1,6 +1,10 @@
 package snowplow
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/weirdata/weir/internal/jsontext"
+)
 
 // Entity is one self-describing datum of an event.
 type Entity struct {
@@ -50,19 +54,30 @@ func (e *Event) Unstruct() (Entity, error) {
 	return u, nil
 }
 
+// scanner reads the JSON of self-describing fields.
+type scanner struct{ jsontext.Scanner }
+
+func scan(raw string) scanner { return scanner{jsontext.Scanner{Text: raw}} }
+
+// err describes why the text is not JSON.
+func (p *scanner) err() error {
+	e := p.Err()
+	return fmt.Errorf("invalid JSON at byte %d: %s", e.Offset, e.Message)
+}
+
 // appendEntities reads {"schema": ..., "data": [{"schema": ..., "data": {...}}, ...]}.
 // The outer schema, and members with other names, are checked for their syntax only.
 func appendEntities(list []Entity, raw string) ([]Entity, error) {
 	if raw == "" {
 		return list, nil
 	}
-	p := scanner{s: raw}
+	p := scan(raw)
 	base := len(list)
 	list, ok, err := p.wrapper(list, base)
 	if err != nil {
 		return list, err
 	}
-	if !ok || !p.end() {
+	if !ok || !p.End() {
 		return list, p.err()
 	}
 	for i := base; i < len(list); i++ {
@@ -77,22 +92,22 @@ func appendEntities(list []Entity, raw string) ([]Entity, error) {
 
 // wrapper reads the outer object; a later "data" takes the place of an earlier one.
 func (p *scanner) wrapper(list []Entity, base int) ([]Entity, bool, error) {
-	switch p.peek() {
+	switch p.Next() {
 	case 'n':
-		return list, p.literal("null"), nil
+		return list, p.Word("null"), nil
 	case '{':
 	default:
-		return list, p.skip(), p.unlike("an object")
+		return list, p.Value(), p.unlike("an object")
 	}
-	if !p.enter() {
+	if !p.Enter() {
 		return list, false, nil
 	}
 	for first := true; ; first = false {
-		more, ok := p.more(first, '}')
+		more, ok := p.More(first, '}')
 		if !more {
 			return list, ok, nil
 		}
-		name, ok := p.key()
+		name, ok := p.Key()
 		if !ok {
 			return list, false, nil
 		}
@@ -100,7 +115,7 @@ func (p *scanner) wrapper(list []Entity, base int) ([]Entity, bool, error) {
 		if name == "data" {
 			list, ok, err = p.entities(list[:base])
 		} else {
-			ok = p.skip()
+			ok = p.Value()
 		}
 		if !ok || err != nil {
 			return list, ok, err
@@ -109,18 +124,18 @@ func (p *scanner) wrapper(list []Entity, base int) ([]Entity, bool, error) {
 }
 
 func (p *scanner) entities(list []Entity) ([]Entity, bool, error) {
-	switch p.peek() {
+	switch p.Next() {
 	case 'n':
-		return list, p.literal("null"), nil
+		return list, p.Word("null"), nil
 	case '[':
 	default:
-		return list, p.skip(), p.unlike(`"data" as an array`)
+		return list, p.Value(), p.unlike(`"data" as an array`)
 	}
-	if !p.enter() {
+	if !p.Enter() {
 		return list, false, nil
 	}
 	for first := true; ; first = false {
-		more, ok := p.more(first, ']')
+		more, ok := p.More(first, ']')
 		if !more {
 			return list, ok, nil
 		}
@@ -136,22 +151,22 @@ func (p *scanner) entities(list []Entity) ([]Entity, bool, error) {
 // entity reads {"schema": "iglu:...", "data": {...}} or null.
 func (p *scanner) entity(en *Entity) (bool, error) {
 	en.Data = "null"
-	switch p.peek() {
+	switch p.Next() {
 	case 'n':
-		return p.literal("null"), nil
+		return p.Word("null"), nil
 	case '{':
 	default:
-		return p.skip(), p.unlike("an entity as an object")
+		return p.Value(), p.unlike("an entity as an object")
 	}
-	if !p.enter() {
+	if !p.Enter() {
 		return false, nil
 	}
 	for first := true; ; first = false {
-		more, ok := p.more(first, '}')
+		more, ok := p.More(first, '}')
 		if !more {
 			return ok, nil
 		}
-		name, ok := p.key()
+		name, ok := p.Key()
 		if !ok {
 			return false, nil
 		}
@@ -162,7 +177,7 @@ func (p *scanner) entity(en *Entity) (bool, error) {
 		case "data":
 			ok, err = p.data(en)
 		default:
-			ok = p.skip()
+			ok = p.Value()
 		}
 		if !ok || err != nil {
 			return ok, err
@@ -171,35 +186,28 @@ func (p *scanner) entity(en *Entity) (bool, error) {
 }
 
 func (p *scanner) schema(en *Entity) (bool, error) {
-	switch p.peek() {
+	switch p.Next() {
 	case 'n':
-		return p.literal("null"), nil
+		return p.Word("null"), nil
 	case '"':
 	default:
-		return p.skip(), p.unlike(`"schema" as a string`)
+		return p.Value(), p.unlike(`"schema" as a string`)
 	}
-	start := p.i
-	escaped, ok := p.string()
-	if !ok {
+	start := p.At
+	if _, ok := p.String(); !ok {
 		return false, nil
 	}
-	en.Schema = p.s[start+1 : p.i-1]
-	if escaped {
-		en.Schema = unquote(en.Schema)
-	}
+	en.Schema = jsontext.Unquoted(p.Text[start:p.At])
 	return true, nil
 }
 
 func (p *scanner) data(en *Entity) (bool, error) {
-	c := p.peek()
-	outer := p.spaced
-	p.spaced = false
-	start := p.i
-	if !p.skip() {
+	c := p.Next()
+	start, spaces := p.At, p.Spaces
+	if !p.Value() {
 		return false, nil
 	}
-	en.Data, en.spaced = p.s[start:p.i], p.spaced
-	p.spaced = outer
+	en.Data, en.spaced = p.Text[start:p.At], p.Spaces > spaces
 	if c != '{' && c != 'n' {
 		return true, p.unlike(`an entity's "data" as an object`)
 	}
@@ -208,21 +216,21 @@ func (p *scanner) data(en *Entity) (bool, error) {
 
 // unlike is the error of valid JSON of the wrong shape, nil if it was not even valid.
 func (p *scanner) unlike(want string) error {
-	if p.what != "" {
+	if p.Problem != jsontext.NoProblem {
 		return nil
 	}
-	return fmt.Errorf("JSON before byte %d: expected %s", p.i, want)
+	return fmt.Errorf("JSON before byte %d: expected %s", p.At, want)
 }
 
 // parseUnstruct reads {"schema": ..., "data": {"schema": "iglu:...", "data": {...}}}.
 func parseUnstruct(raw string) (Entity, error) {
-	p := scanner{s: raw}
+	p := scan(raw)
 	var en Entity
 	ok, err := p.unstruct(&en)
 	if err != nil {
 		return en, err
 	}
-	if !ok || !p.end() {
+	if !ok || !p.End() {
 		return en, p.err()
 	}
 	names, err := NamesOf(en.Schema)
@@ -234,18 +242,18 @@ func parseUnstruct(raw string) (Entity, error) {
 }
 
 func (p *scanner) unstruct(en *Entity) (bool, error) {
-	if p.peek() != '{' {
-		return p.skip(), p.unlike("an object")
+	if p.Next() != '{' {
+		return p.Value(), p.unlike("an object")
 	}
-	if !p.enter() {
+	if !p.Enter() {
 		return false, nil
 	}
 	for first := true; ; first = false {
-		more, ok := p.more(first, '}')
+		more, ok := p.More(first, '}')
 		if !more {
 			return ok, nil
 		}
-		name, ok := p.key()
+		name, ok := p.Key()
 		if !ok {
 			return false, nil
 		}
@@ -254,7 +262,7 @@ func (p *scanner) unstruct(en *Entity) (bool, error) {
 			*en = Entity{}
 			ok, err = p.entity(en)
 		} else {
-			ok = p.skip()
+			ok = p.Value()
 		}
 		if !ok || err != nil {
 			return ok, err

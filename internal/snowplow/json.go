@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/bits"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // JSONSize is a good capacity for a buffer that AppendJSON will fill.
@@ -44,7 +44,7 @@ func (e *Event) AppendJSON(dst []byte) ([]byte, error) {
 		var err error
 		switch kind {
 		case String:
-			dst = appendString(dst, raw)
+			dst = jsontext.AppendString(dst, raw)
 		case Int:
 			dst, err = appendInt(dst, raw)
 		case Double:
@@ -160,79 +160,11 @@ func appendKey(dst []byte, first int, name string) []byte {
 
 // append appends the entity's data on one line and in valid UTF-8.
 func (en *Entity) append(dst []byte) []byte {
-	data := en.Data
-	if !utf8.ValidString(data) {
-		data = string([]rune(data)) // each byte that is not UTF-8 becomes U+FFFD
-	}
+	data := jsontext.UTF8(en.Data)
 	if !en.spaced {
 		return append(dst, data...)
 	}
-	quoted := false
-	for i := 0; i < len(data); i++ {
-		c := data[i]
-		switch {
-		case quoted && c == '\\':
-			dst = append(dst, c)
-			i++
-			c = data[i]
-		case c == '"':
-			quoted = !quoted
-		case !quoted && c <= ' ':
-			continue
-		}
-		dst = append(dst, c)
-	}
-	return dst
-}
-
-// appendString appends s as a JSON string without escaping for HTML.
-func appendString(dst []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
-	from, i := 0, 0
-	for i < len(s) {
-		if i+8 <= len(s) {
-			w := load(s, i)
-			m := special(w) | w&highBits
-			if m == 0 {
-				i += 8
-				continue
-			}
-			i += bits.TrailingZeros64(m) >> 3
-		}
-		c := s[i]
-		if c >= 0x20 && c != '"' && c != '\\' && c < utf8.RuneSelf {
-			i++
-			continue
-		}
-		if c >= utf8.RuneSelf {
-			r, n := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && n == 1 {
-				dst = append(dst, s[from:i]...)
-				dst = append(dst, "\uFFFD"...)
-				from = i + 1
-			}
-			i += n
-			continue
-		}
-		dst = append(dst, s[from:i]...)
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		case '\n':
-			dst = append(dst, '\\', 'n')
-		case '\r':
-			dst = append(dst, '\\', 'r')
-		case '\t':
-			dst = append(dst, '\\', 't')
-		default:
-			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		}
-		i++
-		from = i
-	}
-	dst = append(dst, s[from:]...)
-	return append(dst, '"')
+	return jsontext.Compact(dst, data)
 }
 
 // appendInt copies a number that is written as JSON writes it, and parses any other.
@@ -350,4 +282,11 @@ func two(s string, i int) int {
 		return -1
 	}
 	return int(a)*10 + int(b)
+}
+
+func digits(s string, i int) int {
+	for i < len(s) && s[i]-'0' <= 9 {
+		i++
+	}
+	return i
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
+
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // lineOf is an event with the given fields, by name, and nothing else.
@@ -134,11 +136,11 @@ func TestNesting(t *testing.T) {
 	deep := func(n int) string {
 		return entities(entityOf("com.acme/page/jsonschema/1-0-0", `{"a":`+strings.Repeat("[", n)+strings.Repeat("]", n)+`}`))
 	}
-	e, _ := Parse(lineOf("contexts", deep(maxDepth-4)))
+	e, _ := Parse(lineOf("contexts", deep(jsontext.MaxDepth-4)))
 	if out, err := e.AppendJSON(nil); err != nil || !json.Valid(out) {
 		t.Errorf("depth of the limit: %v", err)
 	}
-	e, _ = Parse(lineOf("contexts", deep(maxDepth-3)))
+	e, _ = Parse(lineOf("contexts", deep(jsontext.MaxDepth-3)))
 	if _, err := e.AppendJSON(nil); err == nil || !strings.Contains(err.Error(), "nested deeper than 10000") {
 		t.Errorf("depth over the limit: got %v", err)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // Path leads to a value inside an entity's data: "a.b[0].c" is member a, its member b,
@@ -75,47 +77,47 @@ func (p Path) find(data string) (string, bool) {
 
 // member is the value of the last member of an object with the given name.
 func member(object, name string) (value string, found bool) {
-	p := scanner{s: object}
-	if p.peek() != '{' || !p.enter() {
+	p := jsontext.Scanner{Text: object}
+	if p.Next() != '{' || !p.Enter() {
 		return "", false
 	}
 	for first := true; ; first = false {
-		more, ok := p.more(first, '}')
+		more, ok := p.More(first, '}')
 		if !more {
 			return value, found && ok
 		}
-		key, ok := p.key()
+		key, ok := p.Key()
 		if !ok {
 			return "", false
 		}
-		p.peek()
-		start := p.i
-		if !p.skip() {
+		p.Next()
+		start := p.At
+		if !p.Value() {
 			return "", false
 		}
 		if key == name {
-			value, found = p.s[start:p.i], true
+			value, found = p.Text[start:p.At], true
 		}
 	}
 }
 
 // element is the value at an index of an array.
 func element(array string, index int) (string, bool) {
-	p := scanner{s: array}
-	if p.peek() != '[' || !p.enter() {
+	p := jsontext.Scanner{Text: array}
+	if p.Next() != '[' || !p.Enter() {
 		return "", false
 	}
 	for n := 0; ; n++ {
-		if more, _ := p.more(n == 0, ']'); !more {
+		if more, _ := p.More(n == 0, ']'); !more {
 			return "", false
 		}
-		p.peek()
-		start := p.i
-		if !p.skip() {
+		p.Next()
+		start := p.At
+		if !p.Value() {
 			return "", false
 		}
 		if n == index {
-			return p.s[start:p.i], true
+			return p.Text[start:p.At], true
 		}
 	}
 }

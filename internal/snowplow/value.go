@@ -1,9 +1,11 @@
 package snowplow
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
-	"strings"
+
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // objects decodes a self-describing field: for contexts a []any of map[string]any under
@@ -48,98 +50,21 @@ func (en *Entity) Object() (map[string]any, error) {
 	return m, nil
 }
 
-// decode turns valid JSON into Go values.
+// decode turns JSON into Go values.
 func decode(raw string) (any, error) {
-	p := scanner{s: raw}
-	return p.decode()
-}
-
-func (p *scanner) decode() (any, error) {
-	switch p.peek() {
-	case '{':
-		return p.decodeObject()
-	case '[':
-		return p.decodeArray()
-	case '"':
-		start := p.i
-		escaped, ok := p.string()
-		if !ok {
-			return nil, p.err()
-		}
-		s := p.s[start+1 : p.i-1]
-		if escaped {
-			s = unquote(s)
-		}
-		return s, nil
+	v, err := jsontext.Decode(raw, func(token string) (any, error) { return parseNumber(token) })
+	if e, ok := errors.AsType[*jsontext.SyntaxError](err); ok {
+		return nil, fmt.Errorf("invalid JSON at byte %d: %s", e.Offset, e.Message)
 	}
-	start := p.i
-	if !p.skip() {
-		return nil, p.err()
-	}
-	switch word := p.s[start:p.i]; word {
-	case "true":
-		return true, nil
-	case "false":
-		return false, nil
-	case "null":
-		return nil, nil
-	default:
-		return parseNumber(word)
-	}
+	return v, err
 }
 
 func parseNumber(s string) (float64, error) {
-	v, err := strconv.ParseFloat(s, 64)
-	if err != nil {
+	v, ok := jsontext.Float(s)
+	if !ok && v != 0 {
 		return 0, fmt.Errorf("%s is beyond the numbers a float64 can hold", brief(s))
 	}
 	return v, nil
-}
-
-func (p *scanner) decodeObject() (any, error) {
-	m := make(map[string]any)
-	if !p.enter() {
-		return nil, p.err()
-	}
-	for first := true; ; first = false {
-		more, ok := p.more(first, '}')
-		if !ok {
-			return nil, p.err()
-		}
-		if !more {
-			return m, nil
-		}
-		name, ok := p.key()
-		if !ok {
-			return nil, p.err()
-		}
-		v, err := p.decode()
-		if err != nil {
-			return nil, err
-		}
-		m[name] = v
-	}
-}
-
-func (p *scanner) decodeArray() (any, error) {
-	list := []any{}
-	if !p.enter() {
-		return nil, p.err()
-	}
-	for first := true; ; first = false {
-		more, ok := p.more(first, ']')
-		if !ok {
-			return nil, p.err()
-		}
-		if !more {
-			return list, nil
-		}
-		v, err := p.decode()
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, v)
-	}
 }
 
 // appendJSONText appends a JSON value in the form fmt's %v prints its Go value; null is
@@ -172,9 +97,5 @@ func StringOf(raw string) (text string, ok bool) {
 	if raw == "" || raw[0] != '"' {
 		return "", false
 	}
-	text = raw[1 : len(raw)-1]
-	if strings.IndexByte(text, '\\') >= 0 {
-		text = unquote(text)
-	}
-	return text, true
+	return jsontext.Unquoted(raw), true
 }

@@ -1,47 +1,51 @@
 package jsonvalue
 
+import "github.com/weirdata/weir/internal/jsontext"
+
 // Locate is the byte offset in text, which must be JSON, of the value that path leads to:
 // object keys as strings, array places as ints. Where the path ends early it is the last
 // value reached.
 func Locate(text string, path []any) int {
-	p := parser{s: text}
-	p.space()
-	at := p.i
+	p := jsontext.Scanner{Text: text}
+	p.Next()
+	at := p.At
 	for _, step := range path {
-		if !p.descend(step) {
+		if !descend(&p, step) {
 			return at
 		}
-		at = p.i
+		at = p.At
 	}
 	return at
 }
 
 // descend moves from the start of a container to the start of one of its members.
-func (p *parser) descend(step any) bool {
+func descend(p *jsontext.Scanner, step any) bool {
 	key, isKey := step.(string)
 	index, isIndex := step.(int)
-	if p.i >= len(p.s) || isKey && p.s[p.i] != '{' || isIndex && p.s[p.i] != '[' {
+	closing := byte(']')
+	if isKey {
+		closing = '}'
+	}
+	if c := p.Next(); isKey && c != '{' || isIndex && c != '[' || !p.Enter() {
 		return false
 	}
-	p.i++
-	for n := 0; p.err == nil; n++ {
-		p.space()
-		if p.i >= len(p.s) || p.s[p.i] == '}' || p.s[p.i] == ']' {
+	for n := 0; ; n++ {
+		if more, _ := p.More(n == 0, closing); !more {
 			return false
 		}
-		var k string
+		var name string
 		if isKey {
-			k, _ = p.str()
-			p.space()
-			p.i++ // the colon
-			p.space()
+			var ok bool
+			if name, ok = p.Key(); !ok {
+				return false
+			}
 		}
-		if isKey && k == key || isIndex && n == index {
+		p.Next()
+		if isKey && name == key || isIndex && n == index {
 			return true
 		}
-		p.value()
-		p.space()
-		p.i++ // the comma
+		if !p.Value() {
+			return false
+		}
 	}
-	return false
 }

@@ -7,15 +7,17 @@
 //
 // Invariants:
 //
-//  1. Parse accepts RFC 8259 in UTF-8, at most MaxDepth deep, and nothing else.
+//  1. Parse accepts what package jsontext takes for JSON, and nothing else.
 //  2. A key that an object repeats keeps its first place and takes its last value.
 //  3. Append writes a text that Parse reads back to an equal value, and Size is its length.
 //  4. An unpaired surrogate, legal as a \u escape, survives: it is kept as the three bytes
 //     UTF-8 would have for it and written as the escape again.
 package jsonvalue
 
-// MaxDepth is how deep arrays and objects may nest.
-const MaxDepth = 1000
+import "github.com/weirdata/weir/internal/jsontext"
+
+// MaxDepth is how deep arrays and objects may nest in what Parse reads.
+const MaxDepth = jsontext.MaxDepth
 
 // Kind says what a value is.
 type Kind uint8
@@ -93,7 +95,7 @@ func OfObject(keys []string, items []Value) Value {
 func objectSize(keys []string, items []Value) int {
 	size := 1 + 2*len(keys)
 	for i := range items {
-		size += quotedSize(keys[i]) + items[i].Size()
+		size += jsontext.SizeExact(keys[i]) + items[i].Size()
 	}
 	return size
 }

@@ -12,6 +12,7 @@ func TestParse(t *testing.T) {
 		{` { "b" : 1.50 , "a" : [ true , null , "x" ] } `, `{"b":1.50,"a":[true,null,"x"]}`},
 		{`-0`, `-0`}, {`1E+2`, `1E+2`}, {`123456789012345678901234567890`, `123456789012345678901234567890`},
 		{`"\u00e9\n\/\ud83d\ude00"`, `"é\n/😀"`},
+		{"\"\xff\"", "\"\ufffd\""}, {"{\"\xed\xa0\x80\":1}", "{\"\ufffd\ufffd\ufffd\":1}"},
 		{`"\ud800"`, `"\ud800"`}, {`"\udc00x\ud800"`, `"\udc00x\ud800"`},
 		{`"\u0000\u001f"`, `"\u0000\u001f"`},
 		{`{"a":1,"b":2,"a":3}`, `{"a":3,"b":2}`},
@@ -32,7 +33,7 @@ func TestRefused(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		``, ` `, `{`, `[1,]`, `{"a":1,}`, `{"a"}`, `{a:1}`, `01`, `1.`, `.5`, `-`, `1e`, `+1`, `tru`, `nul`, `"a`, `"\x"`, `"\u12"`, "\"\n\"",
-		"\"\xff\"", "\"\xed\xa0\x80\"", `1 2`, `NaN`, strings.Repeat("[", MaxDepth+1) + strings.Repeat("]", MaxDepth+1),
+		`1 2`, `NaN`, strings.Repeat("[", MaxDepth+1) + strings.Repeat("]", MaxDepth+1),
 	} {
 		if v, err := ParseString(text); err == nil {
 			t.Errorf("%q was read as %s", text, v.JSON())
@@ -107,19 +108,19 @@ func TestEqual(t *testing.T) {
 	}
 }
 
-// FuzzParse compares with encoding/json, which differs only in what it makes of bytes that are
-// not UTF-8, of unpaired surrogates and of deep nesting.
+// FuzzParse compares with encoding/json, which differs only in what it makes of unpaired
+// surrogates.
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{`{"a":[1,2.5e3,"x\u00e9"],"b":{}}`, `"\ud800"`, `[[[]]]`, `nul`, `{"a":1,"a":2}`, "\"\xff\""} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		v, err := Parse(text)
+		if (err == nil) != json.Valid(text) {
+			t.Fatalf("%q: %v", text, err)
+		}
 		if err != nil {
 			return
-		}
-		if !json.Valid(text) {
-			t.Fatalf("%q is not JSON", text)
 		}
 		written := v.JSON()
 		if len(written) != v.Size() || !json.Valid([]byte(written)) {
@@ -130,4 +131,20 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q reads back as %q: %v", written, again.JSON(), err)
 		}
 	})
+}
+
+// TestDeeperThanItsParts: what grew beyond what Parse reads comes back all the same.
+func TestDeeperThanItsParts(t *testing.T) {
+	t.Parallel()
+	v, err := ParseString(strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v = OfArray([]Value{v})
+	if _, err := ParseString(v.JSON()); err == nil {
+		t.Error("Parse read what nests too deep")
+	}
+	if again, err := ParseWritten(v.JSON()); err != nil || !Equal(v, again) {
+		t.Errorf("it did not come back: %v", err)
+	}
 }

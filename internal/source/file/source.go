@@ -198,8 +198,7 @@ func (s *Source) batch(t *tail, room connector.Room) (event.Batch, error) {
 		return nil, err
 	}
 	b := event.NewBatch(time.Now().UTC(), got)
-	begins := t.reader.Begins()
-	event.Origins(b, s.config.Path, t.name(), func(i int) uint64 { return uint64(t.base + begins[i]) })
+	t.place(b, s.config.Path)
 	clear(got)
 	return b, nil
 }

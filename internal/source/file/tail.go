@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/lines"
 )
@@ -250,6 +251,12 @@ func (t *tail) name() string {
 		}
 	}
 	return t.partition
+}
+
+// place says of each message of b, which are the lines that next returned, where it was read.
+func (t *tail) place(b event.Batch, stream string) {
+	begins := t.reader.Begins()
+	event.Origins(b, stream, t.name(), func(i int) uint64 { return uint64(t.base + begins[i]) })
 }
 
 // look finds out whether the file was truncated or rewritten, and whether it has grown.

@@ -24,12 +24,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidwall/gjson"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // Config is the HCL of the directory target.
@@ -77,7 +77,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Target]{
 		if !filepath.IsAbs(c.Path) {
 			c.Path = filepath.Join(d.Dir, c.Path)
 		}
-		return &Target{config: c}, nil
+		return &Target{config: c, path: fieldPath(c.NameField)}, nil
 	},
 })
 
@@ -90,7 +90,10 @@ const (
 )
 
 // Target puts files into a directory.
-type Target struct{ config Config }
+type Target struct {
+	config Config
+	path   []string // of NameField
+}
 
 var (
 	_ connector.Limiter = (*Target)(nil)
@@ -195,15 +198,43 @@ func (t *Target) name(m *event.Message) (string, error) {
 	if t.config.NameField == "" {
 		return fresh(time.Now()) + t.config.Extension, nil
 	}
-	v := gjson.GetBytes(m.Data, t.config.NameField)
-	if v.Type != gjson.String && v.Type != gjson.Number || v.String() == "" || !gjson.ValidBytes(m.Data) {
+	text := fieldText(m.Data, t.path)
+	if text == "" {
 		return "", fault.New(fault.Invalid, fmt.Errorf("the payload has no text or number in the field %q to name its file after", t.config.NameField))
 	}
-	name := safe(v.String())
+	name := safe(text)
 	if len(name)+len(t.config.Extension) > maxName {
 		return "", fault.New(fault.Invalid, fmt.Errorf("the field %q has %d bytes: a file name has at most %d", t.config.NameField, len(name), maxName-len(t.config.Extension)))
 	}
 	return name + t.config.Extension, nil
+}
+
+// fieldText is the text or number at path in a JSON payload, empty when there is none.
+func fieldText(payload []byte, path []string) string {
+	if !jsontext.Valid(payload) {
+		return ""
+	}
+	value, found := jsontext.Find(string(payload), path)
+	if !found {
+		return ""
+	}
+	switch c := value[0]; {
+	case c == '"':
+		return jsontext.Unquoted(value)
+	case c == '-' || c >= '0' && c <= '9':
+		return string(jsontext.AppendPlain(nil, value))
+	}
+	return ""
+}
+
+// fieldPath takes a path like "order.id" apart; a dot that is part of a name has a backslash.
+func fieldPath(text string) []string {
+	const dot = "\x00"
+	path := strings.Split(strings.ReplaceAll(text, `\.`, dot), ".")
+	for i := range path {
+		path[i] = strings.ReplaceAll(path[i], dot, ".")
+	}
+	return path
 }
 
 // fresh is a name that nothing else has: a UUID of version 7.

@@ -14,7 +14,8 @@ import (
 	"text/template"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/tidwall/gjson"
+
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 const (
@@ -22,8 +23,6 @@ const (
 	maxPooled = 4 << 20
 	// minTemplateOutput is the least that a template may always make.
 	minTemplateOutput = 64 << 20
-	// maxDepth is how deep arrays and objects may nest, as in encoding/json.
-	maxDepth = 10000
 )
 
 // payload is a pooled request body. The transport may read a body after the request has
@@ -101,8 +100,6 @@ const (
 	backslash
 	markup  // < > &
 	lineSep // first byte of U+2028 and U+2029
-	opening
-	closing
 )
 
 var classes = func() (c [256]uint8) {
@@ -110,7 +107,6 @@ var classes = func() (c [256]uint8) {
 	c['"'], c['\\'] = quote, backslash
 	c['<'], c['>'], c['&'] = markup, markup, markup
 	c[0xE2] = lineSep
-	c['['], c['{'], c[']'], c['}'] = opening, opening, closing, closing
 	return c
 }()
 
@@ -118,19 +114,16 @@ var classes = func() (c [256]uint8) {
 // an array: without white space between tokens, and with <, >, &, U+2028 and U+2029
 // escaped. It reports false, and appends nothing, when src is not one JSON value.
 func appendMessage(dst, src []byte) ([]byte, bool) {
-	start := len(dst)
-	dst, depth := appendCompact(dst, src)
-	// The depth is known before the recursive validation, whose stack it bounds.
-	if depth > maxDepth || !gjson.ValidBytes(src) {
-		return dst[:start], false
+	if !jsontext.Valid(src) {
+		return dst, false
 	}
-	return dst, true
+	return appendCompact(dst, src), true
 }
 
-// appendCompact is appendMessage without validation; it returns the deepest nesting too.
-func appendCompact(dst, src []byte) ([]byte, int) {
+// appendCompact is appendMessage without validation.
+func appendCompact(dst, src []byte) []byte {
 	const hex = "0123456789abcdef"
-	inString, from, depth, deepest := false, 0, 0, 0
+	inString, from := false, 0
 	for i := 0; i < len(src); i++ {
 		c := src[i]
 		class := classes[c]
@@ -157,23 +150,29 @@ func appendCompact(dst, src []byte) ([]byte, int) {
 		case class == space:
 			dst = append(dst, src[from:i]...)
 			from = i + 1
-		case class == opening:
-			depth++
-			deepest = max(deepest, depth)
-		case class == closing:
-			depth--
 		}
 	}
-	return append(dst, src[min(from, len(src)):]...), deepest
+	return append(dst, src[min(from, len(src)):]...)
 }
 
-// notJSON says why data is not JSON.
+// templateValue makes Go values of a message for a template: numbers are float64, and those that a
+// float64 would change are kept as they are written.
+func templateValue(data []byte) (any, error) {
+	return jsontext.Decode(string(data), func(token string) (any, error) {
+		if x, ok := jsontext.Float(token); ok && jsontext.Exact(token, x) {
+			return x, nil
+		}
+		return json.Number(token), nil
+	})
+}
+
+// notJSON says why data is not JSON, in the words that Snowbridge's users know.
 func notJSON(data []byte) error {
 	var raw json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return err
 	}
-	return errors.New("it is not one JSON value")
+	return jsontext.Check(data)
 }
 
 // parseTemplate parses a request template. The name is part of its error texts.

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // FuzzArray holds the array encoder to what encoding/json makes of the same message.
@@ -50,9 +51,9 @@ func FuzzArray(f *testing.F) {
 
 func TestDeepNestingIsRefusedLikeEncodingJSON(t *testing.T) {
 	t.Parallel()
-	for _, depth := range []int{maxDepth, maxDepth + 1, 5_000_000} {
+	for _, depth := range []int{jsontext.MaxDepth, jsontext.MaxDepth + 1, 5_000_000} {
 		src := []byte(strings.Repeat("[", depth) + strings.Repeat("]", depth))
-		if _, ok := appendMessage(nil, src); ok != (depth <= maxDepth) {
+		if _, ok := appendMessage(nil, src); ok != (depth <= jsontext.MaxDepth) {
 			t.Errorf("depth %d: accepted %v", depth, ok)
 		}
 	}
@@ -92,7 +93,7 @@ func TestTemplates(t *testing.T) {
 		{"a map without prettyPrint", `{{index . 0}}`, `{"b":1,"a":"x"}`, `map[a:x b:1]`},
 		{"env", `{"key":"{{env "HTTP_TEMPLATE_KEY"}}","n":{{len .}}}`, `{}|{}`, `{"key":"from env","n":2}`},
 		{"commas", `[{{range $i, $e := .}}{{if $i}},{{end}}{{prettyPrint $e.v}}{{end}}]`, `{"v":1}|{"v":"x"}`, `[1,"x"]`},
-		{"large integers lose precision as before", `{{prettyPrint (index . 0).id}}`, `{"id":9007199254740993}`, `9007199254740992`},
+		{"large integers keep their digits", `{{prettyPrint (index . 0).id}}`, `{"id":9007199254740993}`, `9007199254740993`},
 	} {
 		s := serve(t, nil)
 		target := build(t, s.URL, func(c *Config) { c.TemplateFile = writeTemplate(t, tc.template) })

@@ -76,8 +76,9 @@ type Config struct {
 	SigV4 *SigV4 `hcl:"sigv4,block"`
 
 	// TemplateFile is a Go text/template that makes the request body from the list of
-	// decoded messages; functions prettyPrint (a value as JSON) and env. Without it the
-	// body is a JSON array of the messages.
+	// decoded messages; functions prettyPrint (a value as JSON) and env. Numbers are floats,
+	// but for those whose digits a float would change, as whole numbers beyond 2^53: these
+	// are printed as they are written. Without it the body is a JSON array of the messages.
 	TemplateFile string `hcl:"template_file,optional"`
 	// ResponseRules say what responses mean; the first that matches decides.
 	ResponseRules *ResponseRules `hcl:"response_rules,block"`

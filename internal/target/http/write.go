@@ -2,7 +2,6 @@ package httptarget
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/bits"
 	"sync"
@@ -124,9 +123,9 @@ func (d *delivery) prepare(lo, hi int) *payload {
 	for i := lo; i < hi; i++ {
 		data := d.batch[i].Data
 		if d.t.tmpl != nil {
-			var v any
-			if err := json.Unmarshal(data, &v); err != nil {
-				d.refuse(i, templateFault("Message can't be parsed as valid JSON", err))
+			v, err := templateValue(data)
+			if err != nil {
+				d.refuse(i, templateFault("Message can't be parsed as valid JSON", notJSON(data)))
 				continue
 			}
 			d.vals = append(d.vals, v)
@@ -166,7 +165,7 @@ func (d *delivery) render(ctx context.Context, lo, hi int) (*payload, error) {
 		if k > 0 {
 			p.data = append(p.data, ',')
 		}
-		p.data, _ = appendCompact(p.data, d.batch[i].Data)
+		p.data = appendCompact(p.data, d.batch[i].Data)
 	}
 	p.data = append(p.data, ']')
 	return p, nil

@@ -2,15 +2,14 @@ package lake
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
 	"time"
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/jsontext"
 	"github.com/weirdata/weir/internal/parquet"
 )
 
@@ -83,17 +82,14 @@ func (c clock) parse(v parquet.Value) (time.Time, error) {
 		return c.text(v.Text)
 	case parquet.JSON: // of another type than the column
 		if bytes.HasPrefix(v.Text, []byte{'"'}) {
-			var s string
-			if err := json.Unmarshal(v.Text, &s); err != nil {
-				return time.Time{}, err
+			return c.text(jsontext.Unquoted(v.Text))
+		}
+		if first := v.Text[0]; first == '-' || first >= '0' && first <= '9' {
+			if n, ok := jsontext.Integer(string(v.Text)); ok {
+				return c.epoch(n, 0)
 			}
-			return c.text([]byte(s))
 		}
-		n, err := strconv.ParseInt(string(v.Text), 10, 64)
-		if err != nil {
-			return time.Time{}, errors.New("the value is neither text nor a whole number")
-		}
-		return c.epoch(n, 0)
+		return time.Time{}, errors.New("the value is neither text nor a whole number")
 	}
 	return time.Time{}, fmt.Errorf("the value is of type %s", v.Kind)
 }

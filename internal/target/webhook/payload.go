@@ -6,28 +6,28 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/weirdata/weir/internal/jsonspan"
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // payload takes an event apart. Members of one name: the last counts.
 type payload struct {
 	data                             []byte
-	members                          []jsonspan.Member
-	inner                            []jsonspan.Member
+	members                          []jsontext.Member
+	inner                            []jsontext.Member
 	fullPath, appendPath             string
 	hasFull, hasAppend               bool
 	kind                             string
-	header, context, requestIP       jsonspan.Member // zero when absent
-	integrations, traits, properties jsonspan.Member
-	contextInner                     []jsonspan.Member
-	contextIP                        jsonspan.Member
+	header, context, requestIP       jsontext.Member // zero when absent
+	integrations, traits, properties jsontext.Member
+	contextInner                     []jsontext.Member
+	contextIP                        jsontext.Member
 }
 
 // read looks at the members of an event; false when it is not a JSON object.
 func (p *payload) read(data []byte) bool {
 	*p = payload{members: p.members[:0], inner: p.inner[:0], contextInner: p.contextInner[:0]}
 	p.data = data
-	s := jsonspan.Scanner{Data: data}
+	s := jsontext.Scan(data)
 	var ok bool
 	if p.members, ok = s.Object(p.members); !ok || !s.End() {
 		return false
@@ -60,7 +60,7 @@ func (p *payload) read(data []byte) bool {
 }
 
 func (p *payload) readContext() {
-	s := jsonspan.Scanner{Data: p.data, At: p.context.Value}
+	s := jsontext.ScanFrom(p.data, p.context.Value)
 	if p.context.End == 0 || s.Next() != '{' {
 		return
 	}
@@ -80,11 +80,11 @@ func (p *payload) readContext() {
 // readIntegrations looks for paths under the destination's name, which count where the
 // event itself has none.
 func (p *payload) readIntegrations() {
-	p.object(p.integrations, func(m jsonspan.Member, name []byte) {
+	p.object(p.integrations, func(m jsontext.Member, name []byte) {
 		if !strings.EqualFold(string(name), "webhook") {
 			return
 		}
-		s := jsonspan.Scanner{Data: p.data, At: m.Value}
+		s := jsontext.ScanFrom(p.data, m.Value)
 		if s.Next() != '{' {
 			return
 		}
@@ -102,8 +102,8 @@ func (p *payload) readIntegrations() {
 }
 
 // object calls f for each member of the object that is the value of m, if it is one.
-func (p *payload) object(m jsonspan.Member, f func(m jsonspan.Member, name []byte)) {
-	s := jsonspan.Scanner{Data: p.data, At: m.Value}
+func (p *payload) object(m jsontext.Member, f func(m jsontext.Member, name []byte)) {
+	s := jsontext.ScanFrom(p.data, m.Value)
 	if m.End == 0 || s.Next() != '{' {
 		return
 	}
@@ -118,14 +118,19 @@ func text(value []byte) (string, bool) {
 	if len(value) < 2 || value[0] != '"' {
 		return "", false
 	}
-	return string(jsonspan.Unquote(nil, value)), true
+	return string(jsontext.Unquoted(value)), true
 }
 
 // truthy is what JavaScript takes for true.
-func truthy(m jsonspan.Member, data []byte) bool {
+func truthy(m jsontext.Member, data []byte) bool {
 	switch v := m.Of(data); string(v) {
-	case "", "null", "false", `""`, "0", "-0":
+	case "", "null", "false", `""`:
 		return false
+	default:
+		if c := v[0]; c == '-' || c >= '0' && c <= '9' {
+			x, _ := jsontext.Float(string(v))
+			return x != 0
+		}
 	}
 	return true
 }
@@ -171,7 +176,7 @@ func (p *payload) body() []byte {
 }
 
 // appendContext appends the context with another ip.
-func (p *payload) appendContext(out []byte, ip jsonspan.Member) []byte {
+func (p *payload) appendContext(out []byte, ip jsontext.Member) []byte {
 	out = append(out, '{')
 	for _, m := range p.contextInner {
 		if string(m.Name(p.data)) != "ip" {
@@ -186,7 +191,7 @@ func (p *payload) appendContext(out []byte, ip jsonspan.Member) []byte {
 func (p *payload) headers(shared http.Header) (h http.Header, ok bool) {
 	h, ok = shared, true
 	copied := false
-	p.object(p.header, func(m jsonspan.Member, name []byte) {
+	p.object(p.header, func(m jsontext.Member, name []byte) {
 		value, isText := text(m.Of(p.data))
 		if !isText || !ok {
 			return
@@ -224,7 +229,7 @@ func (p *payload) flatten(into url.Values, name string, value []byte, depth int)
 	if depth > maxParameterDepth {
 		return
 	}
-	s := jsonspan.Scanner{Data: value}
+	s := jsontext.Scan(value)
 	switch s.Next() {
 	case '{':
 		members, _ := s.Object(nil)
@@ -236,9 +241,11 @@ func (p *payload) flatten(into url.Values, name string, value []byte, depth int)
 			p.flatten(into, under, m.Of(value), depth+1)
 		}
 	case '[':
-		s.At++
-		for i := 0; !s.Take(']'); i++ {
-			s.Take(',')
+		s.Enter()
+		for i := 0; ; i++ {
+			if more, _ := s.More(i == 0, ']'); !more {
+				return
+			}
 			s.Next()
 			from := s.At
 			if !s.Value() {

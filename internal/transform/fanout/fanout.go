@@ -39,7 +39,7 @@ import (
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
-	"github.com/weirdata/weir/internal/jsonspan"
+	"github.com/weirdata/weir/internal/jsontext"
 	"github.com/weirdata/weir/internal/workspace"
 )
 
@@ -143,9 +143,9 @@ type parsed struct {
 	kind    []byte // type, in lower case without spaces; empty when it is not text
 	name    []byte // event
 	all     bool   // integrations.All, or that there are none
-	named   []jsonspan.Member
-	members []jsonspan.Member
-	scratch []jsonspan.Member
+	named   []jsontext.Member
+	members []jsontext.Member
+	scratch []jsontext.Member
 	denial  workspace.Denial
 }
 
@@ -153,7 +153,7 @@ type parsed struct {
 func (p *parsed) read(data []byte) error {
 	p.data, p.kind, p.name, p.all, p.named = data, nil, nil, true, p.named[:0]
 	p.denial = workspace.Denial{IDs: p.denial.IDs[:0]}
-	s := jsonspan.Scanner{Data: data}
+	s := jsontext.Scan(data)
 	var ok bool
 	if p.members, ok = s.Object(p.members[:0]); !ok || !s.End() {
 		return errNoEvent
@@ -177,9 +177,9 @@ func (p *parsed) read(data []byte) error {
 }
 
 // integrations reads the member of that name. What is no object says nothing.
-func (p *parsed) integrations(m jsonspan.Member) {
+func (p *parsed) integrations(m jsontext.Member) {
 	p.all = true
-	s := jsonspan.Scanner{Data: p.data, At: m.Value}
+	s := jsontext.ScanFrom(p.data, m.Value)
 	p.named, _ = s.Object(p.named[:0])
 	for _, n := range p.named {
 		if string(n.Name(p.data)) == "All" {
@@ -211,7 +211,7 @@ func (p *parsed) chooses(name string) bool {
 }
 
 // consent reads consentManagement of the context.
-func (p *parsed) consent(m jsonspan.Member) {
+func (p *parsed) consent(m jsontext.Member) {
 	management := p.member(m, "consentManagement")
 	if management.End == 0 {
 		return
@@ -220,7 +220,7 @@ func (p *parsed) consent(m jsonspan.Member) {
 	p.denial.Provider = string(text(p.member(management, "provider").Of(p.data)))
 	p.denial.Any = string(text(p.member(management, "resolutionStrategy").Of(p.data))) == "or"
 	denied := p.member(management, "deniedConsentIds")
-	s := jsonspan.Scanner{Data: p.data, At: denied.Value}
+	s := jsontext.ScanFrom(p.data, denied.Value)
 	if denied.End == 0 || !s.Take('[') || s.Take(']') {
 		return
 	}
@@ -240,8 +240,8 @@ func (p *parsed) consent(m jsonspan.Member) {
 }
 
 // member finds a member of the object that is the value of m; zero when there is none.
-func (p *parsed) member(m jsonspan.Member, name string) (found jsonspan.Member) {
-	s := jsonspan.Scanner{Data: p.data, At: m.Value}
+func (p *parsed) member(m jsontext.Member, name string) (found jsontext.Member) {
+	s := jsontext.ScanFrom(p.data, m.Value)
 	p.scratch, _ = s.Object(p.scratch[:0])
 	for _, x := range p.scratch {
 		if string(x.Name(p.data)) == name {
@@ -257,10 +257,7 @@ func text(value []byte) []byte {
 	if len(value) < 2 || value[0] != '"' {
 		return nil
 	}
-	if bytes.IndexByte(value, '\\') < 0 {
-		return value[1 : len(value)-1]
-	}
-	return jsonspan.Unquote(nil, value)
+	return jsontext.Unquoted(value)
 }
 
 // goesTo reports whether the event goes to the destination of a connection.

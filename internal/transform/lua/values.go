@@ -1,6 +1,7 @@
 package lua
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
@@ -112,6 +113,9 @@ func toLua(l *golua.LState, v any) golua.LValue {
 		return golua.LNumber(v)
 	case *big.Int:
 		f, _ := new(big.Float).SetInt(v).Float64()
+		return golua.LNumber(f)
+	case json.Number:
+		f, _ := v.Float64() // beyond the range of Lua's numbers it is infinite, or zero
 		return golua.LNumber(f)
 	case time.Time:
 		return golua.LString(v.Format(timeLayout))

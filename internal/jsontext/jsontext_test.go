@@ -1,4 +1,4 @@
-package jsonspan_test
+package jsontext_test
 
 import (
 	"bytes"
@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/weirdata/weir/internal/jsonspan"
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 var texts = []string{
@@ -22,13 +22,13 @@ var texts = []string{
 func TestValidAsEncodingJSON(t *testing.T) {
 	t.Parallel()
 	for _, text := range texts {
-		if got, want := jsonspan.Valid([]byte(text)), json.Valid([]byte(text)); got != want {
+		if got, want := jsontext.Valid([]byte(text)), json.Valid([]byte(text)); got != want {
 			t.Errorf("Valid(%q) is %t, want %t", text, got, want)
 		}
 	}
-	for _, depth := range []int{jsonspan.MaxDepth, jsonspan.MaxDepth + 1} {
+	for _, depth := range []int{jsontext.MaxDepth, jsontext.MaxDepth + 1} {
 		text := strings.Repeat("[", depth) + strings.Repeat("]", depth)
-		if got, want := jsonspan.Valid([]byte(text)), depth <= jsonspan.MaxDepth; got != want {
+		if got, want := jsontext.Valid([]byte(text)), depth <= jsontext.MaxDepth; got != want {
 			t.Errorf("depth %d: %t", depth, got)
 		}
 	}
@@ -37,7 +37,7 @@ func TestValidAsEncodingJSON(t *testing.T) {
 func TestMembers(t *testing.T) {
 	t.Parallel()
 	data := []byte("x { \"a\" : [1, 2] ,\"\\u0062\":{},\"c\":\"\\\"\"} y")
-	s := jsonspan.Scanner{Data: data, At: 1}
+	s := jsontext.ScanFrom(data, 1)
 	ms, ok := s.Object(nil)
 	if !ok || string(data[s.At:]) != " y" {
 		t.Fatalf("ok %t, the rest is %q", ok, data[s.At:])
@@ -58,7 +58,7 @@ func FuzzAsEncodingJSON(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		valid := json.Valid(data)
-		if got := jsonspan.Valid(data); got != valid {
+		if got := jsontext.Valid(data); got != valid {
 			t.Fatalf("Valid is %t, encoding/json says %t", got, valid)
 		}
 		if valid {
@@ -66,18 +66,18 @@ func FuzzAsEncodingJSON(f *testing.F) {
 			if err := json.Compact(&want, data); err != nil {
 				t.Fatal(err)
 			}
-			if got := jsonspan.Compact(nil, data); !bytes.Equal(got, want.Bytes()) {
+			if got := jsontext.Compact(nil, data); !bytes.Equal(got, want.Bytes()) {
 				t.Fatalf("compact: %q, want %q", got, want.Bytes())
 			}
 			var text string
 			if data[0] == '"' && data[len(data)-1] == '"' && json.Unmarshal(data, &text) == nil && utf8.Valid(data) {
-				if got := jsonspan.Unquote(nil, data); string(got) != text {
+				if got := jsontext.Unquote(nil, data); string(got) != text {
 					t.Fatalf("unquote: %q, want %q", got, text)
 				}
 			}
 			var members map[string]json.RawMessage
 			if json.Unmarshal(data, &members) == nil && members != nil && utf8.Valid(data) {
-				s := jsonspan.Scanner{Data: data}
+				s := jsontext.Scan(data)
 				ms, ok := s.Object(nil)
 				if !ok || !s.End() {
 					t.Fatal("an object is not taken for one")
@@ -98,7 +98,7 @@ func FuzzAsEncodingJSON(f *testing.F) {
 		}
 		text := strings.ToValidUTF8(string(data), "\ufffd")
 		var back string
-		if err := json.Unmarshal(jsonspan.AppendString(nil, string(data)), &back); err != nil {
+		if err := json.Unmarshal(jsontext.AppendString(nil, string(data)), &back); err != nil {
 			t.Fatalf("AppendString(%q): %v", data, err)
 		}
 		if utf8.Valid(data) && back != text {
@@ -111,9 +111,9 @@ func BenchmarkObject(b *testing.B) {
 	data := []byte(`{"type":"track","messageId":"0b9d8c1c-5a3f-4a53-b5a1-6a7b0c5f9d10","anonymousId":"anon-1","event":"Order Completed","properties":{"price":12.5,"items":[{"sku":"a","n":1},{"sku":"b","n":2}]},"context":{"library":{"name":"bench","version":"1"},"userAgent":"Mozilla/5.0 (X11; Linux x86_64)"}}`)
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
-	var ms []jsonspan.Member
+	var ms []jsontext.Member
 	for b.Loop() {
-		s := jsonspan.Scanner{Data: data}
+		s := jsontext.Scan(data)
 		ms, _ = s.Object(ms[:0])
 	}
 	if len(ms) != 6 {

@@ -1,0 +1,110 @@
+package pipeline
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+)
+
+// filling is a batch that is filling, of one group of messages.
+type filling struct {
+	group string
+	batch event.Batch
+	bytes int       // as the target counts them
+	due   time.Time // when it leaves however full it is; zero until a time was set
+}
+
+// measured is what a target says of a message: how large it is, which messages it may travel
+// with, and whether with any.
+type measured struct {
+	size  int
+	group string
+	alone bool
+}
+
+// measure asks the target about m. A panic is m's error (invariant 3).
+func (s *sink) measure(m *event.Message) (x measured, err error) {
+	lim := &s.limits
+	x.size = len(m.Data)
+	if lim.Size == nil && lim.Group == nil && lim.Alone == nil {
+		return x, nil
+	}
+	err = s.contain(func() error {
+		if lim.Size != nil {
+			x.size = lim.Size(m)
+		}
+		if lim.Group != nil {
+			x.group = lim.Group(m)
+		}
+		x.alone = lim.Alone != nil && lim.Alone(m)
+		return nil
+	})
+	return x, invalidPanic(err)
+}
+
+// large reports whether the target takes no message of a size.
+func (s *sink) large(size int) bool {
+	return s.limits.MaxMessageBytes > 0 && size > s.limits.MaxMessageBytes
+}
+
+// fill is the batch that is filling with the group's messages, nil when there is none. The
+// lock is held.
+func (l *lane) fill(group string) *filling {
+	if l.s.limits.Group != nil {
+		return l.byGroup[group]
+	}
+	if len(l.filling) > 0 {
+		return l.filling[0]
+	}
+	return nil
+}
+
+// begin begins a batch of a group. The lock is held.
+func (l *lane) begin(group string, room int) *filling {
+	f := &filling{group: group, batch: make(event.Batch, 0, room)}
+	l.filling = append(l.filling, f)
+	if l.s.limits.Group != nil {
+		if l.byGroup == nil {
+			l.byGroup = map[string]*filling{}
+		}
+		l.byGroup[group] = f
+	}
+	return f
+}
+
+// take ends a batch that is filling. The lock is held.
+func (l *lane) take(f *filling) event.Batch {
+	i := slices.Index(l.filling, f)
+	if l.filling = slices.Delete(l.filling, i, i+1); len(l.filling) == 0 {
+		l.filling = nil
+	}
+	delete(l.byGroup, f.group)
+	return f.batch
+}
+
+// fitting is the payload of a failure in a form that the failure target takes, by its own
+// count. A target may count more than the payload: what that is shows only when there is one,
+// so a form that turns out too large is made again with less room.
+func (s *sink) fitting(f Failure) (payload []byte, err error) {
+	most := s.limits.MaxMessageBytes
+	for limit := most; ; {
+		if payload, err = s.p.parts.Format.Format(f, limit); err != nil || s.limits.Size == nil || most <= 0 {
+			return payload, err
+		}
+		m := f.Message
+		size := s.limits.Size(&event.Message{Data: payload, Key: m.Key, Meta: m.Meta, Times: m.Times})
+		if size <= most {
+			return payload, nil
+		}
+		// Less by what is too much, or by as much as the target counts for each byte.
+		n := len(payload)
+		if limit = min(max(n-(size-most), n*most/size), n-1); limit <= 0 {
+			break
+		}
+	}
+	spoil(f.Message)
+	return nil, fault.New(fault.Setup, fmt.Errorf("it does not fit into the %d bytes that the failure target takes: raise its batching.max_message_bytes", most))
+}
