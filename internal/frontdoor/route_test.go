@@ -98,7 +98,7 @@ func TestShareExpress(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.Lead()
-		defer func() { _ = p.Leave(context.Background()) }()
+		t.Cleanup(func() { _ = p.Leave(context.Background()) })
 	}
 	// The connections that are opened now are the express's, whichever host brought it.
 	k := dial(t, at)

@@ -1,6 +1,7 @@
 package httpclient
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -37,9 +38,7 @@ func TestSigV4(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, values := range row.header {
-			req.Header[name] = values
-		}
+		maps.Copy(req.Header, row.header)
 		if err := s.Authorize(t.Context(), req); err != nil {
 			t.Fatal(err)
 		}

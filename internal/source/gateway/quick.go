@@ -131,6 +131,11 @@ func (q *quick) header(header []byte) bool {
 			return false
 		}
 	}
+	return q.set(name, value)
+}
+
+// set takes what a header says, if that is of use; false when it is not plain.
+func (q *quick) set(name, value []byte) bool {
 	switch len(name) {
 	case len("Host"):
 		if is(name, "host") {
