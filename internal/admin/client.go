@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/queue"
 )
@@ -32,10 +31,17 @@ var _ Operator = (*Client)(nil)
 // ErrNoServer says that nothing answers at an admin address as Weir does.
 var ErrNoServer = errors.New("no admin server of Weir answers")
 
+// Where is where an admin server is, as the admin block says it.
+type Where struct {
+	Address   string
+	HostNames []string
+	Path      string
+}
+
 // Dial finds the admin server of a running process that has a store open, by the admin block of
 // its config; a server that listens on every address of the machine is reached by the loopback
 // one.
-func Dial(ctx context.Context, at *config.Admin) (*Client, error) {
+func Dial(ctx context.Context, at Where) (*Client, error) {
 	address := at.Address
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

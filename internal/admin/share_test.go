@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/weirdata/weir/internal/addresstest"
-	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/frontdoor"
 	"github.com/weirdata/weir/internal/meter"
@@ -28,13 +27,13 @@ func (elsewhere) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func TestSharedAddress(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		admin  config.Admin
+		admin  Where
 		route  frontdoor.Route // of the server
 		source frontdoor.Route
 	}{
-		"by path": {config.Admin{Path: "/ops"}, frontdoor.Route{Paths: []string{"/ops", "/ops/"}}, frontdoor.Route{Paths: []string{"/events", "/v1/"}}},
-		"by name": {config.Admin{HostNames: []string{"ops.example"}}, frontdoor.Route{Hosts: []string{"ops.example"}}, frontdoor.Route{Paths: []string{"/events", "/v1/"}}},
-		"by both": {config.Admin{HostNames: []string{"ops.example"}, Path: "/ops"}, frontdoor.Route{Hosts: []string{"ops.example"}, Paths: []string{"/ops", "/ops/"}}, frontdoor.Route{Hosts: []string{"events.example", "127.0.0.1"}}},
+		"by path": {Where{Path: "/ops"}, frontdoor.Route{Paths: []string{"/ops", "/ops/"}}, frontdoor.Route{Paths: []string{"/events", "/v1/"}}},
+		"by name": {Where{HostNames: []string{"ops.example"}}, frontdoor.Route{Hosts: []string{"ops.example"}}, frontdoor.Route{Paths: []string{"/events", "/v1/"}}},
+		"by both": {Where{HostNames: []string{"ops.example"}, Path: "/ops"}, frontdoor.Route{Hosts: []string{"ops.example"}, Paths: []string{"/ops", "/ops/"}}, frontdoor.Route{Hosts: []string{"events.example", "127.0.0.1"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -51,7 +50,7 @@ func TestSharedAddress(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.Lead()
-			c, err := Dial(t.Context(), &row.admin)
+			c, err := Dial(t.Context(), row.admin)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -39,9 +39,17 @@ type Builder struct {
 	// configs put their own source and targets in.
 	Wrap func(*pipeline.Parts)
 
-	budget pipeline.Budget       // of all pipelines of the process
+	budget *pipeline.Budget      // of all pipelines of the process
 	tracer *trace.Tracer         // nil: nothing is traced; see Trace
 	attach func(*meter.Pipeline) // has the counters of a pipeline reported that Wrap does not see
+}
+
+// inFlight is what all pipelines of the process may have in flight together.
+func (b *Builder) inFlight() *pipeline.Budget {
+	if b.budget == nil {
+		b.budget = &pipeline.Budget{}
+	}
+	return b.budget
 }
 
 // Known is the names of the connectors there are, for the checks of package config.
@@ -214,7 +222,7 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 		Ordered:          pc.Ordered,
 		InFlightMessages: pc.InFlight.Messages,
 		InFlightBytes:    pc.InFlight.Bytes,
-		Process:          &a.b.budget,
+		Process:          a.b.inFlight(),
 		Drain:            pc.DrainTimeout(),
 		Retry:            policy(pc.Retry),
 		Throttle:         limit(pc.Throttle),

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -99,10 +98,10 @@ func (b *Builder) machines(ctx context.Context, cfg *config.Config, built *Built
 
 // definition reads a machine's definition; nil when something is wrong with it.
 func (a *assembly) definition(mc *config.Machine, functions []string) *machine.Definition {
-	path := connector.Deps{Dir: mc.Dir()}.Path(mc.Definition)
-	text, err := os.ReadFile(path)
+	path := connector.Path(mc.Dir(), mc.Definition)
+	text, err := connector.ReadFile(mc.Dir(), "definition", mc.Definition)
 	if err != nil {
-		a.found = append(a.found, mc.Diagnose("definition", fmt.Sprintf("read the definition: %v", err), "check the path and its permissions"))
+		a.found = append(a.found, mc.Diagnose("definition", fmt.Sprintf("read the definition: %v", err), connector.Remedy(err, "check the path and its permissions")))
 		return nil
 	}
 	def, err := machine.Parse(text, machine.Limits{Payload: mc.MaxPayloadBytes, Events: uint64(mc.MaxEvents)})
@@ -138,9 +137,9 @@ func (a *assembly) function(ctx context.Context, fc *config.Function, fills *[]s
 		source, field := fc.Script, "script"
 		if fc.ScriptPath != "" {
 			field = "script_path"
-			text, err := os.ReadFile(connector.Deps{Dir: fc.Dir()}.Path(fc.ScriptPath))
+			text, err := connector.ReadFile(fc.Dir(), field, fc.ScriptPath)
 			if err != nil {
-				a.found = append(a.found, fc.Diagnose(field, fmt.Sprintf("read the script: %v", err), "check the path and its permissions"))
+				a.found = append(a.found, fc.Diagnose(field, fmt.Sprintf("read the script: %v", err), connector.Remedy(err, "check the path and its permissions")))
 				return nil
 			}
 			source = string(text)

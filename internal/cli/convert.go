@@ -22,7 +22,10 @@ changed. It means what it meant, and its comments stay; a file in the present fo
 as it is. What was changed is reported on standard error.
 
 With --env there is no file: what is printed is the file that the environment variables of
-Snowbridge up to 2.4.2 stand for (SOURCE_NAME, TARGET_NAME, TARGET_HTTP_URL, ...).`,
+Snowbridge up to 2.4.2 stand for (SOURCE_NAME, TARGET_NAME, TARGET_HTTP_URL, ...).
+
+A relative path in a file means from the directory of that file, where Snowbridge took the
+working directory. A warning names each path that leads to a file from there only.`,
 		Example: "  weir convert snowbridge.hcl > weir.hcl\n  weir convert -w conf.d/*.hcl\n  weir convert --env > weir.hcl",
 		RunE: func(c *cobra.Command, args []string) error {
 			switch {
@@ -72,7 +75,7 @@ func convertFile(path string, write bool, s Streams) error {
 		return fail(err)
 	}
 	text, found := snowbridge.Convert(path, src)
-	if err := report(found, s); err != nil {
+	if err := report(append(found, snowbridge.Misplaced(path, text)...), s); err != nil {
 		return err
 	}
 	if !write {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/weirdata/weir/internal/admin"
 	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/failures"
 )
@@ -221,10 +221,7 @@ func (r *failureReader) target(p *config.Pipeline) string {
 		r.place(p.Name, failurePlace{queue: value})
 		return ""
 	}
-	if !filepath.IsAbs(value) {
-		value = filepath.Join(u.Dir(), value)
-	}
-	r.place(p.Name, failurePlace{file: value})
+	r.place(p.Name, failurePlace{file: connector.Path(u.Dir(), value)})
 	return ""
 }
 

@@ -44,10 +44,12 @@ package config
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/weirdata/weir/internal/meter"
 )
 
 // DefaultPipeline is the name of the pipeline made of the top-level blocks.
-const DefaultPipeline = "default"
+const DefaultPipeline = meter.Unnamed
 
 // Config is what one or more config files say, with defaults filled in.
 type Config struct {

@@ -19,8 +19,8 @@ type Machine struct {
 	// "."; at most 64 characters. Its executions to start are the queue "machine/NAME", which
 	// also keeps those that failed as dead messages, with their input and the reason.
 	Name string `hcl:"name,label"`
-	// Path of a file with the definition in the States Language (JSON, JSONPath), from the
-	// working directory or else from the directory of the config file. The Resource of a Task
+	// Path of a file with the definition in the States Language (JSON, JSONPath); a relative
+	// one means from the directory of the config file. The Resource of a Task
 	// names a function block: as NAME, as "arn:aws:lambda:REGION:ACCOUNT:function:NAME", or
 	// with "arn:aws:states:::lambda:invoke" and Parameters.FunctionName. Executions go on
 	// with the definition they were started with.
@@ -88,8 +88,8 @@ type Function struct {
 	// returns the output. What it throws fails the task: an Error with its name, or else
 	// that of its class, and its message, as Lambda's Node.js runtime does.
 	Script string `hcl:"script,optional"`
-	// Path of a file that holds the script, from the working directory or else from the
-	// directory of the config file.
+	// Path of a file that holds the script. A relative path means from the directory of the
+	// config file.
 	ScriptPath string `hcl:"script_path,optional"`
 	// What the script finds as process.env.
 	Env map[string]string `hcl:"env,optional"`

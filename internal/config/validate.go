@@ -217,7 +217,11 @@ func (ps *problems) endpoint(field, got string) {
 
 // bindProcess completes the uses outside of pipelines.
 func (d *document) bindProcess(p *Process) Diagnostics {
-	p.Store.Use.bind(d, KindStore, "store", "", 0, p.Store.Use.DefRange)
+	var first hcl.Range // where the default store belongs, which no file wrote
+	if len(d.files) > 0 {
+		first = startOf(d.files[0].Name)
+	}
+	p.Store.Use.bind(d, KindStore, "store", "", 0, first)
 	u := p.StatsReceiver.Use
 	if u == nil {
 		return nil

@@ -22,8 +22,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sort"
 	"strings"
 	"time"
@@ -79,7 +77,8 @@ type Transform interface {
 // Worker turns one message into none, one or many.
 type Worker interface {
 	// Apply appends to out what m becomes: nothing (filtered), m itself, or the messages
-	// of m.Split. An error means m is invalid and goes to the failure target. Apply is
+	// of m.Split. One that filters m for a reason it knows says so with m.Drop, and only
+	// then. An error means m is invalid and goes to the failure target. Apply is
 	// called by one goroutine at a time.
 	Apply(ctx context.Context, out event.Batch, m *event.Message) (event.Batch, error)
 }
@@ -155,10 +154,28 @@ type (
 	// Holder is a source that keeps somebody waiting (an HTTP client) until its
 	// messages are settled; the engine then flushes batches early.
 	Holder interface{ Holds() bool }
+	// Lagger is a source that knows how much there is that it has not read. Lag may be called
+	// while Read is, from Open to Close, and returns soon.
+	Lagger interface {
+		Lag(ctx context.Context) ([]Lag, error)
+	}
 	// Listener is a source that binds an address, which others of the process may share only
 	// where they differ by host name or path.
 	Listener interface{ Listens() Listening }
 )
+
+// Lag is how far a source is behind in a partition of a stream. What it does not know is
+// [Unknown].
+type Lag struct {
+	Stream, Partition string
+	Messages          int64
+	Bytes             int64
+	// Age is how long ago the oldest message came into the stream that was not read.
+	Age time.Duration
+}
+
+// Unknown is a part of a [Lag] that a source does not know.
+const Unknown = -1
 
 // Listening is an address that is bound, and which of its requests are wanted.
 type Listening struct {
@@ -267,8 +284,8 @@ type Deps struct {
 	Pipeline, Component string
 	// Log has pipeline and component set.
 	Log *slog.Logger
-	// Dir is the directory of the config file: relative paths in a config mean from there
-	// unless they exist from the working directory.
+	// Dir is the directory of the config file: relative paths in a config mean from there,
+	// by [Deps.Path] and [Deps.File]. It is "" for a config that is in no file.
 	Dir string
 	// Version is the product's version, for headers and failure payloads.
 	Version string
@@ -279,17 +296,4 @@ type Deps struct {
 	Queues map[string]Queue
 	// Machines are the state machines of the config, by name.
 	Machines map[string]Machine
-}
-
-// Path finds a file that a config names: where it is as seen from the working directory,
-// and otherwise beside the config file. A file that is in neither place is looked for
-// beside the config file, so that the error names that place.
-func (d Deps) Path(name string) string {
-	if filepath.IsAbs(name) || d.Dir == "" {
-		return name
-	}
-	if _, err := os.Stat(name); err == nil {
-		return name
-	}
-	return filepath.Join(d.Dir, name)
 }

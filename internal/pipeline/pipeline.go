@@ -296,6 +296,8 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 		}
 	})()
 
+	endLag := p.watchLag(reading)
+	defer endLag()
 	settled := make(chan struct{})
 	go func() {
 		defer close(settled)

@@ -13,12 +13,11 @@
 package tlsconfig
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -35,7 +34,7 @@ type Settings struct {
 	SkipVerify bool
 	// ServerName is checked against the server's certificate instead of the name dialled.
 	ServerName string
-	// Dir is where relative paths start, unless they exist from the working directory.
+	// Dir is where relative paths start: the directory of the config file.
 	Dir string
 }
 
@@ -55,7 +54,7 @@ func (s Settings) Identity() string {
 	if s.CertFile == "" {
 		return ""
 	}
-	return strings.Join([]string{s.path(s.CertFile), s.path(s.KeyFile), s.path(s.CAFile)}, "\n")
+	return strings.Join([]string{connector.Path(s.Dir, s.CertFile), connector.Path(s.Dir, s.KeyFile), connector.Path(s.Dir, s.CAFile)}, "\n")
 }
 
 // Client is the configuration of a connection we open. It reads the named files, so that
@@ -106,8 +105,8 @@ func (s Settings) Server() (*tls.Config, error) {
 
 // authorities adds the certificates of CAFile to pool.
 func (s Settings) authorities(pool *x509.CertPool) (*x509.CertPool, error) {
-	name := s.path(s.CAFile)
-	pem, err := os.ReadFile(name)
+	name := connector.Path(s.Dir, s.CAFile)
+	pem, err := connector.ReadFile(s.Dir, "ca_file", s.CAFile)
 	if err != nil {
 		return nil, connector.Blame("ca_file", "name a PEM file that can be read", fmt.Errorf("read ca_file: %w", err))
 	}
@@ -125,20 +124,14 @@ func (s Settings) keyPair() (*keyPair, error) {
 	if s.CertFile == "" {
 		return nil, nil
 	}
-	kp := &keyPair{certFile: s.path(s.CertFile), keyFile: s.path(s.KeyFile)}
+	certFile, cerr := connector.File(s.Dir, "cert_file", s.CertFile)
+	keyFile, kerr := connector.File(s.Dir, "key_file", s.KeyFile)
+	if err := cmp.Or(cerr, kerr); err != nil {
+		return nil, err
+	}
+	kp := &keyPair{certFile: certFile, keyFile: keyFile}
 	if err := kp.load(); err != nil {
 		return nil, connector.Blame("cert_file", "name PEM files that can be read, of one certificate and its key", fmt.Errorf("load cert_file and key_file: %w", err))
 	}
 	return kp, nil
-}
-
-// path resolves a file name of the config.
-func (s Settings) path(name string) string {
-	if name == "" || s.Dir == "" || filepath.IsAbs(name) {
-		return name
-	}
-	if _, err := os.Stat(name); err == nil {
-		return name
-	}
-	return filepath.Join(s.Dir, name)
 }

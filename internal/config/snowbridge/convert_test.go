@@ -215,6 +215,14 @@ What Snowbridge accepts and then stops at is refused by ` + "`weir check`" + `, 
 intervals of 0 (` + "`flush_period_millis`, `buffer_sec`, `heartbeat_interval_seconds`" + `), no writers at all
 (` + "`max_concurrent_batches = 0`" + `), and empty batches (` + "`max_batch_messages = 0`" + `).
 
+## Relative paths
+
+A relative path in a config file means from the directory of that file, whatever the working
+directory: scripts, templates, certificates, the store, position files and what is written.
+Snowbridge took the working directory. A file that is there only is not taken in silence: the
+config is refused, with the whole path to write. Where the config is environment variables, there
+is no file, and the working directory counts.
+
 ## Older forms
 
 `

@@ -40,13 +40,13 @@ import (
 type Config struct {
 	// The file to read, or a pattern of files: "*" stands for any characters of a name, "?"
 	// for one, "[ab]" for one of those. A relative path means from the directory of the
-	// config file, unless it exists from the working directory.
+	// config file.
 	Path string `hcl:"path"`
 	// Keep reading what is appended, and files that appear later, instead of ending when all
 	// files are read (default false).
 	Follow bool `hcl:"follow,optional"`
 	// Where to keep how far each file was read and delivered, so that a restart continues
-	// there. Without it every start reads the files from their beginning. One pipeline, one
+	// there. A relative path means from the directory of the config file. Without it every start reads the files from their beginning. One pipeline, one
 	// position file.
 	PositionFile string `hcl:"position_file,optional"`
 	// Longest line accepted, in bytes (default 64 MiB). A longer one ends the pipeline with an
@@ -80,29 +80,37 @@ var Entry = connector.Of(connector.Spec[Config, connector.Source]{
 	Name: "file", Summary: "Reads lines from files, once or as they grow, one message a line.", Stability: connector.Stable,
 	Default: func() Config { return Config{MaxLineBytes: 64 << 20, MaxBatchMessages: 1000} },
 	New: func(_ context.Context, d connector.Deps, c Config) (connector.Source, error) {
-		return &Source{config: c, dir: d.Dir, log: logger(d), poll: 200 * time.Millisecond, grace: 5 * time.Second}, nil
+		var err error
+		if c.Path, err = d.File("path", c.Path); err != nil {
+			return nil, err
+		}
+		// What is kept of a file names it for a start from elsewhere too, and who else wants the
+		// positions may have come to them by another way.
+		if c.Path, err = filepath.Abs(c.Path); err != nil {
+			return nil, fmt.Errorf("find %s: %w", c.Path, err)
+		}
+		if c.PositionFile != "" {
+			if c.PositionFile, err = d.File("position_file", c.PositionFile); err != nil {
+				return nil, err
+			}
+			if c.PositionFile, err = filepath.Abs(c.PositionFile); err != nil {
+				return nil, fmt.Errorf("find %s: %w", c.PositionFile, err)
+			}
+		}
+		return &Source{config: c, log: logger(d), poll: 200 * time.Millisecond, grace: 5 * time.Second}, nil
 	},
 })
 
 // matches lists the files that pattern names, in the order of their names.
-func matches(dir, pattern string) ([]string, error) {
-	candidates := []string{pattern}
-	if !filepath.IsAbs(pattern) && dir != "" {
-		candidates = append(candidates, filepath.Join(dir, pattern))
+func matches(pattern string) ([]string, error) {
+	if _, err := os.Lstat(pattern); err == nil {
+		return []string{pattern}, nil // also a name that looks like a pattern
 	}
-	for _, c := range candidates {
-		if _, err := os.Lstat(c); err == nil {
-			return []string{c}, nil // also a name that looks like a pattern
-		}
-		names, err := filepath.Glob(c)
-		if err != nil {
-			return nil, fmt.Errorf("match %s: %w", c, err)
-		}
-		if len(names) > 0 {
-			return names, nil
-		}
+	names, err := filepath.Glob(pattern)
+	if err != nil {
+		return nil, fmt.Errorf("match %s: %w", pattern, err)
 	}
-	return nil, nil
+	return names, nil
 }
 
 // fileID is what a file keeps when it is renamed.

@@ -174,17 +174,5 @@ func (s *Source) Exclusive() []string {
 	if s.config.PositionFile == "" {
 		return nil
 	}
-	return []string{"position file " + s.positionFile()}
-}
-
-// positionFile is the path of the position file.
-func (s *Source) positionFile() string {
-	path := s.config.PositionFile
-	if _, err := os.Stat(path); err != nil && !filepath.IsAbs(path) {
-		path = filepath.Join(s.dir, path)
-	}
-	if abs, err := filepath.Abs(path); err == nil {
-		return abs
-	}
-	return path
+	return []string{"position file " + s.config.PositionFile}
 }

@@ -93,7 +93,11 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	if ps := c.Validate(); len(ps) > 0 {
 		return nil, fault.New(fault.Setup, fmt.Errorf("gateway source: %s: %s", ps[0].What, ps[0].Fix))
 	}
-	file, err := workspace.Open(d.Path(c.WorkspaceConfig), d.Log)
+	path, err := d.File("workspace_config", c.WorkspaceConfig)
+	if err != nil {
+		return nil, err
+	}
+	file, err := workspace.Open(path, d.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -92,9 +91,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Source]{
 		if log == nil {
 			log = slog.New(slog.DiscardHandler)
 		}
-		if p := c.PositionFile; p != "" && !filepath.IsAbs(p) {
-			c.PositionFile = filepath.Join(d.Dir, p)
-		}
+		c.PositionFile = d.Path(c.PositionFile)
 		return &Source{config: c, start: start, make: makers[c.Kind](uint64(int64(c.Seed))), log: log}, nil
 	},
 })

@@ -18,8 +18,8 @@ import (
 
 // Config is the HCL of the embedded store.
 type Config struct {
-	// Directory that holds the store, seen from the working directory; it is made when it
-	// is not there. Default "weir-data".
+	// Directory that holds the store; it is made when it is not there. A relative path means
+	// from the directory of the config file, and so does the default, "weir-data".
 	Path string `hcl:"path,optional"`
 	// Most disk space the store may take, in bytes, before it refuses new messages; 0
 	// means that only min_free_bytes bounds it. At least 1048576, which is 1 MiB.
@@ -59,6 +59,10 @@ var Entry = connector.Of(connector.Spec[Config, connector.StoreOpener]{
 	Name: "embedded", Summary: "Keeps queues in a directory of this machine, for one process.", Stability: connector.Stable,
 	Default: func() Config { return Config{Path: "weir-data"} },
 	New: func(_ context.Context, d connector.Deps, c Config) (connector.StoreOpener, error) {
+		var err error
+		if c.Path, err = d.File("path", c.Path); err != nil {
+			return nil, err
+		}
 		return opener{c, d}, nil
 	},
 })

@@ -74,9 +74,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Target]{
 			Batching: &connector.Batching{MaxBatchMessages: 100, MaxBatchBytes: 16 << 20, MaxMessageBytes: 16 << 20, MaxConcurrentBatches: 2, FlushPeriodMillis: 200}}
 	},
 	New: func(_ context.Context, d connector.Deps, c Config) (connector.Target, error) {
-		if !filepath.IsAbs(c.Path) {
-			c.Path = filepath.Join(d.Dir, c.Path)
-		}
+		c.Path = d.Path(c.Path)
 		return &Target{config: c, path: fieldPath(c.NameField)}, nil
 	},
 })

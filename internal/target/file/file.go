@@ -69,9 +69,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Target]{
 			Batching: &connector.Batching{MaxBatchMessages: 500, MaxBatchBytes: 8 << 20, MaxMessageBytes: 1 << 20, MaxConcurrentBatches: 1, FlushPeriodMillis: 200}}
 	},
 	New: func(_ context.Context, d connector.Deps, c Config) (connector.Target, error) {
-		if !filepath.IsAbs(c.Path) {
-			c.Path = filepath.Join(d.Dir, c.Path)
-		}
+		c.Path = d.Path(c.Path)
 		if d.Log == nil {
 			d.Log = slog.New(slog.DiscardHandler)
 		}

@@ -44,8 +44,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"sort"
 	"text/template"
 	"time"
@@ -180,9 +178,9 @@ func (t *Target) loadTemplate(dir string) error {
 	b := t.c.Batching
 	size := -1
 	if t.c.TemplateFile != "" {
-		text, err := os.ReadFile(resolve(dir, t.c.TemplateFile))
+		text, err := connector.ReadFile(dir, "template_file", t.c.TemplateFile)
 		if err != nil {
-			return connector.Blame("template_file", "name a file that can be read; a relative path means from the working directory, or else from the directory of the config", fmt.Errorf("read template_file: %w", err))
+			return connector.Blame("template_file", "name a file that can be read; a relative path means from the directory of the config file", fmt.Errorf("read template_file: %w", err))
 		}
 		if t.tmpl, err = parseTemplate(string(text)); err != nil {
 			return connector.Blame("template_file", "correct the template at the line it names", fmt.Errorf("parse template_file %s: %w", t.c.TemplateFile, err))
@@ -233,8 +231,8 @@ func (t *Target) newAuth(dir string) (httpclient.Auth, error) {
 		key := []byte(j.PrivateKey)
 		if j.PrivateKeyFile != "" {
 			var err error
-			if key, err = os.ReadFile(resolve(dir, j.PrivateKeyFile)); err != nil {
-				return nil, fault.New(fault.Setup, fmt.Errorf("read oauth_jwt.private_key_file: %w", err))
+			if key, err = connector.ReadFile(dir, "oauth_jwt.private_key_file", j.PrivateKeyFile); err != nil {
+				return nil, connector.Blame("oauth_jwt.private_key_file", "name a file that can be read; a relative path means from the directory of the config file", fmt.Errorf("read oauth_jwt.private_key_file: %w", err))
 			}
 		}
 		return httpclient.NewOAuthJWT(*j, key, secret)
@@ -300,15 +298,4 @@ func (t *Target) Check(ctx context.Context) error {
 		return fault.New(clientFaultKind(err), err) // it shows the host only
 	}
 	return nil
-}
-
-// resolve finds a file the config names.
-func resolve(dir, name string) string {
-	if dir == "" || filepath.IsAbs(name) {
-		return name
-	}
-	if _, err := os.Stat(name); err == nil {
-		return name
-	}
-	return filepath.Join(dir, name)
 }

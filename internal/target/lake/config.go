@@ -3,7 +3,6 @@ package lake
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -209,12 +208,4 @@ func (c Config) limits() connector.Limits {
 		MaxBatchMessages: c.BufferMaxEvents, MaxBatchBytes: c.BufferMaxBytes, MaxMessageBytes: c.MaxMessageBytes,
 		MaxConcurrentBatches: c.MaxConcurrentBatches, FlushPeriod: time.Duration(c.BufferMaxAgeSeconds) * time.Second,
 	}
-}
-
-// resolve is the dataset's folder: a relative path means from dir.
-func (c Config) resolve(dir string) string {
-	if filepath.IsAbs(c.Path) {
-		return c.Path
-	}
-	return filepath.Join(dir, c.Path)
 }

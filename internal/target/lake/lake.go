@@ -86,7 +86,7 @@ func New(d connector.Deps, c Config) (*Target, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Target{
-		config: c, path: c.resolve(d.Dir), layout: c.layout(), options: c.decoding(), log: log,
+		config: c, path: d.Path(c.Path), layout: c.layout(), options: c.decoding(), log: log,
 		clock: newClock(c),
 		slots: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}, nil

@@ -68,7 +68,11 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 		if ps := c.Validate(); len(ps) > 0 {
 			return nil, fault.New(fault.Setup, fmt.Errorf("fanout: %s: %s", ps[0].What, ps[0].Fix))
 		}
-		file, err := workspace.Open(d.Path(c.WorkspaceConfig), d.Log)
+		path, err := d.File("workspace_config", c.WorkspaceConfig)
+		if err != nil {
+			return nil, err
+		}
+		file, err := workspace.Open(path, d.Log)
 		if err != nil {
 			return nil, err
 		}

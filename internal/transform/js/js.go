@@ -7,7 +7,8 @@
 // HTTPHeaders (an object, or null). It returns that object, or a new one with any of
 // these properties, their names in any case:
 //
-//	FilterOut     true: the message is filtered, everything else is ignored
+//	FilterOut     true: the message is filtered, everything but the reason is ignored
+//	FilterReason  why it is, a text that metrics count by
 //	Data          the new payload: a string as it is, an object as JSON
 //	PartitionKey  the new key, unless empty
 //	HTTPHeaders   the new headers in place of all others, unless empty
@@ -27,8 +28,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -46,8 +45,8 @@ import (
 type Config struct {
 	// The script itself. Either script or script_path is required; script_path wins.
 	Script string `hcl:"script,optional"`
-	// Path of a file that holds the script, from the working directory or else from the
-	// directory of the config file.
+	// Path of a file that holds the script. A relative path means from the directory of the
+	// config file.
 	ScriptPath string `hcl:"script_path,optional"`
 	// Longest time, in seconds, that the script may run for one message; 15 by default.
 	TimeoutSec int `hcl:"timeout_sec,optional"`
@@ -136,11 +135,11 @@ func New(d connector.Deps, c Config) (*Transform, error) {
 	source, blame := c.Script, "script"
 	if c.ScriptPath != "" {
 		blame = "script_path"
-		text, err := readScript(d.Dir, c.ScriptPath)
+		text, err := d.ReadFile("script_path", c.ScriptPath)
 		if err != nil {
-			return nil, connector.Blame("script_path", "correct the path: it means from the working directory, or else from the directory of the config", err)
+			return nil, connector.Blame("script_path", "correct the path: a relative one means from the directory of the config file", fmt.Errorf("read script: %w", err))
 		}
-		source = text
+		source = string(text)
 	} else if source == "" {
 		return nil, fault.New(fault.Setup, errors.New("JS transformation: Either script_path or script must be configured"))
 	}
@@ -162,21 +161,10 @@ func New(d connector.Deps, c Config) (*Transform, error) {
 	return t, nil
 }
 
-// readScript reads a script by its path from the working directory, or else from dir.
-func readScript(dir, path string) (string, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) && dir != "" && !filepath.IsAbs(path) {
-		text, err = os.ReadFile(filepath.Join(dir, path))
-	}
-	if err != nil {
-		return "", fmt.Errorf("read script: %w", err)
-	}
-	return string(text), nil
-}
-
 // result is what a script made of a message, and what the next js step is given.
 type result struct {
 	filter  bool
+	reason  string
 	text    string // the payload; JSON when object is set
 	object  bool
 	key     string
@@ -231,6 +219,7 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 		return out, invalid(errRun, err)
 	}
 	if r.filter {
+		m.Drop(r.reason)
 		return out, nil
 	}
 	data := []byte{}

@@ -7,7 +7,8 @@
 // snowplow_mode the enriched event as a table), PartitionKey (the message's key) and
 // FilterOut (false). It returns a table with any of these fields:
 //
-//	FilterOut     true: the message is filtered, everything else is ignored
+//	FilterOut     true: the message is filtered, everything but the reason is ignored
+//	FilterReason  why it is, a text that metrics count by
 //	Data          the new payload: a string as it is, a table as JSON
 //	PartitionKey  the new key, unless empty
 //
@@ -24,8 +25,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -44,8 +43,8 @@ type Config struct {
 	// The script itself. One of script, script_path and source_b64 is required; the path
 	// wins over the others.
 	Script string `hcl:"script,optional"`
-	// Path of a file that holds the script, from the working directory or else from the
-	// directory of the config file.
+	// Path of a file that holds the script. A relative path means from the directory of the
+	// config file.
 	ScriptPath string `hcl:"script_path,optional"`
 	// The script in base64.
 	SourceB64 string `hcl:"source_b64,optional"`
@@ -149,10 +148,7 @@ func New(d connector.Deps, c Config) (*Transform, error) {
 func source(dir string, c Config) (string, error) {
 	switch {
 	case c.ScriptPath != "":
-		text, err := os.ReadFile(c.ScriptPath)
-		if errors.Is(err, os.ErrNotExist) && dir != "" && !filepath.IsAbs(c.ScriptPath) {
-			text, err = os.ReadFile(filepath.Join(dir, c.ScriptPath))
-		}
+		text, err := connector.ReadFile(dir, "script_path", c.ScriptPath)
 		if err != nil {
 			return "", fmt.Errorf("read script: %w", err)
 		}
@@ -253,6 +249,7 @@ const (
 // output is what main returned.
 type output struct {
 	filter bool
+	reason string
 	key    string
 	data   []byte
 }
@@ -278,6 +275,7 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 		return out, snowplow.Invalid(errRun, err)
 	}
 	if o.filter {
+		m.Drop(o.reason)
 		return out, nil
 	}
 	m.Replace(o.data)
@@ -328,6 +326,9 @@ func (t *Worker) read(l *golua.LState, v golua.LValue) (o output, err error) {
 		return o, snowplow.Invalid(errFields, nil)
 	}
 	if o.filter {
+		if reason, ok := table.RawGetString("FilterReason").(golua.LString); ok {
+			o.reason = string(reason)
+		}
 		return o, nil
 	}
 	switch data := table.RawGetString("Data").(type) {
