@@ -43,6 +43,9 @@ type Terms struct {
 	// Exclusive are what nobody else may hold while the runner is open, such as a file of
 	// positions, by an identity that is the same in every config.
 	Exclusive []string
+	// Ends is set when the source comes to an end: the process has then done its work only if
+	// all of it was settled, whenever it is stopped.
+	Ends bool
 	// Fed runners end when everything upstream has ended and nothing is left to do.
 	Fed bool
 	// Outlives has it stopped only when all others have ended.
@@ -86,7 +89,8 @@ func newPipelineRunner(parts pipeline.Parts, terms Terms) *pipelineRunner {
 		}
 	}
 	_, isFed := parts.Source.(connector.Fed)
-	r.terms.Fed = isFed && ends(parts.Source)
+	r.terms.Ends = ends(parts.Source)
+	r.terms.Fed = isFed && r.terms.Ends
 	if x, ok := parts.Source.(connector.Exclusive); ok {
 		r.terms.Exclusive = x.Exclusive()
 	}

@@ -39,7 +39,7 @@ const (
 // which somebody else has called.
 func (m *member) live(ctx context.Context, opened error) error {
 	if opened != nil && m.again(ctx, opened, 1) != nil {
-		return nil // it has read nothing
+		return m.stopped(opened) // it has read nothing
 	}
 	for failures := 0; ; {
 		began := time.Now()
@@ -53,9 +53,18 @@ func (m *member) live(ctx context.Context, opened error) error {
 		}
 		failures++
 		if m.again(ctx, err, failures) != nil {
-			return nil // what it had read, it has given back
+			return m.stopped(err) // what it had read, it has given back
 		}
 	}
+}
+
+// stopped is what comes of a member that failed with err and is stopped before it was started
+// again: nothing, unless its work was to come to an end, which nobody brings about now.
+func (m *member) stopped(err error) error {
+	if m.Terms().Ends {
+		return err
+	}
+	return nil
 }
 
 // fatal reports whether the member is not to be started again after err. Sources always
