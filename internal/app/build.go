@@ -39,8 +39,7 @@ type Builder struct {
 	// configs put their own source and targets in.
 	Wrap func(*pipeline.Parts)
 
-	tracer *trace.Tracer         // nil: nothing is traced; see Trace
-	attach func(*meter.Pipeline) // has the counters of a pipeline reported that Wrap does not see
+	tracer *trace.Tracer // nil: nothing is traced; see Trace
 }
 
 // Known is the names of the connectors there are, for the checks of package config.
@@ -80,6 +79,7 @@ func decode[T any](entries []connector.Entry[T], u *config.Use) error {
 // Built is a config's pipelines, ready to be opened.
 type Built struct {
 	Config    *config.Config
+	Plan      *config.Plan
 	Pipelines []Runner
 	// Store opens the durable store; nil when nothing needs it.
 	Store connector.StoreOpener
@@ -97,7 +97,8 @@ type Checker struct {
 
 // Build makes every pipeline of cfg. When the diagnostics have errors, nothing was made.
 func (b *Builder) Build(ctx context.Context, cfg *config.Config) (*Built, config.Diagnostics) {
-	built := &Built{Config: cfg}
+	plan := cfg.Plan()
+	built := &Built{Config: cfg, Plan: plan}
 	queues := queuesOf(cfg)
 	var ds config.Diagnostics
 	built.Store, ds = b.OpenerOf(ctx, cfg)
@@ -107,18 +108,19 @@ func (b *Builder) Build(ctx context.Context, cfg *config.Config) (*Built, config
 	ds = append(ds, checkExports(cfg)...)
 	machines, found := b.machines(ctx, cfg, built, queues)
 	ds = append(ds, found...)
-	for _, pc := range cfg.Pipelines {
-		a := assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), queues: queues, machines: machines, lone: cfg.Lone()}
-		for _, r := range []Runner{a.runner(ctx), a.spilled(ctx)} {
-			if r != nil {
-				built.Pipelines = append(built.Pipelines, r)
-			}
-		}
-		ds = append(ds, a.found...)
+	made, failures := make([]*assembly, len(plan.Pipelines)), implied(cfg)
+	for i, pc := range plan.Pipelines {
+		a := &assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), queues: queues, implied: failures, machines: machines, lone: cfg.Lone()}
+		a.parts = a.make(ctx)
+		made[i], ds = a, append(ds, a.found...)
 	}
 	ds = append(ds, collisions(cfg, built.listening)...)
 	if ds.HasErrors() {
 		return nil, ds
+	}
+	fit(made)
+	for _, a := range made {
+		built.Pipelines = append(built.Pipelines, a.runner())
 	}
 	return built, ds
 }
@@ -138,7 +140,7 @@ func (b *Built) Queues() []connector.Queue { return QueuesOf(b.Config) }
 
 // QueuesOf is the queues of cfg, by name.
 func QueuesOf(cfg *config.Config) []connector.Queue {
-	all := slices.Concat(slices.Collect(maps.Values(queuesOf(cfg))), machineQueues(cfg), failureQueues(cfg))
+	all := slices.Concat(slices.Collect(maps.Values(queuesOf(cfg))), machineQueues(cfg), slices.Collect(maps.Values(implied(cfg))))
 	slices.SortFunc(all, func(a, b connector.Queue) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }
@@ -170,20 +172,23 @@ type assembly struct {
 	queues map[string]connector.Queue
 	found  config.Diagnostics
 
+	implied map[string]connector.Queue // that no file declares
+	parts   pipeline.Parts             // once they are made
+
 	machines map[string]connector.Machine
 	lone     bool // the pipeline is the only one, at the top level
 }
 
-// runner makes the pipeline. It is nil when something is wrong.
-func (a *assembly) runner(ctx context.Context) Runner {
-	parts := a.parts(ctx)
-	if a.found.HasErrors() {
-		return nil
-	}
+// runner makes the pipeline of its parts.
+func (a *assembly) runner() Runner {
+	parts := a.parts
 	if a.b.Wrap != nil {
 		a.b.Wrap(&parts)
 	}
-	return newPipelineRunner(parts, Terms{Ordered: parts.Ordered, Fail: a.failing(parts)})
+	ofFailures := a.config.FailuresOf() != nil
+	r := newPipelineRunner(parts, Terms{Ordered: parts.Ordered, Fail: a.failing(parts), Finishes: ofFailures})
+	r.finish = finish{store: func() queue.Store { return a.b.Store }, patience: a.config.FinishTimeout(), ofFailures: ofFailures, log: a.log}
+	return r
 }
 
 // failing is what the failure of the pipeline means. One that is all there is, written at the
@@ -205,7 +210,8 @@ func (a *assembly) failing(parts pipeline.Parts) Failing {
 	return Restart
 }
 
-func (a *assembly) parts(ctx context.Context) pipeline.Parts {
+// make makes the parts of the pipeline.
+func (a *assembly) make(ctx context.Context) pipeline.Parts {
 	pc := a.config
 	p := pipeline.Parts{
 		Name:             pc.Name,
@@ -232,8 +238,47 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 		p.Target, p.Routes = p.Routes[0].Sink, nil
 	}
 	p.Filter = a.sink(ctx, pc.FilterTarget.Use)
-	p.Failure = a.failureSink(ctx, p.Source)
+	if p.Keep = pc.FailureTarget.Keep; !p.Keep {
+		p.Failure = a.sink(ctx, pc.FailureTarget.Use)
+	}
+	a.suits(p.Source)
 	return p
+}
+
+// suits finds options that the source is not made for.
+func (a *assembly) suits(s connector.Source) {
+	if s == nil {
+		return
+	}
+	if r, ok := s.(connector.Redeliverer); a.config.FailureTarget.Keep && (!ok || !r.Redelivers()) {
+		a.found = append(a.found, a.config.Diagnose("failure_target.keep", fmt.Sprintf("the source %q is no queue, where failed messages could be kept", a.config.Source.Use.Name),
+			"take keep out, and name a target with a use block"))
+	}
+	if a.config.FinishTimeoutMillis > 0 && !fed(s) {
+		a.found = append(a.found, a.config.Diagnose("finish_timeout_ms", fmt.Sprintf("the source %q does not end with what feeds it", a.config.Source.Use.Name),
+			"take it out, or set stop_when_empty where the source is a queue"))
+	}
+}
+
+// fit has failures that go into a queue made to fit the target that a pipeline takes them to
+// from there as they are.
+func fit(made []*assembly) {
+	takers := map[string]pipeline.Sink{}
+	for _, a := range made {
+		if q, ok := a.parts.Source.(connector.Drawer); ok && len(a.parts.Transforms)+len(a.parts.Routes) == 0 {
+			takers[q.DrawsFrom()] = a.parts.Target
+		}
+	}
+	for _, a := range made {
+		q, ok := a.parts.Failure.Target.(connector.Filler)
+		if !ok {
+			continue
+		}
+		own := &a.parts.Failure.Limits
+		if to := takers[q.Fills()].Limits; to.MaxMessageBytes > 0 && (own.MaxMessageBytes == 0 || to.MaxMessageBytes < own.MaxMessageBytes) {
+			own.MaxMessageBytes, own.Size = to.MaxMessageBytes, to.Size
+		}
+	}
 }
 
 // transforms compiles the transforms of a pipeline, once for all of its workers.
@@ -280,6 +325,9 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		Log:       a.log.With(meter.KeyComponent, component),
 		Dir:       u.Dir(), Version: a.b.Version,
 		Store: func() queue.Store { return a.b.Store }, Queues: a.queues, Machines: a.machines,
+	}
+	if u.Implied() {
+		deps.Queues = a.implied
 	}
 	if a.config != nil {
 		deps.Pipeline = a.config.Name
@@ -332,4 +380,48 @@ func policy(r *config.Retry) retry.Policy {
 		Transient: class(r.Transient), Throttle: class(r.Throttle), Setup: class(r.Setup),
 		Jitter: 100 * time.Millisecond,
 	}
+}
+
+// warnStranded tells of failures in the store that no pipeline of b takes to a failure
+// target, because spill was taken out of the config.
+func (a *App) warnStranded(ctx context.Context, b *Built) {
+	a.mu.Lock()
+	s := a.store
+	a.mu.Unlock()
+	if s == nil {
+		return
+	}
+	for _, p := range b.Config.Pipelines {
+		if p.FailureTarget.Spill {
+			continue
+		}
+		name := config.FailureQueue(p.Name)
+		if st, err := s.Stats(ctx, queue.Filter{Queue: name}); err == nil && st.Open() > 0 {
+			a.Log.Warn("failed messages wait in the store and nothing takes them to the failure target: set spill = true until they are gone",
+				meter.KeyPipeline, p.Name, "queue", name, meter.KeyMessages, st.Open())
+		}
+	}
+}
+
+// Only leaves of b the pipeline called name, and the machines it may start executions of.
+func (b *Built) Only(name string) {
+	b.Pipelines = slices.DeleteFunc(b.Pipelines, func(r Runner) bool {
+		_, machine := r.(*machineRunner)
+		return !machine && r.Name() != name
+	})
+}
+
+// spills reports whether a pipeline of cfg keeps its failures in the store.
+func spills(cfg *config.Config) bool { return len(implied(cfg)) > 0 }
+
+// implied is the queues of cfg that no file declares: those that failures wait in.
+func implied(cfg *config.Config) map[string]connector.Queue {
+	qs := map[string]connector.Queue{}
+	for _, p := range cfg.Pipelines {
+		if p.FailureTarget.Spill {
+			name := config.FailureQueue(p.Name)
+			qs[name] = connector.Queue{Name: name}
+		}
+	}
+	return qs
 }

@@ -17,7 +17,6 @@ type Reporter = report.Reporter
 func (b *Builder) Report(p config.Process, log *slog.Logger) (*Reporter, *slog.Logger) {
 	r := report.New(report.Options{AppName: Artifact, Version: b.Version, Process: p, Log: log})
 	b.Log = slog.New(r.Handler(log.Handler()))
-	b.attach = r.Attach
 	wrap := b.Wrap
 	b.Wrap = func(p *pipeline.Parts) {
 		if wrap != nil {

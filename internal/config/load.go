@@ -305,7 +305,7 @@ func (d *document) addPipeline(cfg *Config, name string, b *hclsyntax.Body, head
 	p := &Pipeline{}
 	p.SetDefaults()
 	ds := d.decode(b, p, header)
-	p.Name = name
+	p.Name, p.doc, p.body, p.header = name, d, b, header
 	if len(d.files) > 0 {
 		p.dir = filepath.Dir(cmpOr(header.Filename, d.files[0].Name))
 	}

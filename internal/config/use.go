@@ -53,6 +53,7 @@ type Use struct {
 
 	doc      *document
 	fallback hcl.Range // the place of its pipeline
+	implied  bool      // no file wrote it: what a block stands for
 }
 
 // Dir is the directory of the file u is in; relative paths in its body mean from there.
@@ -62,6 +63,9 @@ func (u *Use) Dir() string {
 	}
 	return ""
 }
+
+// Implied reports whether u is part of what a block stands for, and written nowhere.
+func (u *Use) Implied() bool { return u.implied }
 
 // String names u's place in the config: pipeline "default", target "kafka".
 func (u *Use) String() string {

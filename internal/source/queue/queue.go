@@ -345,9 +345,14 @@ func (s *Source) wait(ctx context.Context, q queue.Query, again <-chan struct{})
 			}
 			patience = emptyCheck
 		}
+		end := s.end
+		if !s.config.StopWhenEmpty || s.fed() {
+			end = nil
+		}
 		look := time.NewTimer(patience)
 		select {
 		case <-wake:
+		case <-end: // look again: it may be empty
 		case <-s.settled:
 		case <-look.C:
 		case <-again:
