@@ -54,7 +54,7 @@ func (p *Pipeline) Trouble() error {
 type pauses struct {
 	policy  retry.Policy
 	group   func(*event.Message) string // nil: all messages are one group
-	stopped <-chan struct{} // ends every pause
+	stopped <-chan struct{}             // ends every pause
 
 	mu      sync.Mutex
 	byGroup map[string]pause // of groups that failed last
