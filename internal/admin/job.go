@@ -33,11 +33,11 @@ type Job struct {
 	Raw         *Payload      `json:"raw,omitempty"` // as it was read, where that is something else
 }
 
-// The forms in which jobs show bytes.
-type (
-	Text    = event.Text
-	Payload = event.Payload
-)
+// Text is a string of any bytes.
+type Text = event.Text
+
+// Payload is a payload of any bytes.
+type Payload = event.Payload
 
 // Origin is where a message was read first; its position is base64.
 type Origin struct {

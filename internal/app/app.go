@@ -93,7 +93,7 @@ func (a *App) Store() (s queue.Store, identity string, queues []connector.Queue)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.store == nil || a.current == nil {
-		return a.store, a.storeID, nil
+		return nil, "", nil
 	}
 	return a.store, a.storeID, a.current.queues
 }
@@ -160,6 +160,7 @@ func (a *App) start(ctx context.Context, b *Built) error {
 		return err
 	}
 	a.warnStranded(ctx, b)
+	a.Builder.inFlight().Resize(b.limit)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if old != nil && a.live == 0 {

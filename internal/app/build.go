@@ -39,7 +39,16 @@ type Builder struct {
 	// configs put their own source and targets in.
 	Wrap func(*pipeline.Parts)
 
-	tracer *trace.Tracer // nil: nothing is traced; see Trace
+	budget *pipeline.Budget // of all pipelines of the process
+	tracer *trace.Tracer    // nil: nothing is traced; see Trace
+}
+
+// inFlight is what all pipelines of the process may have in flight together.
+func (b *Builder) inFlight() *pipeline.Budget {
+	if b.budget == nil {
+		b.budget = &pipeline.Budget{}
+	}
+	return b.budget
 }
 
 // Known is the names of the connectors there are, for the checks of package config.
@@ -49,6 +58,7 @@ func (b *Builder) Known() config.Known {
 		Transforms: connector.Names(b.Set.Transforms),
 		Targets:    connector.Names(b.Set.Targets),
 		Stores:     connector.Names(b.Set.Stores),
+		ReadQueue:  connector.Queues(b.Set.Sources), WriteQueue: connector.Queues(b.Set.Targets),
 	}
 }
 
@@ -87,6 +97,7 @@ type Built struct {
 	Checkers []Checker
 
 	listening []listening
+	limit     int64 // of payload bytes in flight
 }
 
 // Checker is a connector that can be checked, and where it is in the config.
@@ -98,7 +109,7 @@ type Checker struct {
 // Build makes every pipeline of cfg. When the diagnostics have errors, nothing was made.
 func (b *Builder) Build(ctx context.Context, cfg *config.Config) (*Built, config.Diagnostics) {
 	plan := cfg.Plan()
-	built := &Built{Config: cfg, Plan: plan}
+	built := &Built{Config: cfg, Plan: plan, limit: int64(cfg.MaxInFlightBytes)}
 	queues := queuesOf(cfg)
 	var ds config.Diagnostics
 	built.Store, ds = b.OpenerOf(ctx, cfg)
@@ -152,7 +163,7 @@ func queuesOf(cfg *config.Config) map[string]connector.Queue {
 		queues[q.Name] = connector.Queue{Name: q.Name}
 	}
 	for _, p := range cfg.Pipelines {
-		if name, ok := p.Source.Use.Attribute("name"); ok && p.Source.Use.Name == "queue" {
+		if name := p.Source.Use.Queue(); name != "" {
 			ordered, _ := p.Source.Use.Attribute("ordered")
 			if q, known := queues[name]; known && ordered == "true" {
 				q.Ordered = true
@@ -218,6 +229,7 @@ func (a *assembly) make(ctx context.Context) pipeline.Parts {
 		Ordered:          pc.Ordered,
 		InFlightMessages: pc.InFlight.Messages,
 		InFlightBytes:    pc.InFlight.Bytes,
+		Process:          a.b.inFlight(),
 		Drain:            pc.DrainTimeout(),
 		Retry:            policy(pc.Retry),
 		Throttle:         limit(pc.Throttle),

@@ -105,7 +105,7 @@ func look(ctx context.Context, path string) (reading, error) {
 	return reading{path, b}, nil
 }
 
-func (r reading) close() { _ = r.bucket.Close() } // only read
+func (d reading) close() { _ = d.bucket.Close() } // only read
 
 // Describe says what the dataset at path holds.
 func Describe(ctx context.Context, path string) (Summary, error) {

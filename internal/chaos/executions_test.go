@@ -20,6 +20,7 @@ import (
 	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/embedded"
+	"github.com/weirdata/weir/internal/queue/storetest"
 )
 
 // TestExecutions kills the process while it runs executions of one machine, and looks into
@@ -157,7 +158,7 @@ func (q *quickstart) records(s *embedded.Store) (ids []string) {
 	q.t.Helper()
 	const prefix = "machine/work/x/"
 	for after := []byte(nil); ; {
-		page, err := s.Records(context.Background(), []byte(prefix), after, 1000)
+		page, err := storetest.Records(context.Background(), s, []byte(prefix), after, 1000)
 		if err != nil {
 			q.t.Fatal(err)
 		}

@@ -142,14 +142,13 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 // sameStart refuses to guess which payload is meant when p reads a queue: the payload as it
 // was read is what the first pipeline read, and p may want what that one made of it.
 func (r *failureReader) sameStart(p *config.Pipeline) error {
-	if p.Source.Use.Name != "queue" || r.flags.through != "" {
+	name := p.Source.Use.Queue()
+	if name == "" || r.flags.through != "" {
 		return nil
 	}
-	name, _ := p.Source.Use.Attribute("name")
 	for _, before := range r.cfg.Pipelines {
 		for _, u := range before.Uses() {
-			to, _ := u.Attribute("name")
-			if u.Block == "target" && u.Name == "queue" && to == name && len(before.Transform.Use) > 0 {
+			if u.Block == "target" && u.Queue() == name && len(before.Transform.Use) > 0 {
 				return usagef("the pipeline %q reads the queue %q, which the pipeline %q writes after its transforms, and the payload as it was read is what %q read: "+
 					"say --through %s to start there, or --payload latest for what the transforms of %q left",
 					p.Name, name, before.Name, before.Name, before.Name, p.Name)
@@ -237,7 +236,7 @@ func (r *failureReader) standsOnStore(p *config.Pipeline) bool {
 		}
 	}
 	for _, u := range p.Uses()[1:] { // all but the source, which is replaced
-		if u.Kind == config.KindTarget && (u.Name == "queue" || u.Name == "machine") {
+		if u.Kind == config.KindTarget && (u.Queue() != "" || u.Name == "machine") {
 			return true
 		}
 	}

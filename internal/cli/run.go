@@ -81,12 +81,12 @@ func (r *runner) run(ctx context.Context) error {
 	if _, set := r.s.Env("GOGC"); !set {
 		debug.SetGCPercent(gcPercent)
 	}
-	defer r.builder.EndTrace(ctx)
 	defer func() {
 		if r.output != nil {
 			r.output.flush()
 		}
 	}()
+	defer r.builder.EndTrace(ctx)
 	built, err := r.build(ctx)
 	if err != nil {
 		return err
@@ -223,7 +223,7 @@ func (r *runner) signals(parent context.Context) (context.Context, func()) {
 				cancel(fmt.Errorf("signal: %s", sig))
 				switch {
 				case interrupts > 1:
-					r.log.Error("second interrupt: ending at once, what is not settled is delivered again")
+					r.log.Error("second signal: ending at once, what is not settled is delivered again")
 					r.output.flush()
 					os.Exit(exitFailed)
 				case first:

@@ -181,7 +181,7 @@ func TestSnowbridge5OverHTTP(t *testing.T) {
 		"template": {
 			template: `{"key":"{{ env "API_KEY" }}","events":[{{ range $i, $e := . }}{{ if $i }},{{ end }}{{ prettyPrint $e }}{{ end }}]}`,
 			options:  "template_file = \"body.tmpl\"\nbatching {\nmax_batch_messages = 1\n}\n",
-			bodies: []string{`{"key":"k","events":[{"n":1000000,"t":"\u003cb\u003e\u0026"}]}`, `{"key":"k","events":[{"n":12345678901234567000,"x":[1,null]}]}`,
+			bodies: []string{`{"key":"k","events":[{"n":1000000,"t":"\u003cb\u003e\u0026"}]}`, `{"key":"k","events":[{"n":12345678901234567890,"x":[1,null]}]}`,
 				`{"key":"k","events":["text"]}`, `{"key":"k","events":[{"refuse":true}]}`},
 			invalid: []string{`{broken`, `{"refuse":true}`},
 		},

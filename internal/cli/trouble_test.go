@@ -67,25 +67,45 @@ func TestTargetThatHangs(t *testing.T) {
 	p.until(p.err, `drain deadline passed`)
 }
 
-// TestSecondSignal ends the process at once, whatever it waits for.
-func TestSecondSignal(t *testing.T) {
+// TestSecondInterrupt ends the process at once, whatever it waits for.
+func TestSecondInterrupt(t *testing.T) {
 	t.Parallel()
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		t.Run(s.String(), func(t *testing.T) {
-			t.Parallel()
-			url, requests := hanging(t)
-			p := launch(t, weir(t, files(t, "p.hcl", fmt.Sprintf(toHTTP, url, 3_600_000)), "run", "p.hcl"))
-			if _, err := io.WriteString(p.in, "{}\n"); err != nil {
-				t.Fatal(err)
-			}
-			eventually(t, "the write that hangs", func() bool { return requests.Load() == 1 })
-			p.signal(s)
-			p.until(p.err, `stopping: reading has ended`)
-			p.signal(s)
-			p.exits(1)
-			p.until(p.err, `second signal: ending at once`)
-		})
+	url, requests := hanging(t)
+	p := launch(t, weir(t, files(t, "p.hcl", fmt.Sprintf(toHTTP, url, 3_600_000)), "run", "p.hcl"))
+	if _, err := io.WriteString(p.in, "{}\n"); err != nil {
+		t.Fatal(err)
 	}
+	eventually(t, "the write that hangs", func() bool { return requests.Load() == 1 })
+	p.signal(syscall.SIGINT)
+	p.until(p.err, `stopping: reading has ended`)
+	p.signal(syscall.SIGTERM) // what a service manager sends counts for nothing more
+	p.signal(syscall.SIGINT)
+	p.exits(1)
+	p.until(p.err, `second signal: ending at once`)
+}
+
+// TestRepeatedTermination: SIGTERM may come any number of times, and cuts no drain.
+func TestRepeatedTermination(t *testing.T) {
+	t.Parallel()
+	arrived, answer := make(chan struct{}), make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		close(arrived)
+		<-answer
+	}))
+	t.Cleanup(s.Close)
+	p := launch(t, weir(t, files(t, "p.hcl", fmt.Sprintf(toHTTP, s.URL, 3_600_000)), "run", "p.hcl"))
+	if _, err := io.WriteString(p.in, "{}\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	p.signal(syscall.SIGTERM)
+	p.until(p.err, `stopping: reading has ended`)
+	for range 5 {
+		p.signal(syscall.SIGTERM)
+	}
+	close(answer)
+	p.exits(0)
 }
 
 // TestSignalWhileIdle ends the process cleanly: everything that was read is settled.

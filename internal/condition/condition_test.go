@@ -133,6 +133,35 @@ func TestOtherPayloads(t *testing.T) {
 	}
 }
 
+// TestSameJSON: a condition sees what the other readers of a payload see.
+func TestSameJSON(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		payload, text string
+	}{
+		{`{"a":1,"\u0061":2}`, `event.a == 2`},
+		{`{"o":{"a":1,"a":{"b":[1,2]}}}`, `event.o.a.b[1] == 2`},
+		{`{"a":1} x`, `event.a == nil`},
+		{`{"a":1,"b":}`, `event.a == nil`},
+		{`{"a":9007199254740993.0,"b":5.0,"c":1e3}`, `event.a == 9007199254740993 and event.b == 5 and event.c == 1000`},
+		{`{"a":[9007199254740993]}`, `event.a[0] == 9007199254740993 and 9007199254740993 in event.a`},
+		{`{"a":1e999,"b":-1e999}`, `event.a > 1.0 and event.b < 1`},
+		{"{\"a\":\"x\xff\\ud800\"}", `event.a == "x\ufffd\ufffd"`},
+		{`["a",{"b":1}]`, `event[1].b == 1 and event[2] == nil`},
+	} {
+		e, m := condition.NewEvaluator(), event.New([]byte(row.payload))
+		for range 3 { // read, kept, and known
+			if ok, err := e.True(must(t, row.text), m); err != nil || !ok {
+				t.Errorf("%s of %q: %t, %v", row.text, row.payload, ok, err)
+			}
+		}
+		m.Replace([]byte(`{}`))
+		if ok, err := e.True(must(t, `event.a == nil and event.o == nil`), m); err != nil || !ok {
+			t.Errorf("%q was seen after it was replaced: %t, %v", row.payload, ok, err)
+		}
+	}
+}
+
 // TestSnowplow asks an enriched event, as it was read and after a transform made JSON of it.
 func TestSnowplow(t *testing.T) {
 	t.Parallel()

@@ -49,10 +49,11 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/meter"
 )
 
 // DefaultPipeline is the name of the pipeline made of the top-level blocks.
-const DefaultPipeline = "default"
+const DefaultPipeline = meter.Unnamed
 
 // Config is what one or more config files say, with defaults filled in.
 type Config struct {
@@ -275,6 +276,10 @@ type Process struct {
 	// Form of log lines: "text", "json", or "auto" for text on a terminal and JSON
 	// otherwise.
 	LogFormat string `hcl:"log_format,optional"`
+	// Most payload bytes that all pipelines together have read and not settled, above the
+	// in_flight of each. A pipeline, or a value of an isolated one, that holds nothing may
+	// always read one message. Default: 536870912, which is 512 MiB; at least 1.
+	MaxInFlightBytes int `hcl:"max_in_flight_bytes,optional"`
 	// The HTTP server for health, readiness, metrics and profiles. Off when left out.
 	Admin *Admin `hcl:"admin,block"`
 	// Where queues are kept. Default, where a queue is declared: the store "embedded".
@@ -459,6 +464,7 @@ func (p *Pipeline) SetDefaults() {
 // SetDefaults sets what a config need not say about the process.
 func (p *Process) SetDefaults() {
 	p.LogLevel, p.LogFormat = "info", "auto"
+	p.MaxInFlightBytes = 512 << 20
 	p.Store = &Store{Use: &Use{Name: "embedded"}}
 	p.StatsReceiver = &StatsReceiver{BufferSec: 60}
 	p.Metrics = &Metrics{}

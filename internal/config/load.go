@@ -42,7 +42,12 @@ type Older interface {
 }
 
 // Known names the connectors of each kind.
-type Known struct{ Sources, Transforms, Targets, Stores []string }
+type Known struct {
+	Sources, Transforms, Targets, Stores []string
+	// ReadQueue and WriteQueue are the sources and targets that read or write a durable queue,
+	// each with the attribute that names it.
+	ReadQueue, WriteQueue map[string]string
+}
 
 // File is a config file in memory. Name is used in diagnostics, and its directory in
 // [Use.Dir].

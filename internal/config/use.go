@@ -145,6 +145,21 @@ func (u *Use) Diagnose(err error) Diagnostics {
 	return Diagnostics{d.problem(u.body(), u.place(), p, d.hiddenValues(u.body()))}
 }
 
+// Queue is the durable queue that u reads or writes; "" when it does neither, or when the name
+// cannot be told.
+func (u *Use) Queue() string {
+	known := u.document().known.WriteQueue
+	if u.Kind == KindSource {
+		known = u.document().known.ReadQueue
+	}
+	attribute, ok := known[u.Name]
+	if !ok {
+		return ""
+	}
+	name, _ := u.Attribute(attribute)
+	return name
+}
+
 // Evaluate is the value of an expression in u's body, and what is wrong with it.
 func (u *Use) Evaluate(e hclsyntax.Expression) (cty.Value, Diagnostics) {
 	return u.document().value(e)

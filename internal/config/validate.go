@@ -130,6 +130,7 @@ func (p *Process) Validate() []connector.Problem {
 	ps.oneOf("log_level", logLevels, p.LogLevel,
 		fmt.Sprintf("supported log levels are 'debug, info, warning, error, fatal, panic'; provided %s", p.LogLevel))
 	ps.oneOf("log_format", logFormats, p.LogFormat, fmt.Sprintf("unknown log format: %s", p.LogFormat))
+	ps.least("max_in_flight_bytes", 1, p.MaxInFlightBytes, "leave it out for 536870912, which is 512 MiB")
 	if p.Admin != nil {
 		ps.address("admin.address", p.Admin.Address, "127.0.0.1:8080")
 	}

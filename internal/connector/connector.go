@@ -77,7 +77,8 @@ type Transform interface {
 // Worker turns one message into none, one or many.
 type Worker interface {
 	// Apply appends to out what m becomes: nothing (filtered), m itself, or the messages
-	// of m.Split. An error means m is invalid and goes to the failure target. Apply is
+	// of m.Split. One that filters m for a reason it knows says so with m.Drop, and only
+	// then. An error means m is invalid and goes to the failure target. Apply is
 	// called by one goroutine at a time.
 	Apply(ctx context.Context, out event.Batch, m *event.Message) (event.Batch, error)
 }
@@ -153,12 +154,30 @@ type (
 	// Holder is a source that keeps somebody waiting (an HTTP client) until its
 	// messages are settled; the engine then flushes batches early.
 	Holder interface{ Holds() bool }
+	// Lagger is a source that knows how much there is that it has not read. Lag may be called
+	// while Read is, from Open to Close, and returns soon.
+	Lagger interface {
+		Lag(ctx context.Context) ([]Lag, error)
+	}
 	// Listener is a source that binds an address, which no other source of the process may
 	// have: host and port, and the attribute that says so.
 	Listener interface {
 		Listens() (address, attribute string)
 	}
 )
+
+// Lag is how far a source is behind in a partition of a stream. What it does not know is
+// [Unknown].
+type Lag struct {
+	Stream, Partition string
+	Messages          int64
+	Bytes             int64
+	// Age is how long ago the oldest message came into the stream that was not read.
+	Age time.Duration
+}
+
+// Unknown is a part of a [Lag] that a source does not know.
+const Unknown = -1
 
 // Limits is how a target wants its messages grouped, and how many writes may run at once.
 type Limits struct {

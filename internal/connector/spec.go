@@ -23,6 +23,9 @@ type Spec[C, T any] struct {
 	Summary   string // one sentence
 	Stability Stability
 	Default   func() C
+	// Queue is the attribute that names the durable queue a source reads or a target writes;
+	// empty when it does neither.
+	Queue string
 	// New builds the connector from a decoded, validated config. It must not touch the network.
 	New func(ctx context.Context, d Deps, c C) (T, error)
 }
@@ -33,6 +36,7 @@ type Entry[T any] struct {
 	Summary   string
 	Stability Stability
 	Config    reflect.Type // the HCL struct
+	Queue     string       // see [Spec]
 	// Default returns a pointer to a config with the defaults set.
 	Default func() any
 	// Build decodes with decode into a config that holds the defaults, and builds the
@@ -44,7 +48,7 @@ type Entry[T any] struct {
 // Of hides a spec's config type; each connector package uses it once.
 func Of[C, T any](s Spec[C, T]) Entry[T] {
 	return Entry[T]{
-		Name: s.Name, Summary: s.Summary, Stability: s.Stability,
+		Name: s.Name, Summary: s.Summary, Stability: s.Stability, Queue: s.Queue,
 		Config:  reflect.TypeFor[C](),
 		Default: func() any { c := s.Default(); return &c },
 		Build: func(ctx context.Context, d Deps, decode func(any) error) (T, error) {
@@ -74,6 +78,17 @@ func Find[T any](entries []Entry[T], name string) (Entry[T], bool) {
 		}
 	}
 	return Entry[T]{}, false
+}
+
+// Queues are the entries that read or write a queue, with the attribute that names it.
+func Queues[T any](entries []Entry[T]) map[string]string {
+	queues := map[string]string{}
+	for _, e := range entries {
+		if e.Queue != "" {
+			queues[e.Name] = e.Queue
+		}
+	}
+	return queues
 }
 
 // Names lists the names of entries in their order.

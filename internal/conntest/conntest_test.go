@@ -55,6 +55,7 @@ func TestSuitesCatch(t *testing.T) {
 		"transform drops out":                      "does not begin with the one it was given",
 		"transform loses a clone":                  "never be acknowledged",
 		"transform makes anew":                     "nobody waits for it",
+		"transform drops and passes":               "has a reason to be filtered",
 		"transform lists twice":                    "listed twice",
 		"examples leave at zero":                   "sets third to its zero value",
 		"examples leave in block":                  "sets block.inner to its zero value",
@@ -314,6 +315,8 @@ type transform string
 
 func (d transform) Apply(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
 	switch d {
+	case "transform drops and passes":
+		m.Drop("no reason")
 	case "transform panics":
 		_ = m.Data[0]
 	case "transform writes in place":

@@ -153,6 +153,9 @@ func (s transformSuite) apply(ctx context.Context, t *testing.T, tr connector.Wo
 			return nil, err
 		}
 		seen[x] = true
+		if grown != nil && err == nil && x.Dropped() != "" {
+			t.Errorf("%s: message %d of the result passes and has a reason to be filtered, %q", show(in), i, x.Dropped())
+		}
 		if !event.Tracked(x) {
 			t.Errorf("%s: message %d of the result was not made with Split or Clone: nobody waits for it", show(in), i)
 			continue

@@ -77,7 +77,7 @@ func TestHeaders(t *testing.T) {
 			}
 			vs := h.Values(name)
 			first, ok := h.Get(name)
-			if len(vs) != count[name] || ok != (len(vs) > 0) || ok && string(first) != string(vs[0]) || h.Text(name) != string(first) {
+			if len(vs) != count[name] || ok != (len(vs) > 0) || ok && !bytes.Equal(first, vs[0]) || h.Text(name) != string(first) {
 				t.Fatalf("%q: first %q, values %q of %s", name, first, vs, show(h))
 			}
 			for _, k := range before {

@@ -47,6 +47,7 @@ type Message struct {
 	settled  bool   // a claim was there and is gone
 	spent    *claim // the claim that children took over in Split
 	children int    // how many took it
+	dropped  string // why it is filtered
 }
 
 // Meta is what is known about a message beside its payload.
@@ -155,6 +156,13 @@ func (m *Message) View() any {
 func (m *Message) Keep(view any) {
 	m.view, m.viewData, m.viewLen = view, unsafe.SliceData(m.Data), len(m.Data)
 }
+
+// Drop says why m is filtered, in a few words that are the same for every message that is
+// filtered for it. A transform that leaves m out calls it where it knows.
+func (m *Message) Drop(reason string) { m.dropped = reason }
+
+// Dropped is why m was filtered; empty when nobody has said so.
+func (m *Message) Dropped() string { return m.dropped }
 
 // PartitionKey is Key, or a fresh random UUID that becomes the key, so that messages
 // without one spread evenly over a target's partitions.

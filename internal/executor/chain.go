@@ -211,8 +211,8 @@ func (m *Machine) effect(t machine.Action) Effect {
 func (m *Machine) load(ctx context.Context, u *unit) (*machine.Definition, machine.Execution, error) {
 	named := u.start && u.w.execution != u.w.job.ID.String() // by one who waits for its end
 	if !u.start || named {
-		if err := m.o.Store().Update(ctx, func(tx queue.Tx) error {
-			v, err := tx.Get(u.key)
+		if err := m.o.Store().View(ctx, func(r queue.Reader) error {
+			v, err := r.Get(u.key)
 			u.before = slices.Clone(v)
 			return err
 		}); err != nil {
@@ -283,8 +283,8 @@ func causeOf(x *machine.Execution) string {
 func (m *Machine) bury(ctx context.Context, w *work) (*unit, error) {
 	key := m.failedKey(w.failed)
 	var cause []byte
-	err := m.o.Store().Update(ctx, func(tx queue.Tx) error {
-		v, err := tx.Get(key)
+	err := m.o.Store().View(ctx, func(r queue.Reader) error {
+		v, err := r.Get(key)
 		cause = slices.Clone(v)
 		return err
 	})

@@ -60,8 +60,8 @@ func (m *Machine) definition(ctx context.Context, revision string) (*machine.Def
 		return def, nil
 	}
 	var text []byte
-	err := m.o.Store().Update(ctx, func(tx queue.Tx) error {
-		v, err := tx.Get(m.definitionKey(revision))
+	err := m.o.Store().View(ctx, func(r queue.Reader) error {
+		v, err := r.Get(m.definitionKey(revision))
 		text = slices.Clone(v)
 		return err
 	})

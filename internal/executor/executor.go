@@ -58,6 +58,7 @@ import (
 	"github.com/weirdata/weir/internal/machine"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/lease"
 )
 
 // Options are what a machine is made of.
@@ -103,8 +104,9 @@ type Machine struct {
 	steps       string // queue
 	definitions definitions
 
+	held *lease.Holder // what is worked on
+
 	mu       sync.Mutex
-	held     map[queue.ID]*queue.Job
 	busy     map[string][]*work // executions that are being stepped, and what waits for them
 	draining bool
 	failed   error
@@ -157,9 +159,10 @@ func New(o Options) *Machine {
 	}
 	m := &Machine{
 		o: o, starts: StartQueue(o.Name), steps: StepQueue(o.Name),
-		held: map[queue.ID]*queue.Job{}, busy: map[string][]*work{},
+		busy:  map[string][]*work{},
 		ready: make(chan *work, o.InFlight), units: make(chan *unit, o.InFlight), freed: make(chan struct{}, 1),
 	}
+	m.held = lease.New(o.Store, o.Lease)
 	m.definitions.set(o.Definition)
 	return m
 }
@@ -229,16 +232,15 @@ func (m *Machine) Run(ctx context.Context) (err error) {
 	m.mu.Unlock()
 	work, cut := context.WithCancel(after)
 	defer cut()
-	var workers, committers, renewer sync.WaitGroup
+	var workers, committers, sweeper sync.WaitGroup
 	for range m.o.Workers {
 		workers.Go(func() { m.work(work) })
 	}
 	for range commitAtOnce {
 		committers.Go(func() { m.commits(after) })
 	}
-	renewing, ended := context.WithCancel(after)
-	renewer.Go(func() { m.renew(renewing) })
-	renewer.Go(func() { m.sweeps(renewing) })
+	sweeping, ended := context.WithCancel(after)
+	sweeper.Go(func() { m.sweeps(sweeping) })
 
 	m.lease(leasing)
 
@@ -253,7 +255,7 @@ func (m *Machine) Run(ctx context.Context) (err error) {
 	close(m.units)
 	committers.Wait()
 	ended()
-	renewer.Wait()
+	sweeper.Wait()
 	m.release(after)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -324,9 +326,7 @@ func (m *Machine) lease(ctx context.Context) {
 
 // room is how many jobs may be leased; 0 until it is worth the while.
 func (m *Machine) room() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if free := m.o.InFlight - len(m.held); free >= max(m.o.InFlight/8, 1) {
+	if free := m.o.InFlight - m.held.Len(); free >= max(m.o.InFlight/8, 1) {
 		return free
 	}
 	return 0
@@ -334,13 +334,10 @@ func (m *Machine) room() int {
 
 // admit takes leased jobs in.
 func (m *Machine) admit(jobs []queue.Job) {
+	m.held.Hold(jobs...)
+	m.o.Meter.InFlight.Add(int64(len(jobs)))
 	for i := range jobs {
-		j := &jobs[i]
-		m.mu.Lock()
-		m.held[j.ID] = j
-		m.mu.Unlock()
-		m.o.Meter.InFlight.Add(1)
-		m.dispatch(m.read(j))
+		m.dispatch(m.read(&jobs[i]))
 	}
 }
 
@@ -388,12 +385,9 @@ func (m *Machine) leave(w *work) {
 // forget ends the work on a job: it is settled, or will be handed out again.
 func (m *Machine) forget(w *work) {
 	m.leave(w)
-	m.mu.Lock()
-	delete(m.held, w.job.ID)
-	room := m.o.InFlight-len(m.held) >= max(m.o.InFlight/8, 1)
-	m.mu.Unlock()
+	m.held.Forget(*w.job)
 	m.o.Meter.InFlight.Add(-1)
-	if room {
+	if m.room() > 0 {
 		select {
 		case m.freed <- struct{}{}:
 		default:
@@ -401,42 +395,11 @@ func (m *Machine) forget(w *work) {
 	}
 }
 
-// renew keeps the leases of what is held until ctx ends.
-func (m *Machine) renew(ctx context.Context) {
-	tick := time.NewTicker(m.o.Lease / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if jobs := m.holding(); len(jobs) > 0 {
-			// A lease that is lost shows at the commit; an outage, at the next try.
-			_ = m.o.Store().Renew(ctx, jobs, m.o.Lease)
-		}
-	}
-}
-
-func (m *Machine) holding() []queue.Job {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	jobs := make([]queue.Job, 0, len(m.held))
-	for _, j := range m.held {
-		jobs = append(jobs, *j)
-	}
-	return jobs
-}
-
 // release hands what was not worked on back to the store.
 func (m *Machine) release(ctx context.Context) {
-	jobs := m.holding()
-	m.o.Meter.InFlight.Add(-int64(len(jobs)))
-	if len(jobs) == 0 {
-		return
-	}
-	err := m.o.Store().Renew(ctx, jobs, time.Nanosecond)
-	if err != nil && !errors.Is(err, queue.ErrLeaseLost) && !errors.Is(err, queue.ErrClosed) {
-		m.o.Log.Warn("jobs are handed out again only when their lease ends", meter.KeyError, err, meter.KeyMessages, len(jobs))
+	n, err := m.held.Close(ctx)
+	m.o.Meter.InFlight.Add(-int64(n))
+	if err != nil {
+		m.o.Log.Warn("jobs are handed out again only when their lease ends", meter.KeyError, err, meter.KeyMessages, n)
 	}
 }

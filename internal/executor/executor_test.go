@@ -20,6 +20,7 @@ import (
 	"github.com/weirdata/weir/internal/machine"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/embedded"
+	"github.com/weirdata/weir/internal/queue/storetest"
 )
 
 // bubble runs f where time is virtual, with a store in memory. It ends only when no goroutine
@@ -147,11 +148,11 @@ func dead(t testing.TB, s queue.Admin) []queue.Job {
 }
 
 // executions counts the records of executions, ended ones included.
-func executions(t testing.TB, s queue.Admin) int {
+func executions(t testing.TB, s queue.Store) int {
 	t.Helper()
 	n := 0
 	for _, prefix := range []string{"machine/m/x/", "machine/m/e/", "machine/m/f/"} {
-		rs, err := s.Records(context.Background(), []byte(prefix), nil, 1000)
+		rs, err := storetest.Records(context.Background(), s, []byte(prefix), nil, 1000)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -418,7 +419,7 @@ func TestOneFailsAlone(t *testing.T) {
 		}
 		start(t, r.Machine, inputs...)
 		time.Sleep(time.Second)
-		rs, err := s.Records(t.Context(), []byte("machine/m/x/"), nil, 1)
+		rs, err := storetest.Records(t.Context(), s, []byte("machine/m/x/"), nil, 1)
 		if err != nil || len(rs) != 1 {
 			t.Fatal(rs, err)
 		}

@@ -2,6 +2,8 @@ package executor_test
 
 import (
 	"context"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -144,6 +146,38 @@ func (m *memory) Renew(_ context.Context, jobs []queue.Job, d time.Duration) err
 	return nil
 }
 
+func (m *memory) Release(_ context.Context, jobs []queue.Job) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, held := range jobs {
+		if j := m.find(held.ID); j != nil && j.Lease.Token == held.Lease.Token {
+			j.Lease = queue.Lease{}
+		}
+	}
+	m.ring()
+	return nil
+}
+
+func (m *memory) View(_ context.Context, fn func(queue.Reader) error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return fn(memoryView{m})
+}
+
+type memoryView struct{ m *memory }
+
+func (v memoryView) Get(key []byte) ([]byte, error) { return v.m.records[string(key)], nil }
+
+func (v memoryView) Scan(prefix, after []byte) iter.Seq2[queue.Record, error] {
+	return func(yield func(queue.Record, error) bool) {
+		for _, k := range slices.Sorted(maps.Keys(v.m.records)) {
+			if strings.HasPrefix(k, string(prefix)) && k > string(after) && !yield(queue.Record{Key: []byte(k), Value: v.m.records[k]}, nil) {
+				return
+			}
+		}
+	}
+}
+
 func (m *memory) Active(context.Context, string, queue.Axis) ([]string, error) { return nil, nil }
 
 func (m *memory) Stats(_ context.Context, f queue.Filter) (st queue.Stats, err error) {
@@ -163,6 +197,7 @@ func (m *memory) Stats(_ context.Context, f queue.Filter) (st queue.Stats, err e
 }
 
 func (m *memory) Wake(queue.Filter) <-chan struct{} { m.mu.Lock(); defer m.mu.Unlock(); return m.wake }
+func (m *memory) Observe(queue.Observer) func()     { return func() {} }
 func (m *memory) Close() error                      { return nil }
 
 // executions is the records of executions.

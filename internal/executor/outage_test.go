@@ -48,6 +48,13 @@ func (u *unsure) Update(ctx context.Context, f func(queue.Tx) error) error {
 	return u.Store.Update(ctx, f)
 }
 
+func (u *unsure) View(ctx context.Context, f func(queue.Reader) error) error {
+	if u.chance() == 0 {
+		return errBroken
+	}
+	return u.Store.View(ctx, f)
+}
+
 func (u *unsure) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 	if u.chance() == 0 {
 		return nil, errBroken

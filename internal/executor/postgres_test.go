@@ -19,6 +19,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/postgres"
+	"github.com/weirdata/weir/internal/queue/storetest"
 )
 
 // What is tested here runs on a real server in real time, so its waits are short.
@@ -194,7 +195,7 @@ func TestPostgresAlone(t *testing.T) {
 	}
 	start(t, r.Machine, inputs...)
 	records := func(prefix string) []queue.Record {
-		rs, err := s.Records(t.Context(), []byte("machine/m/"+prefix+"/"), nil, 100)
+		rs, err := storetest.Records(t.Context(), s, []byte("machine/m/"+prefix+"/"), nil, 100)
 		if err != nil {
 			t.Fatal(err)
 		}

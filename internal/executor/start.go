@@ -137,10 +137,10 @@ func (m *Machine) Execute(ctx context.Context, b event.Batch) error {
 // collect takes the executions that have ended out of open.
 func (m *Machine) collect(ctx context.Context, open map[int]string, failed map[int]error) error {
 	ends := make(map[int][]byte, len(open))
-	if err := m.o.Store().Update(ctx, func(tx queue.Tx) error {
+	if err := m.o.Store().View(ctx, func(r queue.Reader) error {
 		clear(ends)
 		for i, id := range open {
-			v, err := tx.Get(m.endedKey(id))
+			v, err := r.Get(m.endedKey(id))
 			if err != nil {
 				return err
 			}

@@ -13,16 +13,15 @@ import (
 // enough.
 const sweepEvery = 10 * time.Minute
 
+// sweepAtOnce is how many ended executions are looked at, and forgotten, at once.
+const sweepAtOnce = 500
+
 // sweeps forgets ended executions until ctx ends.
 func (m *Machine) sweeps(ctx context.Context) {
-	records, ok := m.o.Store().(queue.Admin)
-	if !ok {
-		return // a store of a test
-	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		if err := m.sweep(ctx, records); err != nil && ctx.Err() == nil {
+		if err := m.sweep(ctx); err != nil && ctx.Err() == nil {
 			m.o.Log.Warn("cannot forget executions that ended, trying again", meter.KeyError, err, meter.KeyDelay, sweepEvery)
 		}
 		select {
@@ -34,10 +33,22 @@ func (m *Machine) sweeps(ctx context.Context) {
 }
 
 // sweep forgets the ended executions that were kept long enough.
-func (m *Machine) sweep(ctx context.Context, records queue.Admin) error {
+func (m *Machine) sweep(ctx context.Context) error {
 	prefix := m.endedPrefix()
 	for after := []byte(nil); ; {
-		page, err := records.Records(ctx, prefix, after, 500)
+		var page []queue.Record
+		err := m.o.Store().View(ctx, func(r queue.Reader) error {
+			page = page[:0]
+			for rec, err := range r.Scan(prefix, after) {
+				if err != nil {
+					return err
+				}
+				if page = append(page, rec); len(page) == sweepAtOnce {
+					break
+				}
+			}
+			return nil
+		})
 		if err != nil {
 			return fmt.Errorf("list executions that ended: %w", err)
 		}

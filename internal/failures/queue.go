@@ -13,6 +13,7 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/lease"
 )
 
 // Bounds of a replay from a queue.
@@ -26,7 +27,6 @@ const (
 	// it then, or had.
 	lateness = 5 * time.Second
 	recheck  = 250 * time.Millisecond
-	release  = time.Nanosecond
 )
 
 // OfJob reads the failure that a job holds.
@@ -47,23 +47,20 @@ type QueueSource struct {
 	Name  string
 	Store func() queue.Store
 
-	stop   context.CancelFunc
-	renews sync.WaitGroup
+	held *lease.Holder // also of what is not chosen, until Close
 
 	mu     sync.Mutex
 	wanted map[queue.ID]struct{} // chosen, and not leased yet
-	held   map[queue.ID]queue.Job
-	due    time.Time // when the last of wanted is due
+	due    time.Time             // when the last of wanted is due
 }
 
 // Open implements connector.Source. It chooses the jobs.
 func (s *QueueSource) Open(ctx context.Context) error {
-	s.wanted, s.held = map[queue.ID]struct{}{}, map[queue.ID]queue.Job{}
+	s.wanted = map[queue.ID]struct{}{}
 	if err := s.choose(ctx); err != nil {
 		return fmt.Errorf("read failed events from queue %q: %w", s.Name, err)
 	}
-	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	s.renews.Go(func() { s.renew(ctx) })
+	s.held = lease.New(s.Store, leaseFor)
 	return nil
 }
 
@@ -167,51 +164,13 @@ func (s *QueueSource) list(ctx context.Context, a queue.Admin, state queue.State
 
 // Close implements connector.Source. What was leased and not settled is handed out again.
 func (s *QueueSource) Close(ctx context.Context) error {
-	if s.stop == nil {
+	if s.held == nil {
 		return nil
 	}
-	s.stop()
-	s.renews.Wait()
-	s.mu.Lock()
-	jobs := s.all()
-	clear(s.held)
-	s.mu.Unlock()
-	if len(jobs) == 0 {
-		return nil
-	}
-	err := s.Store().Renew(ctx, jobs, release)
-	if err != nil && !errors.Is(err, queue.ErrLeaseLost) && !errors.Is(err, queue.ErrClosed) {
-		return fmt.Errorf("release jobs of queue %q, which are handed out again within %s: %w", s.Name, leaseFor, err)
+	if _, err := s.held.Close(ctx); err != nil {
+		return fmt.Errorf("queue %q: %w", s.Name, err)
 	}
 	return nil
-}
-
-// all is every job that is leased and not settled.
-func (s *QueueSource) all() []queue.Job {
-	jobs := make([]queue.Job, 0, len(s.held))
-	for _, j := range s.held {
-		jobs = append(jobs, j)
-	}
-	return jobs
-}
-
-func (s *QueueSource) renew(ctx context.Context) {
-	tick := time.NewTicker(leaseFor / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		s.mu.Lock()
-		jobs := s.all()
-		s.mu.Unlock()
-		if len(jobs) > 0 {
-			// A lease that is lost shows when its jobs are settled; an outage, at the next try.
-			_ = s.Store().Renew(ctx, jobs, leaseFor)
-		}
-	}
 }
 
 // Read implements connector.Source.
@@ -265,11 +224,11 @@ func (s *QueueSource) Read(ctx context.Context, room connector.Room) (event.Batc
 func (s *QueueSource) sort(jobs []queue.Job) (event.Batch, []queue.Job, error) {
 	var b event.Batch
 	var chosen []queue.Job
+	s.held.Hold(jobs...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range jobs {
 		j := &jobs[i]
-		s.held[j.ID] = queue.Job{ID: j.ID, Queue: j.Queue, Scope: j.Scope, Lease: j.Lease}
 		if _, ok := s.wanted[j.ID]; !ok {
 			continue
 		}
@@ -283,10 +242,10 @@ func (s *QueueSource) sort(jobs []queue.Job) (event.Batch, []queue.Job, error) {
 			j.Msg.Meta.Scope = &scope
 		}
 		if m := s.Plan.message(f); m != nil {
-			b, chosen = append(b, m), append(chosen, s.held[j.ID])
+			b, chosen = append(b, m), append(chosen, queue.Job{ID: j.ID, Lease: j.Lease})
 		}
 	}
-	if len(s.held) > maxHeld {
+	if s.held.Len() > maxHeld {
 		return nil, nil, fault.New(fault.Setup, fmt.Errorf("queue %q: more than %d messages that are not chosen are before one that is: choose more, or work the queue off first", s.Name, maxHeld))
 	}
 	return b, chosen, nil
@@ -300,39 +259,15 @@ func (s *QueueSource) settle(ctx context.Context, chosen []queue.Job, o event.Ou
 			rs = append(rs, chosen[i].Done())
 		}
 	}
-	if len(rs) == 0 {
-		return nil
-	}
-	err := s.Store().Update(ctx, func(tx queue.Tx) error { return tx.Settle(rs...) })
-	switch {
-	case errors.Is(err, queue.ErrLeaseLost):
-		rs, err = s.each(ctx, rs)
-	case err != nil:
-		rs = nil
+	done, err := s.held.Settle(ctx, rs)
+	s.Plan.Tally.Settled.Add(int64(len(done)))
+	if err != nil && !errors.Is(err, queue.ErrLeaseLost) {
+		s.held.Hold(chosen...) // those that are not settled are given back by Close
 	}
 	if err != nil {
-		err = fmt.Errorf("settle replayed jobs of queue %q, which stay in it: %w", s.Name, err)
+		return fmt.Errorf("settle replayed jobs of queue %q, which stay in it: %w", s.Name, err)
 	}
-	s.Plan.Tally.Settled.Add(int64(len(rs)))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range rs {
-		delete(s.held, r.ID)
-	}
-	return err
-}
-
-// each settles results one by one after one of them had lost its lease, so that the others
-// do not stay in the queue with it. It returns those that are settled.
-func (s *QueueSource) each(ctx context.Context, rs []queue.Result) (done []queue.Result, err error) {
-	for _, r := range rs {
-		if e := s.Store().Update(ctx, func(tx queue.Tx) error { return tx.Settle(r) }); e != nil {
-			err = e
-			continue
-		}
-		done = append(done, r)
-	}
-	return done, err
+	return nil
 }
 
 var (

@@ -96,6 +96,8 @@ func TestAnswers(t *testing.T) {
 		{"rest", "POST", "/v1/track", "KEY1", event + `x`, 400, "invalid json\n"},
 		{"empty object as batch", "POST", "/v1/batch", "KEY1", `{}`, 400, "empty batch payload\n"},
 		{"empty batch", "POST", "/v1/batch", "KEY1", `{"batch":[]}`, 400, "empty batch payload\n"},
+		{"the last batch counts", "POST", "/v1/batch", "KEY1", `{"batch":[],"b\u0061tch":[` + event + `]}`, 200, "ok"},
+		{"the last batch is empty", "POST", "/v1/batch", "KEY1", `{"batch":[` + event + `],"batch":[]}`, 400, "empty batch payload\n"},
 		{"null batch", "POST", "/v1/batch", "KEY1", `{"batch":null}`, 400, "empty batch payload\n"},
 		{"list as batch", "POST", "/v1/batch", "KEY1", `[]`, 400, "empty batch payload\n"},
 		{"no batch", "POST", "/v1/batch", "KEY1", event, 400, "empty batch payload\n"},

@@ -49,7 +49,10 @@ func Integer(text string) (n int64, ok bool) {
 		whole = "-" + whole
 	}
 	n, err := strconv.ParseInt(whole, 10, 64)
-	return n, err == nil
+	if err != nil {
+		return 0, false
+	}
+	return n, true
 }
 
 // Float is the float64 nearest to text, a JSON number. ok is false when there is none: then
@@ -57,7 +60,7 @@ func Integer(text string) (n int64, ok bool) {
 func Float(text string) (x float64, ok bool) {
 	x, err := strconv.ParseFloat(text, 64)
 	if err == nil && x == 0 {
-		return x, strings.IndexAny(significand(text), "123456789") < 0
+		return x, !strings.ContainsAny(significand(text), "123456789")
 	}
 	return x, err == nil
 }

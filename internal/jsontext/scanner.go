@@ -34,6 +34,9 @@ func (s *Scanner) Err() *SyntaxError {
 	return e
 }
 
+// Failed reports whether a method has answered false because the text is not JSON.
+func (s *Scanner) Failed() bool { return s.Problem != NoProblem }
+
 // Fail notes a problem at the place of the scanner, unless there is one.
 func (s *Scanner) Fail(p Problem) bool {
 	if s.Problem == NoProblem {

@@ -49,6 +49,9 @@ func Unquote[T Text](dst []byte, quoted T) []byte { return unquote(dst, view(quo
 
 func unquote(dst []byte, quoted string, exact bool) []byte {
 	s := quoted[1 : len(quoted)-1]
+	if Plain(s, 0) == len(s) {
+		return append(dst, s...)
+	}
 	for {
 		i := strings.IndexByte(s, '\\')
 		if i < 0 {
@@ -135,6 +138,9 @@ func ascii(s string) bool {
 	var or uint64
 	for ; len(s) >= 32; s = s[32:] {
 		or |= load(s, 0) | load(s, 8) | load(s, 16) | load(s, 24)
+	}
+	for ; len(s) >= 8; s = s[8:] {
+		or |= load(s, 0)
 	}
 	for i := range len(s) {
 		or |= uint64(s[i])

@@ -17,6 +17,9 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 )
 
+// Unnamed is the name of the pipeline that a config gives none.
+const Unnamed = "default"
+
 // Log attribute names.
 const (
 	KeyPipeline  = "pipeline"
@@ -55,6 +58,11 @@ type Pipeline struct {
 	InFlight      atomic.Int64 // messages read and not settled
 	InFlightBytes atomic.Int64
 	lag           atomic.Int64 // nanoseconds; see CurrentLag
+
+	// Behind is how much there is that the source has not read.
+	Behind Behind
+
+	reasons reasons
 
 	// Watch, if set before the pipeline is opened, is told what reports need beside these.
 	Watch *Watch
@@ -138,6 +146,54 @@ func (s *Sink) begin(pipeline, role string) {
 		Buckets: durations, ConstLabels: prometheus.Labels{"pipeline": pipeline, "role": role}})
 }
 
+// Behind is how far a source is behind, as it said when it was asked last.
+type Behind struct {
+	mu     sync.Mutex
+	values [3]int64 // messages, bytes and nanoseconds, each one more than it is; 0 is not known
+}
+
+// Set replaces what is known; what is negative is not known.
+func (b *Behind) Set(messages, bytes int64, age time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.values = [3]int64{max(messages, -1) + 1, max(bytes, -1) + 1, max(int64(age), -1) + 1}
+}
+
+// Get is what was set last; -1 where it is not known.
+func (b *Behind) Get() (messages, bytes int64, age time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.values[0] - 1, b.values[1] - 1, time.Duration(b.values[2] - 1)
+}
+
+// reasons counts filtered messages by why they were.
+type reasons struct {
+	mu     sync.Mutex
+	counts map[Reason]int64
+}
+
+// FilteredFor counts n messages that a transform dropped for a reason. No more than
+// [MaxReasons] are told apart.
+func (p *Pipeline) FilteredFor(reason string, n int64) {
+	p.reasons.mu.Lock()
+	defer p.reasons.mu.Unlock()
+	count(&p.reasons.counts, Reason{Description: clip(strings.ToValidUTF8(reason, "\uFFFD"))}, n)
+}
+
+// FilteredReasons is how many messages were dropped on purpose, by reason.
+func (p *Pipeline) FilteredReasons() map[string]int64 {
+	p.reasons.mu.Lock()
+	defer p.reasons.mu.Unlock()
+	all := make(map[string]int64, len(p.reasons.counts))
+	for r, n := range p.reasons.counts {
+		if r == OtherReason {
+			r.Description = r.Code
+		}
+		all[r.Description] += n
+	}
+	return all
+}
+
 // Settled notes that a batch read at read, its oldest message created at created, is settled.
 func (p *Pipeline) Settled(read, created time.Time) {
 	now := time.Now()
@@ -204,11 +260,17 @@ var perPipeline = []series{
 }
 
 var (
-	descWritten  = desc("weir_written_messages_total", "Messages durable at a target.", "role")
-	descBytes    = desc("weir_written_bytes_total", "Payload bytes durable at a target.", "role")
-	descWrites   = desc("weir_writes_total", "Write attempts.", "role")
-	descRetries  = desc("weir_write_retries_total", "Write attempts that repeated a failed one.", "role")
-	descDropped  = prometheus.NewDesc("weir_reports_dropped_total", "What was to be sent to a receiver and was dropped.", []string{"receiver"}, nil)
+	descWritten = desc("weir_written_messages_total", "Messages durable at a target.", "role")
+	descBytes   = desc("weir_written_bytes_total", "Payload bytes durable at a target.", "role")
+	descWrites  = desc("weir_writes_total", "Write attempts.", "role")
+	descRetries = desc("weir_write_retries_total", "Write attempts that repeated a failed one.", "role")
+	descDropped = prometheus.NewDesc("weir_reports_dropped_total", "What was to be sent to a receiver and was dropped.", []string{"receiver"}, nil)
+	descReasons = desc("weir_filtered_reasons_total", "Messages dropped on purpose by a transform, by reason.", "reason")
+	descBehind  = [3]*prometheus.Desc{
+		desc("weir_source_behind_messages", "Messages in the source that were not read when it was asked last."),
+		desc("weir_source_behind_bytes", "Bytes in the source that were not read when it was asked last."),
+		desc("weir_source_behind_seconds", "Age of the oldest message in the source that was not read when it was asked last."),
+	}
 	descFailures = desc("weir_write_failures_total", "Messages a write attempt failed for, by what the error meant.", "role", "kind")
 )
 
@@ -226,6 +288,15 @@ func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 	for _, p := range r.Pipelines() {
 		for _, s := range perPipeline {
 			ch <- prometheus.MustNewConstMetric(s.desc, s.kind, float64(s.of(p)), p.Name)
+		}
+		for reason, n := range p.FilteredReasons() {
+			ch <- prometheus.MustNewConstMetric(descReasons, prometheus.CounterValue, float64(n), p.Name, reason)
+		}
+		messages, bytes, age := p.Behind.Get()
+		for i, v := range [3]float64{float64(messages), float64(bytes), age.Seconds()} {
+			if v >= 0 {
+				ch <- prometheus.MustNewConstMetric(descBehind[i], prometheus.GaugeValue, v, p.Name)
+			}
 		}
 		ch <- p.Latency
 		ch <- p.Transform

@@ -28,6 +28,11 @@ func TestExposition(t *testing.T) {
 	a.Target.Written.Add(7)
 	a.Target.Failures[fault.Throttled].Add(2)
 	b.InFlight.Add(3)
+	a.Behind.Set(12, -1, 1500*time.Millisecond)
+	b.Behind.Set(0, 1<<40, -1)
+	b.FilteredFor("app_id matches \xff", 3)
+	b.FilteredFor("FilterOut", 1)
+	b.FilteredFor("FilterOut", 1)
 	now := time.Now()
 	a.Settled(now.Add(-time.Second-time.Millisecond), now.Add(-time.Hour))
 	if lag := a.CurrentLag(); lag < time.Hour || lag > time.Hour+time.Minute {
@@ -103,5 +108,27 @@ func TestSettledWithoutTimes(t *testing.T) {
 	p.Settled(time.Now(), time.Now().Add(time.Hour)) // a clock that is ahead
 	if p.CurrentLag() != 0 {
 		t.Errorf("lag %s", p.CurrentLag())
+	}
+}
+
+// TestFilteredReasons: reasons that scripts make up are counted, and no more of them are told
+// apart than there is room for.
+func TestFilteredReasons(t *testing.T) {
+	t.Parallel()
+	p := meter.NewPipeline("a")
+	for i := range 10 * meter.MaxReasons {
+		p.FilteredFor(strings.Repeat("x", 1000)+"\xc3", 1)
+		p.FilteredFor(time.Duration(i).String(), 2)
+	}
+	all := p.FilteredReasons()
+	sum := int64(0)
+	for r, n := range all {
+		if len(r) > 256 {
+			t.Errorf("a reason has %d bytes", len(r))
+		}
+		sum += n
+	}
+	if len(all) != meter.MaxReasons+1 || sum != 30*meter.MaxReasons || all[meter.OtherReason.Code] == 0 {
+		t.Errorf("%d reasons of %d messages, %d others", len(all), sum, all[meter.OtherReason.Code])
 	}
 }

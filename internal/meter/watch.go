@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
 
@@ -94,8 +95,10 @@ type Alert struct {
 // of it, and every method of a nil Watch does nothing. The cost is one short lock for each
 // attempt to write.
 type Watch struct {
-	// CollectorTime has the latency since the collector's timestamp measured.
-	CollectorTime bool
+	// Collected is when a collector had the messages that were written: the earliest and the
+	// latest time, whether there is one (timed is not 0), and how many do not say. Nil where
+	// the time since then is not measured.
+	Collected func(written event.Batch, failed []error) (first, last time.Time, timed, untimed int64)
 	// Tell, if set, is told of alerts. It must not block.
 	Tell func(Alert)
 

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -90,7 +91,7 @@ func (l *lane) take(f *filling) event.Batch {
 // so a form that turns out too large is made again with less room.
 func (s *sink) fitting(f Failure) (payload []byte, err error) {
 	most := s.limits.MaxMessageBytes
-	for limit := most; ; {
+	for limit, before := most, math.MaxInt; ; {
 		if payload, err = s.p.parts.Format.Format(f, limit); err != nil || s.limits.Size == nil || most <= 0 {
 			return payload, err
 		}
@@ -101,9 +102,11 @@ func (s *sink) fitting(f Failure) (payload []byte, err error) {
 		}
 		// Less by what is too much, or by as much as the target counts for each byte.
 		n := len(payload)
-		if limit = min(max(n-(size-most), n*most/size), n-1); limit <= 0 {
+		limit = min(max(n-(size-most), n*most/size), n-1)
+		if limit <= 0 || n >= before {
 			break
 		}
+		before = n
 	}
 	spoil(f.Message)
 	return nil, fault.New(fault.Setup, fmt.Errorf("it does not fit into the %d bytes that the failure target takes: raise its batching.max_message_bytes", most))

@@ -41,6 +41,8 @@ type flows struct {
 	refused                 bool          // a value that has work got no room
 	freed                   chan struct{} // has an element when there may be room for one that got none
 
+	process *Budget // of all pipelines
+
 	pace *throttle.ByValue // nil: nothing is throttled
 	rest *time.Timer       // signals freed when a value may be written to again
 	due  time.Time         // when it does
@@ -62,7 +64,7 @@ func (f *flows) room(value string) (int, int) {
 		held.messages, held.bytes = v.messages, v.bytes
 	}
 	messages := (f.mostMessages-f.messages)/2 - held.messages
-	bytes := (f.mostBytes-f.bytes)/2 - held.bytes
+	bytes := min((f.mostBytes-f.bytes)/2-held.bytes, f.process.share(f.freed))
 	if held.messages == 0 {
 		messages, bytes = max(messages, 1), max(bytes, 1)
 	}
@@ -107,7 +109,8 @@ func (f *flows) signal() {
 func (f *flows) left() connector.Room {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return connector.Room{Messages: int(max(f.mostMessages-f.messages, 1)), Bytes: int(max(f.mostBytes-f.bytes, 1))}
+	bytes := min(f.mostBytes-f.bytes, f.process.share(f.freed))
+	return connector.Room{Messages: int(max(f.mostMessages-f.messages, 1)), Bytes: int(max(bytes, 1))}
 }
 
 // admit counts messages of a value that were read.

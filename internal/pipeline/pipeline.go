@@ -73,6 +73,8 @@ type Parts struct {
 	Ordered bool
 	// InFlightMessages and InFlightBytes bound what is read and not settled.
 	InFlightMessages, InFlightBytes int
+	// Process bounds the same for all pipelines of the process together; nil does not.
+	Process *Budget
 	// Drain is how long messages may take to settle after the pipeline is asked to stop.
 	Drain time.Duration
 	Retry retry.Policy
@@ -276,7 +278,7 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 	}
 	p.relate()
 	p.flows = newFlows(p.parts.InFlightMessages, p.parts.InFlightBytes)
-	p.flows.pace = p.parts.Throttle
+	p.flows.pace, p.flows.process = p.parts.Throttle, p.parts.Process
 	newSink := func(s Sink, ms ...*meter.Sink) *sink { return p.newSink(work, s, ms, eager) }
 	p.sinks.failure = newSink(p.parts.Failure, &p.parts.Meter.Failure)
 	p.sinks.filter = newSink(p.parts.Filter, &p.parts.Meter.Filter)
@@ -290,6 +292,8 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 		}
 	})()
 
+	endLag := p.watchLag(reading)
+	defer endLag()
 	settled := make(chan struct{})
 	go func() {
 		defer close(settled)

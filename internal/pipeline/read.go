@@ -150,11 +150,13 @@ func (p *Pipeline) counted(b event.Batch) (settled func()) {
 	m.ReadBytes.Add(bytes)
 	m.InFlight.Add(messages)
 	m.InFlightBytes.Add(bytes)
+	p.parts.Process.add(bytes)
 	readAt, created := oldest(b)
 	return func() {
 		m.Settled(readAt, created)
 		m.InFlight.Add(-messages)
 		m.InFlightBytes.Add(-bytes)
+		p.parts.Process.add(-bytes)
 	}
 }
 

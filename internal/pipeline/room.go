@@ -27,6 +27,10 @@ const (
 // room waits until there is room for a message, and is how much a read may return now. ok is
 // false when reading has ended.
 func (p *Pipeline) room(reading context.Context) (r connector.Room, ok bool) {
+	whole, ok := p.processRoom(reading)
+	if !ok {
+		return r, false
+	}
 	share := func(all int) int64 { return max(int64(all)/roomShare, 1) }
 	messages, bytes := share(p.parts.InFlightMessages), share(p.parts.InFlightBytes)
 	if !p.tryAcquire(messages, bytes) {
@@ -43,8 +47,26 @@ func (p *Pipeline) room(reading context.Context) (r connector.Room, ok bool) {
 	p.release(messages, bytes)
 	return connector.Room{
 		Messages: max(p.parts.InFlightMessages-int(p.held.messages.Load()), 1),
-		Bytes:    max(p.parts.InFlightBytes-int(p.held.bytes.Load()), 1),
+		Bytes:    int(max(min(int64(p.parts.InFlightBytes)-p.held.bytes.Load(), whole), 1)),
 	}, true
+}
+
+// processRoom waits until the process may hold more, unless the pipeline holds nothing, and
+// is how much of it a read may take.
+func (p *Pipeline) processRoom(reading context.Context) (bytes int64, ok bool) {
+	for {
+		if bytes = p.parts.Process.share(p.flows.freed); bytes > 0 || p.held.messages.Load() == 0 {
+			return bytes, true
+		}
+		end := p.starve()
+		select {
+		case <-p.flows.freed:
+			end()
+		case <-reading.Done():
+			end()
+			return 0, false
+		}
+	}
 }
 
 // acquire waits for room in flight; false means that the work was cut. While it waits,
@@ -52,11 +74,7 @@ func (p *Pipeline) room(reading context.Context) (r connector.Room, ok bool) {
 // there is no room for.
 func (p *Pipeline) acquire(work context.Context, messages, bytes int64) bool {
 	if !p.tryAcquire(messages, bytes) {
-		p.starved.Store(true)
-		defer p.starved.Store(false)
-		for _, s := range p.sinks.all() {
-			s.each((*lane).poke)
-		}
+		defer p.starve()()
 		if p.budget.messages.Acquire(work, messages) != nil {
 			return false
 		}
@@ -67,6 +85,15 @@ func (p *Pipeline) acquire(work context.Context, messages, bytes int64) bool {
 		p.held.add(messages, bytes)
 	}
 	return true
+}
+
+// starve has batches that are filling leave, until it is ended.
+func (p *Pipeline) starve() (end func()) {
+	p.starved.Store(true)
+	for _, s := range p.sinks.all() {
+		s.each((*lane).poke)
+	}
+	return func() { p.starved.Store(false) }
 }
 
 func (p *Pipeline) tryAcquire(messages, bytes int64) bool {

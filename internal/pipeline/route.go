@@ -20,6 +20,9 @@ type Route struct {
 	When *condition.Condition
 }
 
+// noRoute is why a message is filtered that no target gets.
+const noRoute = "no route takes it"
+
 // plan completes the routes of p and makes the workers that decide about them.
 func (p *Pipeline) plan() {
 	p.routes = slices.Clone(p.parts.Routes)
@@ -75,6 +78,7 @@ func (w *worker) distribute(r *read) {
 		case err != nil:
 			r.invalid = append(r.invalid, rejected{m, err})
 		case len(taken) == 0:
+			m.Drop(noRoute)
 			r.filtered = append(r.filtered, m)
 		}
 		if err != nil {

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -163,11 +162,7 @@ func (w *worker) after(l look, i int, m *event.Message, out event.Batch, err err
 	if l.span == nil || err == nil && len(out) == 1 && out[0] == m && !l.changed(m) {
 		return
 	}
-	name := strconv.Itoa(i)
-	if i < len(w.p.parts.Steps) {
-		name = w.p.parts.Steps[i]
-	}
-	l.span.Transformed(trace.Transform{Name: name, Position: i, Begin: l.at, End: time.Now(), Pieces: len(out), Err: err})
+	l.span.Transformed(trace.Transform{Name: w.p.step(i), Position: i, Begin: l.at, End: time.Now(), Pieces: len(out), Err: err})
 }
 
 // routed prepares the messages of a read to leave: their headers carry on the trace.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/weirdata/weir/internal/condition"
@@ -136,6 +137,9 @@ func (w *worker) one(ctx context.Context, out event.Batch, m *event.Message, r *
 			w.after(seen, i, m, next[before:], nil)
 			place.Pass(m, next[before:])
 			if len(next) == before {
+				if m.Dropped() == "" {
+					m.Drop(w.p.step(i))
+				}
 				r.filtered = append(r.filtered, m)
 			}
 		}
@@ -151,6 +155,25 @@ func (w *worker) one(ctx context.Context, out event.Batch, m *event.Message, r *
 	// Keep the scratch memory, whichever way round it ended.
 	w.stages[0], w.stages[1] = cur[:0], spare[:0]
 	return out
+}
+
+// step is what the i-th transform is called.
+func (p *Pipeline) step(i int) string {
+	if i < len(p.parts.Steps) {
+		return p.parts.Steps[i]
+	}
+	return strconv.Itoa(i)
+}
+
+// countFiltered counts filtered messages, and why they are.
+func (p *Pipeline) countFiltered(b event.Batch) {
+	p.parts.Meter.Filtered.Add(int64(len(b)))
+	for first, i := 0, 1; i <= len(b); i++ {
+		if i == len(b) || b[i].Dropped() != b[first].Dropped() {
+			p.parts.Meter.FilteredFor(b[first].Dropped(), int64(i-first))
+			first = i
+		}
+	}
 }
 
 // errNotAppended is a defect of the transform: using what it returned would drop the
@@ -191,7 +214,7 @@ func (p *Pipeline) route(work context.Context, r *read) {
 		p.sinks.targets[0].put(r.flow, r.batch)
 	}
 	if len(r.filtered) > 0 {
-		p.parts.Meter.Filtered.Add(int64(len(r.filtered)))
+		p.countFiltered(r.filtered)
 		p.watchFiltered(r.filtered)
 		p.sinks.filter.put(r.flow, r.filtered)
 	}

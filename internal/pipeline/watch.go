@@ -1,16 +1,13 @@
 package pipeline
 
 import (
-	"bytes"
 	"errors"
 	"time"
-	"unsafe"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
-	"github.com/weirdata/weir/internal/snowplow"
 )
 
 // watch tells the pipeline's watch, if it has one, what an attempt to write b came to.
@@ -82,52 +79,14 @@ func (s *sink) timed(b event.Batch, failed []error, begin time.Time, took time.D
 		}
 	}
 	untimed := int64(0)
-	if w.CollectorTime {
-		untimed = endToEnd(b, failed, end, &spans[meter.EndToEnd])
+	if w.Collected != nil {
+		first, last, timed, unknown := w.Collected(b, failed)
+		if untimed = unknown; timed > 0 {
+			spans[meter.EndToEnd].Add(end.Sub(first))
+			spans[meter.EndToEnd].Add(end.Sub(last))
+		}
 	}
 	w.Observe(&spans, untimed)
-}
-
-// endToEnd notes how long before end the collector had the written messages of b, and
-// returns how many of them do not say. Timestamps in the usual form sort as text, so only
-// the first and the last of them are parsed.
-func endToEnd(b event.Batch, failed []error, end time.Time, span *meter.Span) (untimed int64) {
-	add := func(text string) bool {
-		at, err := time.Parse(collectorLayout, text)
-		if err == nil {
-			span.Add(end.Sub(at))
-		}
-		return err == nil
-	}
-	var first, last string
-	sorted := int64(0)
-	for i, m := range b {
-		if failed != nil && failed[i] != nil {
-			continue
-		}
-		switch text := collected(m); {
-		case usual(text):
-			if sorted++; sorted == 1 {
-				first, last = text, text
-			}
-			first, last = min(first, text), max(last, text)
-		case !add(text):
-			untimed++
-		}
-	}
-	if sorted == 0 || add(first) && add(last) {
-		return untimed
-	}
-	// One has the form and is no date, such as the 30th of February: each for itself.
-	for i, m := range b {
-		if failed != nil && failed[i] != nil {
-			continue
-		}
-		if text := collected(m); usual(text) && !add(text) {
-			untimed++
-		}
-	}
-	return untimed
 }
 
 // watchFiltered notes the latency of messages that were filtered.
@@ -144,44 +103,4 @@ func (p *Pipeline) watchFiltered(b event.Batch) {
 		}
 	}
 	w.Observe(&spans, 0)
-}
-
-const collectorLayout = "2006-01-02 15:04:05.999"
-
-// usual reports whether text has the form of a collector's timestamp: digits where it has
-// digits, to the second, and then perhaps a fraction.
-func usual(text string) bool {
-	const form = "0000-00-00 00:00:00."
-	if len(text) < len(form)-1 {
-		return false
-	}
-	for i := range len(text) {
-		digit := text[i]-'0' <= 9
-		if i >= len(form) || form[i] == '0' {
-			if !digit {
-				return false
-			}
-		} else if text[i] != form[i] {
-			return false
-		}
-	}
-	return true
-}
-
-// collected is the text of the collector's timestamp in the Snowplow event that m carries
-// or was made from; empty when it is none. Of a payload that is not parsed, no more is read
-// than up to that field. The text is valid as long as the payload is.
-func collected(m *event.Message) string {
-	if e, ok := m.View().(*snowplow.Event); ok {
-		return e.Raw(snowplow.CollectorTstamp)
-	}
-	line := m.Raw()
-	for range snowplow.CollectorTstamp {
-		tab := bytes.IndexByte(line, '\t')
-		if tab < 0 {
-			return ""
-		}
-		line = line[tab+1:]
-	}
-	return unsafe.String(unsafe.SliceData(line), max(bytes.IndexByte(line, '\t'), 0))
 }

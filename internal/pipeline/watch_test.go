@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"pgregory.net/rapid"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
@@ -23,7 +22,7 @@ import (
 func (b *bench) watched(collector bool) (*meter.Watch, *[]string) {
 	told := &[]string{}
 	b.parts.Meter = meter.NewPipeline(b.parts.Name)
-	b.parts.Meter.Watch = &meter.Watch{CollectorTime: collector, Tell: func(a meter.Alert) {
+	b.parts.Meter.Watch = &meter.Watch{Collected: collected(collector), Tell: func(a meter.Alert) {
 		*told = append(*told, fmt.Sprintf("%s %s %v %t", a.Pipeline, a.Role, a.Err, a.Died))
 	}}
 	return b.parts.Meter.Watch, told
@@ -158,7 +157,7 @@ func TestWatchEndToEnd(t *testing.T) {
 // TestWatchAllocates: watching costs a batch, not its messages.
 func TestWatchAllocates(t *testing.T) { // not parallel: it counts allocations
 	p := New(Parts{Name: "test"})
-	p.parts.Meter.Watch = &meter.Watch{CollectorTime: true}
+	p.parts.Meter.Watch = &meter.Watch{Collected: snowplow.Collected}
 	s := &sink{p: p, meter: &p.parts.Meter.Target, target: true}
 	batch := make(event.Batch, 500)
 	for i := range batch {
@@ -177,7 +176,7 @@ func BenchmarkWatch(b *testing.B) {
 		b.Run(fmt.Sprintf("collector=%t", collector), func(b *testing.B) {
 			b.ReportAllocs()
 			p := New(Parts{Name: "test"})
-			p.parts.Meter.Watch = &meter.Watch{CollectorTime: collector}
+			p.parts.Meter.Watch = &meter.Watch{Collected: collected(collector)}
 			s := &sink{p: p, meter: &p.parts.Meter.Target, target: true}
 			now := time.Now()
 			payload := []byte("a\tb\tc\t2026-05-26 16:45:15.123\t" + strings.Repeat("\t", 127))
@@ -197,45 +196,10 @@ func BenchmarkWatch(b *testing.B) {
 	}
 }
 
-// TestUsualSorts: what has the usual form sorts as text in the order of time.
-func TestUsualSorts(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		form := func(name string) string {
-			at := time.Unix(rapid.Int64Range(0, 1<<32).Draw(t, name), rapid.Int64Range(0, 999).Draw(t, name+" ms")*1e6).UTC()
-			return at.Format(rapid.SampledFrom([]string{collectorLayout, "2006-01-02 15:04:05.000", "2006-01-02 15:04:05"}).Draw(t, name+" layout"))
-		}
-		a, b := form("a"), form("b")
-		if !usual(a) || !usual(b) {
-			t.Fatalf("%q or %q is not usual", a, b)
-		}
-		x, errA := time.Parse(collectorLayout, a)
-		y, errB := time.Parse(collectorLayout, b)
-		if errA != nil || errB != nil || a < b && x.After(y) {
-			t.Fatalf("%q and %q are %s and %s", a, b, x, y)
-		}
-	})
-}
-
-func FuzzCollected(f *testing.F) {
-	f.Add([]byte("a\tb\tc\t2026-05-26 16:45:15.123\t"))
-	f.Add([]byte("\t\t\t"))
-	f.Fuzz(func(t *testing.T, line []byte) {
-		m := event.New(line)
-		text := collected(m)
-		fields := strings.Split(string(line), "\t")
-		want := ""
-		if len(fields) > int(snowplow.CollectorTstamp)+1 {
-			want = fields[snowplow.CollectorTstamp]
-		}
-		if text != want {
-			t.Errorf("%q, want %q", text, want)
-		}
-		if _, err := time.Parse(collectorLayout, text); err == nil && len(text) < 19 {
-			t.Errorf("%q is a timestamp", text)
-		}
-		if usual(text) && strings.Trim(text, "0123456789-:. ") != "" {
-			t.Errorf("%q is usual", text)
-		}
-	})
+// collected is how it is known when the collector had messages, where that is measured.
+func collected(measured bool) func(event.Batch, []error) (first, last time.Time, timed, untimed int64) {
+	if measured {
+		return snowplow.Collected
+	}
+	return nil
 }

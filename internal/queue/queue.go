@@ -32,6 +32,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 	"time"
@@ -112,7 +113,8 @@ type Job struct {
 }
 
 // Lease is the claim of one Lease call on the jobs it returned. Jobs with one token share
-// one lease: it ends as a whole, and renewing it for one of them renews it for all.
+// one lease: it ends as a whole, unless jobs are released before, and renewing it for one
+// of them renews it for all.
 type Lease struct {
 	Token   uint64
 	Expires time.Time
@@ -260,17 +262,28 @@ type Store interface {
 	// and nothing is changed. When ctx ends while the commit is under way, Update still
 	// waits for its outcome. An Update that changes nothing costs nothing.
 	Update(ctx context.Context, fn func(tx Tx) error) error
+	// View runs fn, which may read records; all that it reads is as it was at one moment,
+	// not before the last Update that returned before. fn may run again, and must not keep r.
+	// An error of fn is returned as it is. A View waits for no Update, and no Update for it.
+	View(ctx context.Context, fn func(r Reader) error) error
 	// Lease returns work, at once: none is not an error. See Wake for waiting.
 	Lease(ctx context.Context, q Query) ([]Job, error)
 	// Renew makes the leases of jobs end d from now. ErrLeaseLost when a lease has ended
 	// or one of jobs is settled; the other leases are renewed nevertheless.
 	Renew(ctx context.Context, jobs []Job, d time.Duration) error
+	// Release ends the leases of jobs, which may be handed out again at once, and not those of
+	// other jobs with the same token. Their attempts do not count. ErrLeaseLost when a lease had
+	// ended or one of jobs is settled; the others are released nevertheless.
+	Release(ctx context.Context, jobs []Job) error
 	// Active lists, sorted, the values of an axis that have open jobs in queue.
 	Active(ctx context.Context, queue string, by Axis) ([]string, error)
 	Stats(ctx context.Context, f Filter) (Stats, error)
 	// Wake returns a channel that is closed when there may be new work for f. Ask for it
 	// before the Lease that finds nothing, then wait on it: no wake-up is missed.
 	Wake(f Filter) <-chan struct{}
+	// Observe has every Update that settles jobs call o, in its transaction, until stop is
+	// called. Updates of other processes do not.
+	Observe(o Observer) (stop func())
 	Close() error
 }
 
@@ -287,6 +300,18 @@ type Tx interface {
 	// Put keeps a copy of key and value. Keys have 1 to 1024 bytes.
 	Put(key, value []byte) error
 	Delete(key []byte) error
+}
+
+// Record is one key-value record.
+type Record struct{ Key, Value []byte }
+
+// Reader is what one View may read. It is valid until fn returns.
+type Reader interface {
+	// Get returns the value of a record, nil when there is none. The bytes must not be modified.
+	Get(key []byte) ([]byte, error)
+	// Scan goes through the records whose key starts with prefix and is greater than after, in
+	// order of key. It ends with the first error. The bytes belong to the caller.
+	Scan(prefix, after []byte) iter.Seq2[Record, error]
 }
 
 // State is where a job can be found by List.
@@ -317,9 +342,6 @@ type Page struct {
 	Next ID
 }
 
-// Record is one key-value record.
-type Record struct{ Key, Value []byte }
-
 // Admin is what operators need beyond Store; both backends implement it. The jobs of a
 // page are in order of ID.
 type Admin interface {
@@ -333,9 +355,6 @@ type Admin interface {
 	// Drop removes the dead jobs that s chooses for good and returns how many. State must
 	// be Buried. Expiry is a Drop with Before.
 	Drop(ctx context.Context, s Search) (int, error)
-	// Records returns up to limit key-value records whose key starts with prefix and is
-	// greater than after, in order of key.
-	Records(ctx context.Context, prefix, after []byte, limit int) ([]Record, error)
 }
 
 // Errors of a store. Test with errors.Is.

@@ -53,7 +53,7 @@ type reason struct {
 }
 
 func newMetadata(o Options, dropped *meter.Reports) *metadata {
-	c := o.Process.Monitoring.MetadataReporter
+	c := o.Settings.Metadata
 	at := secret.URL(c.Endpoint)
 	return &metadata{
 		client: client(o.Transport), endpoint: c.Endpoint, dropped: dropped,

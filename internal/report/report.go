@@ -29,8 +29,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/snowplow"
 )
 
 // Linger is how long the last sends may take once the process is to end.
@@ -40,7 +40,7 @@ const Linger = 5 * time.Second
 type Options struct {
 	// AppName and Version are how the process calls itself.
 	AppName, Version string
-	Process          config.Process
+	Settings         Settings
 	Log              *slog.Logger
 
 	// Host and Process ID of statsd tags and Sentry events; the process's own when zero.
@@ -93,18 +93,17 @@ type entry struct {
 // New makes a Reporter. It does no I/O.
 func New(o Options) *Reporter {
 	o.setDefaults()
-	r := &Reporter{o: o, every: o.Process.StatsReceiver.Buffer(), seen: map[*meter.Pipeline]*entry{}}
-	p := &o.Process
-	if p.StatsReceiver.Statsd != nil {
+	r := &Reporter{o: o, every: o.Settings.Every, seen: map[*meter.Pipeline]*entry{}}
+	if o.Settings.Statsd != nil {
 		r.statsd = newStatsd(o, &r.dropped)
 	}
-	if m := p.Monitoring; m != nil && m.Webhook != nil {
+	if o.Settings.Webhook != nil {
 		r.webhook = newWebhook(o, &r.dropped)
 	}
-	if m := p.Monitoring; m != nil && m.MetadataReporter != nil {
+	if o.Settings.Metadata != nil {
 		r.metadata = newMetadata(o, &r.dropped)
 	}
-	if p.Sentry != nil {
+	if o.Settings.Sentry != nil {
 		r.sentry = newSentry(o, &r.dropped)
 	}
 	return r
@@ -123,7 +122,10 @@ func (r *Reporter) Handler(inner slog.Handler) slog.Handler {
 
 // Attach has p measured and reported. It must be called before p's pipeline is opened.
 func (r *Reporter) Attach(p *meter.Pipeline) {
-	p.Watch = &meter.Watch{CollectorTime: r.o.Process.Metrics != nil && r.o.Process.Metrics.E2ELatency}
+	p.Watch = &meter.Watch{}
+	if r.o.Settings.EndToEnd {
+		p.Watch.Collected = snowplow.Collected
+	}
 	if r.webhook != nil {
 		p.Watch.Tell = func(a meter.Alert) { r.webhook.tell(p, a) }
 	}
@@ -264,4 +266,4 @@ func (r *Reporter) take(current []*meter.Pipeline, now time.Time) (parts []*part
 
 // named reports whether a pipeline's name is to be told: that of the pipeline made of
 // Snowbridge's blocks is not, so that its series stay what they were.
-func named(pipeline string) bool { return pipeline != config.DefaultPipeline }
+func named(pipeline string) bool { return pipeline != meter.Unnamed }

@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
@@ -50,13 +51,13 @@ func golden(t *testing.T, name, got string) {
 }
 
 // process is the settings of a process, as a config has them.
-func process(t *testing.T, hcl string) config.Process {
+func process(t *testing.T, hcl string) report.Settings {
 	t.Helper()
 	c, ds := config.Parse("test.hcl", []byte(hcl), func(string) (string, bool) { return "", false })
 	if err := ds.Err(); err != nil {
 		t.Fatal(err)
 	}
-	return c.Process
+	return app.ReportSettings(c.Process)
 }
 
 // call is a request that an endpoint got.
@@ -195,7 +196,7 @@ type rig struct {
 func start(t *testing.T, hcl string, pipelines ...string) *rig {
 	t.Helper()
 	r := &rig{http: &endpoint{begin: time.Now()}, udp: &datagrams{}, log: &text{}}
-	r.Reporter = report.New(report.Options{AppName: "weir", Version: "1.2.3", Process: process(t, hcl),
+	r.Reporter = report.New(report.Options{AppName: "weir", Version: "1.2.3", Settings: process(t, hcl),
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{ReplaceAttr: withoutTime})), Host: "host-a", PID: 7, Transport: r.http, Dial: r.udp.dial})
 	for _, name := range pipelines {
 		r.add(name)
@@ -299,7 +300,7 @@ func TestStatsd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, statsdBlock+"metrics {\n enable_e2e_latency = true\n enable_kinsumer_memory_metrics = true\n}", "default")
 		p := r.pipelines[0]
-		if !p.Watch.CollectorTime {
+		if p.Watch.Collected == nil {
 			t.Error("the end-to-end latency is not measured")
 		}
 		var out strings.Builder
@@ -380,7 +381,7 @@ func TestStatsdServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	r := report.New(report.Options{AppName: "weir", Version: "1", Process: process(t, fmt.Sprintf(
+	r := report.New(report.Options{AppName: "weir", Version: "1", Settings: process(t, fmt.Sprintf(
 		"stats_receiver {\n use \"statsd\" {\n address = %q\n }\n}", server.LocalAddr()))})
 	p := meter.NewPipeline("default")
 	r.Attach(p)

@@ -109,9 +109,9 @@ type sentryFrame struct {
 }
 
 func newSentry(o Options, dropped *meter.Reports) *sentry {
-	c := o.Process.Sentry
+	c := o.Settings.Sentry
 	s := &sentry{
-		client: client(o.Transport), tags: c.TagMap(), release: o.AppName + "@" + o.Version, host: o.Host,
+		client: client(o.Transport), tags: c.Tags, release: o.AppName + "@" + o.Version, host: o.Host,
 		dropped: dropped, queue: make(chan sentryEvent, sentryQueue),
 	}
 	s.endpoint, s.auth = sentryAddress(c.DSN, o.AppName+"/"+o.Version)

@@ -111,7 +111,7 @@ func TestSentryServer(t *testing.T) {
 	dsn := strings.Replace(server.URL, "http://", "http://key:old@", 1) + "/7"
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
-	r := report.New(report.Options{AppName: "weir", Version: "1", Transport: transport, Process: process(t, fmt.Sprintf("sentry {\n dsn = %q\n}", dsn))})
+	r := report.New(report.Options{AppName: "weir", Version: "1", Transport: transport, Settings: process(t, fmt.Sprintf("sentry {\n dsn = %q\n}", dsn))})
 	slog.New(r.Handler(slog.DiscardHandler)).Error("here I am")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -232,7 +232,7 @@ func TestHandlerWithoutSentry(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
 	inner := slog.NewTextHandler(&b, nil)
-	if h := report.New(report.Options{Process: process(t, "")}).Handler(inner); h != slog.Handler(inner) {
+	if h := report.New(report.Options{Settings: process(t, "")}).Handler(inner); h != slog.Handler(inner) {
 		t.Error("the log is wrapped without need")
 	}
 }

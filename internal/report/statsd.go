@@ -42,23 +42,19 @@ type statsd struct {
 }
 
 func newStatsd(o Options, dropped *meter.Reports) *statsd {
-	c, m := o.Process.StatsReceiver.Statsd, o.Process.Metrics
-	s := &statsd{dial: o.Dial, address: c.Address, dropped: dropped,
+	c := o.Settings.Statsd
+	s := &statsd{dial: o.Dial, e2e: o.Settings.EndToEnd, memory: o.Settings.Memory, address: c.Address, dropped: dropped,
 		trouble: trouble{log: o.Log, what: "metrics are not sent to statsd", at: c.Address}}
 	if c.Prefix != "" {
 		s.prefix = clean(c.Prefix) + "."
 	}
 	host := o.Host
-	if c.HostTag != "" {
-		host = c.HostTag
+	if c.Host != "" {
+		host = c.Host
 	}
 	s.tags = "|#" + tag("host", host) + "," + tag("process_id", strconv.Itoa(o.PID))
-	user := c.TagMap()
-	for _, k := range slices.Sorted(maps.Keys(user)) {
-		s.tags += "," + tag(k, user[k])
-	}
-	if m != nil {
-		s.e2e, s.memory = m.E2ELatency, m.KinsumerMemory
+	for _, k := range slices.Sorted(maps.Keys(c.Tags)) {
+		s.tags += "," + tag(k, c.Tags[k])
 	}
 	return s
 }

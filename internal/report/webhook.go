@@ -71,9 +71,9 @@ type alert struct {
 }
 
 func newWebhook(o Options, dropped *meter.Reports) *webhook {
-	c := o.Process.Monitoring.Webhook
+	c := o.Settings.Webhook
 	return &webhook{
-		client: client(o.Transport), endpoint: c.Endpoint, every: c.Heartbeat(), dropped: dropped,
+		client: client(o.Transport), endpoint: c.Endpoint, every: c.Heartbeat, dropped: dropped,
 		app:     app{o.AppName, o.Version, tagsOf(c.Tags)},
 		trouble: trouble{log: o.Log, what: "heartbeats and alerts are not sent to the webhook", at: secret.URL(c.Endpoint)},
 		wake:    make(chan struct{}, 1), broken: map[place]problem{},

@@ -130,7 +130,7 @@ func URL(raw string) string {
 	return shown
 }
 
-var hostname = regexp.MustCompile(`^(\[[0-9a-fA-F:.%\w-]+\]|[\pL\pN_][\pL\pN_.-]*)(:\d*)?$`)
+var hostname = regexp.MustCompile(`^(\[[\w:.%-]+\]|[\pL\pN_][\pL\pN_.-]*)(:\d*)?$`)
 
 // ends is what ends a clause, and is not part of a URL before it.
 const ends = ".,:;)}"

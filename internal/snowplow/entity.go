@@ -216,7 +216,7 @@ func (p *scanner) data(en *Entity) (bool, error) {
 
 // unlike is the error of valid JSON of the wrong shape, nil if it was not even valid.
 func (p *scanner) unlike(want string) error {
-	if p.Problem != jsontext.NoProblem {
+	if p.Failed() {
 		return nil
 	}
 	return fmt.Errorf("JSON before byte %d: expected %s", p.At, want)

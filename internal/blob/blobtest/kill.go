@@ -2,6 +2,7 @@ package blobtest
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,18 +32,18 @@ const (
 )
 
 // Child does the work of a process that is killed, if this is one; TestMain calls it before
-// anything else and ends when it returns true. The bucket that open opens calls step between
-// any two of its steps, where it has some.
-func Child(open func(path string, step func()) (blob.Bucket, error)) bool {
+// anything else, and is done when it was: a process that returns has not been killed, and
+// one with an error must end with another code than 0. The bucket that open opens calls step
+// between any two of its steps, where it has some.
+func Child(open func(path string, step func()) (blob.Bucket, error)) (was bool, err error) {
 	spec := os.Getenv(childEnv)
 	if spec == "" {
-		return false
+		return false, nil
 	}
 	var path, id string
 	var run, steps int
 	if _, err := fmt.Sscanf(spec, "%s %d %d %q", &id, &run, &steps, &path); err != nil {
-		fmt.Fprintln(os.Stderr, "read", childEnv, err)
-		os.Exit(1)
+		return true, fmt.Errorf("read %s: %w", childEnv, err)
 	}
 	var left atomic.Int64
 	left.Store(int64(steps))
@@ -54,19 +55,16 @@ func Child(open func(path string, step func()) (blob.Bucket, error)) bool {
 	if err == nil {
 		err = b.Sweep(context.Background(), time.Now().Add(-time.Hour))
 	}
+	if err != nil {
+		return true, err
+	}
 	var wg sync.WaitGroup
 	errs := make([]error, workers)
 	for w := range workers {
-		if err == nil {
-			wg.Go(func() { errs[w] = newToiler(b, id, w, run).toil() })
-		}
+		wg.Go(func() { errs[w] = newToiler(b, id, w, run).toil() })
 	}
 	wg.Wait()
-	if err = errors.Join(append(errs, err)...); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	return true
+	return true, errors.Join(errs...)
 }
 
 // killSelf is kill -9: nothing runs after it, no deferred call and no other goroutine.
@@ -269,7 +267,7 @@ func (k *killings) live(spec string, lines int) bool {
 		k.t.Error(err)
 		return false
 	}
-	c := exec.Command(self)
+	c := exec.CommandContext(k.t.Context(), self)
 	c.Env = append(os.Environ(), childEnv+"="+spec)
 	var stderr strings.Builder
 	c.Stderr = &stderr
@@ -374,7 +372,7 @@ func (k *killings) compare(b blob.Bucket) {
 			k.t.Fatal(err)
 		}
 		value, _, _ := strings.Cut(string(data), "\n")
-		if strings.Count(value, "-") != 3 || string(data) != string(content(value)) {
+		if strings.Count(value, "-") != 3 || !bytes.Equal(data, content(value)) {
 			k.t.Errorf("%s is not whole: %d bytes, %.60q", info.Name, len(data), data)
 		}
 		if info.Size != int64(len(data)) {

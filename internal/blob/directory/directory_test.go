@@ -23,12 +23,16 @@ import (
 
 // TestMain is also the child that is killed; see TestKilled.
 func TestMain(m *testing.M) {
-	if blobtest.Child(func(path string, step func()) (blob.Bucket, error) {
+	was, err := blobtest.Child(func(path string, step func()) (blob.Bucket, error) {
 		return Make(path, Options{Step: func(string, string) { step() }})
-	}) {
-		return
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	if !was {
+		os.Exit(m.Run())
+	}
 }
 
 func opened(t testing.TB, path string, o Options) *Bucket {

@@ -56,7 +56,7 @@ func (b *Bucket) entries(folder string) ([]entry, error) {
 		return nil, err
 	}
 	all, err := f.ReadDir(-1)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, err
 	}
 	out := make([]entry, 0, len(all))

@@ -19,6 +19,7 @@ import (
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/storetest"
 )
 
 // The kill test starts this test binary again as a child that works on a store and says
@@ -347,7 +348,7 @@ func inventory(t *testing.T, s *Store) (found map[string]string, n int) {
 	if dead != counted["dead"] {
 		t.Errorf("stats say %d dead jobs, there are %d", dead, counted["dead"])
 	}
-	rs, err := s.Records(t.Context(), []byte("n"), nil, 1)
+	rs, err := storetest.Records(t.Context(), s, []byte("n"), nil, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

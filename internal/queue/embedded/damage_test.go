@@ -14,6 +14,7 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/log/disk"
+	"github.com/weirdata/weir/internal/queue/storetest"
 )
 
 const segmentHeader = 64 // bytes in front of the first frame of a segment
@@ -175,7 +176,7 @@ func verdict(t *testing.T, dir string, want map[string]string, record int) (wron
 	if len(got) != len(want) {
 		return fmt.Sprintf("%d jobs, want %d", len(got), len(want)), nil
 	}
-	rs, err := s.Records(t.Context(), []byte("n"), nil, 1)
+	rs, err := storetest.Records(t.Context(), s, []byte("n"), nil, 1)
 	if err != nil {
 		return "", err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/storetest"
 )
 
 // held is what a store holds, as testdata/*.json says it.
@@ -30,7 +31,7 @@ type heldJob struct {
 func holds(t *testing.T, s *Store) held {
 	t.Helper()
 	h := held{Records: map[string]string{}, Stats: map[string]queue.Stats{}}
-	rs, err := s.Records(t.Context(), nil, nil, 100)
+	rs, err := storetest.Records(t.Context(), s, nil, nil, 100)
 	if err != nil {
 		t.Fatal(err)
 	}

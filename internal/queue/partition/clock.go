@@ -63,6 +63,36 @@ func (p *Partition) Renew(jobs []queue.Job, d time.Duration) error {
 	return lost
 }
 
+// Release is queue.Store.Release for jobs of this partition. It says which were released.
+func (p *Partition) Release(jobs []queue.Job) (released []queue.ID, lost error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.nanos()
+	p.tick(now)
+	defer p.arm(now)
+	for i := range jobs {
+		id, token := jobs[i].ID, jobs[i].Lease.Token
+		if !p.leased(id, token) {
+			lost = fmt.Errorf("release job %s: %w", id, queue.ErrLeaseLost)
+			continue
+		}
+		l := p.lanes[id.Lane]
+		if s := l.sides[id]; s != nil {
+			p.freeSide(l, s)
+		} else {
+			p.freeJob(l, l.at(id.Seq), id.Index)
+		}
+		if g := p.grants[token]; g.open == 1 {
+			p.drop(g)
+		} else {
+			g.open--
+		}
+		p.offer(l, now)
+		released = append(released, id)
+	}
+	return released, lost
+}
+
 // leased reports whether the lease token holds the job id, and no result of it is being
 // committed.
 func (p *Partition) leased(id queue.ID, token uint64) bool {
@@ -123,9 +153,15 @@ func (p *Partition) freeJob(l *lane, b *batch, i uint32) {
 func (p *Partition) freeSide(l *lane, s *sideLease) {
 	delete(l.sides, s.row.ID)
 	p.unlease(l, s)
-	l.dueFrom, l.dueMoved = DueKey{}, true
+	l.rewind()
 	p.setDue(l, lower(l.nextDue, s.row.Due))
 }
+
+// rewind has the side rows that are due looked for from the first.
+func (l *lane) rewind() { l.dueFrom, l.dueMoved, l.ahead = DueKey{}, true, nil }
+
+// key is the place of a row in the due index.
+func (s *Side) key() DueKey { return DueKey{Due: s.Due, Seq: s.ID.Seq, Index: s.ID.Index} }
 
 // unlease counts a side row as not leased any more.
 func (p *Partition) unlease(l *lane, s *sideLease) {

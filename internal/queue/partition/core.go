@@ -27,6 +27,7 @@ type Partition struct {
 	expiry  grants
 	dues    dueLanes
 	kept    kept
+	values  openValues
 	tokens  uint64 // the last token given
 	visits  uint64
 	timer   *time.Timer
@@ -43,6 +44,9 @@ func New(cfg Config) *Partition {
 	if cfg.KeptBytes <= 0 {
 		cfg.KeptBytes = keptBytes
 	}
+	if cfg.OpenBytes <= 0 {
+		cfg.OpenBytes = openBytes
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -55,6 +59,7 @@ func New(cfg Config) *Partition {
 		queues: map[string]*index{},
 		grants: map[uint64]*grant{},
 		kept:   kept{limit: cfg.KeptBytes},
+		values: openValues{limit: cfg.OpenBytes},
 		tokens: uint64(cfg.Epoch&(1<<31-1)) << 32,
 	}
 }
@@ -218,6 +223,9 @@ func (p *Partition) applySide(s *Side) error {
 		d.bytes -= int64(s.Size)
 	}
 	l.add(d)
+	if s.Was == Retry && slices.ContainsFunc(l.ahead, func(r Side) bool { return r.ID == s.ID }) {
+		l.ahead = nil
+	}
 	if l.reading {
 		l.touched[s.ID] = struct{}{}
 		if s.Open() && s.Hash != 0 {
@@ -225,9 +233,14 @@ func (p *Partition) applySide(s *Side) error {
 		}
 	}
 	if s.State == Retry {
-		k := DueKey{Due: s.Due, Seq: s.ID.Seq, Index: s.ID.Index}
-		if l.reading || k.compare(l.dueFrom) <= 0 {
-			l.dueFrom, l.dueMoved = DueKey{}, true
+		k := s.key()
+		switch n := len(l.ahead); {
+		case l.reading || k.compare(l.dueFrom) <= 0:
+			l.rewind()
+		case n > 0 && k.compare(l.ahead[n-1].key()) <= 0:
+			l.ahead = nil
+		case n > 0:
+			l.aheadNext = lower(l.aheadNext, s.Due)
 		}
 		p.setDue(l, lower(l.nextDue, s.Due))
 	}

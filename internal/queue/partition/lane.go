@@ -121,6 +121,8 @@ type lane struct {
 	dueFrom                      DueKey              // Retry rows below it are leased
 	nextDue                      int64               // no unleased Retry row is due before; 0 without any
 	dueIndex                     int                 // place in Partition.dues; -1 when not in
+	ahead                        []Side              // Retry rows after dueFrom that were read, and are not leased
+	aheadNext                    int64               // the due time of the first row behind them; 0 without any
 	checks                       map[uint64]struct{} // keys that may have a parked head
 	sweeping                     bool                // parked heads left by an earlier owner are looked for
 	sweepFrom                    uint64
@@ -129,12 +131,11 @@ type lane struct {
 
 	// What changed while the holder of scanning read from storage without the lock.
 	reading  bool
-	dueMoved bool                  // dueFrom was reset
+	dueMoved bool                  // dueFrom was reset since rows were read last
 	fresh    map[uint64]struct{}   // keys that got a side row
 	touched  map[queue.ID]struct{} // side rows that changed
 
-	visit    uint64   // the last Lease call that took a turn here
-	cached   *scanned // the value that the scan stopped in
+	visit    uint64 // the last Lease call that took a turn here
 	scanning sync.Mutex
 }
 

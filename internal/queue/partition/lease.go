@@ -1,15 +1,12 @@
 package partition
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
-	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/queue"
 )
 
@@ -32,14 +29,7 @@ type turn struct {
 	delay []Side  // jobs the scan met before their time
 	ends  []end   // of delay, one for each
 	dry   []*lane // had nothing for the value whose turn it was
-}
-
-// pick is what was leased: jobs of one value that follow each other, or one side row.
-type pick struct {
-	lane     *lane
-	value    opened
-	from, to uint32 // the jobs of value: from is the first, to the one after the last
-	side     *Side  // set: value is not
+	read  []*lane // have side rows ahead
 }
 
 // pickSlices holds the memory of picks between turns.
@@ -56,6 +46,14 @@ func (t *turn) wants() int {
 		return min(t.limit-t.count, t.share.turn)
 	}
 	return t.limit - t.count
+}
+
+// ahead is how many jobs to read at once.
+func (t *turn) ahead() int {
+	if t.share != nil && t.share.turn > 0 {
+		return t.share.ahead
+	}
+	return t.wants()
 }
 
 // fits reports whether one more record may be handed out: the first always may.
@@ -109,7 +107,10 @@ func (p *Partition) Lease(ctx context.Context, q queue.Query) ([]queue.Job, erro
 	} else {
 		err = t.lanes(ctx, q, p.visits)
 	}
-	jobs, damaged := t.hand(q.For)
+	for _, l := range t.read {
+		l.ahead = nil
+	}
+	jobs, damaged := t.hand(ctx, q.For)
 	p.arm(t.now)
 	p.mu.Unlock()
 	switch {
@@ -153,81 +154,6 @@ func (l *lane) trouble(err error) error {
 	return fmt.Errorf("lease from queue %q (scope %q, %q, %q): %w", l.queue, l.scope.Workspace, l.scope.Source, l.scope.Destination, err)
 }
 
-// hand makes jobs of what was picked and gives them their lease. It is called with the
-// lock, and lets go of it to decode. A job that cannot be read keeps nobody from the others:
-// it stays leased, and comes again when the lease has ended.
-func (t *turn) hand(d time.Duration) ([]queue.Job, error) {
-	if t.count == 0 {
-		return nil, nil
-	}
-	p := t.p
-	t.g.expires = p.nanos() + int64(d)
-	t.g.open = t.count
-	p.grants[t.g.token] = t.g
-	heap.Push(&p.expiry, t.g)
-	p.mu.Unlock()
-	jobs, err := t.decode()
-	p.mu.Lock()
-	if len(jobs) == 0 && p.grants[t.g.token] != nil {
-		p.expire(t.g, t.now)
-	}
-	if len(jobs) > 0 && err != nil {
-		p.cfg.Log.Error("jobs that cannot be read stay in the queue", "jobs", t.count-len(jobs), "error", err)
-	}
-	return jobs, err
-}
-
-// decode allocates the jobs in one piece and their messages in another: all else that a
-// message holds, but for headers, is memory of the values as they were read. It returns the
-// first error beside the jobs that could be read.
-func (t *turn) decode() (jobs []queue.Job, failed error) {
-	jobs = make([]queue.Job, t.count)
-	messages := make([]event.Message, t.count)
-	var d queue.Decoder
-	lease := queue.Lease{Token: t.g.token, Expires: time.Unix(0, t.g.expires).UTC()}
-	n := 0
-	read := func(k *pick, id queue.ID, rec []byte) (*queue.Job, bool) {
-		err := k.decode(&d, &jobs[n], &messages[n], id, rec, lease)
-		if err == nil {
-			n++
-			return &jobs[n-1], true
-		}
-		jobs[n], messages[n] = queue.Job{}, event.Message{}
-		if failed == nil {
-			failed = k.lane.trouble(err)
-		}
-		return nil, false
-	}
-	for i := range t.picks {
-		k := &t.picks[i]
-		if s := k.side; s != nil {
-			if j, ok := read(k, s.ID, s.Record); ok {
-				j.Attempt, j.Cause, j.At = s.Attempt, s.Cause, time.Unix(0, s.At).UTC()
-				if s.Due > 1 {
-					j.NotBefore = time.Unix(0, s.Due).UTC()
-				}
-			}
-			continue
-		}
-		id, at := queue.ID{Lane: k.lane.id, Seq: k.value.seq}, time.Unix(0, k.value.at).UTC()
-		for id.Index = k.from; id.Index < k.to; id.Index++ {
-			if j, ok := read(k, id, k.value.record(id.Index)); ok {
-				j.At = at
-			}
-		}
-	}
-	return jobs[:n], failed
-}
-
-func (k *pick) decode(d *queue.Decoder, j *queue.Job, m *event.Message, id queue.ID, rec []byte, lease queue.Lease) error {
-	if err := d.Read(rec, j, m); err != nil {
-		return fmt.Errorf("lease job %s: %w", id, err)
-	}
-	m.Meta.Scope = &k.lane.scope
-	j.ID, j.Queue, j.Scope, j.Lease = id, k.lane.queue, k.lane.scope, lease
-	return nil
-}
-
 // take leases jobs of one lane: those whose next attempt has come, those that were
 // handed out before, then new ones.
 func (t *turn) take(ctx context.Context, l *lane) error {
@@ -254,47 +180,79 @@ func (t *turn) due(ctx context.Context, l *lane) error {
 	p := t.p
 	for t.room() {
 		p.mu.Lock()
-		bound, from := l.nextDue, l.dueFrom
-		if bound == 0 || bound > t.now {
+		if l.nextDue == 0 || l.nextDue > t.now {
 			p.mu.Unlock()
 			return nil
 		}
-		p.setDue(l, 0)
-		l.dueMoved = false
-		l.beginRead()
-		p.mu.Unlock()
-		rows, next, err := p.cfg.Storage.Due(ctx, l.id, from, t.now, min(t.wants(), 1024))
-		p.mu.Lock()
-		if err != nil {
-			p.setDue(l, lower(l.nextDue, bound))
-			l.endRead()
+		if len(l.ahead) == 0 {
 			p.mu.Unlock()
-			return fmt.Errorf("read jobs that are due: %w", err)
-		}
-		last := from
-		for i := range rows {
-			r := &rows[i]
-			if _, changed := l.touched[r.ID]; !changed && l.sides[r.ID] == nil {
-				if !t.fits(len(r.Record)) {
-					next = r.Due
-					t.full(len(r.Record))
-					break
-				}
-				t.leaseSide(l, r)
+			if err := t.readDue(ctx, l); err != nil {
+				return err
 			}
-			last = DueKey{Due: r.Due, Seq: r.ID.Seq, Index: r.ID.Index}
+			p.mu.Lock()
 		}
-		if !l.dueMoved {
-			l.dueFrom = last
-		}
-		p.setDue(l, lower(l.nextDue, next))
-		l.endRead()
+		t.leaseDue(l)
 		p.mu.Unlock()
-		if next == 0 || next > t.now {
-			return nil
-		}
 	}
 	return nil
+}
+
+// readDue reads side rows whose time has come, into l.ahead.
+func (t *turn) readDue(ctx context.Context, l *lane) error {
+	p := t.p
+	p.mu.Lock()
+	bound, from := l.nextDue, l.dueFrom
+	p.setDue(l, 0)
+	l.dueMoved = false
+	l.beginRead()
+	p.mu.Unlock()
+	rows, next, err := p.cfg.Storage.Due(ctx, l.id, from, t.now, min(t.ahead(), 1024), t.bytes)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer l.endRead()
+	if err != nil {
+		p.setDue(l, lower(l.nextDue, bound))
+		return fmt.Errorf("read jobs that are due: %w", err)
+	}
+	if n := len(rows); n > 0 && !l.dueMoved {
+		from = rows[n-1].key()
+	}
+	l.ahead = slices.DeleteFunc(rows, func(r Side) bool {
+		_, changed := l.touched[r.ID]
+		return changed || l.sides[r.ID] != nil
+	})
+	l.aheadNext = lower(l.nextDue, next)
+	if len(l.ahead) == 0 {
+		if !l.dueMoved {
+			l.dueFrom = from
+		}
+		p.setDue(l, l.aheadNext)
+		return nil
+	}
+	p.setDue(l, lower(l.ahead[0].Due, l.nextDue))
+	t.read = append(t.read, l)
+	return nil
+}
+
+// leaseDue leases of the rows that were read as many as there is room for.
+func (t *turn) leaseDue(l *lane) {
+	for len(l.ahead) > 0 && t.room() {
+		r := &l.ahead[0]
+		if !t.fits(len(r.Record)) {
+			t.full(len(r.Record))
+			return
+		}
+		t.leaseSide(l, r)
+		if !l.dueMoved {
+			l.dueFrom = r.key()
+		}
+		l.ahead = l.ahead[1:]
+		next := l.aheadNext
+		if len(l.ahead) > 0 {
+			next = lower(l.ahead[0].Due, next)
+		}
+		t.p.setDue(l, next)
+	}
 }
 
 func (t *turn) leaseSide(l *lane, r *Side) {
@@ -341,7 +299,7 @@ func (t *turn) freed(ctx context.Context, l *lane) error {
 		case len(taken) == 0:
 			continue
 		}
-		v, heads, err := p.openFreed(ctx, l, taken)
+		v, err := t.openFreed(ctx, l, taken)
 		p.mu.Lock()
 		b := l.at(taken[0].seq)
 		for i, k := range taken {
@@ -357,14 +315,14 @@ func (t *turn) freed(ctx context.Context, l *lane) error {
 			if l.left(k) {
 				continue
 			}
-			if heads[i].Hash != 0 {
-				l.head(heads[i].Hash, k)
+			if h := b.hash(k.index); h != 0 {
+				l.head(h, k)
 			}
-			if heads[i].NotBefore > t.now {
-				t.putOff(l, b, &v, k.index, heads[i].NotBefore)
+			if v.dueOf(k.index) > t.now {
+				t.putOff(l, b, &v.opened, k.index, v.dueOf(k.index))
 				continue
 			}
-			t.lease(l, b, &v, k.index)
+			t.lease(l, b, &v.opened, k.index)
 			l.add(counts{leased: 1})
 		}
 		p.mu.Unlock()
@@ -375,30 +333,43 @@ func (t *turn) freed(ctx context.Context, l *lane) error {
 	return nil
 }
 
-// openFreed reads the value of the jobs taken, and their heads.
-func (p *Partition) openFreed(ctx context.Context, l *lane, taken []pos) (v opened, heads []queue.Head, err error) {
+// openFreed finds the value of the jobs taken, with the records of those that are to be put off.
+func (t *turn) openFreed(ctx context.Context, l *lane, taken []pos) (scanned, error) {
+	p := t.p
+	seq := taken[0].seq
 	p.mu.Lock()
-	v, there := p.kept.take(queue.ID{Lane: l.id, Seq: taken[0].seq, Index: taken[0].index})
+	one, there := p.kept.take(queue.ID{Lane: l.id, Seq: seq, Index: taken[0].index})
 	p.mu.Unlock()
-	if !there {
-		raw, err := p.value(ctx, l.id, taken[0].seq)
-		if err == nil {
-			v, err = openValue(l.id, raw)
-		}
+	if there {
+		return t.openKept(l, one)
+	}
+	v, err := p.value(ctx, l.id, seq)
+	for _, k := range taken {
 		if err != nil {
-			return v, nil, err
+			break
 		}
-	}
-	heads = make([]queue.Head, len(taken))
-	for i, k := range taken {
 		if v.size(k.index) == 0 {
-			return v, nil, fmt.Errorf("read value %d of lane %d: it has %d jobs only: %w", v.seq, l.id, v.count(), queue.ErrCorrupt)
+			return v, fmt.Errorf("read value %d of lane %d: it has %d jobs only: %w", seq, l.id, v.count(), queue.ErrCorrupt)
 		}
-		if heads[i], err = queue.ReadHead(v.record(k.index)); err != nil {
-			return v, nil, fmt.Errorf("read job %d-%d-%d: %w", l.id, v.seq, k.index, err)
+		if v.data == nil && v.dueOf(k.index) > t.now {
+			v, err = p.readValue(ctx, valueKey{l.id, seq})
 		}
 	}
-	return v, heads, nil
+	return v, err
+}
+
+// openKept is a record that was kept, as the value of its job alone.
+func (t *turn) openKept(l *lane, one opened) (scanned, error) {
+	v := scanned{opened: one}
+	head, err := queue.ReadHead(one.record(one.first))
+	if err != nil {
+		return v, fmt.Errorf("read job %d-%d-%d: %w", l.id, one.seq, one.first, err)
+	}
+	if head.NotBefore > t.now {
+		v.due = make([]int64, one.first+1)
+		v.due[one.first] = head.NotBefore
+	}
+	return v, nil
 }
 
 // gone reports whether a job has left the log.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/queue"
 )
@@ -26,6 +28,14 @@ func newClock() *clock {
 func (c *clock) now() time.Time          { return time.Unix(0, c.nanos.Load()).UTC() }
 func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
 
+// newModel is a model whose partition keeps much, little or nothing of values that were read.
+func newModel(t *rapid.T, window int) *model {
+	m := newMemory(newClock(), window)
+	m.open = rapid.SampledFrom([]int{0, 1, 2 * openEach, 1000}).Draw(t, "open")
+	m.own(nil)
+	return &model{m: m, expires: map[uint64]time.Time{}, lanes: 2}
+}
+
 // memory is a Storage in memory: what a backend keeps on disk, and the Partition that owns
 // it. Values of which every job has left are deleted, and changes go through their
 // encoding, as with a backend.
@@ -41,6 +51,10 @@ type memory struct {
 	refuses func() error             // the outcome of Move, when it is set
 	reading func()                   // called by Values, when it is set
 	headed  func()                   // called by Heads when it has read, when it is set
+	open    int                      // Config.OpenBytes
+	read    int                      // bytes of values that were read
+	parts   int                      // calls of Part
+	dues    int                      // calls of Due
 }
 
 // stored is what memory holds of a lane.
@@ -65,7 +79,7 @@ func (m *memory) own(snapshot []Lane) {
 	if m.p != nil {
 		m.p.Close()
 	}
-	m.p = New(Config{Storage: m, Epoch: epochs.Add(1), Window: m.window, Now: m.clock.now, Hub: NewHub()})
+	m.p = New(Config{Storage: m, Epoch: epochs.Add(1), Window: m.window, OpenBytes: m.open, Now: m.clock.now, Hub: NewHub()})
 	if snapshot != nil {
 		if err := m.p.Restore(snapshot); err != nil {
 			panic(err)
@@ -116,7 +130,7 @@ func (m *memory) appendValue(ref Lane, value []byte, count int) queue.ID {
 	}
 	seq := s.tail
 	s.tail++
-	s.values[seq], s.left[seq] = value, count
+	s.values[seq], s.left[seq] = slices.Clone(value), count
 	apply := func(p *Partition) error { return p.Appended(ref, seq, count, len(value)) }
 	m.log = append(m.log, apply)
 	m.mu.Unlock()
@@ -180,6 +194,7 @@ func (m *memory) Values(_ context.Context, lane, seq uint64, bytes int) ([]Value
 			return out, nil
 		}
 		bytes -= len(v)
+		m.read += len(v)
 		out = append(out, Value{Seq: seq, Data: v})
 	}
 }
@@ -200,13 +215,29 @@ func (m *memory) rows(lane uint64, choose func(*Side) bool) []Side {
 	return out
 }
 
+// Part implements Storage.
+func (m *memory) Part(_ context.Context, lane, seq uint64, from, size int) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.parts++
+	m.read += size
+	v := m.lanes[lane].values[seq]
+	if from+size > len(v) {
+		return nil, fmt.Errorf("value %d of lane %d: it is not there: %w", seq, lane, queue.ErrCorrupt)
+	}
+	return slices.Clone(v[from : from+size]), nil
+}
+
 // Due implements Storage.
-func (m *memory) Due(_ context.Context, lane uint64, from DueKey, until int64, limit int) ([]Side, int64, error) {
-	key := func(r *Side) DueKey { return DueKey{r.Due, r.ID.Seq, r.ID.Index} }
-	rows := m.rows(lane, func(r *Side) bool { return r.State == Retry && from.compare(key(r)) < 0 })
-	slices.SortFunc(rows, func(a, b Side) int { return key(&a).compare(key(&b)) })
+func (m *memory) Due(_ context.Context, lane uint64, from DueKey, until int64, limit, bytes int) ([]Side, int64, error) {
+	rows := m.rows(lane, func(r *Side) bool { return r.State == Retry && from.compare(r.key()) < 0 })
+	slices.SortFunc(rows, func(a, b Side) int { return a.key().compare(b.key()) })
+	m.mu.Lock()
+	m.dues++
+	m.mu.Unlock()
 	n := 0
-	for n < len(rows) && n < limit && rows[n].Due <= until {
+	for n < len(rows) && n < limit && rows[n].Due <= until && (n == 0 || len(rows[n].Record) <= bytes) {
+		bytes -= len(rows[n].Record)
 		n++
 	}
 	if n < len(rows) {

@@ -33,7 +33,12 @@
 //
 // Kept per lane: numbers, and a window of the values that are partly settled: a bit, a
 // lease token and a key hash for each of their jobs. Nothing is kept for a job that was
-// not scanned yet, nor for one in the side table that is not leased.
+// not scanned yet, nor for one in the side table that is not leased. Beside that there are
+// caches with limits: the records of withheld jobs, and values that were handed out in part.
+//
+// What a Lease hands out holds about as much memory as its jobs take: their payloads are
+// part of the values as they were read where those are handed out for the most part, and
+// are copied otherwise.
 package partition
 
 import (
@@ -81,6 +86,7 @@ func (s *Side) Open() bool { return s.State == Retry || s.State == Parked }
 type Value struct {
 	Seq  uint64
 	Data []byte // never modified; queue.OpenValue reads it
+	In   []byte // the memory that Data is part of, with other values; nil when it has its own
 }
 
 // DueKey is a place in the due index of a lane, which is ordered by due time, then ID.
@@ -98,10 +104,14 @@ type Storage interface {
 	// to no more than bytes. Values of which every job has left may be gone: the
 	// Partition does not ask for them, and one of them may end what is returned.
 	Values(ctx context.Context, lane, seq uint64, bytes int) ([]Value, error)
+	// Part returns size bytes of a value from byte from on, in memory of their own. They
+	// may be unverified: the Partition knows a checksum of them.
+	Part(ctx context.Context, lane, seq uint64, from, size int) ([]byte, error)
 	// Due returns Retry rows with from < key and Due <= until, in order of key, at most
-	// limit, with their records; and the Due of the first row after those returned (0
-	// when there is none, and then the rows are complete).
-	Due(ctx context.Context, lane uint64, from DueKey, until int64, limit int) ([]Side, int64, error)
+	// limit, and more than one only while their records sum up to no more than bytes; and
+	// the Due of the first row after those returned (0 when there is none, and then the
+	// rows are complete).
+	Due(ctx context.Context, lane uint64, from DueKey, until int64, limit, bytes int) ([]Side, int64, error)
 	// Heads returns for each hash the open side row of that key with the lowest ID, or a
 	// zero Side. Records are not needed.
 	Heads(ctx context.Context, lane uint64, hashes []uint64) ([]Side, error)
@@ -169,6 +179,9 @@ type Config struct {
 	Window int
 	// KeptBytes is the most memory for the records of withheld jobs; 0 means 16 MiB.
 	KeptBytes int
+	// OpenBytes is the most memory for values that were read and not handed out whole; 0
+	// means 16 MiB.
+	OpenBytes int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Hub carries wake-ups; several partitions of one store share it.

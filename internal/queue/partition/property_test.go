@@ -330,7 +330,7 @@ func TestProperties(t *testing.T) {
 }
 
 func history(t *rapid.T, window int) {
-	w := &model{m: newMemory(newClock(), window), expires: map[uint64]time.Time{}, lanes: 2}
+	w := newModel(t, window)
 	defer func() { w.m.p.Close() }()
 	t.Repeat(map[string]func(*rapid.T){
 		"append":  w.append,

@@ -7,13 +7,6 @@ import (
 	"github.com/weirdata/weir/internal/queue"
 )
 
-// scanned is a value as the scan sees it.
-type scanned struct {
-	opened
-	hashes []uint64 // nil when no job is ordered
-	due    []int64  // nil when no job has a time
-}
-
 // scan leases new jobs, in order of append.
 func (t *turn) scan(ctx context.Context, l *lane) error {
 	p := t.p
@@ -22,7 +15,8 @@ func (t *turn) scan(ctx context.Context, l *lane) error {
 		l.skip()
 		full := l.inWindow >= p.cfg.Window
 		park := full && l.parkable()
-		seq, tail, cached := l.scan, l.tail, l.cached
+		seq, tail := l.scan, l.tail
+		kept := p.values.get(valueKey{l.id, seq})
 		budget := t.budget(l)
 		p.mu.Unlock()
 		if park {
@@ -36,8 +30,8 @@ func (t *turn) scan(ctx context.Context, l *lane) error {
 		}
 		var done bool
 		var err error
-		if cached != nil && cached.seq == seq {
-			done, err = t.scanValue(ctx, l, cached)
+		if kept != nil {
+			done, err = t.scanValue(ctx, l, kept)
 		} else {
 			done, err = t.scanFrom(ctx, l, seq, budget)
 		}
@@ -69,48 +63,38 @@ func (t *turn) scanFrom(ctx context.Context, l *lane, seq uint64, budget int) (d
 			return false, err
 		}
 		if done, err := t.scanValue(ctx, l, s); err != nil || !done {
+			t.p.keepAhead(l.id, vs[i+1:])
 			return false, err
 		}
 		if !t.room() || len(t.delay) >= parkJobs {
+			t.p.keepAhead(l.id, vs[i+1:])
 			break
 		}
 	}
 	return true, nil
 }
 
-// scanValue reads the heads of a value.
-func scanValue(lane uint64, v Value) (*scanned, error) {
-	o, err := openValue(lane, v)
-	if err != nil {
-		return nil, err
-	}
-	s := &scanned{opened: o}
-	for i := range uint32(s.count()) {
-		head, err := queue.ReadHead(s.record(i))
+// valuesAhead is how many values are kept that were read and not reached.
+const valuesAhead = 64
+
+// keepAhead keeps values that the scan did not reach.
+func (p *Partition) keepAhead(lane uint64, vs []Value) {
+	for i := range vs[:min(len(vs), valuesAhead)] {
+		s, err := scanValue(lane, vs[i])
 		if err != nil {
-			return nil, fmt.Errorf("read job %d-%d-%d: %w", lane, v.Seq, i, err)
+			return // the scan finds out when it gets there
 		}
-		if head.Hash != 0 {
-			if s.hashes == nil {
-				s.hashes = make([]uint64, s.count())
-			}
-			s.hashes[i] = head.Hash
-		}
-		if head.NotBefore != 0 {
-			if s.due == nil {
-				s.due = make([]int64, s.count())
-			}
-			s.due[i] = head.NotBefore
-		}
+		p.mu.Lock()
+		p.values.put(valueKey{lane, s.seq}, s)
+		p.mu.Unlock()
 	}
-	return s, nil
 }
 
 // budget is how many bytes to read for the jobs that are still wanted, by the average of
-// the lane: what is read beyond them is read again by the next turn.
+// the lane.
 func (t *turn) budget(l *lane) int {
 	average := l.bytes / max(l.jobs+l.retry+l.parked+l.dead, 1)
-	return int(min(average*int64(t.wants())+1024, int64(t.bytes), scanBytes))
+	return int(min(average*int64(t.ahead())+1024, int64(t.bytes), scanBytes))
 }
 
 // scanValue offers the jobs of one value; done is false when it stopped before the end.
@@ -118,29 +102,53 @@ func (t *turn) scanValue(ctx context.Context, l *lane, s *scanned) (done bool, e
 	p := t.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.hashes == nil || l.retry+l.parked == 0 {
-		return t.offerValue(l, s, s.count(), nil), nil
-	}
-	// Keys are looked up for the jobs that are wanted, and for more when those are withheld.
 	for n := t.wants() + keysAhead; ; n *= 2 {
-		if l.scan != s.seq {
+		to := s.count()
+		var held *heldKeys
+		if l.scan == s.seq && s.hashes != nil && l.retry+l.parked > 0 {
+			// Keys are looked up for the jobs that are wanted, and for more when those are withheld.
+			from := l.scanIndex
+			to = min(int(from)+n, to)
+			l.beginRead()
+			p.mu.Unlock()
+			rows, err := t.held(ctx, l, s.hashes[from:to])
+			p.mu.Lock()
+			if err != nil {
+				l.endRead()
+				return false, err
+			}
+			held = &heldKeys{from: from, rows: rows}
+		}
+		got := t.offerValue(l, s, to, held)
+		if held != nil {
+			l.endRead()
+		}
+		switch got {
+		case allOffered:
 			return true, nil
-		}
-		from := int(l.scanIndex)
-		to := min(from+n, s.count())
-		l.beginRead()
-		p.mu.Unlock()
-		held, err := t.held(ctx, l, s.hashes[from:to])
-		p.mu.Lock()
-		if err == nil {
-			done = t.offerValue(l, s, to, &heldKeys{from: uint32(from), rows: held})
-		}
-		l.endRead()
-		if err != nil || done || int(l.scanIndex) < to {
-			return done, err
+		case noRoom:
+			return false, nil
+		case notRead:
+			p.mu.Unlock()
+			whole, err := p.readValue(ctx, valueKey{l.id, s.seq})
+			p.mu.Lock()
+			if err != nil {
+				return false, err
+			}
+			s = &whole
 		}
 	}
 }
+
+// offered says why offerValue has stopped.
+type offered uint8
+
+const (
+	allOffered offered = iota
+	noRoom             // for the next job
+	notAsked           // the keys of the next jobs are to be looked up
+	notRead            // the next job is to be put off, and its record is not in memory
+)
 
 // keysAhead is how many keys are looked up beside those of the jobs that are wanted.
 const keysAhead = 16
@@ -181,12 +189,18 @@ func (t *turn) held(ctx context.Context, l *lane, hashes []uint64) ([]Side, erro
 }
 
 // offerValue leases, withholds or puts off the jobs of a value before the one at to, in
-// order; done is false when it stopped before the end.
-func (t *turn) offerValue(l *lane, s *scanned, to int, held *heldKeys) (done bool) {
+// order.
+func (t *turn) offerValue(l *lane, s *scanned, to int, held *heldKeys) offered {
 	if l.scan != s.seq {
-		return true // every job of it has left the log by replay
+		return allOffered // every job of it has left the log by replay
 	}
-	b := l.ensure(s.seq, s.count(), len(s.data))
+	k := valueKey{l.id, s.seq}
+	stop := func(i uint32, why offered) offered {
+		l.scanIndex = i
+		t.p.values.put(k, s)
+		return why
+	}
+	b := l.ensure(s.seq, s.count(), int(s.ends[s.count()]))
 	b.hashes = s.hashes
 	leased := t.count
 	defer func() { l.add(counts{leased: int64(t.count - leased)}) }()
@@ -200,34 +214,37 @@ func (t *turn) offerValue(l *lane, s *scanned, to int, held *heldKeys) (done boo
 				l.check(h)
 			}
 			l.withhold(h, b, pos{s.seq, i})
-			if !t.p.kept.put(queue.ID{Lane: l.id, Seq: s.seq, Index: i}, &s.opened) {
+			if s.data != nil && !t.p.kept.put(queue.ID{Lane: l.id, Seq: s.seq, Index: i}, &s.opened) {
 				t.p.kept.sweep(t.p.gone)
 			}
 			continue
 		}
 		if !t.fits(s.size(i)) {
-			l.scanIndex, l.cached = i, s
 			t.full(s.size(i))
-			return false
+			return stop(i, noRoom)
+		}
+		later := s.dueOf(i) > t.now
+		if later && s.data == nil {
+			return stop(i, notRead)
 		}
 		if h != 0 {
 			l.head(h, pos{s.seq, i})
 		}
-		if s.due != nil && s.due[i] > t.now {
+		if later {
 			t.putOff(l, b, &s.opened, i, s.due[i])
 			continue
 		}
 		t.lease(l, b, &s.opened, i)
 	}
 	if to < s.count() {
-		l.scanIndex, l.cached = uint32(to), s
-		return false
+		return stop(uint32(to), notAsked)
 	}
+	t.p.values.drop(k)
 	l.scan++
-	l.scanIndex, l.cached = 0, nil
+	l.scanIndex = 0
 	l.inWindow += b.count
 	l.advance()
-	return true
+	return allOffered
 }
 
 // stale reports whether the rows of the key h have changed since they were looked up for the

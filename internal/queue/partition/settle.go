@@ -203,11 +203,10 @@ func (p *Partition) fetch(ctx context.Context, want map[queue.ID]sideSource) err
 		values[k] = append(values[k], id.Index)
 	}
 	for k, index := range values {
-		raw, err := p.value(ctx, k.lane, k.seq)
-		if err != nil {
-			return err
+		v, err := p.value(ctx, k.lane, k.seq)
+		if err == nil && v.data == nil && 2*len(index) > v.count() {
+			v, err = p.readValue(ctx, k)
 		}
-		v, err := openValue(k.lane, raw)
 		if err != nil {
 			return err
 		}
@@ -215,75 +214,16 @@ func (p *Partition) fetch(ctx context.Context, want map[queue.ID]sideSource) err
 			if int(i) >= v.count() {
 				return fmt.Errorf("read job %d-%d-%d: the value has %d jobs: %w", k.lane, k.seq, i, v.count(), queue.ErrCorrupt)
 			}
-			head, err := queue.ReadHead(v.record(i))
-			if err != nil {
-				return fmt.Errorf("read job %d-%d-%d: %w", k.lane, k.seq, i, err)
+			one := v.opened
+			if v.data == nil {
+				if one, err = p.part(ctx, k.lane, &v.opened, i, i+1); err != nil {
+					return err
+				}
 			}
-			want[queue.ID{Lane: k.lane, Seq: k.seq, Index: i}] = sideSource{record: v.record(i), at: v.at, due: head.NotBefore}
+			want[queue.ID{Lane: k.lane, Seq: k.seq, Index: i}] = sideSource{record: one.record(i), at: v.at, due: v.dueOf(i)}
 		}
 	}
 	return nil
-}
-
-// value reads one value of the log.
-func (p *Partition) value(ctx context.Context, lane, seq uint64) (Value, error) {
-	vs, err := p.cfg.Storage.Values(ctx, lane, seq, 1)
-	if err != nil {
-		return Value{}, fmt.Errorf("read value %d of lane %d: %w", seq, lane, err)
-	}
-	if len(vs) == 0 || vs[0].Seq != seq {
-		return Value{}, fmt.Errorf("read value %d of lane %d: it is not there: %w", seq, lane, queue.ErrCorrupt)
-	}
-	return vs[0], nil
-}
-
-// opened is a value taken apart.
-type opened struct {
-	seq  uint64
-	at   int64 // when it was appended, unix ns
-	data []byte
-	ends []uint32 // record first+i is data[ends[i]:ends[i+1]]
-	// first is the job of the first record: 0, unless it is the record of one job alone.
-	first uint32
-}
-
-// openValue takes a value of a lane apart.
-func openValue(lane uint64, v Value) (opened, error) {
-	r, err := queue.OpenValue(v.Data)
-	if err != nil {
-		return opened{}, fmt.Errorf("read value %d of lane %d: %w", v.Seq, lane, err)
-	}
-	o := opened{seq: v.Seq, at: r.At.UnixNano(), data: v.Data, ends: make([]uint32, 1, r.Count+1)}
-	end := uint32(queue.HeaderSize)
-	o.ends[0] = end
-	for {
-		rec, err := r.Next()
-		if err != nil {
-			return opened{}, fmt.Errorf("read value %d of lane %d: %w", v.Seq, lane, err)
-		}
-		if rec == nil {
-			return o, nil
-		}
-		end += uint32(len(rec))
-		o.ends = append(o.ends, end)
-	}
-}
-
-// count is how many records there are.
-func (o *opened) count() int { return len(o.ends) - 1 }
-
-// size is the size of the record of job i; 0 when there is none.
-func (o *opened) size(i uint32) int {
-	if i -= o.first; int(i) >= o.count() {
-		return 0
-	}
-	return int(o.ends[i+1] - o.ends[i])
-}
-
-// record is the record of job i.
-func (o *opened) record(i uint32) []byte {
-	i -= o.first
-	return o.data[o.ends[i]:o.ends[i+1]:o.ends[i+1]]
 }
 
 // End says whether c was committed, and makes it part of the memory if so. c may be nil.

@@ -14,6 +14,7 @@ type share struct {
 	bytes int
 	got   int // jobs
 	turn  int // jobs still to come in this turn
+	ahead int // jobs that are likely to come in this call, for reading
 }
 
 func (s *share) fits(size int) bool { return s.turn > 0 && (s.got == 0 || size <= s.bytes) }
@@ -114,6 +115,7 @@ func (p *Partition) begin(ctx context.Context, r *ring) error {
 func (t *turn) turnOf(ctx context.Context, g *group, at int) (failed error) {
 	p := t.p
 	t.share = &g.share
+	t.share.ahead = max(1, min(t.share.jobs, (t.limit-t.count)/max(g.ring.size, 1), valuesAhead))
 	defer func() { t.share = nil }()
 	before := t.count
 	for t.count == before && len(g.ready) > 0 && ctx.Err() == nil {

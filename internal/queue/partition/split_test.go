@@ -17,9 +17,10 @@ func destination(lane uint64) string { return fmt.Sprint("d", lane%4) }
 
 // waits is since when a value waits for its turn, counted in turns and operations.
 type waits struct {
-	// may: it has a job that is not leased and whose time has come. does: one of them may
-	// be handed out. What is withheld by a key is found out by a turn only, so a value may
-	// come as early as the first, and must as early as the second.
+	// may: it has a job that is not leased, and whose time has come or that was never handed
+	// out. does: one of them may be handed out. What is withheld by a key, or has a time of its
+	// own, is found out by a turn only, so a value may come as early as the first says, and
+	// must as early as the second.
 	may, does           bool
 	maySince, doesSince int
 }
@@ -29,7 +30,7 @@ func (w *model) watch() {
 	w.count++
 	may, does := map[string]bool{}, map[string]bool{}
 	for _, j := range w.jobs {
-		if !j.dead && !w.leased(j) && !j.due.After(w.m.clock.now()) {
+		if !j.dead && !w.leased(j) && (j.attempt == 0 || !j.due.After(w.m.clock.now())) {
 			may[destination(j.id.Lane)] = true
 		}
 		if w.eligible(j) {
@@ -143,7 +144,8 @@ func TestSplitProperties(t *testing.T) {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, func(t *rapid.T) {
-				w := &model{m: newMemory(newClock(), 0), expires: map[uint64]time.Time{}, lanes: 7, turns: map[string]*waits{}}
+				w := newModel(t, 0)
+				w.lanes, w.turns = 7, map[string]*waits{}
 				defer func() { w.m.p.Close() }()
 				t.Repeat(map[string]func(*rapid.T){
 					"append":  w.append,

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -63,6 +64,8 @@ type Tx struct {
 	reads  map[string][]byte
 	bytes  int
 	ended  bool
+
+	observed bool // nothing more is settled: observers are being told
 }
 
 type laneKey struct {
@@ -184,6 +187,9 @@ func full(a *Append) bool { return a.Count >= valueJobs || len(a.Value) >= value
 func (t *Tx) Settle(rs ...queue.Result) error {
 	if err := t.check(); err != nil {
 		return err
+	}
+	if t.observed {
+		return fault.New(fault.Fatal, errors.New("an observer of a store settles jobs: it may put records and append jobs only"))
 	}
 	for i := range rs {
 		if v := rs[i].Verdict; v < queue.Done || v > queue.Dead {

@@ -263,35 +263,6 @@ func (s *Store) discard(ctx context.Context, ref *laneRef, rows []partition.Side
 	return s.commits.do(ctx, r)
 }
 
-// Records implements queue.Admin.
-func (s *Store) Records(ctx context.Context, prefix, after []byte, limit int) ([]queue.Record, error) {
-	if err := s.ready(); err != nil {
-		return nil, err
-	}
-	where, args := "key >= $1 AND key > $2", []any{list(prefix), list(after), limit}
-	if end := prefixEnd(prefix); end != nil {
-		where += " AND key < $4"
-		args = append(args, end)
-	}
-	var out []queue.Record
-	err := s.try(ctx, func(ctx context.Context) error {
-		rows, err := s.pool.Query(ctx, s.names.sql("SELECT key, value FROM @schema.records WHERE "+where+" ORDER BY key LIMIT $3"), args...)
-		if err != nil {
-			return err
-		}
-		out, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (queue.Record, error) {
-			var rec queue.Record
-			err := r.Scan(&rec.Key, &rec.Value)
-			return rec, err
-		})
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read records: %w", meaning(err))
-	}
-	return out, nil
-}
-
 // prefixEnd is the first key after all that start with prefix; nil when there is none.
 func prefixEnd(prefix []byte) []byte {
 	end := slices.Clone(prefix)

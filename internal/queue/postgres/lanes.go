@@ -58,6 +58,15 @@ func (d *directory) id(id uint64) *laneRef {
 	return d.byID[id]
 }
 
+// whose is whose the jobs of a lane are.
+func (d *directory) whose(id uint64) (string, queue.Scope, bool) {
+	r := d.id(id)
+	if r == nil {
+		return "", queue.Scope{}, false
+	}
+	return r.queue, r.scope, true
+}
+
 func (d *directory) add(refs ...*laneRef) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -88,7 +88,7 @@ func (ls *leases) extend(l *lease, expires int64) {
 	l.expires = expires
 }
 
-// settled says that jobs of leases are settled.
+// settled says that jobs of leases are settled, or released.
 func (ls *leases) settled(results []queue.Result) {
 	if len(results) == 0 {
 		return
@@ -224,6 +224,46 @@ func (s *Store) Renew(ctx context.Context, jobs []queue.Job, d time.Duration) er
 		if err := s.renew(s.leases.get(token), jobs, d); err != nil {
 			lost = err
 		}
+	}
+	return lost
+}
+
+// Release implements queue.Store.
+func (s *Store) Release(ctx context.Context, jobs []queue.Job) error {
+	if err := s.ready(); err != nil {
+		return err
+	}
+	var lost error
+	byPart := map[int][]queue.Job{}
+	given := map[queue.ID]uint64{} // the tokens that the caller knows
+	for i := range jobs {
+		id, ref := jobs[i].ID, s.lanes.id(jobs[i].ID.Lane)
+		var token uint64
+		if ref != nil {
+			token = s.leases.token(jobs[i].Lease.Token, ref.part)
+		}
+		if token == 0 {
+			lost = fmt.Errorf("release job %s: %w", id, queue.ErrLeaseLost)
+			continue
+		}
+		given[id] = jobs[i].Lease.Token
+		byPart[ref.part] = append(byPart[ref.part], queue.Job{ID: id, Lease: queue.Lease{Token: token}})
+	}
+	for part, jobs := range byPart {
+		o := s.owned[part].Load()
+		if o == nil {
+			lost = fmt.Errorf("release job %s: another process has taken over: %w", jobs[0].ID, queue.ErrLeaseLost)
+			continue
+		}
+		released, err := o.p.Release(jobs)
+		if err != nil {
+			lost = err
+		}
+		ended := make([]queue.Result, len(released))
+		for i, id := range released {
+			ended[i].Token = given[id]
+		}
+		s.leases.settled(ended)
 	}
 	return lost
 }

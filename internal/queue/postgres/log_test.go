@@ -18,6 +18,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/partition"
+	"github.com/weirdata/weir/internal/queue/storetest"
 )
 
 func message(payload string) *event.Message { return event.New([]byte(payload)) }
@@ -276,7 +277,7 @@ func TestSharedRecords(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	recs, err := stores[0].Records(t.Context(), []byte("n"), nil, 10)
+	recs, err := storetest.Records(t.Context(), stores[0], []byte("n"), nil, 10)
 	if err != nil || len(recs) != 1 || len(recs[0].Value) != 200 {
 		t.Fatalf("after 200 increments: %d records, %v", len(recs), err)
 	}

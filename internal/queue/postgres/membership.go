@@ -266,14 +266,15 @@ func (s *Store) load(ctx context.Context, epochs map[int]int64) ([]*owned, error
 	return out, err
 }
 
-// keptBytes is the most memory for the records of withheld jobs, of all partitions together.
+// keptBytes is the most memory for the records of withheld jobs, and that for values which
+// were handed out in part, of all partitions together.
 const keptBytes = 32 << 20
 
 // restore makes the memory of a partition from a snapshot of it.
 func (s *Store) restore(part int, epoch int64, sn *snapshot) (*owned, error) {
 	st := &storage{s: s}
 	p := partition.New(partition.Config{Storage: st, Log: s.o.Log, Epoch: uint32(epoch), Window: s.o.Window, Now: s.o.Now, Hub: s.hub,
-		KeptBytes: keptBytes / len(s.owned)})
+		KeptBytes: keptBytes / len(s.owned), OpenBytes: keptBytes / len(s.owned)})
 	st.o = &owned{s: s, part: part, epoch: epoch, p: p, seen: sn.pos, saved: sn.pos,
 		dirty: map[uint64]struct{}{}, expected: map[changeKey]*partition.Change{}}
 	if err := p.Restore(sn.lanes); err != nil {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -52,9 +53,55 @@ func (st *storage) Values(ctx context.Context, lane, seq uint64, bytes int) ([]p
 	return out, meaning(err)
 }
 
+// Part implements partition.Storage.
+func (st *storage) Part(ctx context.Context, lane, seq uint64, from, size int) ([]byte, error) {
+	if vs := st.s.recent.values(lane, seq, 1); len(vs) > 0 && from+size <= len(vs[0].Data) {
+		return bytes.Clone(vs[0].Data[from : from+size]), nil
+	}
+	var out []byte
+	err := st.s.try(ctx, func(ctx context.Context) error {
+		var err error
+		for range 3 { // as Values
+			if out, err = st.s.part(ctx, st.s.pool, st.s.head.Load().segment, lane, seq, from, size); out != nil || err != nil && !isUndefinedTable(err) {
+				return err
+			}
+			if herr := st.s.readHead(ctx); herr != nil {
+				return herr
+			}
+		}
+		return err
+	})
+	return out, meaning(err)
+}
+
+// part reads a part of one value; nil when it is not there.
+func (s *Store) part(ctx context.Context, q querier, current int64, lane, seq uint64, from, size int) ([]byte, error) {
+	var out []byte
+	err := s.inSegments(ctx, q, current, lane, seq, func(segment int64) (bool, error) {
+		err := q.QueryRow(ctx, s.names.segmentSQL("SELECT substring(data FROM $3 FOR $4) FROM @schema.log_@segment WHERE lane = $1 AND seq = $2", segment),
+			int64(lane), int64(seq), from+1, size).Scan(&out)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	return out, err
+}
+
 // values reads values of a lane from seq on, in order, without gaps, from the first
 // segment that holds seq.
 func (s *Store) values(ctx context.Context, q querier, current int64, lane, seq uint64, bytes int) ([]partition.Value, error) {
+	var out []partition.Value
+	err := s.inSegments(ctx, q, current, lane, seq, func(segment int64) (bool, error) {
+		var err error
+		out, err = s.valuesIn(ctx, q, segment, lane, seq, bytes)
+		return len(out) > 0, err
+	})
+	return out, err
+}
+
+// inSegments calls find for the segments that may hold a value, until one does.
+func (s *Store) inSegments(ctx context.Context, q querier, current int64, lane, seq uint64, find func(segment int64) (bool, error)) error {
 	var closed int64
 	err := q.QueryRow(ctx, s.names.sql("SELECT segment FROM @schema.lane_extents WHERE lane = $1 AND last >= $2 ORDER BY last LIMIT 1"), int64(lane), int64(seq)).Scan(&closed)
 	segments := []int64{current - 1, current}
@@ -62,18 +109,18 @@ func (s *Store) values(ctx context.Context, q querier, current int64, lane, seq 
 	case err == nil && closed < current-1:
 		segments = []int64{closed}
 	case err != nil && !errors.Is(err, pgx.ErrNoRows):
-		return nil, fmt.Errorf("find value %d of lane %d: %w", seq, lane, err)
+		return fmt.Errorf("find value %d of lane %d: %w", seq, lane, err)
 	}
 	for _, segment := range segments {
-		out, err := s.valuesIn(ctx, q, segment, lane, seq, bytes)
+		found, err := find(segment)
 		if err != nil {
-			return nil, fmt.Errorf("read value %d of lane %d in segment %d: %w", seq, lane, segment, err)
+			return fmt.Errorf("read value %d of lane %d in segment %d: %w", seq, lane, segment, err)
 		}
-		if len(out) > 0 {
-			return out, nil
+		if found {
+			return nil
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 func (s *Store) valuesIn(ctx context.Context, q querier, segment int64, lane, seq uint64, bytes int) ([]partition.Value, error) {
@@ -103,15 +150,18 @@ func (s *Store) valuesIn(ctx context.Context, q querier, segment int64, lane, se
 }
 
 // Due implements partition.Storage.
-func (st *storage) Due(ctx context.Context, lane uint64, from partition.DueKey, until int64, limit int) ([]partition.Side, int64, error) {
+func (st *storage) Due(ctx context.Context, lane uint64, from partition.DueKey, until int64, limit, bytes int) ([]partition.Side, int64, error) {
 	var out []partition.Side
 	var next int64
 	err := st.s.try(ctx, func(ctx context.Context) error {
 		out, next = nil, 0
 		rows, err := st.s.pool.Query(ctx, st.s.names.sql(`SELECT due, seq, idx, hash, attempt, cause, at, size,
-				CASE WHEN due <= $5 THEN record END, due <= $5 AND row_number() OVER (ORDER BY due, seq, idx) <= $6
-			FROM (SELECT * FROM @schema.side WHERE lane = $1 AND state = 1 AND (due, seq, idx) > ($2, $3, $4) ORDER BY due, seq, idx LIMIT $6 + 1) d
-			ORDER BY due, seq, idx`), int64(lane), from.Due, int64(from.Seq), int64(from.Index), until, limit)
+				CASE WHEN wanted THEN record END, wanted
+			FROM (SELECT *, due <= $5 AND n <= $6 AND (n = 1 OR total <= $7) AS wanted
+				FROM (SELECT *, row_number() OVER place AS n, sum(size) OVER place AS total
+					FROM (SELECT * FROM @schema.side WHERE lane = $1 AND state = 1 AND (due, seq, idx) > ($2, $3, $4) ORDER BY due, seq, idx LIMIT $6 + 1) d
+					WINDOW place AS (ORDER BY due, seq, idx)) s) w
+			ORDER BY due, seq, idx`), int64(lane), from.Due, int64(from.Seq), int64(from.Index), until, limit, bytes)
 		if err != nil {
 			return err
 		}

@@ -21,14 +21,15 @@ import (
 // Store is a queue.Store and queue.Admin in a PostgreSQL database, shared with other
 // processes. Make it with New, then Open it.
 type Store struct {
-	o       Options
-	names   names
-	process int64 // number of this process, drawn at random
-	lanes   *directory
-	hub     *partition.Hub
-	recent  *recent
-	leases  *leases
-	commits *committer
+	o         Options
+	names     names
+	process   int64 // number of this process, drawn at random
+	observers partition.Observers
+	lanes     *directory
+	hub       *partition.Hub
+	recent    *recent
+	leases    *leases
+	commits   *committer
 
 	pool *pgxpool.Pool
 
@@ -191,6 +192,9 @@ func (s *Store) update(ctx context.Context, fn func(tx queue.Tx) error, deadline
 	versions := map[string]int64{}
 	tx := partition.NewTx(s.o.Now(), func(key []byte) ([]byte, error) { return s.get(ctx, key, versions) }, s.router())
 	err := fn(tx)
+	if err == nil {
+		err = s.observers.Tell(ctx, tx, s.lanes.whose)
+	}
 	t := tx.Finish()
 	if err == nil && !t.Empty() && s.full.Load() && grows(t) {
 		err = fmt.Errorf("update: %w", queue.ErrFull)
@@ -310,6 +314,9 @@ func (s *Store) try(ctx context.Context, read func(context.Context) error) error
 		}
 	}
 }
+
+// Observe implements queue.Store.
+func (s *Store) Observe(o queue.Observer) (stop func()) { return s.observers.Observe(o) }
 
 // Active implements queue.Store. It answers for the partitions that this process owns:
 // what it could lease.

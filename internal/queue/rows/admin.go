@@ -1,7 +1,6 @@
 package rows
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -152,34 +151,4 @@ func (s *Store) discard(l *partition.Lane, rows []partition.Side, fn func(*parti
 	t := tx.Finish()
 	defer t.Release()
 	return s.commitTx(t, s.part.Discard(rows))
-}
-
-// Records implements queue.Admin.
-func (s *Store) Records(ctx context.Context, prefix, after []byte, limit int) ([]queue.Record, error) {
-	if err := s.enter(); err != nil {
-		return nil, err
-	}
-	defer s.leave()
-	lower := append([]byte{rowKV}, prefix...)
-	upper := rowEnd(lower)
-	if bytes.Compare(after, prefix) >= 0 && len(after) > 0 {
-		lower = append(append([]byte{rowKV}, after...), 0)
-	}
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-	if err != nil {
-		return nil, stateError("read", err)
-	}
-	defer it.Close()
-	var out []queue.Record
-	for ok := it.First(); ok && len(out) < limit && ctx.Err() == nil; ok = it.Next() {
-		v, err := it.ValueAndErr()
-		if err != nil {
-			return nil, stateError("read", err)
-		}
-		out = append(out, queue.Record{Key: bytes.Clone(it.Key()[1:]), Value: append([]byte{}, v...)})
-	}
-	if err := it.Error(); err != nil {
-		return nil, stateError("read", err)
-	}
-	return out, ctx.Err()
 }

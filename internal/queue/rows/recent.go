@@ -81,3 +81,14 @@ func (r *recent) take(lane, seq uint64, bytes int) []partition.Value {
 		out = append(out, partition.Value{Seq: k.seq, Data: v})
 	}
 }
+
+// part is a copy of size bytes of a value from byte from on, nil when it is not kept.
+func (r *recent) part(lane, seq uint64, from, size int) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v, there := r.byKey[valueKey{lane, seq}]
+	if !there || from+size > len(v) {
+		return nil
+	}
+	return bytes.Clone(v[from : from+size])
+}

@@ -180,8 +180,10 @@ func decodeSide(b []byte) (partition.Side, error) {
 }
 
 // get copies the value of a row; nil when it is not there.
-func (s *Store) get(key []byte) ([]byte, error) {
-	v, closer, err := s.db.Get(key)
+func (s *Store) get(key []byte) ([]byte, error) { return read(s.db, key) }
+
+func read(from pebble.Reader, key []byte) ([]byte, error) {
+	v, closer, err := from.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil
 	}

@@ -109,8 +109,48 @@ func (s *Store) load(ctx context.Context, where []location, out []partition.Valu
 			return fmt.Errorf("the checksum of value %d, %d bytes at %d of segment %d, does not match: %w", out[i].Seq, l.size, l.Offset, l.Segment, queue.ErrCorrupt)
 		}
 		out[i].Data = b
+		if len(where) > 1 {
+			out[i].In = buf
+		}
 	}
 	return nil
+}
+
+// Part implements partition.Storage. What is kept in memory is read there, and stays.
+func (s *Store) Part(ctx context.Context, lane, seq uint64, from, size int) ([]byte, error) {
+	if b := s.recent.part(lane, seq, from, size); b != nil {
+		return b, nil
+	}
+	for {
+		b, err := s.partOf(ctx, lane, seq, from, size)
+		if !errors.Is(err, errMoved) {
+			return b, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (s *Store) partOf(ctx context.Context, lane, seq uint64, from, size int) ([]byte, error) {
+	v, err := s.get(row(rowValue, lane, seq))
+	if err != nil {
+		return nil, err
+	}
+	if v == nil {
+		return nil, fmt.Errorf("read value %d of lane %d: it is not there: %w", seq, lane, queue.ErrCorrupt)
+	}
+	l, err := decodeLocation(v)
+	if err != nil {
+		return nil, err
+	}
+	if from+size > l.size {
+		return nil, fmt.Errorf("read %d bytes at %d of value %d of lane %d: it has %d: %w", size, from, seq, lane, l.size, queue.ErrCorrupt)
+	}
+	at := l.Position
+	at.Offset += int64(from)
+	buf := partition.Buffer(size)
+	return buf, s.readLog(ctx, buf, at)
 }
 
 // readLog fills b with data of the log; errMoved when it was trimmed.
@@ -123,7 +163,7 @@ func (s *Store) readLog(ctx context.Context, b []byte, at log.Position) error {
 }
 
 // Due implements partition.Storage.
-func (s *Store) Due(_ context.Context, lane uint64, from partition.DueKey, until int64, limit int) ([]partition.Side, int64, error) {
+func (s *Store) Due(_ context.Context, lane uint64, from partition.DueKey, until int64, limit, bytes int) ([]partition.Side, int64, error) {
 	lower := binary.BigEndian.AppendUint32(row(rowDue, lane, signed(from.Due), from.Seq), from.Index)
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: append(lower, 0), UpperBound: rowEnd(row(rowDue, lane))})
 	if err != nil {
@@ -144,9 +184,14 @@ func (s *Store) Due(_ context.Context, lane uint64, from partition.DueKey, until
 			return nil, 0, err
 		}
 		// The row may have changed between the look at the index and the look at it.
-		if r.State == partition.Retry && r.Due == due {
-			rows = append(rows, r)
+		if r.State != partition.Retry || r.Due != due {
+			continue
 		}
+		if bytes -= len(r.Record); bytes < 0 && len(rows) > 0 {
+			next = due
+			break
+		}
+		rows = append(rows, r)
 	}
 	if err := it.Error(); err != nil {
 		return nil, 0, stateError("read", err)

@@ -82,6 +82,8 @@ type Store struct {
 	part *partition.Partition
 	hub  *partition.Hub
 
+	observers partition.Observers
+
 	recent *recent
 	// salvaged is set while a damaged store is opened to be salvaged, and says what for.
 	salvaged *Salvaged
@@ -180,6 +182,9 @@ var errConflict = errors.New("a record was changed meanwhile")
 func (s *Store) try(ctx context.Context, fn func(queue.Tx) error) error {
 	tx := partition.NewTx(s.opt.Now(), s.record, nil)
 	err := fn(tx)
+	if err == nil {
+		err = s.observers.Tell(ctx, tx, s.part.Whose)
+	}
 	t := tx.Finish()
 	defer t.Release()
 	if err != nil || t.Empty() {
@@ -233,6 +238,16 @@ func (s *Store) Renew(_ context.Context, jobs []queue.Job, d time.Duration) erro
 	return s.part.Renew(jobs, d)
 }
 
+// Release implements queue.Store.
+func (s *Store) Release(_ context.Context, jobs []queue.Job) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	_, err := s.part.Release(jobs)
+	return err
+}
+
 // Active implements queue.Store.
 func (s *Store) Active(_ context.Context, q string, by queue.Axis) ([]string, error) {
 	if err := s.enter(); err != nil {
@@ -255,6 +270,9 @@ func (s *Store) Stats(_ context.Context, f queue.Filter) (queue.Stats, error) {
 
 // Wake implements queue.Store.
 func (s *Store) Wake(f queue.Filter) <-chan struct{} { return s.hub.Wake(f) }
+
+// Observe implements queue.Store.
+func (s *Store) Observe(o queue.Observer) (stop func()) { return s.observers.Observe(o) }
 
 // Close implements queue.Store. It waits for the calls that are under way.
 func (s *Store) Close() error {

@@ -181,7 +181,7 @@ func testRecords(t *testing.T, b *bundle) {
 	})
 	list := func(prefix, after string, n int, want ...string) {
 		t.Helper()
-		rs, err := b.s.Records(b.ctx, []byte(prefix), []byte(after), n)
+		rs, err := Records(b.ctx, b.s, []byte(prefix), []byte(after), n)
 		if err != nil {
 			t.Fatalf("Records: %v", err)
 		}
@@ -358,11 +358,12 @@ func testClosed(t *testing.T, b *bundle) {
 	_, stats := b.s.Stats(b.ctx, queue.Filter{Queue: "a"})
 	_, active := b.s.Active(b.ctx, "a", queue.None)
 	_, list := b.s.List(b.ctx, queue.Search{}, queue.ID{}, 1)
-	_, records := b.s.Records(b.ctx, nil, nil, 1)
+	_, records := Records(b.ctx, b.s, nil, nil, 1)
 	for name, err := range map[string]error{
 		"Update": b.s.Update(b.ctx, func(tx queue.Tx) error { return tx.Append(job("a", "2")) }),
 		"Lease":  lease, "Stats": stats, "Active": active, "List": list, "Records": records,
-		"Renew": b.s.Renew(b.ctx, nil, time.Second),
+		"Renew": b.s.Renew(b.ctx, nil, time.Second), "Release": b.s.Release(b.ctx, nil),
+		"View": b.s.View(b.ctx, func(queue.Reader) error { return nil }),
 	} {
 		if !errors.Is(err, queue.ErrClosed) {
 			t.Errorf("%s after Close = %v, want ErrClosed", name, err)

@@ -123,7 +123,7 @@ func (m *model) opList() {
 
 func (m *model) opRecords() {
 	m.what = "list records"
-	rs, err := m.store.Records(m.Context(), []byte("r"), nil, 100)
+	rs, err := Records(m.Context(), m.store, []byte("r"), nil, 100)
 	got := map[string]string{}
 	for _, r := range rs {
 		got[string(r.Key)] = string(r.Value)

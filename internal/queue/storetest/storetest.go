@@ -73,6 +73,7 @@ func Run(t *testing.T, b Backend) {
 		{"RefusedJobs", testRefused},
 		{"LeaseExpires", testExpiry},
 		{"Renew", testRenew},
+		{"Release", testRelease},
 		{"LostLeaseFailsUpdate", testLostLease},
 		{"LeasesEndWithTheStore", testReopenLeases},
 		{"NotBefore", testNotBefore},
@@ -97,7 +98,11 @@ func Run(t *testing.T, b Backend) {
 		{"Stats", testStats},
 		{"Records", testRecords},
 		{"RecordsConflict", testConflict},
+		{"View", testView},
+		{"ViewIsOfOneMoment", testViewMoment},
 		{"MoveBetweenQueues", testMove},
+		{"Observe", testObserve},
+		{"ObserveIsAllOrNothing", testObserveFails},
 		{"Concurrent", testConcurrent},
 		{"Closed", testClosed},
 	}
@@ -191,6 +196,24 @@ func limit(n int) func(*queue.Query)             { return func(q *queue.Query) {
 func lasting(d time.Duration) func(*queue.Query) { return func(q *queue.Query) { q.For = d } }
 func by(a queue.Axis, v string) func(*queue.Query) {
 	return func(q *queue.Query) { q.By, q.Value = a, v }
+}
+
+// Records returns up to limit records of a store whose key starts with prefix and is greater
+// than after.
+func Records(ctx context.Context, s queue.Store, prefix, after []byte, limit int) (out []queue.Record, err error) {
+	err = s.View(ctx, func(r queue.Reader) error {
+		out = nil
+		for rec, err := range r.Scan(prefix, after) {
+			if err != nil {
+				return err
+			}
+			if out = append(out, rec); len(out) == limit {
+				break
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 // payloads of jobs, sorted.

@@ -45,6 +45,7 @@ type Source struct {
 	mu      sync.Mutex
 	reads   uint64
 	pending []reached // of reads that are not committed yet, in their order
+	behind  behind
 	closed  bool
 }
 
@@ -84,6 +85,7 @@ func (s *Source) Open(context.Context) error {
 		return nil
 	}
 	s.todo = names
+	s.noteTodo()
 	s.prune()
 	for _, name := range names {
 		if fi, err := os.Stat(name); err == nil && irregular(fi) != "" {
@@ -198,6 +200,7 @@ func (s *Source) batch(t *tail, room connector.Room) (event.Batch, error) {
 	}
 	b := event.NewBatch(time.Now().UTC(), got)
 	t.place(b, s.config.Path)
+	s.note(t)
 	clear(got)
 	return b, nil
 }
@@ -209,7 +212,9 @@ func (s *Source) openNext() error {
 		t, err := openTail(path, false)
 		if err == nil {
 			s.todo = s.todo[1:]
+			s.noteTodo()
 			s.place(t)
+			s.note(t)
 			s.tails = append(s.tails, t)
 			return nil
 		}
@@ -252,6 +257,7 @@ func (s *Source) place(t *tail) {
 }
 
 func (s *Source) drop(t *tail) {
+	s.forget(t)
 	t.close()
 	i := slices.Index(s.tails, t)
 	s.tails = slices.Delete(s.tails, i, i+1)
@@ -329,6 +335,7 @@ func (s *Source) follow(name string) error {
 		return unreadable(name, err)
 	}
 	s.place(t)
+	s.note(t)
 	s.tails = append(s.tails, t)
 	return nil
 }
@@ -381,6 +388,7 @@ func (s *Source) findRenamed() {
 			}
 			found = true
 			t.start, t.prefix, t.generation, t.gone = p.Offset, p.Prefix, p.Generation, time.Now()
+			s.note(t)
 			s.tails = slices.Insert(s.tails, 0, t)
 			break
 		}
@@ -409,50 +417,6 @@ func (s *Source) prune() {
 	}
 }
 
-// track makes the ack of what was read from t just now.
-func (s *Source) track(ctx context.Context, t *tail) (connector.Ack, error) {
-	if s.saved == nil {
-		return nil, nil
-	}
-	s.mu.Lock()
-	s.reads++
-	n := s.reads
-	s.pending = append(s.pending, reached{read: n, position: t.where()})
-	s.mu.Unlock()
-	settle, err := s.commits.Track(ctx, n)
-	if err != nil {
-		s.broken = err // these lines are delivered by nobody: no later position may be committed
-		return nil, err
-	}
-	return func(ctx context.Context, o event.Outcomes) error {
-		if o.Err() == nil {
-			return settle(ctx)
-		}
-		return nil // its position is never committed: the next run reads it again
-	}, nil
-}
-
-// commit makes the positions durable that reads up to the given one have reached.
-func (s *Source) commit(_ context.Context, read uint64) error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return errors.New("save position file: the source is closed")
-	}
-	n := 0
-	for n < len(s.pending) && s.pending[n].read <= read {
-		if p := s.pending[n]; p.last {
-			s.saved.forget(p.fileID)
-		} else {
-			s.saved.set(p.position)
-		}
-		n++
-	}
-	s.pending = slices.Delete(s.pending, 0, n)
-	s.mu.Unlock()
-	return s.saved.save()
-}
-
 // Close implements connector.Source.
 func (s *Source) Close(ctx context.Context) error {
 	s.mu.Lock()
@@ -462,6 +426,7 @@ func (s *Source) Close(ctx context.Context) error {
 		return nil
 	}
 	for _, t := range s.tails {
+		s.forget(t)
 		t.close()
 	}
 	s.tails, s.todo = nil, nil

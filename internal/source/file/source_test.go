@@ -353,6 +353,59 @@ func TestPositionsOfReplacedContent(t *testing.T) {
 	})
 }
 
+// TestLag: the bytes that were not read, of files that are open, that are not opened yet and
+// that grow while nobody reads.
+func TestLag(t *testing.T) {
+	t.Parallel()
+	for _, follow := range []bool{false, true} {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "1.log"), "one\ntwo\n")
+		write(t, filepath.Join(dir, "2.log"), "three\n")
+		s := opened(t, source(dir, "*.log", func(c *Config) { c.Follow, c.MaxBatchMessages = follow, 1 }))
+		behind := func() (n int64, partitions int) {
+			t.Helper()
+			lags, err := s.Lag(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen := map[string]bool{}
+			for _, l := range lags {
+				if l.Stream != s.config.Path || l.Messages != connector.Unknown || l.Age != connector.Unknown {
+					t.Errorf("lag %+v", l)
+				}
+				n += l.Bytes
+				seen[l.Partition] = true
+			}
+			return n, len(seen)
+		}
+		read := func() {
+			t.Helper()
+			if _, _, err := s.Read(t.Context(), connector.Room{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n, files := behind(); n != 14 || files != 2 {
+			t.Errorf("follow %t: %d bytes in %d files before the first read, want 14 in 2", follow, n, files)
+		}
+		read()
+		read()
+		read()
+		if n, _ := behind(); n != 0 {
+			t.Errorf("follow %t: %d bytes when all is read", follow, n)
+		}
+		if follow {
+			appendTo(t, filepath.Join(dir, "1.log"), "more\n")
+			if n, _ := behind(); n != 5 {
+				t.Errorf("%d bytes after 5 were appended", n)
+			}
+		}
+		closed(t, s)
+		if n, files := behind(); n != 0 || files != 0 {
+			t.Errorf("follow %t: %d bytes of %d files after the end", follow, n, files)
+		}
+	}
+}
+
 func TestFollowManyFiles(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

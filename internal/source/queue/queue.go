@@ -15,12 +15,10 @@ package queuesource
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -28,6 +26,7 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/lease"
 )
 
 // Config is the HCL of the queue source.
@@ -82,7 +81,7 @@ func (c Config) Validate() []connector.Problem {
 
 // Entry is the queue source.
 var Entry = connector.Of(connector.Spec[Config, connector.Source]{
-	Name: "queue", Summary: "Reads messages from a durable queue, and returns what is not delivered to it.", Stability: connector.Stable,
+	Name: "queue", Summary: "Reads messages from a durable queue, and returns what is not delivered to it.", Stability: connector.Stable, Queue: "name",
 	Default: func() Config {
 		return Config{Isolation: string(queue.None), MaxIsolated: 64, MaxBatchMessages: 1000, MaxBatchBytes: 16 << 20, LeaseSeconds: 60}
 	},
@@ -106,9 +105,6 @@ const idleLook = 30 * time.Second
 // others hold the last of it.
 const emptyCheck = time.Second
 
-// release is how long the lease of a message lasts that the pipeline let go of.
-const release = time.Nanosecond
-
 // Source leases jobs of one queue.
 type Source struct {
 	store  func() queue.Store
@@ -116,16 +112,14 @@ type Source struct {
 	query  queue.Query
 	end    <-chan struct{} // of what fills the queue; nil when nothing is known of that
 
-	mu      sync.Mutex
-	open    map[*lease]struct{}
+	held    *lease.Holder // every read that is not settled
 	settled chan struct{} // has an element when jobs were settled since the last look; nil when it does not matter
-	stop    context.CancelFunc
-	renews  sync.WaitGroup
 }
 
 var (
 	_ connector.StoreSource = (*Source)(nil)
 	_ connector.Redeliverer = (*Source)(nil)
+	_ connector.Lagger      = (*Source)(nil)
 	_ connector.Isolated    = (*Source)(nil)
 )
 
@@ -169,37 +163,37 @@ func (s *Source) fed() bool {
 	}
 }
 
+// Lag implements connector.Lagger: the jobs that are open and not leased.
+func (s *Source) Lag(ctx context.Context) ([]connector.Lag, error) {
+	st, err := s.store().Stats(ctx, s.query.Filter)
+	if err != nil {
+		return nil, fmt.Errorf("count queue %q: %w", s.query.Queue, err)
+	}
+	return []connector.Lag{{Stream: s.query.Queue, Messages: st.Waiting + st.Retrying, Bytes: connector.Unknown, Age: connector.Unknown}}, nil
+}
+
 // Open implements connector.Source.
-func (s *Source) Open(ctx context.Context) error {
-	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	s.open = map[*lease]struct{}{}
+func (s *Source) Open(context.Context) error {
+	s.held = lease.New(s.store, s.query.For)
 	if s.config.StopWhenEmpty {
 		s.settled = make(chan struct{}, 1)
 	}
-	s.renews.Go(func() { s.renew(ctx) })
 	return nil
 }
 
 // Close implements connector.Source. What was read and not settled is handed out again.
 func (s *Source) Close(ctx context.Context) error {
-	if s.stop == nil {
+	if s.held == nil {
 		return nil
 	}
-	s.stop()
-	s.renews.Wait()
-	if jobs := s.held(); len(jobs) > 0 {
-		if err := s.store().Renew(ctx, jobs, release); err != nil && !errors.Is(err, queue.ErrLeaseLost) && !errors.Is(err, queue.ErrClosed) {
-			return fmt.Errorf("release jobs of queue %q, which are handed out again within %s: %w", s.query.Queue, s.query.For, err)
-		}
+	if _, err := s.held.Close(ctx); err != nil {
+		return fmt.Errorf("queue %q: %w", s.query.Queue, err)
 	}
-	s.mu.Lock()
-	clear(s.open)
-	s.mu.Unlock()
 	return nil
 }
 
-// lease is the jobs of one read.
-type lease struct {
+// reading is the jobs of one read.
+type reading struct {
 	jobs    []queue.Job
 	settled []bool // in a transaction of the engine
 }
@@ -249,10 +243,8 @@ func (s *Source) ReadValues(ctx context.Context, room connector.Room, of func(st
 
 // portion is leased jobs as the engine has them.
 func (s *Source) portion(value string, jobs []queue.Job) connector.Portion {
-	l := &lease{jobs: jobs, settled: make([]bool, len(jobs))}
-	s.mu.Lock()
-	s.open[l] = struct{}{}
-	s.mu.Unlock()
+	s.held.Hold(jobs...)
+	l := &reading{jobs: jobs, settled: make([]bool, len(jobs))}
 	settle := func(tx queue.Tx, index []int) error {
 		rs := results.take()
 		defer results.give(rs)
@@ -264,44 +256,6 @@ func (s *Source) portion(value string, jobs []queue.Job) connector.Portion {
 	}
 	return connector.Portion{Value: value, Batch: messages(jobs), Settle: settle,
 		Ack: func(ctx context.Context, o event.Outcomes) error { return s.settle(ctx, l, o) }}
-}
-
-// positionBytes is the size of a position: the number of the batch that the job was appended
-// with, and that of the job in it.
-const positionBytes = 12
-
-// messages is the messages of jobs, as read now. Those that follow each other share what
-// is the same of them.
-func messages(jobs []queue.Job) event.Batch {
-	now := time.Now().UTC()
-	b := make(event.Batch, len(jobs))
-	var scope *event.Scope
-	var delivery *event.Delivery
-	origins := make([]event.Origin, len(jobs))
-	positions := make([]byte, 0, positionBytes*len(jobs))
-	lane := ""
-	for i := range jobs {
-		j := &jobs[i]
-		if scope == nil || *scope != j.Scope {
-			scope = new(event.Scope)
-			*scope = j.Scope
-		}
-		if delivery == nil || delivery.Attempt != j.Attempt || delivery.Since != j.At {
-			delivery = &event.Delivery{Attempt: j.Attempt, Since: j.At}
-		}
-		m := j.Msg
-		m.Meta.Scope, m.Meta.Delivery = scope, delivery
-		m.Times.Read = now
-		if i == 0 || j.ID.Lane != jobs[i-1].ID.Lane {
-			lane = strconv.FormatUint(j.ID.Lane, 10)
-		}
-		positions = binary.BigEndian.AppendUint32(event.PutNumber(positions, j.ID.Seq), j.ID.Index)
-		origins[i] = event.Origin{Stream: j.Queue, Partition: lane, Position: positions[positionBytes*i:], At: j.At, First: m.Meta.Origin.Earliest()}
-		origins[i].Position = origins[i].Position[:positionBytes:positionBytes]
-		m.Meta.Origin = &origins[i]
-		b[i] = m
-	}
-	return b
 }
 
 // results holds the memory of results between transactions: a store copies what it is
@@ -367,10 +321,7 @@ func (s *Source) wait(ctx context.Context, q queue.Query, again <-chan struct{})
 }
 
 // settle gives the results of one read's jobs, and hands back what the pipeline let go of.
-func (s *Source) settle(ctx context.Context, l *lease, o event.Outcomes) error {
-	s.mu.Lock()
-	delete(s.open, l)
-	s.mu.Unlock()
+func (s *Source) settle(ctx context.Context, l *reading, o event.Outcomes) error {
 	kept := results.take()
 	rs := (*kept)[:0]
 	defer func() {
@@ -386,6 +337,7 @@ func (s *Source) settle(ctx context.Context, l *lease, o event.Outcomes) error {
 		}
 		switch {
 		case err == nil && l.settled[i]:
+			s.held.Forget(l.jobs[i])
 		case err == nil:
 			rs = append(rs, l.jobs[i].Done())
 		case unsettled(err):
@@ -394,13 +346,9 @@ func (s *Source) settle(ctx context.Context, l *lease, o event.Outcomes) error {
 			rs = append(rs, verdict(&l.jobs[i], err, now))
 		}
 	}
-	err := s.finish(ctx, rs)
-	if len(back) > 0 {
-		// A lease ends as a whole, so only now, when all that is settled is.
-		rerr := s.store().Renew(ctx, back, release)
-		if rerr != nil && !errors.Is(rerr, queue.ErrLeaseLost) {
-			err = errors.Join(err, fmt.Errorf("release jobs of queue %q, which are handed out again within %s: %w", s.query.Queue, s.query.For, rerr))
-		}
+	_, err := s.held.Settle(ctx, rs)
+	if err = errors.Join(err, s.held.Release(ctx, back)); err != nil {
+		err = fmt.Errorf("settle jobs of queue %q: %w", s.query.Queue, err)
 	}
 	select {
 	case s.settled <- struct{}{}:
@@ -414,40 +362,6 @@ func unsettled(err error) bool {
 	var again *connector.Again
 	var dead *connector.Dead
 	return errors.Is(err, event.ErrUnsettled) && !errors.As(err, &again) && !errors.As(err, &dead)
-}
-
-// finish gives results in one transaction.
-func (s *Source) finish(ctx context.Context, rs []queue.Result) error {
-	if len(rs) == 0 {
-		return nil
-	}
-	err := s.store().Update(ctx, func(tx queue.Tx) error { return tx.Settle(rs...) })
-	if errors.Is(err, queue.ErrLeaseLost) {
-		return s.each(ctx, rs)
-	}
-	if err != nil {
-		return fmt.Errorf("settle jobs of queue %q: %w", s.query.Queue, err)
-	}
-	return nil
-}
-
-// each settles results one by one after one of them had lost its lease, so that the
-// others are not delivered again with it.
-func (s *Source) each(ctx context.Context, rs []queue.Result) error {
-	lost := 0
-	for _, r := range rs {
-		err := s.store().Update(ctx, func(tx queue.Tx) error { return tx.Settle(r) })
-		switch {
-		case errors.Is(err, queue.ErrLeaseLost):
-			lost++
-		case err != nil:
-			return fmt.Errorf("settle a job of queue %q: %w", s.query.Queue, err)
-		}
-	}
-	if lost > 0 {
-		return fmt.Errorf("%d jobs of queue %q are delivered again: %w", lost, s.query.Queue, queue.ErrLeaseLost)
-	}
-	return nil
 }
 
 // verdict is the result of a job whose message ended with err, which is not nil.
@@ -465,35 +379,4 @@ func verdict(j *queue.Job, err error, now time.Time) queue.Result {
 		return j.Dead(err.Error())
 	}
 	return j.Again(now, err.Error())
-}
-
-// renew keeps the leases of what is in flight until ctx ends.
-func (s *Source) renew(ctx context.Context) {
-	tick := time.NewTicker(s.query.For / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		jobs := s.held()
-		if len(jobs) == 0 {
-			continue
-		}
-		// A lease that is lost shows when its jobs are settled; an outage, at the next try.
-		_ = s.store().Renew(ctx, jobs, s.query.For)
-	}
-}
-
-// held is the jobs of every read that is not settled. All of them, because a lease is
-// renewed for a job that is not settled only, and the engine settles some in transactions.
-func (s *Source) held() []queue.Job {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var jobs []queue.Job
-	for l := range s.open {
-		jobs = append(jobs, l.jobs...)
-	}
-	return jobs
 }

@@ -402,6 +402,30 @@ func TestRoom(t *testing.T) {
 	})
 }
 
+// TestLag: what is open and nobody has.
+func TestLag(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		appends(t, s, job("1"), job("2"), job("3"))
+		src := source(t, s, func(c *queuesource.Config) { c.MaxBatchMessages = 2 })
+		behind := func(want int64) {
+			t.Helper()
+			lags, err := src.Lag(t.Context())
+			if err != nil || len(lags) != 1 || lags[0].Stream != "q" || lags[0].Messages != want || lags[0].Bytes != connector.Unknown {
+				t.Errorf("%+v, %v; want %d messages", lags, err, want)
+			}
+		}
+		behind(3)
+		_, ack := reads(t, src)
+		behind(1)
+		if err := ack(t.Context(), event.Outcomes{nil, &connector.Again{After: time.Hour, Err: errors.New("later")}}); err != nil {
+			t.Fatal(err)
+		}
+		behind(2)
+		closes(t, src)
+	})
+}
+
 // TestOrigins: a message is where its job is in the lane, and keeps where it was read first,
 // however often it moves.
 func TestOrigins(t *testing.T) {
@@ -432,7 +456,7 @@ func TestOrigins(t *testing.T) {
 				if before := last[o.Partition]; before != nil && before.Compare(o) != -1 {
 					t.Errorf("message %s is not after the one before it", m.Data)
 				}
-				last[o.Partition], places[fmt.Sprint(o.Partition, o.Position)] = o, true
+				last[o.Partition], places[fmt.Sprintf("%s % x", o.Partition, o.Position)] = o, true
 				first := o.Earliest()
 				if moved := string(m.Data) != "0"; moved != (first != o) || moved && (first.Stream != "topic" || first.Compare(kafka) != 0 || first.First != nil) {
 					t.Errorf("message %s was first at %+v", m.Data, first)

@@ -39,7 +39,7 @@ func (c Config) Validate() []connector.Problem {
 
 // Entry is the queue target.
 var Entry = connector.Of(connector.Spec[Config, connector.Target]{
-	Name: "queue", Summary: "Appends messages to a durable queue.", Stability: connector.Stable,
+	Name: "queue", Summary: "Appends messages to a durable queue.", Stability: connector.Stable, Queue: "name",
 	Default: func() Config {
 		return Config{Batching: &connector.Batching{MaxBatchMessages: 1000, MaxBatchBytes: 32 << 20, MaxMessageBytes: queue.MaxPayload, MaxConcurrentBatches: 8, FlushPeriodMillis: 200}}
 	},

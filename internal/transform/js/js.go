@@ -7,7 +7,8 @@
 // HTTPHeaders (an object, or null). It returns that object, or a new one with any of
 // these properties, their names in any case:
 //
-//	FilterOut     true: the message is filtered, everything else is ignored
+//	FilterOut     true: the message is filtered, everything but the reason is ignored
+//	FilterReason  why it is, a text that metrics count by
 //	Data          the new payload: a string as it is, an object as JSON
 //	PartitionKey  the new key, unless empty
 //	HTTPHeaders   the new headers in place of all others, unless empty
@@ -163,6 +164,7 @@ func New(d connector.Deps, c Config) (*Transform, error) {
 // result is what a script made of a message, and what the next js step is given.
 type result struct {
 	filter  bool
+	reason  string
 	text    string // the payload; JSON when object is set
 	object  bool
 	key     string
@@ -217,6 +219,7 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 		return out, invalid(errRun, err)
 	}
 	if r.filter {
+		m.Drop(r.reason)
 		return out, nil
 	}
 	data := []byte{}

@@ -193,3 +193,30 @@ func TestRepeatedHeaders(t *testing.T) {
 		t.Errorf("a value that is no string: %v", err)
 	}
 }
+
+// TestReasons: a script may say why it filters a message, and nothing else is a reason.
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`return {FilterOut: true}`:                                                 "",
+		`return {FilterOut: true, FilterReason: 'a bot'}`:                          "a bot",
+		`return {filterout: true, filterreason: 'a bot'}`:                          "a bot",
+		`return {FilterOut: true, FilterReason: 7}`:                                "",
+		`x.FilterOut = true; return x`:                                             "",
+		`x.FilterOut = true; x.FilterReason = 'a bot'; return x`:                   "a bot",
+		`if (Object.keys(x).length === 4) { x.FilterOut = true } return x`:         "",
+		`x.FilterReason = 'why'; x.FilterOut = 'FilterReason' in x; return x`:      "why",
+		`x.FilterReason = 'why'; x.FilterOut = x.FilterReason === 'why'; return x`: "why",
+	} {
+		m := event.New([]byte("data"))
+		out, err := build(t, "function main(x) { "+body+" }").Apply(context.Background(), nil, m)
+		if err != nil || len(out) != 0 || m.Dropped() != want {
+			t.Errorf("%s: %d messages, reason %q, %v", body, len(out), m.Dropped(), err)
+		}
+	}
+	m := event.New([]byte("data"))
+	out, err := build(t, `function main(x) { x.FilterReason = 'not now'; return x }`).Apply(context.Background(), nil, m)
+	if err != nil || len(out) != 1 || m.Dropped() != "" {
+		t.Errorf("a message that passes: reason %q, %v", m.Dropped(), err)
+	}
+}

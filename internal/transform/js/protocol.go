@@ -10,12 +10,13 @@ import (
 	"github.com/weirdata/weir/internal/script"
 )
 
-// input is the object main is called with. It has its four properties and no others;
-// what is assigned to them takes their type.
+// input is the object main is called with. It has its four properties and no others, but for
+// FilterReason, which a script may set; what is assigned to them takes their type.
 type input struct {
 	vm      *script.VM
 	self    *goja.Object
 	filter  bool
+	reason  *string
 	key     string
 	data    goja.Value
 	headers event.Headers
@@ -24,11 +25,21 @@ type input struct {
 
 var names = []string{"FilterOut", "PartitionKey", "Data", "HTTPHeaders"}
 
+// reasonName is the property that says why a message is filtered.
+const reasonName = "FilterReason"
+
 // Keys lists the properties.
-func (in *input) Keys() []string { return slices.Clone(names) }
+func (in *input) Keys() []string {
+	if in.reason != nil {
+		return append(slices.Clone(names), reasonName)
+	}
+	return slices.Clone(names)
+}
 
 // Has reports whether there is a property key.
-func (in *input) Has(key string) bool { return slices.Contains(names, key) }
+func (in *input) Has(key string) bool {
+	return slices.Contains(names, key) || key == reasonName && in.reason != nil
+}
 
 // Get is the value of a property.
 func (in *input) Get(key string) goja.Value {
@@ -40,6 +51,10 @@ func (in *input) Get(key string) goja.Value {
 		return js.ToValue(in.filter)
 	case "PartitionKey":
 		return js.ToValue(in.key)
+	case reasonName:
+		if in.reason != nil {
+			return js.ToValue(*in.reason)
+		}
 	case "HTTPHeaders":
 		if in.headers == nil {
 			return goja.Null()
@@ -61,6 +76,9 @@ func (in *input) Set(key string, v goja.Value) bool {
 		in.filter = v.ToBoolean()
 	case "PartitionKey":
 		in.key = v.String()
+	case reasonName:
+		reason := v.String()
+		in.reason = &reason
 	case "HTTPHeaders":
 		in.setHeaders(v)
 	default:
@@ -158,6 +176,9 @@ func (t *Worker) read(vm *script.VM, in *input, v goja.Value) (result, error) {
 	data := in.data
 	if o == in.self {
 		r.filter, r.key, r.headers = in.filter, in.key, in.headers
+		if in.reason != nil {
+			r.reason = *in.reason
+		}
 	} else {
 		if _, function := goja.AssertFunction(o); function {
 			return r, invalid(errReturn, nil)
@@ -216,6 +237,11 @@ func fields(vm *script.VM, o *goja.Object) (r result, data goja.Value, err error
 			return r, nil, invalid(errProtocol, nil)
 		}
 		r.filter = b
+	}
+	if r.filter {
+		if s, ok := find(reasonName).(goja.String); ok {
+			r.reason = s.String()
+		}
 	}
 	if v := find("PartitionKey"); v != nil {
 		s, ok := v.(goja.String)

@@ -7,7 +7,8 @@
 // snowplow_mode the enriched event as a table), PartitionKey (the message's key) and
 // FilterOut (false). It returns a table with any of these fields:
 //
-//	FilterOut     true: the message is filtered, everything else is ignored
+//	FilterOut     true: the message is filtered, everything but the reason is ignored
+//	FilterReason  why it is, a text that metrics count by
 //	Data          the new payload: a string as it is, a table as JSON
 //	PartitionKey  the new key, unless empty
 //
@@ -248,6 +249,7 @@ const (
 // output is what main returned.
 type output struct {
 	filter bool
+	reason string
 	key    string
 	data   []byte
 }
@@ -273,6 +275,7 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 		return out, snowplow.Invalid(errRun, err)
 	}
 	if o.filter {
+		m.Drop(o.reason)
 		return out, nil
 	}
 	m.Replace(o.data)
@@ -323,6 +326,9 @@ func (t *Worker) read(l *golua.LState, v golua.LValue) (o output, err error) {
 		return o, snowplow.Invalid(errFields, nil)
 	}
 	if o.filter {
+		if reason, ok := table.RawGetString("FilterReason").(golua.LString); ok {
+			o.reason = string(reason)
+		}
 		return o, nil
 	}
 	switch data := table.RawGetString("Data").(type) {

@@ -51,6 +51,7 @@ func TestResults(t *testing.T) {
 		name, source, in, want, key, err string
 		change                           func(*Config)
 		filtered                         bool
+		reason                           string
 	}{
 		{name: "same", source: `function main(x) return x end`, in: "a", want: "a", key: "k"},
 		{name: "string library", source: `function main(input) return { Data = string.gsub(input.Data, "aid_", "test_") } end`, in: "aid_data", want: "test_data", key: "k", change: libraries},
@@ -58,6 +59,9 @@ func TestResults(t *testing.T) {
 		{name: "table", source: `function main(x) return { Data = { b = 1.5, a = { 1, true, "<ü>" }, e = {} }, PartitionKey = "p" } end`, want: `{"a":[1,true,"<ü>"],"b":1.5,"e":{}}`, key: "p"},
 		{name: "json", source: `local json = require("json"); function main(x) local d = json.decode(x.Data); d.n = d.n + 1; return { Data = json.encode(d) } end`, in: `{"n":1,"l":[1,{}]}`, want: `{"l":[1,{}],"n":2}`, key: "k", change: libraries},
 		{name: "filter", source: `function main(x) x.FilterOut = true; x.Data = 5; return x end`, filtered: true},
+		{name: "filter for a reason", source: `function main(x) return { FilterOut = true, FilterReason = "a bot" } end`, filtered: true, reason: "a bot"},
+		{name: "filter for no text", source: `function main(x) return { FilterOut = true, FilterReason = {} } end`, filtered: true},
+		{name: "passes with a reason", source: `function main(x) x.FilterReason = "not now"; return x end`, in: "a", want: "a", key: "k"},
 		{name: "globals", source: `n = 0; function main(x) n = n + 1; return { Data = "" .. n } end`, want: "1", key: "k"},
 		{name: "locals", source: `local n = 0; function main(x) n = n + 1; return { Data = "" .. n } end`, want: "1", key: "k"},
 		{name: "libraries changed", source: `function main(x) local was = string.n; string.n = 1; return { Data = tostring(was) } end`, want: "nil", key: "k", change: libraries},
@@ -110,7 +114,7 @@ func TestResults(t *testing.T) {
 					}
 					continue
 				}
-				if err != nil || (len(out) == 0) != test.filtered {
+				if err != nil || (len(out) == 0) != test.filtered || m.Dropped() != test.reason {
 					t.Fatalf("got %d messages, %v", len(out), err)
 				}
 				if !test.filtered && (string(m.Data) != test.want || m.Key != test.key) {

@@ -22,7 +22,7 @@ var Filter = connector.Of(connector.Spec[FilterConfig, connector.Transform]{
 		if err != nil {
 			return nil, err
 		}
-		return newFilter(c.Regex, c.FilterAction, atomic{f})
+		return newFilter(c.AtomicField, c.Regex, c.FilterAction, atomic{f})
 	},
 })
 
@@ -56,7 +56,7 @@ var FilterContext = connector.Of(connector.Spec[FilterContextConfig, connector.T
 		if err != nil {
 			return nil, err
 		}
-		return newFilter(c.Regex, c.FilterAction, entities{name: c.ContextFullName, path: path})
+		return newFilter(c.ContextFullName+" "+c.CustomFieldPath, c.Regex, c.FilterAction, entities{name: c.ContextFullName, path: path})
 	},
 })
 
@@ -103,7 +103,7 @@ var FilterUnstruct = connector.Of(connector.Spec[FilterUnstructConfig, connector
 		if err != nil {
 			return nil, fmt.Errorf("unstruct_event_version_regex: %w", err)
 		}
-		return newFilter(c.Regex, c.FilterAction, unstruct{name: c.UnstructEventName, version: version, path: path})
+		return newFilter(c.UnstructEventName+" "+c.CustomFieldPath, c.Regex, c.FilterAction, unstruct{name: c.UnstructEventName, version: version, path: path})
 	},
 })
 
@@ -165,9 +165,10 @@ func checkPath(path string) []connector.Problem {
 
 // filter keeps or drops an event by whether one of the values its getter finds matches.
 type filter struct {
-	regex *regexp.Regexp
-	keep  bool // what to do with a match
-	from  getter
+	regex  *regexp.Regexp
+	keep   bool // what to do with a match
+	from   getter
+	reason string // why an event is dropped
 }
 
 // getter says whether any of its values in the event matches. An event without a value
@@ -176,7 +177,8 @@ type getter interface {
 	match(ev *snowplow.Event, re *regexp.Regexp, buf []byte) (matched bool, _ []byte, _ error)
 }
 
-func newFilter(regex, action string, from getter) (connector.Transform, error) {
+// newFilter is a filter by the values that from finds, which are what it is asked for.
+func newFilter(what, regex, action string, from getter) (connector.Transform, error) {
 	if action != "keep" && action != "drop" {
 		return nil, fmt.Errorf("filter_action is %q: use \"keep\" or \"drop\"", action)
 	}
@@ -184,7 +186,11 @@ func newFilter(regex, action string, from getter) (connector.Transform, error) {
 	if err != nil {
 		return nil, fmt.Errorf("regex: %w", err)
 	}
-	return filter{regex: re, keep: action == "keep", from: from}, nil
+	reason := what + " matches " + regex
+	if action == "keep" {
+		reason = what + " does not match " + regex
+	}
+	return filter{regex: re, keep: action == "keep", from: from, reason: reason}, nil
 }
 
 // Worker implements connector.Transform.
@@ -207,6 +213,7 @@ func (t *filterWorker) Apply(_ context.Context, out event.Batch, m *event.Messag
 		return out, snowplow.Invalid("the value to filter by cannot be read", err)
 	}
 	if matched != t.keep {
+		m.Drop(t.reason)
 		return out, nil
 	}
 	return append(out, m), nil

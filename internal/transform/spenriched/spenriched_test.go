@@ -203,7 +203,15 @@ func TestFilter(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for _, action := range []string{"keep", "drop"} {
-			kept, err := apply(t, filterTransform(t, tt.field, tt.regex, action), event.New(data))
+			m := event.New(data)
+			kept, err := apply(t, filterTransform(t, tt.field, tt.regex, action), m)
+			reason := map[string]string{"keep": tt.field + " does not match " + tt.regex, "drop": tt.field + " matches " + tt.regex}[action]
+			if kept {
+				reason = ""
+			}
+			if m.Dropped() != reason {
+				t.Errorf("%s %s %s: reason %q, want %q", action, tt.field, tt.regex, m.Dropped(), reason)
+			}
 			if err != nil || kept != (tt.match == (action == "keep")) {
 				t.Errorf("%s %s %s: kept %t %v", action, tt.field, tt.regex, kept, err)
 			}

@@ -1,0 +1,115 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+)
+
+// endless is a source that has as much as it may read, in messages of one size.
+type endless struct{ size int }
+
+func (endless) Open(context.Context) error  { return nil }
+func (endless) Close(context.Context) error { return nil }
+func (e endless) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
+	var b event.Batch
+	for n := 0; len(b) == 0 || n+e.size <= room.Bytes && len(b) < room.Messages; n += e.size {
+		b = append(b, event.New(make([]byte, e.size)))
+	}
+	return b, nil, nil
+}
+
+// TestProcessBudget: pipelines that hold all they can stay below the bound of the process
+// but for a message each, and one that comes later reads nevertheless.
+func TestProcessBudget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const bound, size = 100_000, 1000
+		budget := &Budget{}
+		budget.Resize(bound)
+		most := atomic.Int64{}
+		start := func(stuck bool) (written *atomic.Int64, stop func() error) {
+			written = &atomic.Int64{}
+			b := newBench()
+			b.parts.Source, b.parts.Process = endless{size}, budget
+			b.target.before = func(ctx context.Context, b event.Batch) error {
+				most.Store(max(most.Load(), budget.Used()))
+				if stuck {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				time.Sleep(10 * time.Millisecond)
+				written.Add(int64(len(b)))
+				return nil
+			}
+			return written, runs(t, New(b.parts))
+		}
+		const stuck = 20
+		var stops []func() error
+		for range stuck {
+			_, stop := start(true)
+			stops = append(stops, stop)
+		}
+		time.Sleep(time.Second)
+		written, stop := start(false)
+		time.Sleep(time.Second)
+		if written.Load() < 50 {
+			t.Errorf("beside pipelines that hold all there is, one wrote %d messages in a second", written.Load())
+		}
+		if n := most.Load(); n > bound+(stuck+1)*size || n < bound/2 {
+			t.Errorf("%d bytes were in flight, the bound is %d and a message of %d for each of %d", n, bound, size, stuck+1)
+		}
+		for _, stop := range append(stops, stop) {
+			_ = stop() // what is stuck is cut
+		}
+		synctest.Wait()
+		if n := budget.Used(); n != 0 {
+			t.Errorf("%d bytes are in flight after the end", n)
+		}
+	})
+}
+
+// TestProcessBudgetOfValues is the same for the values of an isolated pipeline.
+func TestProcessBudgetOfValues(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		budget := &Budget{}
+		budget.Resize(1000)
+		d := newDesk()
+		payload := strings.Repeat("x", 100)
+		for v := range 50 {
+			d.put(fmt.Sprint("hangs", v), payload, payload, payload)
+		}
+		b := isolated(d, func(ctx context.Context, b event.Batch) error {
+			if strings.HasPrefix(valueOf(b), "hangs") {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		})
+		b.parts.Process = budget
+		stop := runs(t, New(b.parts))
+		time.Sleep(time.Second)
+		for range 20 {
+			d.put("healthy", payload)
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n := d.settled("healthy"); n != 20 {
+			t.Errorf("the healthy value had %d of 20 messages delivered", n)
+		}
+		if n := budget.Used(); n > 50*300 {
+			t.Errorf("%d bytes in flight", n)
+		}
+		_ = stop()
+	})
+}
