@@ -66,7 +66,7 @@ func (a *App) Reload(ctx context.Context, b *Built) error {
 	if a.running() == nil {
 		return errNothing
 	}
-	if b.Config.Empty && !a.generation().empty {
+	if b.Plan.Empty && !a.generation().empty {
 		return errEmpty
 	}
 	if b.Store != nil {
@@ -148,8 +148,8 @@ func (a *App) start(ctx context.Context, b *Built) error {
 	for i, r := range b.Pipelines {
 		members[i] = &member{Runner: r, log: a.Log, ended: make(chan struct{})}
 	}
-	next := newGeneration(members, b.Queues())
-	next.empty = b.Config.Empty
+	next := newGeneration(members, b.Plan.Queues)
+	next.empty = b.Plan.Empty
 	for _, m := range members {
 		if m.Terms().Fed {
 			m.FeedUntil(next.drained(m))

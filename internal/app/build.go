@@ -6,12 +6,10 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math"
 	"runtime"
 	"slices"
@@ -51,20 +49,15 @@ func (b *Builder) inFlight() *pipeline.Budget {
 	return b.budget
 }
 
-// Known is the names of the connectors there are, for the checks of package config.
-func (b *Builder) Known() config.Known {
-	return config.Known{
-		Sources:    connector.Names(b.Set.Sources),
-		Transforms: connector.Names(b.Set.Transforms),
-		Targets:    connector.Names(b.Set.Targets),
-		Stores:     connector.Names(b.Set.Stores),
-		ReadQueue:  connector.Queues(b.Set.Sources), WriteQueue: connector.Queues(b.Set.Targets),
-	}
-}
-
 // Options is how a config for this builder is read: environment variables come from env.
 func (b *Builder) Options(env func(string) (string, bool)) config.Options {
-	return config.Options{Env: env, Known: b.Known(), Older: snowbridge.Older, Decode: func(u *config.Use) error {
+	known := config.Known{
+		Sources: connector.Names(b.Set.Sources), Transforms: connector.Names(b.Set.Transforms),
+		Targets: connector.Names(b.Set.Targets), Stores: connector.Names(b.Set.Stores),
+		ReadQueue: connector.Queues(b.Set.Sources), WriteQueue: connector.Queues(b.Set.Targets),
+		StartMachine: connector.Machines(b.Set.Targets),
+	}
+	return config.Options{Env: env, Known: known, Older: snowbridge.Older, Decode: func(u *config.Use) error {
 		switch u.Kind {
 		case config.KindSource:
 			return decode(b.Set.Sources, u)
@@ -88,7 +81,6 @@ func decode[T any](entries []connector.Entry[T], u *config.Use) error {
 
 // Built is a config's pipelines, ready to be opened.
 type Built struct {
-	Config    *config.Config
 	Plan      *config.Plan
 	Pipelines []Runner
 	// Store opens the durable store; nil when nothing needs it.
@@ -106,26 +98,24 @@ type Checker struct {
 	connector.Checker
 }
 
-// Build makes every pipeline of cfg. When the diagnostics have errors, nothing was made.
-func (b *Builder) Build(ctx context.Context, cfg *config.Config) (*Built, config.Diagnostics) {
-	plan := cfg.Plan()
-	built := &Built{Config: cfg, Plan: plan, limit: int64(cfg.MaxInFlightBytes)}
-	queues := queuesOf(cfg)
+// Build makes everything of a plan. When the diagnostics have errors, nothing was made.
+func (b *Builder) Build(ctx context.Context, plan *config.Plan) (*Built, config.Diagnostics) {
+	built := &Built{Plan: plan, limit: int64(plan.Process.MaxInFlightBytes)}
 	var ds config.Diagnostics
-	built.Store, ds = b.OpenerOf(ctx, cfg)
+	built.Store, ds = b.OpenerOf(ctx, plan)
 	if c, can := built.Store.(connector.Checker); can {
-		built.Checkers = append(built.Checkers, Checker{cfg.Store.Use, c})
+		built.Checkers = append(built.Checkers, Checker{plan.Store, c})
 	}
-	ds = append(ds, checkExports(cfg)...)
-	machines, found := b.machines(ctx, cfg, built, queues)
+	ds = append(ds, checkExports(&plan.Process)...)
+	machines, found := b.machines(ctx, plan, built)
 	ds = append(ds, found...)
-	made, failures := make([]*assembly, len(plan.Pipelines)), implied(cfg)
+	made := make([]*assembly, len(plan.Pipelines))
 	for i, pc := range plan.Pipelines {
-		a := &assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), queues: queues, implied: failures, machines: machines, lone: cfg.Lone()}
+		a := &assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), plan: plan, machines: machines}
 		a.parts = a.make(ctx)
 		made[i], ds = a, append(ds, a.found...)
 	}
-	ds = append(ds, collisions(cfg, built.listening)...)
+	ds = append(ds, collisions(plan.Process.Admin, built.listening)...)
 	if ds.HasErrors() {
 		return nil, ds
 	}
@@ -136,42 +126,14 @@ func (b *Builder) Build(ctx context.Context, cfg *config.Config) (*Built, config
 	return built, ds
 }
 
-// OpenerOf is what opens the store of cfg; nil when nothing needs one.
-func (b *Builder) OpenerOf(ctx context.Context, cfg *config.Config) (connector.StoreOpener, config.Diagnostics) {
-	if !NeedsStore(cfg) {
+// OpenerOf is what opens the store of a plan; nil when nothing needs one.
+func (b *Builder) OpenerOf(ctx context.Context, plan *config.Plan) (connector.StoreOpener, config.Diagnostics) {
+	if plan.Store == nil {
 		return nil, nil
 	}
-	a := assembly{b: b, built: &Built{}, log: b.Log, queues: queuesOf(cfg)}
-	opener, _ := build(ctx, &a, b.Set.Stores, cfg.Store.Use)
+	a := assembly{b: b, built: &Built{}, log: b.Log, plan: plan}
+	opener, _ := build(ctx, &a, b.Set.Stores, plan.Store)
 	return opener, a.found
-}
-
-// Queues is the queues of b's config, by name.
-func (b *Built) Queues() []connector.Queue { return QueuesOf(b.Config) }
-
-// QueuesOf is the queues of cfg, by name.
-func QueuesOf(cfg *config.Config) []connector.Queue {
-	all := slices.Concat(slices.Collect(maps.Values(queuesOf(cfg))), machineQueues(cfg), slices.Collect(maps.Values(implied(cfg))))
-	slices.SortFunc(all, func(a, b connector.Queue) int { return cmp.Compare(a.Name, b.Name) })
-	return all
-}
-
-// queuesOf is the queues of cfg. A queue keeps order when a source reads it in order.
-func queuesOf(cfg *config.Config) map[string]connector.Queue {
-	queues := map[string]connector.Queue{}
-	for _, q := range cfg.Queues {
-		queues[q.Name] = connector.Queue{Name: q.Name}
-	}
-	for _, p := range cfg.Pipelines {
-		if name := p.Source.Use.Queue(); name != "" {
-			ordered, _ := p.Source.Use.Attribute("ordered")
-			if q, known := queues[name]; known && ordered == "true" {
-				q.Ordered = true
-				queues[name] = q
-			}
-		}
-	}
-	return queues
 }
 
 // assembly is one pipeline being built.
@@ -180,14 +142,11 @@ type assembly struct {
 	built  *Built
 	config *config.Pipeline // nil while the store is built
 	log    *slog.Logger
-	queues map[string]connector.Queue
+	plan   *config.Plan
 	found  config.Diagnostics
 
-	implied map[string]connector.Queue // that no file declares
-	parts   pipeline.Parts             // once they are made
-
+	parts    pipeline.Parts // once they are made
 	machines map[string]connector.Machine
-	lone     bool // the pipeline is the only one, at the top level
 }
 
 // runner makes the pipeline of its parts.
@@ -197,14 +156,13 @@ func (a *assembly) runner() Runner {
 		a.b.Wrap(&parts)
 	}
 	ofFailures := a.config.FailuresOf() != nil
-	r := newPipelineRunner(parts, Terms{Ordered: parts.Ordered, Fail: a.failing(parts), Finishes: ofFailures})
+	r := newPipelineRunner(parts, a.config.Upstream(), a.config.Downstream(), Terms{Ordered: parts.Ordered, Fail: a.failing(parts), Finishes: ofFailures})
 	r.finish = finish{store: func() queue.Store { return a.b.Store }, patience: a.config.FinishTimeout(), ofFailures: ofFailures, log: a.log}
 	return r
 }
 
-// failing is what the failure of the pipeline means. One that is all there is, written at the
-// top level, ends the process, as those who run it expect; one whose source comes to an end
-// ends with it.
+// failing is what the failure of the pipeline means. Where the plan leaves that open, one
+// whose source comes to an end ends with it.
 func (a *assembly) failing(parts pipeline.Parts) Failing {
 	switch {
 	case a.config.OnFailure == config.FailureRestart:
@@ -213,8 +171,6 @@ func (a *assembly) failing(parts pipeline.Parts) Failing {
 		return Exit
 	case a.config.OnFailure == config.FailureEnd:
 		return End
-	case a.lone:
-		return Exit
 	case ends(parts.Source):
 		return End
 	}
@@ -235,7 +191,7 @@ func (a *assembly) make(ctx context.Context) pipeline.Parts {
 		Throttle:         limit(pc.Throttle),
 		Meter:            meter.NewPipeline(pc.Name),
 		Trace:            a.b.tracer,
-		Steps:            steps(pc),
+		Steps:            pc.Steps(),
 		Log:              a.log,
 		Format:           Failures(pc.FailureParser.Format, a.b.Version),
 	}
@@ -275,22 +231,30 @@ func (a *assembly) suits(s connector.Source) {
 // fit has failures that go into a queue made to fit the target that a pipeline takes them to
 // from there as they are.
 func fit(made []*assembly) {
-	takers := map[string]pipeline.Sink{}
+	takers := map[string]connector.Limits{}
 	for _, a := range made {
-		if q, ok := a.parts.Source.(connector.Drawer); ok && len(a.parts.Transforms)+len(a.parts.Routes) == 0 {
-			takers[q.DrawsFrom()] = a.parts.Target
+		if len(a.parts.Transforms)+len(a.parts.Routes) == 0 {
+			for _, q := range a.config.Upstream() {
+				if l := a.parts.Target.Limits; tighter(l, takers[q]) {
+					takers[q] = l
+				}
+			}
 		}
 	}
 	for _, a := range made {
-		q, ok := a.parts.Failure.Target.(connector.Filler)
-		if !ok {
+		if a.parts.Keep {
 			continue
 		}
 		own := &a.parts.Failure.Limits
-		if to := takers[q.Fills()].Limits; to.MaxMessageBytes > 0 && (own.MaxMessageBytes == 0 || to.MaxMessageBytes < own.MaxMessageBytes) {
+		if to := takers[a.config.FailureTarget.Use.Queue()]; tighter(to, *own) {
 			own.MaxMessageBytes, own.Size = to.MaxMessageBytes, to.Size
 		}
 	}
+}
+
+// tighter reports whether a takes smaller messages only than b.
+func tighter(a, b connector.Limits) bool {
+	return a.MaxMessageBytes > 0 && (b.MaxMessageBytes == 0 || a.MaxMessageBytes < b.MaxMessageBytes)
 }
 
 // transforms compiles the transforms of a pipeline, once for all of its workers.
@@ -336,10 +300,10 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		Component: component,
 		Log:       a.log.With(meter.KeyComponent, component),
 		Dir:       u.Dir(), Version: a.b.Version,
-		Store: func() queue.Store { return a.b.Store }, Queues: a.queues, Machines: a.machines,
+		Store: func() queue.Store { return a.b.Store }, Queues: a.plan.Declared, Machines: a.machines,
 	}
 	if u.Implied() {
-		deps.Queues = a.implied
+		deps.Queues = a.plan.Implied
 	}
 	if a.config != nil {
 		deps.Pipeline = a.config.Name
@@ -403,11 +367,11 @@ func (a *App) warnStranded(ctx context.Context, b *Built) {
 	if s == nil {
 		return
 	}
-	for _, p := range b.Config.Pipelines {
-		if p.FailureTarget.Spill {
+	for _, p := range b.Plan.Pipelines {
+		name := config.FailureQueue(p.Name)
+		if _, taken := b.Plan.Implied[name]; taken {
 			continue
 		}
-		name := config.FailureQueue(p.Name)
 		if st, err := s.Stats(ctx, queue.Filter{Queue: name}); err == nil && st.Open() > 0 {
 			a.Log.Warn("failed messages wait in the store and nothing takes them to the failure target: set spill = true until they are gone",
 				meter.KeyPipeline, p.Name, "queue", name, meter.KeyMessages, st.Open())
@@ -421,19 +385,4 @@ func (b *Built) Only(name string) {
 		_, machine := r.(*machineRunner)
 		return !machine && r.Name() != name
 	})
-}
-
-// spills reports whether a pipeline of cfg keeps its failures in the store.
-func spills(cfg *config.Config) bool { return len(implied(cfg)) > 0 }
-
-// implied is the queues of cfg that no file declares: those that failures wait in.
-func implied(cfg *config.Config) map[string]connector.Queue {
-	qs := map[string]connector.Queue{}
-	for _, p := range cfg.Pipelines {
-		if p.FailureTarget.Spill {
-			name := config.FailureQueue(p.Name)
-			qs[name] = connector.Queue{Name: name}
-		}
-	}
-	return qs
 }

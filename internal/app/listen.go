@@ -24,7 +24,7 @@ func (a *assembly) listens(s connector.Source, u *config.Use) {
 
 // collisions finds the sources that could not listen, because another source or the admin
 // server of the same process does.
-func collisions(cfg *config.Config, all []listening) config.Diagnostics {
+func collisions(door *config.Admin, all []listening) config.Diagnostics {
 	var ds config.Diagnostics
 	for i, l := range all {
 		refuse := func(other, address string) {
@@ -41,8 +41,8 @@ func collisions(cfg *config.Config, all []listening) config.Diagnostics {
 				break
 			}
 		}
-		if cfg.Admin != nil && frontdoor.Conflict(cfg.Admin.Address, l.address) {
-			refuse("the admin block", cfg.Admin.Address)
+		if door != nil && frontdoor.Conflict(door.Address, l.address) {
+			refuse("the admin block", door.Address)
 		}
 	}
 	return ds

@@ -73,20 +73,8 @@ type pipelineRunner struct {
 	now *pipeline.Pipeline
 }
 
-func newPipelineRunner(parts pipeline.Parts, terms Terms) *pipelineRunner {
-	r := &pipelineRunner{parts: parts, terms: terms, now: pipeline.New(parts)}
-	if q, ok := parts.Source.(connector.Drawer); ok {
-		r.upstream = append(r.upstream, q.DrawsFrom())
-	}
-	targets := []connector.Target{parts.Target.Target, parts.Filter.Target, parts.Failure.Target}
-	for _, route := range parts.Routes {
-		targets = append(targets, route.Target)
-	}
-	for _, t := range targets {
-		if q, ok := t.(connector.Filler); ok {
-			r.downstream = append(r.downstream, q.Fills())
-		}
-	}
+func newPipelineRunner(parts pipeline.Parts, upstream, downstream []string, terms Terms) *pipelineRunner {
+	r := &pipelineRunner{parts: parts, upstream: upstream, downstream: downstream, terms: terms, now: pipeline.New(parts)}
 	r.terms.Fed = fed(parts.Source)
 	if x, ok := parts.Source.(connector.Exclusive); ok {
 		r.terms.Exclusive = x.Exclusive()

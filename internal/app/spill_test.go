@@ -549,7 +549,7 @@ func TestOptionsThatSuitNoSource(t *testing.T) {
 		b := &app.Builder{Set: all.Connectors(), Log: slog.New(slog.DiscardHandler), Version: "1.2.3"}
 		cfg, found := config.ParseFiles([]config.File{{Name: "test.hcl", Src: []byte(row.hcl)}}, b.Options(func(string) (string, bool) { return "", false }))
 		if cfg != nil {
-			_, found = b.Build(t.Context(), cfg)
+			_, found = b.Build(t.Context(), cfg.Plan())
 		}
 		if !strings.Contains(found.Text(), row.want) || !strings.Contains(found.Text(), "fix: ") {
 			t.Errorf("of\n%s\nwas found\n%s\nwant %s", row.hcl, found.Text(), row.want)

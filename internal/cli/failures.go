@@ -304,7 +304,7 @@ func (r *failureReader) each(ctx context.Context, p *failurePlace, fn func(*fail
 
 // eachJob reads a queue: through the process that has the store open, where there is one.
 func (r *failureReader) eachJob(ctx context.Context, name string, fn func(*failures.Failure) error) error {
-	opener, found := r.builder.OpenerOf(ctx, r.cfg)
+	opener, found := r.builder.OpenerOf(ctx, r.cfg.Plan())
 	if err := report(found, r.s); err != nil {
 		return err
 	}

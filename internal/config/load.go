@@ -47,6 +47,9 @@ type Known struct {
 	// ReadQueue and WriteQueue are the sources and targets that read or write a durable queue,
 	// each with the attribute that names it.
 	ReadQueue, WriteQueue map[string]string
+	// StartMachine is the targets that start executions of a machine, each with the attribute
+	// that names it.
+	StartMachine map[string]string
 }
 
 // File is a config file in memory. Name is used in diagnostics, and its directory in

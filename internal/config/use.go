@@ -152,6 +152,20 @@ func (u *Use) Queue() string {
 	if u.Kind == KindSource {
 		known = u.document().known.ReadQueue
 	}
+	return u.named(known)
+}
+
+// Machine is the machine that u starts executions of; "" when it does not, or when the name
+// cannot be told.
+func (u *Use) Machine() string {
+	if u.Kind != KindTarget {
+		return ""
+	}
+	return u.named(u.document().known.StartMachine)
+}
+
+// named is the value of the attribute that known has for u.
+func (u *Use) named(known map[string]string) string {
 	attribute, ok := known[u.Name]
 	if !ok {
 		return ""

@@ -123,9 +123,6 @@ var (
 	_ connector.Isolated    = (*Source)(nil)
 )
 
-// DrawsFrom implements connector.Drawer.
-func (s *Source) DrawsFrom() string { return s.query.Queue }
-
 // Ends implements connector.Ender.
 func (s *Source) Ends() bool { return s.config.StopWhenEmpty }
 
