@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,7 +33,10 @@ func TestPauses(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				s := openStore(t, vfs.NewMem())
-				payloads := numbered("m", max(300, 2*groups))
+				payloads, outage := numbered("m", max(300, groups)), time.Hour
+				if groups > mostPauses {
+					outage = time.Minute
+				}
 				put(t, s, "a", payloads...)
 				b := newBench()
 				b.parts.Source, b.parts.Retry = queueSource(t, s, "a", nil), patiently()
@@ -49,9 +53,12 @@ func TestPauses(t *testing.T) {
 					down = func(b event.Batch) bool { return group(b[0]) != "0" || groups > mostPauses }
 				}
 				b.parts.Target.Limits = l
+				var mu sync.Mutex
 				begin, asked, healthy := time.Now(), 0, 0
 				b.target.before = func(_ context.Context, batch event.Batch) error {
-					if since := time.Since(begin); since < time.Hour && down(batch) {
+					mu.Lock()
+					defer mu.Unlock()
+					if since := time.Since(begin); since < outage && down(batch) {
 						asked++
 						return errors.New("refused")
 					} else if since < time.Minute {
