@@ -57,7 +57,6 @@ type waiting struct {
 	at     time.Time     // by the wall clock
 	after  time.Duration // passed
 	leased time.Duration // passed, when its lease ends
-	job    queue.Job
 }
 
 func clockHistory(t *testing.T, r *rand.Rand) {
