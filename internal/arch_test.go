@@ -84,9 +84,10 @@ var places = map[string]place{
 	"internal/checkpoint":     {floor: mechanisms},
 	"internal/retry":          {floor: mechanisms},
 	"internal/throttle":       {floor: mechanisms},
-	"internal/otlp":           {floor: mechanisms},
+	"internal/otlp":           {floor: mechanisms, beside: []string{"internal/httpclient"}},
 	"internal/trace":          {floor: mechanisms, beside: []string{"internal/otlp"}},
 	"internal/frontdoor":      {floor: mechanisms},
+	"internal/httpclient":     {floor: mechanisms},
 	"internal/tlsconfig":      {floor: mechanisms},
 	"internal/lambda":         {floor: mechanisms},
 	"internal/produce":        {floor: mechanisms},
@@ -444,6 +445,26 @@ func TestOnlyTheEngineSettles(t *testing.T) {
 			for _, use := range selections(f.syntax, name, "Settle", "Unsplit") {
 				t.Errorf("%s uses event.%s: only internal/pipeline ends a message's journey; return an error or an outcome instead", f.path, use)
 			}
+		}
+	}
+}
+
+// ownHTTP are packages that may name net/http's own client, each for its reason.
+var ownHTTP = map[string]string{
+	"internal/httpclient": "it is the client",
+	"internal/otlp":       "the exporters of OpenTelemetry want one of net/http's, which is made by httpclient",
+}
+
+// TestOneHTTPClient keeps redirects, private networks and limits one rule for all requests.
+func TestOneHTTPClient(t *testing.T) {
+	t.Parallel()
+	for _, f := range parsed(t) {
+		p, _ := placeOf(f.dir)
+		if f.test || p.floor >= testing_ || ownHTTP[f.dir] != "" || !slices.Contains(f.imports(t), "net/http") {
+			continue
+		}
+		for _, use := range selections(f.syntax, "http", "Client", "Transport", "DefaultClient", "DefaultTransport", "Get", "Head", "Post", "PostForm") {
+			t.Errorf("%s uses http.%s: make the client with internal/httpclient, whose rules hold for every request", f.path, use)
 		}
 	}
 }

@@ -22,15 +22,15 @@
 // 501 (the store cannot), 503 (no store is open) or 500. An export that fails breaks the
 // connection off, so that it is never taken for a whole one.
 //
-// There is no authentication: keep the address on a private network. Requests that a
-// browser makes for another site are refused.
+// All of it is below the path of the admin block, if that has one. There is no authentication:
+// keep the address on a private network. What a browser asks for another site is refused, and
+// what it asks by a name that is not the server's ([frontdoor.Guard]).
 package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
+	"log/slog"
 	"net/http"
 	"net/http/pprof"
 	"time"
@@ -41,19 +41,22 @@ import (
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/frontdoor"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
 )
 
 // Server is the admin HTTP server.
-type Server struct {
-	listener net.Listener
-	http     *http.Server
-}
+type Server struct{ place *frontdoor.Place }
 
 // Options is what the server speaks of.
 type Options struct {
-	Address   string
+	Address string
+	// Route is which requests of the address are the server's, and Path where they begin: empty
+	// for the root.
+	Route     frontdoor.Route
+	Path      string
+	Log       *slog.Logger
 	Pipelines *meter.Registry
 	// Ready says whether the process is ready, and Degraded what of it has failed and is to be
 	// started again, a line each.
@@ -64,14 +67,26 @@ type Options struct {
 	Store func() (queue.Store, string, []connector.Queue)
 }
 
+// settings are those of the server's connections: many more than operators need, and few enough
+// to leave the process its files.
+var settings = frontdoor.Settings{ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 1 << 20, MaxConnections: 1000}
+
+// host is the server as the front door knows it.
+type host struct{ http.Handler }
+
+// Accepting implements frontdoor.Host.
+func (host) Accepting() bool { return true }
+
 // Listen starts the server.
-func Listen(o Options) (*Server, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(context.Background(), "tcp", o.Address)
+func Listen(ctx context.Context, o Options) (*Server, error) {
+	p, err := frontdoor.Enter(ctx, frontdoor.Door{
+		Address: o.Address, Owner: "the admin block", Route: o.Route, Settings: settings, Log: o.Log,
+	}, host{handler(o)})
 	if err != nil {
-		return nil, fault.New(fault.Setup, fmt.Errorf("admin address %s: %w; choose another admin.address", o.Address, err))
+		return nil, fault.New(fault.Setup, fmt.Errorf("admin server: %w; choose another admin.address", err))
 	}
-	return &Server{listener: l, http: &http.Server{Handler: handler(o), ReadHeaderTimeout: 10 * time.Second}}, nil
+	p.Lead()
+	return &Server{p}, nil
 }
 
 // Gatherer is all metrics of the process.
@@ -103,26 +118,21 @@ func handler(o Options) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	api{o.Store}.routes(mux)
-	return http.NewCrossOriginProtection().Handler(mux)
+	return frontdoor.Guard(o.Route.Hosts, http.StripPrefix(o.Path, mux))
 }
 
 // Address is where the server listens.
-func (s *Server) Address() string { return s.listener.Addr().String() }
+func (s *Server) Address() string { return s.place.Addr().String() }
 
-// Serve answers requests until Close.
+// Serve waits until requests are no longer served, and says why: nil after Close.
 func (s *Server) Serve() error {
-	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	<-s.place.Ended()
+	return s.place.Err()
 }
 
 // Close lets requests in progress finish for a second and stops.
 func (s *Server) Close(ctx context.Context) error {
 	ctx, done := context.WithTimeout(ctx, time.Second)
 	defer done()
-	if err := s.http.Shutdown(ctx); err != nil {
-		return s.http.Close()
-	}
-	return nil
+	return s.place.Leave(ctx)
 }

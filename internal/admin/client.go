@@ -14,13 +14,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/queue"
 )
 
 // Client operates on the store of a running process, through its admin server.
 type Client struct {
 	base     string
-	http     *http.Client
+	http     *httpclient.Client
+	name     string // Host of requests; empty for the address
 	identity string
 }
 
@@ -29,10 +31,18 @@ var _ Operator = (*Client)(nil)
 // ErrNoServer says that nothing answers at an admin address as Weir does.
 var ErrNoServer = errors.New("no admin server of Weir answers")
 
-// Dial finds the admin server of a running process that has a store open. address is as
-// the admin block of a config has it; a server that listens on every address of the
-// machine is reached by the loopback one.
-func Dial(ctx context.Context, address string) (*Client, error) {
+// Where is where an admin server is, as the admin block says it.
+type Where struct {
+	Address   string
+	HostNames []string
+	Path      string
+}
+
+// Dial finds the admin server of a running process that has a store open, by the admin block of
+// its config; a server that listens on every address of the machine is reached by the loopback
+// one.
+func Dial(ctx context.Context, at Where) (*Client, error) {
+	address := at.Address
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("admin address %q: %w", address, err)
@@ -43,8 +53,10 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	dialer := &net.Dialer{Timeout: 2 * time.Second}
-	c := &Client{base: "http://" + net.JoinHostPort(host, port), http: &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}}}
+	c := &Client{base: "http://" + net.JoinHostPort(host, port) + at.Path, http: httpclient.New(httpclient.Options{DialTimeout: 2 * time.Second, Direct: true})}
+	if len(at.HostNames) > 0 { // where it shares its address, the name tells who is meant
+		c.name = at.HostNames[0]
+	}
 	short, done := context.WithTimeout(ctx, 5*time.Second)
 	defer done()
 	var s storeAnswer
@@ -61,7 +73,7 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 }
 
 // Close closes connections that are idle.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { c.http.Close() }
 
 // Address is where the server is.
 func (c *Client) Address() string { return strings.TrimPrefix(c.base, "http://") }
@@ -97,7 +109,8 @@ func (c *Client) do(ctx context.Context, method, path string, v url.Values, cont
 	if contentType != "" {
 		r.Header.Set("Content-Type", contentType)
 	}
-	a, err := c.http.Do(r)
+	r.Host = c.name
+	a, err := c.http.Do(r, nil)
 	if err != nil {
 		if of := (*url.Error)(nil); errors.As(err, &of) {
 			err = of.Err // the method and URL say nothing to who asked

@@ -57,7 +57,7 @@ func operators(t *testing.T, s queue.Store) map[string]Operator {
 		Store: func() (queue.Store, string, []connector.Queue) { return s, "memory", configured },
 	}))
 	t.Cleanup(server.Close)
-	c, err := Dial(t.Context(), strings.TrimPrefix(server.URL, "http://"))
+	c, err := Dial(t.Context(), Where{Address: strings.TrimPrefix(server.URL, "http://")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -411,7 +411,7 @@ func TestServerWithoutStore(t *testing.T) {
 	server := httptest.NewServer(handler(Options{Pipelines: &meter.Registry{}, Ready: func() error { return errors.New("not started") },
 		Store: func() (queue.Store, string, []connector.Queue) { return nil, "", nil }}))
 	defer server.Close()
-	if _, err := Dial(t.Context(), strings.TrimPrefix(server.URL, "http://")); !errors.Is(err, ErrNoServer) || !strings.Contains(err.Error(), "no store is open in this process") {
+	if _, err := Dial(t.Context(), Where{Address: strings.TrimPrefix(server.URL, "http://")}); !errors.Is(err, ErrNoServer) || !strings.Contains(err.Error(), "no store is open in this process") {
 		t.Errorf("Dial: %v", err)
 	}
 	for path, code := range map[string]int{"/v1/queues": 503, "/metrics": 200, "/healthz": 200, "/readyz": 503, "/v1/nothing": 404} {
@@ -423,7 +423,7 @@ func TestServerWithoutStore(t *testing.T) {
 			t.Errorf("GET %s: %d, want %d", path, r.StatusCode, code)
 		}
 	}
-	if _, err := Dial(t.Context(), "127.0.0.1:0"); !errors.Is(err, ErrNoServer) {
+	if _, err := Dial(t.Context(), Where{Address: "127.0.0.1:0"}); !errors.Is(err, ErrNoServer) {
 		t.Errorf("Dial port 0: %v", err)
 	}
 }

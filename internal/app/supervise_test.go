@@ -14,11 +14,12 @@ import (
 
 	"go.uber.org/goleak"
 
+	"pgregory.net/rapid"
+
 	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/pipeline"
-	"pgregory.net/rapid"
 )
 
 func TestMain(m *testing.M) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"reflect"
 	"runtime/debug"
 	"syscall"
 
@@ -106,8 +107,8 @@ func (r *runner) run(ctx context.Context) error {
 	}
 	defer endMetrics()
 	if process.Admin != nil {
-		operated.Address = process.Admin.Address
-		server, err := admin.Listen(operated)
+		operated.Address, operated.Path, operated.Route, operated.Log = process.Admin.Address, process.Admin.Path, app.AdminRoute(process.Admin), r.log
+		server, err := admin.Listen(ctx, operated)
 		if err != nil {
 			return err
 		}
@@ -258,8 +259,8 @@ func (r *runner) reload(ctx context.Context) {
 		r.log.Error("the new config could not start, the old one runs on", meter.KeyError, err)
 	default:
 		r.flags.apply(built.Plan.Process, &r.level)
-		if was, is := adminAddress(r.started), adminAddress(built.Plan.Process); was != is {
-			r.log.Warn("the admin address changes at the next start only", meter.KeyAddress, was)
+		if was, is := r.started.Admin, built.Plan.Process.Admin; !reflect.DeepEqual(was, is) {
+			r.log.Warn("the admin block changes at the next start only", meter.KeyAddress, adminAddress(r.started))
 		}
 		r.warnOfReports(built.Plan.Process)
 		r.log.Info("the new config runs")

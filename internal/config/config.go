@@ -313,6 +313,14 @@ type Admin struct {
 	// Address to listen on, as "host:port"; port 0 takes a free one. It has no
 	// authentication: keep it on 127.0.0.1 or a private network.
 	Address string `hcl:"address"`
+	// Host names by which it is asked, in lower case and without a port, beside addresses and
+	// localhost. On a loopback address no other name is answered, so that no web page can reach
+	// it through a browser; with names here, on no address.
+	HostNames []string `hcl:"host_names,optional"`
+	// Path below which everything is served, such as "/ops"; the root by default. With a path
+	// or host names it may share its address with sources, who then are as near to it as to
+	// their events.
+	Path string `hcl:"path,optional"`
 }
 
 // Store is where queues are kept.

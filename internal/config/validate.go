@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -133,6 +134,7 @@ func (p *Process) Validate() []connector.Problem {
 	ps.least("max_in_flight_bytes", 1, p.MaxInFlightBytes, "leave it out for 536870912, which is 512 MiB")
 	if p.Admin != nil {
 		ps.address("admin.address", p.Admin.Address, "127.0.0.1:8080")
+		p.Admin.validate(&ps)
 	}
 	if p.Sentry != nil {
 		p.Sentry.validate(&ps)
@@ -154,6 +156,17 @@ func (p *Process) Validate() []connector.Problem {
 		ps.endpoint("monitoring.metadata_reporter.endpoint", m.MetadataReporter.Endpoint)
 	}
 	return ps
+}
+
+func (a *Admin) validate(ps *problems) {
+	for _, name := range a.HostNames {
+		if name != strings.ToLower(name) || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-_") != "" || strings.Trim(name, ".") != name || name == "" {
+			ps.add("admin.host_names", fmt.Sprintf("%q is no host name in lower case", name), `write names without a scheme and a port, such as "weir.example.com"`)
+		}
+	}
+	if p := a.Path; p != "" && (path.Clean(p) != p || !strings.HasPrefix(p, "/") || p == "/" || strings.ContainsAny(p, "{}?#% ")) {
+		ps.add("admin.path", fmt.Sprintf("path %q is no path to serve below", p), `write one that begins with a slash and ends without, such as "/ops", or leave it out`)
+	}
 }
 
 func (s *Sentry) validate(ps *problems) {

@@ -159,11 +159,9 @@ type (
 	Lagger interface {
 		Lag(ctx context.Context) ([]Lag, error)
 	}
-	// Listener is a source that binds an address, which no other source of the process may
-	// have: host and port, and the attribute that says so.
-	Listener interface {
-		Listens() (address, attribute string)
-	}
+	// Listener is a source that binds an address, which others of the process may share only
+	// where they differ by host name or path.
+	Listener interface{ Listens() Listening }
 )
 
 // Lag is how far a source is behind in a partition of a stream. What it does not know is
@@ -178,6 +176,18 @@ type Lag struct {
 
 // Unknown is a part of a [Lag] that a source does not know.
 const Unknown = -1
+
+// Listening is an address that is bound, and which of its requests are wanted.
+type Listening struct {
+	// Address is host and port, and Attribute the option that says so.
+	Address, Attribute string
+	// Hosts and Paths are the names and patterns that are served; none stands for every one.
+	Hosts, Paths []string
+	// TLS says that connections are encrypted, and Identity by which certificates: a text that
+	// is equal for equal ones.
+	TLS      bool
+	Identity string
+}
 
 // Limits is how a target wants its messages grouped, and how many writes may run at once.
 type Limits struct {
@@ -253,11 +263,12 @@ type Problem struct {
 	Fix   string
 }
 
-// Under moves problems of a nested block to its place in the outer one.
+// Under moves problems of a nested block to its place in the outer one; a problem without a
+// field is the block's.
 func Under(block string, ps []Problem) []Problem {
 	out := make([]Problem, len(ps))
 	for i, p := range ps {
-		p.Field = block + "." + p.Field
+		p.Field = strings.TrimSuffix(block+"."+p.Field, ".")
 		out[i] = p
 	}
 	return out

@@ -39,7 +39,7 @@ func (m *Machine) do(ctx context.Context, w *work) {
 	case ctx.Err() != nil: // cut short: handed out again
 	case fault.Of(err) == fault.Transient || fault.Of(err) == fault.Throttled:
 		m.o.Log.Warn("cannot read an execution, trying again", meter.KeyError, err, keyExecution, w.execution)
-		m.units <- &unit{w: w, verdict: w.job.Again(time.Now().Add(afterFail), err.Error())}
+		m.units <- &unit{w: w, verdict: w.job.AgainAfter(afterFail, err.Error())}
 	default:
 		m.o.Log.Error("a job of the machine is given up", meter.KeyError, err, keyExecution, w.execution)
 		m.units <- m.buried(w, err)

@@ -70,7 +70,9 @@ func (m *memory) Update(_ context.Context, fn func(queue.Tx) error) error {
 		j.Lease, j.Cause = queue.Lease{}, r.Cause
 		switch r.Verdict {
 		case queue.Again:
-			j.NotBefore = r.At
+			if j.NotBefore = r.At; r.After > 0 {
+				j.NotBefore = time.Now().Add(r.After)
+			}
 			j.Attempt++
 			continue
 		case queue.Dead:

@@ -39,6 +39,31 @@ func Conflict(a, b string) bool {
 	return ipA.IsUnspecified() || ipB.IsUnspecified() || ipA.Equal(ipB)
 }
 
+// Port is the port of an address, as a number; addresses with different ones never conflict.
+func Port(address string) string {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	return strconv.Itoa(number(port))
+}
+
+// shared is what addresses have in common that are the same to the system; empty for one that
+// takes a free port.
+func shared(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || number(port) == 0 {
+		return ""
+	}
+	name := strings.ToLower(host)
+	if at := ip(host); at.IsUnspecified() {
+		name = "*"
+	} else if at != nil {
+		name = at.String()
+	}
+	return net.JoinHostPort(name, strconv.Itoa(number(port)))
+}
+
 func number(port string) int {
 	n, err := strconv.Atoi(port)
 	if err != nil {

@@ -1,6 +1,7 @@
-// Package frontdoor takes HTTP requests for sources that answer when events are settled. It
-// keeps an address open while those who serve it are replaced, reads bodies within a budget
-// ([Reader]), and lets requests wait for their events ([Hall]).
+// Package frontdoor is the one server of every door: sources that take events by HTTP, and what
+// operators see. It keeps an address open while those who serve it are replaced, lets several
+// share it by host name and path ([Route]), reads bodies within a budget ([Reader]), and lets
+// requests wait for their events ([Hall]).
 //
 // # Doors
 //
@@ -9,11 +10,20 @@
 // builds the new pipeline before the old one has drained, and both have the same address. The
 // address stays bound and connections stay open, so that clients notice nothing.
 //
+// Owners may share an address where their routes differ; the more specific route has a request.
+// They share its connections too: of what their settings allow, the most holds.
+//
 // # Invariants
 //
-//   - A request goes to the newest host that leads, which is one that has begun its work; when
-//     none does, to the newest. A host that no longer accepts gets none while another does.
-//   - An address belongs to one owner. Another owner, and another process, is refused.
+//   - Of the hosts of the owner whose route it matches, a request goes to the newest that leads,
+//     which is one that has begun its work; when none does, to the newest. A host that no longer
+//     accepts gets none while another does.
+//   - No request could be for two owners: a route that leaves that open, a connection that would
+//     have to speak in two ways (TLS), and another process are refused.
+//   - A connection has the time for a request's head from its first byte on, and the first one
+//     from the connection's beginning, whoever reads it; so silence and drips end.
+//   - An answer that comes before its body was read does not cut off a client that still sends:
+//     what is left is read and thrown away, up to a bound.
 //   - Connections are served by one HTTP server for each set of [Settings]; when a successor
 //     has other settings, new connections are its own, and old ones live until the host that
 //     brought their settings leaves. Those that an [Express] serves then go to the new server.
@@ -49,12 +59,16 @@ type Host interface {
 type Settings struct {
 	// ReadHeaderTimeout and IdleTimeout are those of http.Server.
 	ReadHeaderTimeout, IdleTimeout time.Duration
+	// AnswerTimeout is the longest time that an Express may need for an answer.
+	AnswerTimeout time.Duration
 	// MaxHeaderBytes is the most bytes of a request's header.
 	MaxHeaderBytes int
 	// MaxConnections is the most connections open at once; more wait to be accepted.
 	MaxConnections int
-	// TLS says that connections are encrypted.
-	TLS bool
+	// TLS says that connections are encrypted, and Identity by which certificates: a text that
+	// is equal for equal ones.
+	TLS      bool
+	Identity string
 	// Express, if set, has the connections before net/http, unless they are encrypted.
 	Express Express
 }
@@ -65,6 +79,8 @@ type Door struct {
 	Address string
 	// Owner may enter again before it has left; empty shares with nobody.
 	Owner string
+	// Route is which requests are the owner's, where it shares the address.
+	Route Route
 	Settings
 	// Certificates is the TLS config, when Settings.TLS is set. New connections have that of
 	// the newest host.
@@ -75,23 +91,25 @@ type Door struct {
 
 // Place is a host's place at a door.
 type Place struct {
-	door    *door
-	server  *server
-	host    Host
-	tls     *tls.Config
-	leading atomic.Bool
+	door     *door
+	room     *room
+	server   *server
+	host     Host
+	route    Route
+	settings Settings
+	tls      *tls.Config
+	leading  atomic.Bool
 }
 
 // door is one address.
 type door struct {
 	key      string // in open; empty when it is not shared
-	owner    string
 	listener net.Listener
 
-	newest atomic.Pointer[Place] // the last of places
+	table atomic.Pointer[table] // who gets which request
 
 	mu      sync.Mutex
-	places  []*Place  // in the order they came
+	rooms   []*room   // in the order their owners came
 	servers []*server // in the order they came; the last gets the new connections
 }
 
@@ -120,8 +138,8 @@ func Enter(ctx context.Context, at Door, host Host) (*Place, error) {
 	open.Lock()
 	defer open.Unlock()
 	key := ""
-	if _, port, err := net.SplitHostPort(at.Address); err == nil && port != "0" && at.Owner != "" {
-		key = at.Address
+	if at.Owner != "" {
+		key = shared(at.Address)
 	}
 	d := open.doors[key]
 	if d == nil {
@@ -130,58 +148,88 @@ func Enter(ctx context.Context, at Door, host Host) (*Place, error) {
 		if err != nil {
 			return nil, fault.New(fault.Setup, fmt.Errorf("listen on %s: %w", at.Address, err))
 		}
-		d = &door{key: key, owner: at.Owner, listener: l}
+		d = &door{key: key, listener: l}
 		if key != "" {
 			open.doors[key] = d
 		}
-	} else if d.owner != at.Owner {
-		return nil, fault.New(fault.Setup, fmt.Errorf("listen on %s: %s of this process listens there already; choose another address", at.Address, d.owner))
 	}
-	return d.enter(at, host), nil
+	return d.enter(at, host)
 }
 
-func (d *door) enter(at Door, host Host) *Place {
+func (d *door) enter(at Door, host Host) (*Place, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	first := len(d.servers) == 0
-	if first || d.servers[len(d.servers)-1].settings != at.Settings {
-		d.servers = append(d.servers, d.serve(at))
-	}
-	s := d.servers[len(d.servers)-1]
-	s.places++
-	p := &Place{door: d, server: s, host: host}
+	p := &Place{door: d, host: host, route: at.Route, settings: at.Settings}
 	if at.TLS {
 		p.tls = at.Certificates.Clone()
 		p.tls.NextProtos = []string{"h2", "http/1.1"}
 	}
-	s.tls.Store(p.tls)
-	d.places = append(d.places, p)
-	d.newest.Store(p)
+	settings := at.Settings
+	for _, r := range d.rooms {
+		last := r.places[len(r.places)-1]
+		if r.owner == at.Owner {
+			p.room = r
+			continue
+		}
+		if c := clash(last.claim(at.Address), p.claim(at.Address)); c != nil {
+			if c.Why != "" {
+				c.Why = ", and " + c.Why
+			}
+			return nil, fault.New(fault.Setup, fmt.Errorf("listen on %s: %s of this process listens there already%s; %s", at.Address, r.owner, c.Why, c.Fix))
+		}
+		settings = settings.with(last.settings)
+	}
+	if p.room == nil {
+		p.room = &room{owner: at.Owner}
+		d.rooms = append(d.rooms, p.room)
+	}
+	p.room.places = append(p.room.places, p)
+	first := len(d.servers) == 0
+	if first || d.servers[len(d.servers)-1].settings != settings {
+		d.servers = append(d.servers, d.serve(at, settings))
+	}
+	p.server = d.servers[len(d.servers)-1]
+	p.server.places++
+	p.server.tls.Store(p.tls)
+	d.tabulate()
 	if first {
 		go d.accept()
 	}
-	return p
+	return p, nil
 }
 
-// serve starts a server with the settings of at.
-func (d *door) serve(at Door) *server {
-	s := &server{settings: at.Settings, gate: newGate(d.listener.Addr(), at.MaxConnections), ended: make(chan struct{})}
+// with is what connections need that are for hosts of s and of o.
+func (s Settings) with(o Settings) Settings {
+	s.ReadHeaderTimeout = max(s.ReadHeaderTimeout, o.ReadHeaderTimeout)
+	s.IdleTimeout = max(s.IdleTimeout, o.IdleTimeout)
+	s.AnswerTimeout = max(s.AnswerTimeout, o.AnswerTimeout)
+	s.MaxHeaderBytes = max(s.MaxHeaderBytes, o.MaxHeaderBytes)
+	s.MaxConnections = max(s.MaxConnections, o.MaxConnections)
+	if s.Express == nil {
+		s.Express = o.Express
+	}
+	return s
+}
+
+// serve starts a server with settings, for at among others.
+func (d *door) serve(at Door, settings Settings) *server {
+	s := &server{settings: settings, gate: newGate(d.listener.Addr(), settings.MaxConnections), ended: make(chan struct{})}
 	s.http = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s.working.RLock()
 			defer s.working.RUnlock()
-			d.dispatch(w, r)
+			patiently(w, r, d.dispatch)
 		}),
-		ReadHeaderTimeout: at.ReadHeaderTimeout,
-		IdleTimeout:       at.IdleTimeout,
-		MaxHeaderBytes:    at.MaxHeaderBytes,
+		ReadHeaderTimeout: settings.ReadHeaderTimeout,
+		IdleTimeout:       settings.IdleTimeout,
+		MaxHeaderBytes:    settings.MaxHeaderBytes,
 	}
 	if at.Log != nil {
 		s.http.ErrorLog = slog.NewLogLogger(at.Log.Handler(), slog.LevelDebug)
 	}
 	var listener net.Listener = s.gate
-	if at.Express != nil && !at.TLS {
-		s.lane = newLane(s.gate, at.Express, d, at.Log)
+	if settings.Express != nil && !settings.TLS {
+		s.lane = newLane(s.gate, settings, d, at.Log)
 		listener = s.lane
 	}
 	go func() {
@@ -243,41 +291,6 @@ func (d *door) pass(a accepted) bool {
 	}
 }
 
-func (d *door) dispatch(w http.ResponseWriter, r *http.Request) {
-	if h := d.host(); h != nil {
-		h.ServeHTTP(w, r)
-		return
-	}
-	w.Header().Set("Connection", "close")
-	http.Error(w, "nobody serves here any more", http.StatusServiceUnavailable)
-}
-
-// host is who gets a request now.
-func (d *door) host() Host {
-	// Nearly always the newest leads, and no lock is needed.
-	if p := d.newest.Load(); p != nil && p.leading.Load() && p.host.Accepting() {
-		return p.host
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var waits, last Host
-	for _, p := range slices.Backward(d.places) {
-		accepts := p.host.Accepting()
-		switch {
-		case accepts && p.leading.Load():
-			return p.host
-		case accepts && waits == nil:
-			waits = p.host
-		case last == nil:
-			last = p.host
-		}
-	}
-	if waits != nil {
-		return waits
-	}
-	return last
-}
-
 // Lead says that the host has begun its work, so that requests go to it and not to those
 // that came before it.
 func (p *Place) Lead() {
@@ -288,7 +301,7 @@ func (p *Place) Lead() {
 
 // Successor is a host that accepts what this one cannot any more; nil when there is none.
 func (p *Place) Successor() Host {
-	if h := p.door.host(); h != nil && h != p.host && h.Accepting() {
+	if h := p.room.host(&p.door.mu); h != nil && h != p.host && h.Accepting() {
 		return h
 	}
 	return nil
@@ -337,19 +350,21 @@ func (d *door) leave(p *Place) (last bool) {
 	defer open.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	i := slices.Index(d.places, p)
+	i := slices.Index(p.room.places, p)
 	if i < 0 {
 		return false
 	}
-	d.places = slices.Delete(d.places, i, i+1)
-	d.newest.Store(nil)
-	if n := len(d.places); n > 0 {
-		d.newest.Store(d.places[n-1])
+	p.room.places = slices.Delete(p.room.places, i, i+1)
+	if len(p.room.places) == 0 {
+		d.rooms = slices.DeleteFunc(d.rooms, func(r *room) bool { return r == p.room })
 	}
+	d.tabulate()
 	if p.server.places--; p.server.places > 0 {
-		for _, other := range d.places {
-			if other.server == p.server {
-				p.server.tls.Store(other.tls)
+		for _, r := range d.rooms {
+			for _, other := range r.places {
+				if other.server == p.server {
+					p.server.tls.Store(other.tls)
+				}
 			}
 		}
 		return false

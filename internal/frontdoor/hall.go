@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ type request struct {
 	bytes    int64 // payload bytes of batch
 	deadline time.Time
 	fate     Fate           // 0 until it is decided; read after decided
+	outcomes event.Outcomes // of Failed: one for each message
 	decided  sync.WaitGroup // done when there is a fate
 	waiting  bool           // no batch has it yet
 
@@ -85,20 +87,21 @@ func (h *Hall) Stopped() bool {
 // Await puts events where Read finds them and waits for their fate. Their request has a place
 // in the budget and holds bytes, which are given back when the events are settled, or when
 // they never will be. When ctx ends, events that no batch has are withdrawn; those that one
-// has are worked on, though nobody waits.
-func (h *Hall) Await(ctx context.Context, b event.Batch, from *Budget, held int64) Fate {
+// has are worked on, though nobody waits. The outcomes are those of the messages of b, one by
+// one, when some failed, and otherwise nil.
+func (h *Hall) Await(ctx context.Context, b event.Batch, from *Budget, held int64) (Fate, event.Outcomes) {
 	r := &request{batch: b, bytes: int64(b.Bytes()), deadline: time.Now().Add(h.timeout), budget: from, held: held, waiting: true}
 	r.decided.Add(1)
 	if !h.admit(r) {
 		r.release()
-		return Stopped
+		return Stopped, nil
 	}
 	if ctx.Done() != nil {
 		stop := context.AfterFunc(ctx, r.leave)
 		defer stop()
 	}
 	r.decided.Wait()
-	return r.fate
+	return r.fate, r.outcomes
 }
 
 // admit lets r wait here, or with a successor; false when nobody takes it.
@@ -280,8 +283,13 @@ func (h *Hall) settle(taken []*request, o event.Outcomes) {
 	at := 0
 	for _, r := range taken {
 		f := Settled
-		if o != nil && o[at:at+len(r.batch)].Err() != nil {
-			f = Failed
+		if o != nil {
+			if own := o[at : at+len(r.batch)]; own.Err() != nil {
+				f = Failed
+				if r.fate == 0 {
+					r.outcomes = slices.Clone(own) // o is the batch's, and others read theirs
+				}
+			}
 		}
 		at += len(r.batch)
 		h.decide(r, f)

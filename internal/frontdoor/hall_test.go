@@ -31,7 +31,8 @@ func wait(ctx context.Context, h *Hall, b *Budget, text string, fates chan<- Fat
 	if !b.Enter() || !b.Grow(10) {
 		panic("no room")
 	}
-	fates <- h.Await(ctx, one(text), b, 10)
+	fate, _ := h.Await(ctx, one(text), b, 10)
+	fates <- fate
 }
 
 // TestLate: requests that were read and requests that were not are answered in time; what
@@ -226,4 +227,47 @@ func TestHallsFollowEachOther(t *testing.T) {
 		t.Errorf("%d events were read of %d", count.Load(), sent.Load())
 	}
 	free(t, b)
+}
+
+// TestOutcomes: each request learns what became of each of its own messages, whatever else was
+// in the batch.
+func TestOutcomes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h, b := NewHall(time.Hour, alone), NewBudget(10, 100)
+		type result struct {
+			fate     Fate
+			outcomes event.Outcomes
+		}
+		results := make([]result, 3)
+		var handlers sync.WaitGroup
+		for i, n := range []int{2, 1, 3} {
+			handlers.Go(func() {
+				var batch event.Batch
+				for range n {
+					batch = append(batch, event.New(nil))
+				}
+				b.Enter()
+				results[i].fate, results[i].outcomes = h.Await(t.Context(), batch, b, 0)
+			})
+			synctest.Wait() // they come in this order
+		}
+		_, settle, err := h.Read(t.Context(), nil, 10, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		no := errors.New("no")
+		o := event.Outcomes{nil, nil, no, nil, no, nil}
+		if err := settle(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		clear(o) // it is the engine's
+		handlers.Wait()
+		want := []result{{Settled, nil}, {Failed, event.Outcomes{no}}, {Failed, event.Outcomes{nil, no, nil}}}
+		if fmt.Sprint(results) != fmt.Sprint(want) {
+			t.Errorf("%v, want %v", results, want)
+		}
+		h.Close()
+		free(t, b)
+	})
 }

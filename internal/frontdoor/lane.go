@@ -25,28 +25,37 @@ type Line struct {
 	net.Conn
 	lane *lane
 	busy atomic.Bool
+	by   time.Time
 }
+
+// Settings are those of the connection.
+func (x *Line) Settings() Settings { return x.lane.settings }
+
+// HeadBy says until when the head of the request that begins now has to be there, if net/http
+// comes to read it.
+func (x *Line) HeadBy(t time.Time) { x.by = t }
 
 // Busy says whether the connection is between the first byte of a request and its answer. One
 // that is not busy is woken, by a read that fails, when its server ends.
 func (x *Line) Busy(on bool) { x.busy.Store(on) }
 
 // Closing reports whether the connection is to end after its next answer: nobody is left.
-func (x *Line) Closing() bool { return x.lane.ended() && x.Host() == nil }
+func (x *Line) Closing() bool { return x.lane.ended() && !x.lane.door.manned() }
 
 // Moved reports whether the connection is to go on to a server with other settings, between
 // two requests.
-func (x *Line) Moved() bool { return x.lane.ended() && x.Host() != nil }
+func (x *Line) Moved() bool { return x.lane.ended() && x.lane.door.manned() }
 
-// Host is who gets a request now; nil when nobody serves any more.
-func (x *Line) Host() Host { return x.lane.door.host() }
+// Host is who gets a request for a host name, as its header has it, and a clean path; nil when
+// nobody does.
+func (x *Line) Host(name, path []byte) Host { return x.lane.door.host(name, path) }
 
 // lane is the listener of a server with an Express, which has the connections before it.
 type lane struct {
 	*gate
-	express Express
-	door    *door
-	log     *slog.Logger
+	settings Settings
+	door     *door
+	log      *slog.Logger
 
 	handed chan accepted
 	closed chan struct{}
@@ -56,11 +65,11 @@ type lane struct {
 	done   sync.WaitGroup // run, and the lines
 }
 
-func newLane(g *gate, e Express, d *door, log *slog.Logger) *lane {
+func newLane(g *gate, s Settings, d *door, log *slog.Logger) *lane {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	l := &lane{gate: g, express: e, door: d, log: log, handed: make(chan accepted), closed: make(chan struct{}), open: map[*Line]struct{}{}}
+	l := &lane{gate: g, settings: s, door: d, log: log, handed: make(chan accepted), closed: make(chan struct{}), open: map[*Line]struct{}{}}
 	l.done.Go(l.run)
 	return l
 }
@@ -151,7 +160,7 @@ func (x *Line) run() {
 	_ = x.SetDeadline(time.Time{})
 	a := accepted{conn: x.Conn}
 	if len(rest) > 0 {
-		a.conn = &prefixed{Conn: x.Conn, prefix: rest}
+		a.conn = &prefixed{Conn: x.Conn, prefix: rest, by: x.by}
 	}
 	if l.ended() || !l.hand(a) {
 		// The server that takes it may be full for long, which is not this lane's to wait for.
@@ -167,13 +176,26 @@ func (x *Line) serve() (rest []byte, on bool) {
 			rest, on = nil, false
 		}
 	}()
-	return x.lane.express.Serve(x)
+	return x.lane.settings.Express.Serve(x)
 }
 
-// prefixed is a connection of which something was read already.
+// prefixed is a connection of which something was read already: the beginning of a request,
+// whose head has to be there by then, or later when that is zero.
 type prefixed struct {
 	net.Conn
 	prefix []byte
+	by     time.Time
+}
+
+// SetReadDeadline is called first for the head, which began when its first byte came.
+func (p *prefixed) SetReadDeadline(t time.Time) error {
+	if by := p.by; !by.IsZero() {
+		p.by = time.Time{}
+		if by.Before(t) {
+			t = by
+		}
+	}
+	return p.Conn.SetReadDeadline(t)
 }
 
 func (p *prefixed) Read(b []byte) (int, error) {

@@ -33,7 +33,7 @@ func (lines) Serve(l *frontdoor.Line) (rest []byte, on bool) {
 		}
 		l.Busy(true)
 		text := string(buf[:n])
-		h, ok := l.Host().(*host)
+		h, ok := l.Host(nil, nil).(*host)
 		switch {
 		case strings.HasPrefix(text, "GET "):
 			return buf[:n], true

@@ -35,8 +35,10 @@ func again(code int, text string) *Answer {
 
 // The answers to requests that carry events.
 var (
-	OK    = &Answer{Code: http.StatusOK, Type: plainText, Body: []byte("ok")}
-	Pixel = &Answer{Code: http.StatusOK, Type: "image/gif", Body: gif}
+	OK = &Answer{Code: http.StatusOK, Type: plainText, Body: []byte("ok")}
+	// Preflight is the answer to a page that asks what it may send; its headers say it.
+	Preflight = &Answer{Code: http.StatusNoContent}
+	Pixel     = &Answer{Code: http.StatusOK, Type: "image/gif", Body: gif}
 
 	NilBody         = refusal(http.StatusBadRequest, "request body is nil")
 	InvalidMethod   = refusal(http.StatusBadRequest, "invalid http request method")
@@ -70,9 +72,8 @@ var gif = []byte("GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf
 	"\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;")
 
 var (
-	noSniff    = []string{"nosniff"}
-	typePlain  = []string{plainText}
-	varyOrigin = []string{"Origin"}
+	noSniff   = []string{"nosniff"}
+	typePlain = []string{plainText}
 )
 
 // Write writes a. retryAfter, in seconds, goes with answers that ask to send again.
@@ -85,6 +86,7 @@ func (a *Answer) Write(w http.ResponseWriter, retryAfter int) {
 	}
 	if a.Code >= 400 {
 		h["X-Content-Type-Options"] = noSniff
+		h.Set("Content-Length", strconv.Itoa(len(a.Body))) // it may leave before the body has come
 	}
 	if a.Allow != "" {
 		h.Set("Allow", a.Allow)
@@ -96,35 +98,4 @@ func (a *Answer) Write(w http.ResponseWriter, retryAfter int) {
 		w.WriteHeader(a.Code)
 	}
 	_, _ = w.Write(a.Body) // a client that has gone needs no answer
-}
-
-// corsMethods are the methods that pages of other origins may use.
-var corsMethods = map[string]bool{http.MethodGet: true, http.MethodPost: true, http.MethodHead: true, http.MethodOptions: true}
-
-// CORS sets the headers that let pages of any origin use the gateway, and answers
-// preflight requests, which it reports. Every origin, every header, and GET, POST and HEAD
-// are allowed; an answer may be kept for 900 seconds.
-func (g *Gateway) CORS(w http.ResponseWriter, r *http.Request) (preflight bool) {
-	origin := r.Header["Origin"]
-	h := w.Header()
-	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
-		h["Vary"] = []string{"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"}
-		if method := r.Header.Get("Access-Control-Request-Method"); len(origin) > 0 && corsMethods[method] {
-			h["Access-Control-Allow-Origin"] = origin[:1]
-			h.Set("Access-Control-Allow-Methods", method)
-			if asked := r.Header["Access-Control-Request-Headers"]; len(asked) > 0 && asked[0] != "" {
-				h["Access-Control-Allow-Headers"] = asked[:1]
-			}
-			h.Set("Access-Control-Allow-Credentials", "true")
-			h.Set("Access-Control-Max-Age", "900")
-		}
-		w.WriteHeader(http.StatusNoContent)
-		return true
-	}
-	h["Vary"] = varyOrigin
-	if len(origin) > 0 && corsMethods[r.Method] {
-		h["Access-Control-Allow-Origin"] = origin[:1]
-		h.Set("Access-Control-Allow-Credentials", "true")
-	}
-	return false
 }

@@ -48,7 +48,9 @@
 package gateway
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,6 +117,25 @@ var routes = map[string]route{
 	"/version":         {kind: document, serve: (*Gateway).versions},
 	"/robots.txt":      {kind: document, serve: (*Gateway).robots},
 	"/sourceConfig":    {kind: document, serve: (*Gateway).sourceConfig},
+}
+
+// Paths are the patterns of http.ServeMux that are the gateway's where others share its address:
+// the documents, and everything below the first step of a path that takes events.
+func Paths() []string {
+	seen := map[string]bool{}
+	for path := range routes {
+		first, rest, below := strings.Cut(path[1:], "/")
+		switch {
+		case first == "":
+			seen["/{$}"] = true
+		case below && rest != "":
+			seen["/"+first+"/"] = true
+		default:
+			seen["/"+first] = true
+			seen["/"+first+"/{$}"] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
 }
 
 // Call is a request that may carry events.

@@ -52,7 +52,11 @@ func NewMetrics(ctx context.Context, s Settings, every time.Duration, from prome
 	if err != nil {
 		return nil, err
 	}
-	var options []otlpmetrichttp.Option
+	client, err := s.Client("metrics")
+	if err != nil {
+		return nil, err
+	}
+	options := []otlpmetrichttp.Option{otlpmetrichttp.WithHTTPClient(client)}
 	if to != "" {
 		options = append(options, otlpmetrichttp.WithEndpointURL(to))
 	}

@@ -280,6 +280,46 @@ func (q *rota) close() {
 	q.change.Broadcast()
 }
 
+// acker runs the acknowledgements of many small reads, some at a time: each waits for a
+// commit that it shares with the others, and a goroutine for each would cost more than its
+// messages.
+type acker struct {
+	mu      sync.Mutex
+	waiting []func()
+	running int
+}
+
+// acksAtOnce is how many acknowledgements of an isolated pipeline wait for a commit at once.
+const acksAtOnce = 256
+
+// run runs ack, now or when others have ended. It does not wait.
+func (a *acker) run(ack func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.running == acksAtOnce {
+		a.waiting = append(a.waiting, ack)
+		return
+	}
+	a.running++
+	go a.work(ack)
+}
+
+func (a *acker) work(ack func()) {
+	for ack != nil {
+		ack()
+		a.mu.Lock()
+		if ack = nil; len(a.waiting) > 0 {
+			ack = a.waiting[0]
+			a.waiting[0] = nil
+			a.waiting = a.waiting[1:]
+		} else {
+			a.waiting = nil
+			a.running--
+		}
+		a.mu.Unlock()
+	}
+}
+
 // readValues reads from an isolated source until it ends, ctx does, or an error ends the
 // pipeline.
 func (p *Pipeline) readValues(ctx, work context.Context, todo *rota) {

@@ -27,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,6 +142,7 @@ type Pipeline struct {
 	starved atomic.Bool // reading waits for room in flight
 	flows   *flows
 	sinks   sinks
+	acker   acker
 	acks    sync.WaitGroup // reads whose ack has not run
 	left    atomic.Bool    // connectors are being closed: no ack may begin any more
 
@@ -176,7 +178,7 @@ type sinks struct {
 
 // all is every sink, what feeds the failure sink before it.
 func (s *sinks) all() []*sink {
-	return append([]*sink{s.filter}, append(s.targets[:len(s.targets):len(s.targets)], s.failure)...)
+	return append([]*sink{s.filter}, append(slices.Clip(s.targets), s.failure)...)
 }
 
 // New makes a pipeline from its parts. It does no I/O.
@@ -286,11 +288,12 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 	for i, s := range p.sinks.targets {
 		s.index = i
 	}
-	defer context.AfterFunc(work, func() {
+	uncut := context.AfterFunc(work, func() {
 		for _, s := range p.sinks.all() {
 			s.each((*lane).cut)
 		}
-	})()
+	})
+	defer uncut()
 
 	endLag := p.watchLag(reading)
 	defer endLag()

@@ -166,10 +166,17 @@ func (p *Pipeline) track(work context.Context, v *flow, part connector.Portion, 
 	p.acks.Add(1)
 	tag, traced := p.begin(part.Batch, part.Settle)
 	event.TrackTagged(part.Batch, tag, func(o event.Outcomes) {
-		defer p.acks.Done()
 		traced.end(p, o)
-		p.acknowledge(work, o, part.Ack)
-		settled()
+		ack := func() {
+			defer p.acks.Done()
+			p.acknowledge(work, o, part.Ack)
+			settled()
+		}
+		if p.divided != nil {
+			p.acker.run(ack)
+			return
+		}
+		ack()
 	})
 	return &read{flow: v, batch: part.Batch, traced: traced}
 }

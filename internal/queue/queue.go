@@ -136,7 +136,10 @@ type Result struct {
 	Token   uint64 // of the job's lease
 	Verdict Verdict
 	At      time.Time // Again: earliest next attempt; zero means at once
-	Cause   string    // Again and Dead
+	// After, when it is not zero, is how long to wait for the next attempt, in place of At. A
+	// clock that is set meanwhile does not change how long that is.
+	After time.Duration
+	Cause string // Again and Dead
 	// Uncounted is an Again that is no attempt: the job goes back as it was.
 	Uncounted bool
 }
@@ -147,6 +150,11 @@ func (j *Job) Done() Result { return Result{ID: j.ID, Token: j.Lease.Token, Verd
 // Again is the result of a job that is to be tried again, not before at.
 func (j *Job) Again(at time.Time, cause string) Result {
 	return Result{ID: j.ID, Token: j.Lease.Token, Verdict: Again, At: at, Cause: cause}
+}
+
+// AgainAfter is the result of a job that is to be tried again when a time has passed.
+func (j *Job) AgainAfter(d time.Duration, cause string) Result {
+	return Result{ID: j.ID, Token: j.Lease.Token, Verdict: Again, After: d, Cause: cause}
 }
 
 // Dead is the result of a job that is given up.

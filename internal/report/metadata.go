@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"context"
 	"maps"
-	"net/http"
 	"slices"
 	"time"
 
+	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/secret"
 )
@@ -23,7 +23,7 @@ const metadataWindows = 2
 // A pipeline with a name of its own is told from the others by the tag "pipeline", or
 // "pipeline_name" where the config has a tag "pipeline" already.
 type metadata struct {
-	client   *http.Client
+	client   *httpclient.Client
 	endpoint string
 	app      app
 	dropped  *meter.Reports
@@ -56,7 +56,7 @@ func newMetadata(o Options, dropped *meter.Reports) *metadata {
 	c := o.Settings.Metadata
 	at := secret.URL(c.Endpoint)
 	return &metadata{
-		client: client(o.Transport), endpoint: c.Endpoint, dropped: dropped,
+		client: httpclient.New(httpclient.Options{Transport: o.Transport}), endpoint: c.Endpoint, dropped: dropped,
 		app:     app{o.AppName, o.Version, tagsOf(c.Tags)},
 		trouble: trouble{log: o.Log, what: "metadata reports are not sent", at: at},
 		queue:   make(chan []metadataBody, metadataWindows),

@@ -6,10 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/weirdata/weir/internal/httpclient"
 )
 
 // The policy of the JSON endpoints, which is Snowbridge's.
@@ -19,11 +20,6 @@ const (
 	postPause   = 100 * time.Millisecond
 )
 
-// client is an HTTP client that follows no redirect: a POST would become a GET.
-func client(transport http.RoundTripper) *http.Client {
-	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-}
-
 // selfDescribing is a JSON body with the schema it follows.
 type selfDescribing struct {
 	Schema string `json:"schema"`
@@ -31,7 +27,7 @@ type selfDescribing struct {
 }
 
 // post sends a body until the endpoint answers 2xx, at most postTries times.
-func post(ctx context.Context, c *http.Client, endpoint string, body any) error {
+func post(ctx context.Context, c *httpclient.Client, endpoint string, body any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return fmt.Errorf("write JSON: %w", err)
@@ -49,7 +45,7 @@ func post(ctx context.Context, c *http.Client, endpoint string, body any) error 
 	}
 }
 
-func postOnce(ctx context.Context, c *http.Client, endpoint string, text []byte) error {
+func postOnce(ctx context.Context, c *httpclient.Client, endpoint string, text []byte) error {
 	ctx, done := context.WithTimeout(ctx, postTimeout)
 	defer done()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, bytes.NewReader(text))
@@ -57,21 +53,16 @@ func postOnce(ctx context.Context, c *http.Client, endpoint string, text []byte)
 		return withoutURL(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	res, err := c.Do(req)
+	res, err := c.Do(req, nil)
 	if err != nil {
 		return withoutURL(err)
 	}
-	defer drain(res)
+	defer res.Body.Close()
+	httpclient.Drain(res)
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		return fmt.Errorf("the answer is %s, not 2xx", res.Status)
 	}
 	return nil
-}
-
-// drain lets the connection be used again, if the rest of the answer is short.
-func drain(res *http.Response) {
-	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10))
-	_ = res.Body.Close()
 }
 
 // withoutURL is err without the address, which may carry secrets.

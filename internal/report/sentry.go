@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -19,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/secret"
 )
@@ -32,6 +34,8 @@ const (
 	sentryPace  = time.Second
 	// sentryTimeout bounds one send.
 	sentryTimeout = 5 * time.Second
+	// sentryLimit bounds how long Sentry can keep us quiet.
+	sentryLimit = 24 * time.Hour
 	// sentryPause is how long nothing is sent when Sentry asks for less and not for how long.
 	sentryPause = time.Minute
 	// maxText bounds the length of each text in an event, in bytes.
@@ -45,9 +49,9 @@ var errFull = errors.New("the queue is full")
 // sentry sends log records of level error and above to Sentry, in the envelope protocol:
 // three lines of JSON in a POST, of which the last is the event.
 type sentry struct {
-	client   *http.Client
+	client   *httpclient.Client
 	endpoint string
-	auth     string
+	auth     httpclient.Header
 	tags     map[string]string
 	release  string
 	host     string
@@ -111,7 +115,7 @@ type sentryFrame struct {
 func newSentry(o Options, dropped *meter.Reports) *sentry {
 	c := o.Settings.Sentry
 	s := &sentry{
-		client: client(o.Transport), tags: c.Tags, release: o.AppName + "@" + o.Version, host: o.Host,
+		client: httpclient.New(httpclient.Options{Transport: o.Transport}), tags: c.Tags, release: o.AppName + "@" + o.Version, host: o.Host,
 		dropped: dropped, queue: make(chan sentryEvent, sentryQueue),
 	}
 	s.endpoint, s.auth = sentryAddress(c.DSN, o.AppName+"/"+o.Version)
@@ -124,20 +128,20 @@ func newSentry(o Options, dropped *meter.Reports) *sentry {
 
 // sentryAddress is where the envelopes of a DSN are sent, and the header that lets them in.
 // A DSN is scheme://key[:secret]@host[/path]/project.
-func sentryAddress(dsn, clientName string) (endpoint, auth string) {
+func sentryAddress(dsn, clientName string) (endpoint string, auth httpclient.Header) {
 	u, err := url.Parse(dsn)
 	if err != nil || u.User == nil {
-		return "", "" // package config refuses it
+		return "", httpclient.Header{} // package config refuses it
 	}
 	path, project := "", strings.Trim(u.Path, "/")
 	if i := strings.LastIndexByte(project, '/'); i >= 0 {
 		path, project = "/"+project[:i], project[i+1:]
 	}
-	auth = "Sentry sentry_version=7, sentry_client=" + clientName + ", sentry_key=" + u.User.Username()
+	value := "Sentry sentry_version=7, sentry_client=" + clientName + ", sentry_key=" + u.User.Username()
 	if password, has := u.User.Password(); has {
-		auth += ", sentry_secret=" + password
+		value += ", sentry_secret=" + password
 	}
-	return u.Scheme + "://" + u.Host + path + "/api/" + project + "/envelope/", auth
+	return u.Scheme + "://" + u.Host + path + "/api/" + project + "/envelope/", httpclient.Header{Name: "X-Sentry-Auth", Value: value}
 }
 
 // handler is a log handler that passes everything to inner and errors to Sentry as well.
@@ -380,12 +384,12 @@ func (s *sentry) post(ctx context.Context, e sentryEvent) error {
 		return withoutURL(err)
 	}
 	req.Header.Set("Content-Type", "application/x-sentry-envelope")
-	req.Header.Set("X-Sentry-Auth", s.auth)
-	res, err := s.client.Do(req)
+	res, err := s.client.Do(req, s.auth)
 	if err != nil {
 		return withoutURL(err)
 	}
-	defer drain(res)
+	defer res.Body.Close()
+	httpclient.Drain(res)
 	if wait := limited(res); wait > 0 {
 		s.quiet = time.Now().Add(wait)
 	}
@@ -416,14 +420,11 @@ func limited(res *http.Response) (wait time.Duration) {
 		categories, _, _ := strings.Cut(rest, ":")
 		n, err := strconv.Atoi(seconds)
 		if err == nil && n > 0 && (categories == "" || slices.Contains(strings.Split(categories, ";"), "error")) {
-			wait = max(wait, time.Duration(min(n, 24*3600))*time.Second)
+			wait = max(wait, min(time.Duration(min(n, 24*3600))*time.Second, sentryLimit))
 		}
 	}
 	if wait > 0 || res.StatusCode != http.StatusTooManyRequests {
 		return wait
 	}
-	if n, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && n > 0 {
-		return time.Duration(min(n, 24*3600)) * time.Second
-	}
-	return sentryPause
+	return cmp.Or(httpclient.RetryAfter(res.Header, time.Now(), sentryLimit), sentryPause)
 }

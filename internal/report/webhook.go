@@ -3,11 +3,11 @@ package report
 import (
 	"context"
 	"maps"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/secret"
 )
@@ -30,7 +30,7 @@ const maxDeaths = 8
 // then one each interval, with the latest error, until a write to that target succeeds. A
 // pipeline that dies raises an alert of its own, always at once.
 type webhook struct {
-	client   *http.Client
+	client   *httpclient.Client
 	endpoint string
 	every    time.Duration
 	app      app
@@ -73,7 +73,7 @@ type alert struct {
 func newWebhook(o Options, dropped *meter.Reports) *webhook {
 	c := o.Settings.Webhook
 	return &webhook{
-		client: client(o.Transport), endpoint: c.Endpoint, every: c.Heartbeat, dropped: dropped,
+		client: httpclient.New(httpclient.Options{Transport: o.Transport}), endpoint: c.Endpoint, every: c.Heartbeat, dropped: dropped,
 		app:     app{o.AppName, o.Version, tagsOf(c.Tags)},
 		trouble: trouble{log: o.Log, what: "heartbeats and alerts are not sent to the webhook", at: secret.URL(c.Endpoint)},
 		wake:    make(chan struct{}, 1), broken: map[place]problem{},

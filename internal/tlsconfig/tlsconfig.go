@@ -18,6 +18,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/fault"
@@ -46,6 +47,14 @@ func (s Settings) Validate() []connector.Problem {
 		return []connector.Problem{{Field: "key_file", What: "key_file is set without cert_file", Fix: "set cert_file to the certificate of the key, or remove key_file"}}
 	}
 	return nil
+}
+
+// Identity is equal for settings with the same files; it is empty without a certificate.
+func (s Settings) Identity() string {
+	if s.CertFile == "" {
+		return ""
+	}
+	return strings.Join([]string{connector.Path(s.Dir, s.CertFile), connector.Path(s.Dir, s.KeyFile), connector.Path(s.Dir, s.CAFile)}, "\n")
 }
 
 // Client is the configuration of a connection we open. It reads the named files, so that

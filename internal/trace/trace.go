@@ -120,7 +120,11 @@ func (s Settings) exporter(ctx context.Context) (sdk.SpanExporter, error) {
 	if err != nil {
 		return nil, err
 	}
-	var options []otlptracehttp.Option
+	client, err := s.Client("traces")
+	if err != nil {
+		return nil, err
+	}
+	options := []otlptracehttp.Option{otlptracehttp.WithHTTPClient(client)}
 	if to != "" {
 		options = append(options, otlptracehttp.WithEndpointURL(to))
 	}

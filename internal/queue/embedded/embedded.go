@@ -3,6 +3,7 @@
 //
 //	FORMAT, LOCK, MARK, log/   the log
 //	state/                     what the log amounts to
+//	CLOCK                      where the clock goes on that waits for a next attempt go by
 package embedded
 
 import (

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/weirdata/weir/internal/queue"
@@ -12,11 +13,82 @@ import (
 // What ends or begins with time: leases, which expire, and side rows, which come due. One
 // timer waits for the next of either.
 
+// A moment is one time by two clocks. The wall clock may be set, and then the times that
+// somebody has named come earlier or later. The steady clock goes on evenly: leases end by it,
+// and so does the wait for a next attempt, if it goes on over restarts too.
+type moment struct{ wall, steady int64 } // unix ns; what steady counts from does not matter
+
+// The clocks that due times may be of.
+const (
+	byWall   = iota
+	bySteady // as lasting(steady)
+	clocks
+)
+
+// steadyBase is added to steady times where they are kept as a Due: these are below zero, and
+// times of the wall clock are not.
+const steadyBase = math.MinInt64 / 2
+
+// clockOf is the clock that a due time is of.
+func clockOf(due int64) int {
+	if due < 0 {
+		return bySteady
+	}
+	return byWall
+}
+
+// of is the moment by a clock, as a due time.
+func (m moment) of(clock int) int64 {
+	if clock == bySteady {
+		return m.steady + steadyBase
+	}
+	return m.wall
+}
+
+// time is when a due time comes, by the wall clock as it is now; zero for at once.
+func (m moment) time(due int64) time.Time {
+	if due < 0 {
+		due += m.wall - m.of(bySteady)
+	}
+	if due <= 1 {
+		return time.Time{}
+	}
+	return time.Unix(0, due).UTC()
+}
+
+// dueLine is the Retry rows of a lane whose times are of one clock.
+type dueLine struct {
+	from      DueKey // rows up to it are leased
+	next      int64  // no row that is not leased is due before; 0 without any
+	index     int    // place in Partition.dues; -1 when not in
+	ahead     []Side // rows after from that were read, and are not leased
+	aheadNext int64  // the due time of the first row behind them; 0 without any
+	moved     bool   // from was reset since rows were read last
+}
+
+// start is before all due times of a clock.
+func start(clock int) DueKey {
+	if clock == bySteady {
+		return DueKey{Due: math.MinInt64}
+	}
+	return DueKey{}
+}
+
+// isDue reports whether a row may be due.
+func (l *lane) isDue(now moment) bool {
+	for c := range l.due {
+		if d := &l.due[c]; d.next != 0 && d.next <= now.of(c) {
+			return true
+		}
+	}
+	return false
+}
+
 // grant is one lease: what a Lease call handed out.
 type grant struct {
 	token   uint64
-	expires int64
-	open    int // jobs not settled yet
+	expires int64 // steady
+	open    int   // jobs not settled yet
 	values  []valueRef
 	sides   []queue.ID
 	place   int // in Partition.expiry
@@ -43,7 +115,7 @@ func lower(a, b int64) int64 {
 func (p *Partition) Renew(jobs []queue.Job, d time.Duration) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := p.nanos()
+	now := p.now()
 	p.tick(now)
 	defer p.arm(now)
 	var lost error
@@ -56,7 +128,7 @@ func (p *Partition) Renew(jobs []queue.Job, d time.Duration) error {
 		}
 		if g := p.grants[j.Lease.Token]; j.Lease.Token != last {
 			last = j.Lease.Token
-			g.expires = now + int64(d)
+			g.expires = now.steady + int64(d)
 			heap.Fix(&p.expiry, g.place)
 		}
 	}
@@ -67,7 +139,7 @@ func (p *Partition) Renew(jobs []queue.Job, d time.Duration) error {
 func (p *Partition) Release(jobs []queue.Job) (released []queue.ID, lost error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := p.nanos()
+	now := p.now()
 	p.tick(now)
 	defer p.arm(now)
 	for i := range jobs {
@@ -110,19 +182,35 @@ func (p *Partition) leased(id queue.ID, token uint64) bool {
 }
 
 // tick lets leases end and lanes come due.
-func (p *Partition) tick(now int64) {
-	for len(p.expiry) > 0 && p.expiry[0].expires <= now {
+func (p *Partition) tick(now moment) {
+	for len(p.expiry) > 0 && p.expiry[0].expires <= now.steady {
 		p.expire(p.expiry[0], now)
 	}
-	for len(p.dues) > 0 && p.dues[0].nextDue <= now {
-		l := p.dues[0]
-		heap.Remove(&p.dues, 0)
-		p.offer(l, now)
+	for c := range p.dues {
+		h := &p.dues[c]
+		for h.Len() > 0 && h.lanes[0].due[c].next <= now.of(c) {
+			l := h.lanes[0]
+			heap.Remove(h, 0)
+			p.offer(l, now)
+		}
 	}
 }
 
+// Stepped says that the wall clock was set: what has come due by it is handed out.
+func (p *Partition) Stepped() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	p.armed = 0
+	p.tick(now)
+	p.arm(now)
+}
+
+// Until is when a due time comes, by the wall clock as it is now; zero for at once.
+func (p *Partition) Until(due int64) time.Time { return p.now().time(due) }
+
 // expire ends a lease. Jobs whose results are being committed are left to End.
-func (p *Partition) expire(g *grant, now int64) {
+func (p *Partition) expire(g *grant, now moment) {
 	delete(p.grants, g.token)
 	heap.Remove(&p.expiry, g.place)
 	for _, ref := range g.values {
@@ -153,12 +241,16 @@ func (p *Partition) freeJob(l *lane, b *batch, i uint32) {
 func (p *Partition) freeSide(l *lane, s *sideLease) {
 	delete(l.sides, s.row.ID)
 	p.unlease(l, s)
-	l.rewind()
-	p.setDue(l, lower(l.nextDue, s.row.Due))
+	c := clockOf(s.row.Due)
+	l.rewind(c)
+	p.setDue(l, c, lower(l.due[c].next, s.row.Due))
 }
 
-// rewind has the side rows that are due looked for from the first.
-func (l *lane) rewind() { l.dueFrom, l.dueMoved, l.ahead = DueKey{}, true, nil }
+// rewind has the side rows that are due by a clock looked for from the first.
+func (l *lane) rewind(clock int) {
+	d := &l.due[clock]
+	d.from, d.moved, d.ahead = start(clock), true, nil
+}
 
 // key is the place of a row in the due index.
 func (s *Side) key() DueKey { return DueKey{Due: s.Due, Seq: s.ID.Seq, Index: s.ID.Index} }
@@ -172,41 +264,45 @@ func (p *Partition) unlease(l *lane, s *sideLease) {
 	l.add(d)
 }
 
-// setDue keeps l where its next due time puts it.
-func (p *Partition) setDue(l *lane, due int64) {
-	l.nextDue = due
+// setDue keeps l where its next due time by a clock puts it.
+func (p *Partition) setDue(l *lane, clock int, due int64) {
+	d, h := &l.due[clock], &p.dues[clock]
+	d.next = due
 	switch {
-	case due == 0 && l.dueIndex >= 0:
-		heap.Remove(&p.dues, l.dueIndex)
-	case due != 0 && l.dueIndex >= 0:
-		heap.Fix(&p.dues, l.dueIndex)
+	case due == 0 && d.index >= 0:
+		heap.Remove(h, d.index)
+	case due != 0 && d.index >= 0:
+		heap.Fix(h, d.index)
 	case due != 0:
-		heap.Push(&p.dues, l)
+		heap.Push(h, l)
 	}
 }
 
 // arm sets the timer to the next time that a lane comes due or a lease ends.
-func (p *Partition) arm(now int64) {
+func (p *Partition) arm(now moment) {
 	if !p.started {
 		return
 	}
-	next := int64(0)
+	const never = math.MaxInt64
+	wait := int64(never)
 	if len(p.expiry) > 0 {
-		next = p.expiry[0].expires
+		wait = p.expiry[0].expires - now.steady
 	}
-	if len(p.dues) > 0 {
-		next = lower(next, p.dues[0].nextDue)
+	for c := range p.dues {
+		if h := &p.dues[c]; h.Len() > 0 {
+			wait = min(wait, h.lanes[0].due[c].next-now.of(c))
+		}
 	}
-	if next == 0 || p.armed != 0 && p.armed <= next {
+	if wait == never || p.armed != 0 && p.armed <= now.steady+max(wait, 0) {
 		return
 	}
-	p.armed = next
-	d := max(time.Duration(next-now), 0)
+	wait = max(wait, 0)
+	p.armed = now.steady + wait
 	if p.timer == nil {
-		p.timer = time.AfterFunc(d, p.fire)
+		p.timer = time.AfterFunc(time.Duration(wait), p.fire)
 		return
 	}
-	p.timer.Reset(d)
+	p.timer.Reset(time.Duration(wait))
 }
 
 func (p *Partition) fire() {
@@ -216,7 +312,7 @@ func (p *Partition) fire() {
 	if !p.started {
 		return
 	}
-	now := p.nanos()
+	now := p.now()
 	p.tick(now)
 	p.arm(now)
 }
@@ -243,25 +339,30 @@ func (h *grants) Pop() any {
 	return g
 }
 
-// dueLanes is a heap, the lane that comes due first on top.
-type dueLanes []*lane
+// dueLanes is a heap, the lane that comes due first by a clock on top.
+type dueLanes struct {
+	clock int
+	lanes []*lane
+}
 
-func (h dueLanes) Len() int           { return len(h) }
-func (h dueLanes) Less(i, j int) bool { return h[i].nextDue < h[j].nextDue }
-func (h dueLanes) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].dueIndex, h[j].dueIndex = i, j
+func (h *dueLanes) Len() int { return len(h.lanes) }
+func (h *dueLanes) Less(i, j int) bool {
+	return h.lanes[i].due[h.clock].next < h.lanes[j].due[h.clock].next
+}
+func (h *dueLanes) Swap(i, j int) {
+	h.lanes[i], h.lanes[j] = h.lanes[j], h.lanes[i]
+	h.lanes[i].due[h.clock].index, h.lanes[j].due[h.clock].index = i, j
 }
 func (h *dueLanes) Push(x any) {
 	l := x.(*lane)
-	l.dueIndex = len(*h)
-	*h = append(*h, l)
+	l.due[h.clock].index = len(h.lanes)
+	h.lanes = append(h.lanes, l)
 }
 func (h *dueLanes) Pop() any {
-	old := *h
+	old := h.lanes
 	l := old[len(old)-1]
 	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	l.dueIndex = -1
+	h.lanes = old[:len(old)-1]
+	l.due[h.clock].index = -1
 	return l
 }

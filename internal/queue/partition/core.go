@@ -25,13 +25,13 @@ type Partition struct {
 	queues  map[string]*index
 	grants  map[uint64]*grant
 	expiry  grants
-	dues    dueLanes
+	dues    [clocks]dueLanes
 	kept    kept
 	values  openValues
 	tokens  uint64 // the last token given
 	visits  uint64
 	timer   *time.Timer
-	armed   int64 // when timer fires; 0 when it does not
+	armed   int64 // when timer fires, steady; 0 when it does not
 	started bool
 	closed  bool
 }
@@ -60,6 +60,7 @@ func New(cfg Config) *Partition {
 		grants: map[uint64]*grant{},
 		kept:   kept{limit: cfg.KeptBytes},
 		values: openValues{limit: cfg.OpenBytes},
+		dues:   [clocks]dueLanes{{clock: byWall}, {clock: bySteady}},
 		tokens: uint64(cfg.Epoch&(1<<31-1)) << 32,
 	}
 }
@@ -82,14 +83,19 @@ func (p *Partition) Restore(lanes []Lane) error {
 		}
 		l.advance()
 		if s.Retry > 0 {
-			p.setDue(l, 1) // the first look finds out when
+			for c := range l.due { // the first look finds out when
+				p.setDue(l, c, start(c).Due+1)
+			}
 		}
 	}
 	return nil
 }
 
 func (p *Partition) newLane(s *Lane) *lane {
-	l := &lane{id: s.ID, queue: s.Queue, scope: s.Scope, first: s.First, tail: s.Tail, scan: s.First, dueIndex: -1}
+	l := &lane{id: s.ID, queue: s.Queue, scope: s.Scope, first: s.First, tail: s.Tail, scan: s.First}
+	for c := range l.due {
+		l.due[c].index, l.due[c].from = -1, start(c)
+	}
 	p.lanes[s.ID] = l
 	p.join(l)
 	return l
@@ -111,7 +117,7 @@ func (p *Partition) Appended(ref Lane, seq uint64, count, size int) error {
 	l.tail++
 	l.jobs += int64(count)
 	l.add(counts{open: int64(count), bytes: int64(size)})
-	p.offer(l, 0)
+	p.offer(l, moment{wall: 0, steady: 0})
 	return nil
 }
 
@@ -132,7 +138,7 @@ func (p *Partition) Start() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.started = true
-	now := p.nanos()
+	now := p.now()
 	for _, l := range p.lanes {
 		p.offer(l, now)
 	}
@@ -149,7 +155,14 @@ func (p *Partition) Close() {
 	}
 }
 
-func (p *Partition) nanos() int64 { return p.cfg.Now().UnixNano() }
+func (p *Partition) now() moment {
+	m := moment{wall: p.cfg.Now().UnixNano()}
+	m.steady = m.wall
+	if p.cfg.Steady != nil {
+		m.steady = p.cfg.Steady()
+	}
+	return m
+}
 
 // apply makes the delta c part of the memory.
 func (p *Partition) apply(c *Change) error {
@@ -223,8 +236,8 @@ func (p *Partition) applySide(s *Side) error {
 		d.bytes -= int64(s.Size)
 	}
 	l.add(d)
-	if s.Was == Retry && slices.ContainsFunc(l.ahead, func(r Side) bool { return r.ID == s.ID }) {
-		l.ahead = nil
+	if was := &l.due[clockOf(s.WasDue)]; s.Was == Retry && slices.ContainsFunc(was.ahead, func(r Side) bool { return r.ID == s.ID }) {
+		was.ahead = nil
 	}
 	if l.reading {
 		l.touched[s.ID] = struct{}{}
@@ -233,16 +246,17 @@ func (p *Partition) applySide(s *Side) error {
 		}
 	}
 	if s.State == Retry {
-		k := s.key()
-		switch n := len(l.ahead); {
-		case l.reading || k.compare(l.dueFrom) <= 0:
-			l.rewind()
-		case n > 0 && k.compare(l.ahead[n-1].key()) <= 0:
-			l.ahead = nil
+		k, c := s.key(), clockOf(s.Due)
+		due := &l.due[c]
+		switch n := len(due.ahead); {
+		case l.reading || k.compare(due.from) <= 0:
+			l.rewind(c)
+		case n > 0 && k.compare(due.ahead[n-1].key()) <= 0:
+			due.ahead = nil
 		case n > 0:
-			l.aheadNext = lower(l.aheadNext, s.Due)
+			due.aheadNext = lower(due.aheadNext, s.Due)
 		}
-		p.setDue(l, lower(l.nextDue, s.Due))
+		p.setDue(l, c, lower(due.next, s.Due))
 	}
 	return nil
 }
@@ -335,7 +349,7 @@ func (p *Partition) Active(q string, by queue.Axis) []string {
 func (p *Partition) Totals() queue.Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.tick(p.nanos())
+	p.tick(p.now())
 	var t queue.Stats
 	for _, ix := range p.queues {
 		for _, g := range ix[axisIndex(queue.None)].groups {
@@ -354,7 +368,7 @@ func (p *Partition) Totals() queue.Stats {
 func (p *Partition) Stats(f queue.Filter) queue.Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.tick(p.nanos())
+	p.tick(p.now())
 	if g := p.group(f); g != nil {
 		return g.stats()
 	}

@@ -83,14 +83,16 @@ func (g *group) stats() queue.Stats {
 }
 
 // offer puts l in line for Lease where it is not, and wakes those who wait.
-func (p *Partition) offer(l *lane, now int64) {
+func (p *Partition) offer(l *lane, now moment) {
 	if !p.started {
 		return
 	}
 	if !l.ready(now, p.cfg.Window) {
 		// Calls overlap, and one with a later clock than now may have taken it off the heap.
-		if l.nextDue != 0 && l.dueIndex < 0 {
-			p.setDue(l, l.nextDue)
+		for c := range l.due {
+			if d := &l.due[c]; d.next != 0 && d.index < 0 {
+				p.setDue(l, c, d.next)
+			}
 		}
 		return
 	}

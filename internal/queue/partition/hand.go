@@ -33,12 +33,13 @@ func (t *turn) hand(ctx context.Context, d time.Duration) ([]queue.Job, error) {
 	if t.count == 0 {
 		return nil, unread
 	}
-	t.g.expires = p.nanos() + int64(d)
+	now := p.now()
+	t.g.expires = now.steady + int64(d)
 	t.g.open = t.count
 	p.grants[t.g.token] = t.g
 	heap.Push(&p.expiry, t.g)
 	p.mu.Unlock()
-	jobs, err := t.decode()
+	jobs, err := t.decode(queue.Lease{Token: t.g.token, Expires: time.Unix(0, now.wall).Add(d).UTC()})
 	p.mu.Lock()
 	if len(jobs) == 0 && p.grants[t.g.token] != nil {
 		p.expire(t.g, t.now)
@@ -127,11 +128,10 @@ func (t *turn) giveBack(k *pick) {
 // decode allocates the jobs in one piece and their messages in another: all else that a
 // message holds, but for headers, is memory of the values as they were loaded. It returns the
 // first error beside the jobs that could be read.
-func (t *turn) decode() (jobs []queue.Job, failed error) {
+func (t *turn) decode(lease queue.Lease) (jobs []queue.Job, failed error) {
 	jobs = make([]queue.Job, t.count)
 	messages := make([]event.Message, t.count)
 	var d queue.Decoder
-	lease := queue.Lease{Token: t.g.token, Expires: time.Unix(0, t.g.expires).UTC()}
 	n := 0
 	read := func(k *pick, id queue.ID, rec []byte) (*queue.Job, bool) {
 		err := k.decode(&d, &jobs[n], &messages[n], id, rec, lease)
@@ -150,9 +150,7 @@ func (t *turn) decode() (jobs []queue.Job, failed error) {
 		if s := k.side; s != nil {
 			if j, ok := read(k, s.ID, s.Record); ok {
 				j.Attempt, j.Cause, j.At = s.Attempt, s.Cause, time.Unix(0, s.At).UTC()
-				if s.Due > 1 {
-					j.NotBefore = time.Unix(0, s.Due).UTC()
-				}
+				j.NotBefore = t.now.time(s.Due)
 			}
 			continue
 		}

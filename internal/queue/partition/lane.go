@@ -118,11 +118,7 @@ type lane struct {
 	retry, parked, dead, retried int64
 	jobs, bytes                  int64
 	sides                        map[queue.ID]*sideLease
-	dueFrom                      DueKey              // Retry rows below it are leased
-	nextDue                      int64               // no unleased Retry row is due before; 0 without any
-	dueIndex                     int                 // place in Partition.dues; -1 when not in
-	ahead                        []Side              // Retry rows after dueFrom that were read, and are not leased
-	aheadNext                    int64               // the due time of the first row behind them; 0 without any
+	due                          [clocks]dueLine     // Retry rows, by the clock that their times are of
 	checks                       map[uint64]struct{} // keys that may have a parked head
 	sweeping                     bool                // parked heads left by an earlier owner are looked for
 	sweepFrom                    uint64
@@ -130,10 +126,9 @@ type lane struct {
 	parking                      bool   // withheld jobs are on their way to the side table
 
 	// What changed while the holder of scanning read from storage without the lock.
-	reading  bool
-	dueMoved bool                  // dueFrom was reset since rows were read last
-	fresh    map[uint64]struct{}   // keys that got a side row
-	touched  map[queue.ID]struct{} // side rows that changed
+	reading bool
+	fresh   map[uint64]struct{}   // keys that got a side row
+	touched map[queue.ID]struct{} // side rows that changed
 
 	visit    uint64 // the last Lease call that took a turn here
 	scanning sync.Mutex
@@ -286,9 +281,9 @@ func (l *lane) parkable() bool {
 }
 
 // ready reports whether a scan might find something to do at the time now.
-func (l *lane) ready(now int64, window int) bool {
+func (l *lane) ready(now moment, window int) bool {
 	switch {
-	case len(l.freed) > 0, len(l.checks) > 0, l.sweeping && l.scan > l.sweepSeq, l.nextDue != 0 && l.nextDue <= now:
+	case len(l.freed) > 0, len(l.checks) > 0, l.sweeping && l.scan > l.sweepSeq, l.isDue(now):
 		return true
 	case l.scan >= l.tail:
 		return false

@@ -19,7 +19,7 @@ const (
 // turn is one Lease call.
 type turn struct {
 	p     *Partition
-	now   int64
+	now   moment
 	limit int
 	bytes int
 	count int    // jobs of picks
@@ -93,7 +93,7 @@ func (p *Partition) Lease(ctx context.Context, q queue.Query) ([]queue.Job, erro
 	}
 	p.visits++
 	p.tokens++
-	t := &turn{p: p, now: p.nanos(), limit: q.Limit, bytes: q.Bytes, g: &grant{token: p.tokens}}
+	t := &turn{p: p, now: p.now(), limit: q.Limit, bytes: q.Bytes, g: &grant{token: p.tokens}}
 	picks := pickSlices.Get().(*[]pick)
 	t.picks = (*picks)[:0]
 	defer func() {
@@ -108,7 +108,9 @@ func (p *Partition) Lease(ctx context.Context, q queue.Query) ([]queue.Job, erro
 		err = t.lanes(ctx, q, p.visits)
 	}
 	for _, l := range t.read {
-		l.ahead = nil
+		for c := range l.due {
+			l.due[c].ahead = nil
+		}
 	}
 	jobs, damaged := t.hand(ctx, q.For)
 	p.arm(t.now)
@@ -175,83 +177,89 @@ func (l *lane) beginRead() {
 
 func (l *lane) endRead() { l.reading, l.fresh, l.touched = false, nil, nil }
 
-// due leases side rows whose time has come.
+// due leases side rows whose time has come, by either clock.
 func (t *turn) due(ctx context.Context, l *lane) error {
 	p := t.p
-	for t.room() {
-		p.mu.Lock()
-		if l.nextDue == 0 || l.nextDue > t.now {
-			p.mu.Unlock()
-			return nil
-		}
-		if len(l.ahead) == 0 {
-			p.mu.Unlock()
-			if err := t.readDue(ctx, l); err != nil {
-				return err
-			}
+	for clock := range l.due {
+		for t.room() {
 			p.mu.Lock()
+			d := &l.due[clock]
+			if d.next == 0 || d.next > t.now.of(clock) {
+				p.mu.Unlock()
+				break
+			}
+			if len(d.ahead) == 0 {
+				p.mu.Unlock()
+				if err := t.readDue(ctx, l, clock); err != nil {
+					return err
+				}
+				p.mu.Lock()
+			}
+			t.leaseDue(l, clock)
+			p.mu.Unlock()
 		}
-		t.leaseDue(l)
-		p.mu.Unlock()
 	}
 	return nil
 }
 
-// readDue reads side rows whose time has come, into l.ahead.
-func (t *turn) readDue(ctx context.Context, l *lane) error {
-	p := t.p
+// readDue reads side rows whose time has come by a clock, ahead.
+func (t *turn) readDue(ctx context.Context, l *lane, clock int) error {
+	p, d := t.p, &l.due[clock]
 	p.mu.Lock()
-	bound, from := l.nextDue, l.dueFrom
-	p.setDue(l, 0)
-	l.dueMoved = false
+	bound, from := d.next, d.from
+	p.setDue(l, clock, 0)
+	d.moved = false
 	l.beginRead()
 	p.mu.Unlock()
-	rows, next, err := p.cfg.Storage.Due(ctx, l.id, from, t.now, min(t.ahead(), 1024), t.bytes)
+	rows, next, err := p.cfg.Storage.Due(ctx, l.id, from, t.now.of(clock), min(t.ahead(), 1024), t.bytes)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer l.endRead()
 	if err != nil {
-		p.setDue(l, lower(l.nextDue, bound))
+		p.setDue(l, clock, lower(d.next, bound))
 		return fmt.Errorf("read jobs that are due: %w", err)
 	}
-	if n := len(rows); n > 0 && !l.dueMoved {
+	if clockOf(next) != clock {
+		next = 0 // the rows of the other clock come behind those of this one
+	}
+	if n := len(rows); n > 0 && !d.moved {
 		from = rows[n-1].key()
 	}
-	l.ahead = slices.DeleteFunc(rows, func(r Side) bool {
+	d.ahead = slices.DeleteFunc(rows, func(r Side) bool {
 		_, changed := l.touched[r.ID]
 		return changed || l.sides[r.ID] != nil
 	})
-	l.aheadNext = lower(l.nextDue, next)
-	if len(l.ahead) == 0 {
-		if !l.dueMoved {
-			l.dueFrom = from
+	d.aheadNext = lower(d.next, next)
+	if len(d.ahead) == 0 {
+		if !d.moved {
+			d.from = from
 		}
-		p.setDue(l, l.aheadNext)
+		p.setDue(l, clock, d.aheadNext)
 		return nil
 	}
-	p.setDue(l, lower(l.ahead[0].Due, l.nextDue))
+	p.setDue(l, clock, lower(d.ahead[0].Due, d.next))
 	t.read = append(t.read, l)
 	return nil
 }
 
 // leaseDue leases of the rows that were read as many as there is room for.
-func (t *turn) leaseDue(l *lane) {
-	for len(l.ahead) > 0 && t.room() {
-		r := &l.ahead[0]
+func (t *turn) leaseDue(l *lane, clock int) {
+	for d := &l.due[clock]; len(d.ahead) > 0 && t.room(); {
+		r := &d.ahead[0]
 		if !t.fits(len(r.Record)) {
 			t.full(len(r.Record))
 			return
 		}
 		t.leaseSide(l, r)
-		if !l.dueMoved {
-			l.dueFrom = r.key()
+		if !d.moved {
+			d.from = r.key()
 		}
-		l.ahead = l.ahead[1:]
-		next := l.aheadNext
-		if len(l.ahead) > 0 {
-			next = lower(l.ahead[0].Due, next)
+		d.ahead = d.ahead[1:]
+		next := d.aheadNext
+		if len(d.ahead) > 0 {
+			next = lower(d.ahead[0].Due, next)
 		}
-		t.p.setDue(l, next)
+		t.p.setDue(l, clock, next)
 	}
 }
 
@@ -274,63 +282,74 @@ func (t *turn) leaseSide(l *lane, r *Side) {
 
 // freed leases jobs of the log that were handed out before, or withheld.
 func (t *turn) freed(ctx context.Context, l *lane) error {
-	p := t.p
 	for t.room() {
-		p.mu.Lock()
-		n := 0
-		for n < len(l.freed) && n < t.wants() && l.freed[n].seq == l.freed[0].seq {
-			if p.kept.has(queue.ID{Lane: l.id, Seq: l.freed[n].seq, Index: l.freed[n].index}) {
-				n = max(n, 1) // a record that is kept is alone
-				break
-			}
-			n++
-		}
-		taken := slices.Clone(l.freed[:n])
-		l.freed = l.freed[n:]
-		if len(l.freed) == 0 {
-			l.freed = nil
-		}
-		// Another owner may have settled what this one is about to give up.
-		taken = slices.DeleteFunc(taken, func(k pos) bool { return l.left(k) })
-		p.mu.Unlock()
+		taken, some := t.takeFreed(l)
 		switch {
-		case n == 0:
+		case !some:
 			return nil
 		case len(taken) == 0:
 			continue
 		}
-		v, err := t.openFreed(ctx, l, taken)
-		p.mu.Lock()
-		b := l.at(taken[0].seq)
-		for i, k := range taken {
-			if err != nil || !t.fits(v.size(k.index)) {
-				for _, k := range taken[i:] {
-					l.free(k)
-				}
-				if err == nil {
-					t.full(v.size(k.index))
-				}
-				break
-			}
-			if l.left(k) {
-				continue
-			}
-			if h := b.hash(k.index); h != 0 {
-				l.head(h, k)
-			}
-			if v.dueOf(k.index) > t.now {
-				t.putOff(l, b, &v.opened, k.index, v.dueOf(k.index))
-				continue
-			}
-			t.lease(l, b, &v.opened, k.index)
-			l.add(counts{leased: 1})
-		}
-		p.mu.Unlock()
-		if err != nil {
+		if err := t.leaseFreed(ctx, l, taken); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// takeFreed takes the next of them that are of one value; some is false when there are none.
+func (t *turn) takeFreed(l *lane) (taken []pos, some bool) {
+	p := t.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for n < len(l.freed) && n < t.wants() && l.freed[n].seq == l.freed[0].seq {
+		if p.kept.has(queue.ID{Lane: l.id, Seq: l.freed[n].seq, Index: l.freed[n].index}) {
+			n = max(n, 1) // a record that is kept is alone
+			break
+		}
+		n++
+	}
+	taken = slices.Clone(l.freed[:n])
+	l.freed = l.freed[n:]
+	if len(l.freed) == 0 {
+		l.freed = nil
+	}
+	// Another owner may have settled what this one is about to give up.
+	return slices.DeleteFunc(taken, func(k pos) bool { return l.left(k) }), n > 0
+}
+
+// leaseFreed leases what was taken, or puts it off, or frees it again.
+func (t *turn) leaseFreed(ctx context.Context, l *lane, taken []pos) error {
+	p := t.p
+	v, err := t.openFreed(ctx, l, taken)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := l.at(taken[0].seq)
+	for i, k := range taken {
+		if err != nil || !t.fits(v.size(k.index)) {
+			for _, k := range taken[i:] {
+				l.free(k)
+			}
+			if err == nil {
+				t.full(v.size(k.index))
+			}
+			break
+		}
+		if l.left(k) {
+			continue
+		}
+		if h := b.hash(k.index); h != 0 {
+			l.head(h, k)
+		}
+		if v.dueOf(k.index) > t.now.wall {
+			t.putOff(l, b, &v.opened, k.index, v.dueOf(k.index))
+			continue
+		}
+		t.lease(l, b, &v.opened, k.index)
+		l.add(counts{leased: 1})
+	}
+	return err
 }
 
 // openFreed finds the value of the jobs taken, with the records of those that are to be put off.
@@ -351,7 +370,7 @@ func (t *turn) openFreed(ctx context.Context, l *lane, taken []pos) (scanned, er
 		if v.size(k.index) == 0 {
 			return v, fmt.Errorf("read value %d of lane %d: it has %d jobs only: %w", seq, l.id, v.count(), queue.ErrCorrupt)
 		}
-		if v.data == nil && v.dueOf(k.index) > t.now {
+		if v.data == nil && v.dueOf(k.index) > t.now.wall {
 			v, err = p.readValue(ctx, valueKey{l.id, seq})
 		}
 	}
@@ -365,7 +384,7 @@ func (t *turn) openKept(l *lane, one opened) (scanned, error) {
 	if err != nil {
 		return v, fmt.Errorf("read job %d-%d-%d: %w", l.id, one.seq, one.first, err)
 	}
-	if head.NotBefore > t.now {
+	if head.NotBefore > t.now.wall {
 		v.due = make([]int64, one.first+1)
 		v.due[one.first] = head.NotBefore
 	}

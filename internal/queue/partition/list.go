@@ -78,8 +78,11 @@ type Lister struct {
 	Search queue.Search
 	After  queue.ID // the page begins behind it
 	Limit  int      // 0 means queue.DefaultLimit
-	Page   queue.Page
-	Full   bool // there are more jobs than the page may have
+	// Until is when a due time of the steady clock comes, as Partition.Until; nil where there
+	// are none.
+	Until func(due int64) time.Time
+	Page  queue.Page
+	Full  bool // there are more jobs than the page may have
 }
 
 // Reader reads a lane for a Lister.
@@ -122,6 +125,9 @@ func (m *merge) add(r *Side) error {
 	j, err := m.lane.Job(r)
 	if err != nil || !matches(&m.Search, &j) {
 		return err
+	}
+	if r.Due < 0 && m.Until != nil {
+		j.NotBefore = m.Until(r.Due)
 	}
 	if len(m.Page.Jobs) == cmp.Or(m.Limit, queue.DefaultLimit) {
 		m.Page.Next, m.Full = m.Page.Jobs[len(m.Page.Jobs)-1].ID, true

@@ -17,7 +17,10 @@ import (
 )
 
 // clock is the time of a test.
-type clock struct{ nanos atomic.Int64 }
+type clock struct {
+	nanos atomic.Int64 // steady
+	set   atomic.Int64 // how far the wall clock was set
+}
 
 func newClock() *clock {
 	c := &clock{}
@@ -25,7 +28,8 @@ func newClock() *clock {
 	return c
 }
 
-func (c *clock) now() time.Time          { return time.Unix(0, c.nanos.Load()).UTC() }
+func (c *clock) now() time.Time          { return time.Unix(0, c.nanos.Load()+c.set.Load()).UTC() }
+func (c *clock) steady() int64           { return c.nanos.Load() }
 func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
 
 // newModel is a model whose partition keeps much, little or nothing of values that were read.
@@ -33,7 +37,7 @@ func newModel(t *rapid.T, window int) *model {
 	m := newMemory(newClock(), window)
 	m.open = rapid.SampledFrom([]int{0, 1, 2 * openEach, 1000}).Draw(t, "open")
 	m.own(nil)
-	return &model{m: m, expires: map[uint64]time.Time{}, lanes: 2}
+	return &model{m: m, expires: map[uint64]int64{}, lanes: 2}
 }
 
 // memory is a Storage in memory: what a backend keeps on disk, and the Partition that owns
@@ -79,7 +83,7 @@ func (m *memory) own(snapshot []Lane) {
 	if m.p != nil {
 		m.p.Close()
 	}
-	m.p = New(Config{Storage: m, Epoch: epochs.Add(1), Window: m.window, OpenBytes: m.open, Now: m.clock.now, Hub: NewHub()})
+	m.p = New(Config{Storage: m, Epoch: epochs.Add(1), Window: m.window, OpenBytes: m.open, Now: m.clock.now, Steady: m.clock.steady, Lasting: true, Hub: NewHub()})
 	if snapshot != nil {
 		if err := m.p.Restore(snapshot); err != nil {
 			panic(err)

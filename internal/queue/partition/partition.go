@@ -64,7 +64,7 @@ const (
 type Side struct {
 	ID      queue.ID
 	State   SideState
-	Due     int64  // unix ns: earliest next attempt; for Dead the time of death
+	Due     int64  // unix ns: earliest next attempt, below 0 by the steady clock; for Dead the time of death
 	Hash    uint64 // of the ordering key, 0 without
 	Attempt int
 	Cause   string
@@ -182,8 +182,14 @@ type Config struct {
 	// OpenBytes is the most memory for values that were read and not handed out whole; 0
 	// means 16 MiB.
 	OpenBytes int
-	// Now is the clock; nil means time.Now.
+	// Now is the wall clock, by which times come that somebody has named; nil means time.Now.
 	Now func() time.Time
+	// Steady is a clock that goes on evenly when the wall clock is set, in ns above 0: leases
+	// end by it. Nil means that Now is never set.
+	Steady func() int64
+	// Lasting says that Steady goes on where it was when ownership begins anew: waits for a
+	// next attempt end by it too, and not by the wall clock.
+	Lasting bool
 	// Hub carries wake-ups; several partitions of one store share it.
 	Hub *Hub
 }

@@ -19,6 +19,7 @@ type want struct {
 	payload  string
 	key      string // ordering key
 	due      time.Time
+	after    int64 // steady
 	attempt  int
 	dead     bool
 	token    uint64 // lease; 0 when none
@@ -29,9 +30,9 @@ type want struct {
 // model is what a partition promises, said in the simplest way.
 type model struct {
 	m       *memory
-	jobs    []*want // open and dead, in order of append within a lane
-	expires map[uint64]time.Time
-	held    []queue.Job // everything that was ever leased
+	jobs    []*want          // open and dead, in order of append within a lane
+	expires map[uint64]int64 // steady
+	held    []queue.Job      // everything that was ever leased
 	pending []pendingChange
 	count   int
 	lanes   uint64
@@ -42,6 +43,8 @@ type model struct {
 type pendingChange struct {
 	c       *Change
 	results []queue.Result
+	wall    time.Time // of Begin
+	steady  int64
 }
 
 func (w *model) job(id queue.ID) *want {
@@ -55,12 +58,17 @@ func (w *model) job(id queue.ID) *want {
 
 // leased reports whether the lease of j goes on, or its result is being committed.
 func (w *model) leased(j *want) bool {
-	return j.settling || j.token != 0 && w.expires[j.token].After(w.m.clock.now())
+	return j.settling || j.token != 0 && w.expires[j.token] > w.m.clock.steady()
+}
+
+// due reports whether the time of j has come.
+func (w *model) due(j *want) bool {
+	return !j.due.After(w.m.clock.now()) && j.after <= w.m.clock.steady()
 }
 
 // eligible reports whether j may be handed out.
 func (w *model) eligible(j *want) bool {
-	if j.dead || w.leased(j) || j.due.After(w.m.clock.now()) {
+	if j.dead || w.leased(j) || !w.due(j) {
 		return false
 	}
 	return j.key == "" || !slices.ContainsFunc(w.jobs, func(o *want) bool {
@@ -135,7 +143,7 @@ func (w *model) lease(t *rapid.T) {
 		j.token, j.handed = g.Lease.Token, true
 	}
 	if len(got) > 0 {
-		w.expires[got[0].Lease.Token] = w.m.clock.now().Add(10 * time.Second)
+		w.expires[got[0].Lease.Token] = w.m.clock.steady() + int64(10*time.Second)
 	}
 	w.held = append(w.held, got...)
 }
@@ -177,7 +185,12 @@ func (w *model) begin(t *rapid.T) {
 		seen[g.ID] = true
 		switch rapid.IntRange(0, 3).Draw(t, "verdict") {
 		case 0:
-			results = append(results, g.Again(w.m.clock.now().Add(time.Duration(rapid.IntRange(0, 8).Draw(t, "after"))*time.Second), "again"))
+			d := time.Duration(rapid.IntRange(0, 8).Draw(t, "after")) * time.Second
+			if rapid.Bool().Draw(t, "named") {
+				results = append(results, g.Again(w.m.clock.now().Add(d), "again"))
+			} else {
+				results = append(results, g.AgainAfter(d, "again"))
+			}
 		case 1:
 			results = append(results, g.Dead("dead"))
 		default:
@@ -194,7 +207,7 @@ func (w *model) begin(t *rapid.T) {
 	for _, r := range results {
 		w.job(r.ID).settling = true
 	}
-	w.pending = append(w.pending, pendingChange{c, results})
+	w.pending = append(w.pending, pendingChange{c, results, w.m.clock.now(), w.m.clock.steady()})
 }
 
 // end ends the oldest change.
@@ -217,7 +230,9 @@ func (w *model) end(t *rapid.T) {
 			w.jobs = slices.DeleteFunc(w.jobs, func(o *want) bool { return o == j })
 		case queue.Again:
 			j.attempt++
-			j.due = r.At
+			if j.due, j.after = r.At, 0; !r.At.After(next.wall) {
+				j.due, j.after = time.Time{}, next.steady+int64(r.After)
+			}
 		case queue.Dead:
 			j.dead = true
 		}
@@ -238,7 +253,7 @@ func (w *model) renew(t *rapid.T) {
 	}
 	for i := range jobs {
 		if w.holds(&jobs[i]) {
-			w.expires[jobs[i].Lease.Token] = w.m.clock.now().Add(20 * time.Second)
+			w.expires[jobs[i].Lease.Token] = w.m.clock.steady() + int64(20*time.Second)
 		}
 	}
 }
@@ -255,6 +270,13 @@ func (w *model) restart(t *rapid.T) {
 	for _, j := range w.jobs {
 		j.token, j.settling = 0, false
 	}
+}
+
+// set sets the wall clock, by hours or by what is short against a lease.
+func (w *model) set(t *rapid.T) {
+	unit := rapid.SampledFrom([]time.Duration{time.Second, time.Hour}).Draw(t, "unit")
+	w.m.clock.set.Store(int64(time.Duration(rapid.IntRange(-5, 5).Draw(t, "set")) * unit))
+	w.m.p.Stepped()
 }
 
 // check compares the counters.
@@ -294,6 +316,7 @@ func (w *model) drain(t *rapid.T) {
 		}
 	}
 	w.m.clock.advance(time.Hour)
+	w.m.clock.set.Store(int64(24 * time.Hour))
 	for open > 0 {
 		jobs, err := w.m.p.Lease(context.Background(), queue.Query{Filter: queue.Filter{Queue: "q"}, Limit: 5})
 		if err != nil || len(jobs) == 0 {
@@ -339,6 +362,7 @@ func history(t *rapid.T, window int) {
 		"end":     w.end,
 		"renew":   w.renew,
 		"restart": w.restart,
+		"set":     w.set,
 		"advance": func(t *rapid.T) {
 			w.m.clock.advance(time.Duration(rapid.IntRange(0, 12).Draw(t, "seconds")) * time.Second)
 		},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/weirdata/weir/internal/queue"
 )
@@ -50,10 +51,10 @@ func (p *Partition) Begin(ctx context.Context, results []queue.Result) (*Change,
 
 // reserve marks the jobs of results, all or none. The ends of c are in the order of
 // results.
-func (p *Partition) reserve(c *Change, results []queue.Result) (now int64, err error) {
+func (p *Partition) reserve(c *Change, results []queue.Result) (now moment, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now = p.nanos()
+	now = p.now()
 	p.tick(now)
 	index := make([]uint32, 0, len(results)) // of all ends
 	for i := range results {
@@ -68,7 +69,7 @@ func (p *Partition) reserve(c *Change, results []queue.Result) (now int64, err e
 		}
 		if p.closed || !p.leased(r.ID, r.Token) {
 			p.revert(c, now)
-			return 0, fmt.Errorf("settle job %s: %w", r.ID, queue.ErrLeaseLost)
+			return now, fmt.Errorf("settle job %s: %w", r.ID, queue.ErrLeaseLost)
 		}
 		l := p.lanes[r.ID.Lane]
 		e := end{lane: l, token: r.Token, stays: stays}
@@ -97,7 +98,7 @@ func (e *end) goesOn(r *queue.Result, stays bool) bool {
 type valueKey struct{ lane, seq uint64 }
 
 // describe fills in the delta that results make.
-func (p *Partition) describe(ctx context.Context, c *Change, results []queue.Result, now int64) error {
+func (p *Partition) describe(ctx context.Context, c *Change, results []queue.Result, now moment) error {
 	var records map[queue.ID]sideSource
 	i := 0
 	for n := range c.ends {
@@ -122,7 +123,7 @@ func (p *Partition) describe(ctx context.Context, c *Change, results []queue.Res
 		e := &c.ends[n]
 		for range e.jobs() {
 			if r := &results[i]; e.side != nil || r.Verdict != queue.Done {
-				c.Side = append(c.Side, sideOf(r, e, records[r.ID], now))
+				c.Side = append(c.Side, p.sideOf(r, e, records[r.ID], now))
 			}
 			i++
 		}
@@ -165,7 +166,7 @@ type sideSource struct {
 	due    int64 // its own NotBefore
 }
 
-func sideOf(r *queue.Result, e *end, src sideSource, now int64) Side {
+func (p *Partition) sideOf(r *queue.Result, e *end, src sideSource, now moment) Side {
 	s := Side{ID: r.ID, At: src.at, Size: len(src.record), Record: src.record}
 	if e.side == nil {
 		s.Hash = e.batch.hash(r.ID.Index)
@@ -185,15 +186,28 @@ func sideOf(r *queue.Result, e *end, src sideSource, now int64) Side {
 		if !r.Uncounted {
 			s.Attempt++
 		}
-		s.Due = now
-		if !r.At.IsZero() {
-			s.Due = max(queue.Nanos(r.At), now)
-		}
+		s.Due = p.attempt(r, now)
 	case queue.Dead:
-		s.State, s.Due = Dead, now
+		s.State, s.Due = Dead, now.wall
 	}
 	return s
 }
+
+// attempt is when a job is to be tried again: a time of the wall clock only when somebody has
+// named one that is to come.
+func (p *Partition) attempt(r *queue.Result, now moment) int64 {
+	wait := int64(min(max(r.After, 0), longestWait))
+	switch {
+	case r.After == 0 && !r.At.IsZero() && queue.Nanos(r.At) > now.wall:
+		return queue.Nanos(r.At)
+	case p.cfg.Lasting:
+		return now.of(bySteady) + wait
+	}
+	return now.wall + wait
+}
+
+// longestWait is the longest wait for a next attempt.
+const longestWait = 50 * 365 * 24 * time.Hour
 
 // fetch reads the records of jobs of the log.
 func (p *Partition) fetch(ctx context.Context, want map[queue.ID]sideSource) error {
@@ -233,7 +247,7 @@ func (p *Partition) End(c *Change, committed bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := p.nanos()
+	now := p.now()
 	if !committed {
 		p.revert(c, now)
 		return
@@ -307,7 +321,7 @@ func (p *Partition) drop(g *grant) {
 
 // revert makes the jobs of c what they were. Those that another owner settled meanwhile
 // are not in the log any more, nor is their value in the window, and they stay so.
-func (p *Partition) revert(c *Change, now int64) {
+func (p *Partition) revert(c *Change, now moment) {
 	for i := range c.ends {
 		e := &c.ends[i]
 		l := e.lane

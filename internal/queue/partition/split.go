@@ -54,7 +54,7 @@ func (t *turn) turns(ctx context.Context, q queue.Query, visit uint64) (failed e
 		return err
 	}
 	defer func() { <-r.walk }()
-	t.now = p.nanos()
+	t.now = p.now()
 	p.tick(t.now)
 	r.last()
 	for here := r.ends.next; here != &r.ends && t.room() && ctx.Err() == nil; {

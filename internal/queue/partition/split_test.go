@@ -30,7 +30,7 @@ func (w *model) watch() {
 	w.count++
 	may, does := map[string]bool{}, map[string]bool{}
 	for _, j := range w.jobs {
-		if !j.dead && !w.leased(j) && (j.attempt == 0 || !j.due.After(w.m.clock.now())) {
+		if !j.dead && !w.leased(j) && (j.attempt == 0 || w.due(j)) {
 			may[destination(j.id.Lane)] = true
 		}
 		if w.eligible(j) {
@@ -131,7 +131,7 @@ func (w *model) split(t *rapid.T) {
 		t.Fatalf("leased %d jobs of %d, and %s of %s is left", len(got), limit, left[0].id, destination(left[0].id.Lane))
 	}
 	if len(got) > 0 {
-		w.expires[got[0].Lease.Token] = w.m.clock.now().Add(10 * time.Second)
+		w.expires[got[0].Lease.Token] = w.m.clock.steady() + int64(10*time.Second)
 	}
 	w.held = append(w.held, got...)
 }
@@ -159,6 +159,7 @@ func TestSplitProperties(t *testing.T) {
 						w.restart(t)
 						w.turns = map[string]*waits{} // nobody knows who came first
 					},
+					"set": w.set,
 					"advance": func(t *rapid.T) {
 						w.m.clock.advance(time.Duration(rapid.IntRange(0, 12).Draw(t, "seconds")) * time.Second)
 					},

@@ -248,7 +248,7 @@ func (s *Store) discard(ctx context.Context, ref *laneRef, rows []partition.Side
 	if len(rows) == 0 {
 		return nil
 	}
-	tx := partition.NewTx(s.o.Now(), nil, s.router())
+	tx := partition.NewTx(s.now(), nil, s.router())
 	lane := ref.lane()
 	if err := fn(&lane, rows, tx); err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 // lease is what one Lease call handed out: to the caller one lease, in truth one of each
 // partition that gave jobs.
 type lease struct {
-	expires int64 // by the clock of the options, unix ns
+	expires int64 // by the steady clock
 	open    int   // jobs that are not settled
 	parts   []leasePart
 }
@@ -157,7 +157,7 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 	if len(jobs) == 0 {
 		return nil, meaning(failed)
 	}
-	s.stamp(l, jobs)
+	s.stamp(l, jobs, q.For)
 	return jobs, nil
 }
 
@@ -192,7 +192,7 @@ func (r *rooms) took(split queue.Axis, jobs []queue.Job) {
 }
 
 // stamp gives the jobs of one call one lease.
-func (s *Store) stamp(l *lease, jobs []queue.Job) {
+func (s *Store) stamp(l *lease, jobs []queue.Job, d time.Duration) {
 	one := jobs[0].Lease
 	for i := range jobs {
 		if e := jobs[i].Lease.Expires; e.Before(one.Expires) {
@@ -203,8 +203,8 @@ func (s *Store) stamp(l *lease, jobs []queue.Job) {
 			p.ids = append(p.ids, jobs[i].ID)
 		}
 	}
-	l.open, l.expires = len(jobs), one.Expires.UnixNano()
-	one.Token = s.leases.add(l, s.o.Now().UnixNano())
+	l.open, l.expires = len(jobs), s.steady()+int64(d)
+	one.Token = s.leases.add(l, s.steady())
 	for i := range jobs {
 		jobs[i].Lease = one
 	}
@@ -297,7 +297,7 @@ func (s *Store) renew(l *lease, jobs []queue.Job, d time.Duration) error {
 	if !renewed {
 		return lost
 	}
-	s.leases.extend(l, s.o.Now().Add(d).UnixNano())
+	s.leases.extend(l, s.steady()+int64(d))
 	for i := range l.parts {
 		p := &l.parts[i]
 		if _, done := byPart[p.o.part]; done || p.o.gone.Load() {

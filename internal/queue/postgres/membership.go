@@ -48,11 +48,14 @@ func (s *Store) heartbeat(ctx context.Context) {
 }
 
 func (s *Store) beat(ctx context.Context) error {
-	_, err := s.pool.Exec(ctx, s.names.sql(`INSERT INTO @schema.processes AS p (id, name, lease) VALUES ($1, $2, $3)
-		ON CONFLICT (id) DO UPDATE SET heartbeat = clock_timestamp()`), s.process, s.o.Name, s.o.Lease)
+	sent := time.Since(s.born)
+	var now time.Time
+	err := s.pool.QueryRow(ctx, s.names.sql(`INSERT INTO @schema.processes AS p (id, name, lease) VALUES ($1, $2, $3)
+		ON CONFLICT (id) DO UPDATE SET heartbeat = clock_timestamp() RETURNING clock_timestamp()`), s.process, s.o.Name, s.o.Lease).Scan(&now)
 	if err != nil {
 		return fmt.Errorf("send the heartbeat of this process: %w", meaning(err))
 	}
+	s.heard(now, sent)
 	return nil
 }
 
@@ -273,7 +276,7 @@ const keptBytes = 32 << 20
 // restore makes the memory of a partition from a snapshot of it.
 func (s *Store) restore(part int, epoch int64, sn *snapshot) (*owned, error) {
 	st := &storage{s: s}
-	p := partition.New(partition.Config{Storage: st, Log: s.o.Log, Epoch: uint32(epoch), Window: s.o.Window, Now: s.o.Now, Hub: s.hub,
+	p := partition.New(partition.Config{Storage: st, Log: s.o.Log, Epoch: uint32(epoch), Window: s.o.Window, Now: s.now, Steady: s.steady, Hub: s.hub,
 		KeptBytes: keptBytes / len(s.owned), OpenBytes: keptBytes / len(s.owned)})
 	st.o = &owned{s: s, part: part, epoch: epoch, p: p, seen: sn.pos, saved: sn.pos,
 		dirty: map[uint64]struct{}{}, expected: map[changeKey]*partition.Change{}}

@@ -67,7 +67,7 @@ type Options struct {
 	Window int
 	// Log gets what goes wrong outside of any call; nil discards it.
 	Log *slog.Logger
-	// Now is the clock of jobs, time.Now by default. Ownership goes by the real clock.
+	// Now is the clock of jobs, that of the database by default. Ownership goes by the real clock.
 	Now func() time.Time
 }
 
@@ -85,9 +85,6 @@ func (o Options) withDefaults() Options {
 	o.SegmentAge = cmp.Or(o.SegmentAge, 10*time.Minute)
 	o.CacheBytes = cmp.Or(o.CacheBytes, 64<<20)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	if o.Now == nil {
-		o.Now = time.Now
-	}
 	if o.Name == "" {
 		host, err := os.Hostname()
 		if err != nil {

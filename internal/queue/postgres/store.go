@@ -25,6 +25,7 @@ type Store struct {
 	names     names
 	process   int64 // number of this process, drawn at random
 	observers partition.Observers
+	clock     databaseClock
 	lanes     *directory
 	hub       *partition.Hub
 	recent    *recent
@@ -190,7 +191,7 @@ var errAgain = errors.New("a record has changed")
 
 func (s *Store) update(ctx context.Context, fn func(tx queue.Tx) error, deadline time.Time) error {
 	versions := map[string]int64{}
-	tx := partition.NewTx(s.o.Now(), func(key []byte) ([]byte, error) { return s.get(ctx, key, versions) }, s.router())
+	tx := partition.NewTx(s.now(), func(key []byte) ([]byte, error) { return s.get(ctx, key, versions) }, s.router())
 	err := fn(tx)
 	if err == nil {
 		err = s.observers.Tell(ctx, tx, s.lanes.whose)

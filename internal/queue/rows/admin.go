@@ -34,7 +34,7 @@ func (s *Store) List(ctx context.Context, q queue.Search, after queue.ID, limit 
 		return queue.Page{}, err
 	}
 	defer s.leave()
-	list := partition.Lister{Search: q, After: after, Limit: limit}
+	list := partition.Lister{Search: q, After: after, Limit: limit, Until: s.part.Until}
 	for _, l := range s.lanesOf(q.Filter) {
 		if l.ID < after.Lane {
 			continue

@@ -33,7 +33,7 @@ func (s *Store) maintenance() {
 	defer cancel()
 	tick := time.NewTicker(logSync)
 	defer tick.Stop()
-	var limits, expiry, compact time.Duration
+	var limits, expiry, compact, clocks time.Duration
 	s.checkLimits()
 	for {
 		select {
@@ -42,10 +42,14 @@ func (s *Store) maintenance() {
 		case <-s.flushNow:
 			s.report("flush the state", s.Flush())
 		case <-tick.C:
-			limits, expiry, compact = limits+logSync, expiry+logSync, compact+logSync
+			limits, expiry, compact, clocks = limits+logSync, expiry+logSync, compact+logSync, clocks+logSync
 			if err := s.log.Sync(); err != nil {
 				_ = s.fail(err) // every call returns it from now on
 			}
+		}
+		if clocks >= clockCheck {
+			clocks = 0
+			s.report("keep the time", s.compareClocks())
 		}
 		if limits >= limitsCheck {
 			limits = 0

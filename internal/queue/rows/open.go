@@ -60,7 +60,11 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.openState(); err != nil {
 		return err
 	}
-	s.part = partition.New(partition.Config{Storage: s, Log: s.opt.Log, Window: s.opt.Window, Now: s.opt.Now, Hub: s.hub, Epoch: s.log.Epoch()})
+	if err := s.openClock(); err != nil {
+		return err
+	}
+	s.part = partition.New(partition.Config{Storage: s, Log: s.opt.Log, Window: s.opt.Window, Now: s.opt.Now,
+		Steady: s.clock.now, Lasting: true, Hub: s.hub, Epoch: s.log.Epoch()})
 	at, err := s.restore()
 	if err != nil {
 		return err

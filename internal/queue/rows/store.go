@@ -44,6 +44,9 @@ type Options struct {
 	FS vfs.FS
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// Steady is how long it is since some moment, by a clock that goes on when the machine's
+	// time is set; nil means that of Now, which has one when it is time.Now.
+	Steady func() time.Duration
 	// Window is the most jobs of a lane that may be scanned and not settled; 0 means
 	// partition.DefaultWindow.
 	Window int
@@ -81,6 +84,8 @@ type Store struct {
 	db   *pebble.DB
 	part *partition.Partition
 	hub  *partition.Hub
+
+	clock clock
 
 	observers partition.Observers
 
@@ -300,7 +305,7 @@ func (s *Store) release() error {
 	s.hub.Close()
 	if s.db != nil {
 		if s.broken.Load() == nil && s.ready {
-			errs = append(errs, s.flush())
+			errs = append(errs, s.flush(), s.saveClock())
 		}
 		errs = append(errs, s.db.Close())
 	}

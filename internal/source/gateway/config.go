@@ -16,6 +16,10 @@ type Config struct {
 	// Address is the host and port to listen on; "0.0.0.0:8080" by default. Port 0 takes
 	// a free one.
 	Address string `hcl:"address,optional"`
+	// HostNames are the host names that requests are for, in lower case and without a port;
+	// none, the default, stands for every one. Gateways whose host_names differ may share an
+	// address, and so may a gateway and a source "http" with a path of its own.
+	HostNames []string `hcl:"host_names,optional"`
 
 	// MaxBodyBytes is the largest request body, in bytes, before and after decompression;
 	// 4096000 (4000 KiB) by default. Larger ones are answered 413.
@@ -102,6 +106,11 @@ func (c Config) Validate() []connector.Problem {
 	}
 	if err := frontdoor.CheckAddress(c.Address); err != nil {
 		refuse("address", fmt.Sprintf("address %q is not an address to listen on: %v", c.Address, err), "write host and port without a scheme, such as 0.0.0.0:8080")
+	}
+	for _, name := range c.HostNames {
+		if err := frontdoor.CheckHost(name); err != nil {
+			refuse("host_names", fmt.Sprintf("host name %q cannot be served: %v", name, err), `write a name such as "events.example.com"`)
+		}
 	}
 	for _, n := range []struct {
 		field string

@@ -2,6 +2,7 @@ source {
   use "gateway" {
     workspace_config = "workspaceConfig.json"
     address          = "0.0.0.0:8443"
+    host_names       = ["gateway.example.com"]
 
     max_body_bytes         = 2097152
     max_request_events     = 5000

@@ -15,9 +15,11 @@ import (
 // more than all the rest. It understands one plain form of a request and nothing else:
 //
 //	POST with a path that takes events, HTTP/1.1, one Host, one Content-Length, an
-//	Authorization that is the write key of a source, lines that end with CR LF, names and
-//	values of plain characters, none of the headers that change how a request is read or
-//	answered, and at most maxExpress bytes in all
+//	Authorization that is the write key of a source, at most one Origin, lines that end with
+//	CR LF, names and values of plain characters, none of the headers that change how a request
+//	is read or answered, and at most maxExpress bytes in all; and
+//	OPTIONS with such a path and such lines, without a body, that asks for a page of an Origin
+//	whether it may send that
 //
 // The first request that is anything else hands the connection, with every byte that was
 // read of that request, to net/http for good. So there is one place that decides how odd
@@ -36,7 +38,7 @@ type express struct{}
 
 // Serve implements frontdoor.Express.
 func (express) Serve(l *frontdoor.Line) (rest []byte, on bool) {
-	x := &line{Line: l, ip: gateway.HostOf(l.RemoteAddr().String()), small: make([]byte, 0, firstLine)}
+	x := &line{Line: l, settings: l.Settings(), ip: gateway.HostOf(l.RemoteAddr().String()), small: make([]byte, 0, firstLine), born: time.Now(), fresh: true}
 	x.buf = x.small
 	defer func() {
 		if x.large != nil && !x.handing { // else its memory is still in use
@@ -53,32 +55,28 @@ func (express) Serve(l *frontdoor.Line) (rest []byte, on bool) {
 // line is a connection on which express serves.
 type line struct {
 	*frontdoor.Line
-	s       *Source // who has the request now
-	ip      string
-	buf     []byte            // what was read and not served
-	small   []byte            // the memory of buf, but for large requests
-	large   *frontdoor.Body   // their memory
-	budget  *frontdoor.Budget // that the memory is taken from
-	until   time.Time         // the deadline of an idle connection
-	handing bool              // the connection goes to net/http
+	settings frontdoor.Settings
+	s        *Source // who has the request
+	ip       string
+	buf      []byte            // what was read and not served
+	small    []byte            // the memory of buf, but for large requests
+	large    *frontdoor.Body   // their memory
+	budget   *frontdoor.Budget // that the memory is taken from
+	until    time.Time         // the deadline of an idle connection
+	born     time.Time
+	fresh    bool // no request has come yet
+	handing  bool // the connection goes to net/http
 }
 
-// host finds who has the next request; false when it is no gateway.
-func (x *line) host() bool {
-	s, ok := x.Host().(*Source)
-	if !ok {
-		x.handing = true
-		return false
-	}
+// route finds who has a request; false when it is no gateway.
+func (x *line) route(q *quick) bool {
+	s, ok := x.Host(q.host, q.path).(*Source)
 	x.s = s
-	return true
+	return ok
 }
 
 // request serves one request; false when it was the last.
 func (x *line) request() bool {
-	if !x.host() {
-		return false
-	}
 	if len(x.buf) == 0 {
 		x.shrink()
 		x.Busy(false)
@@ -92,30 +90,53 @@ func (x *line) request() bool {
 	}
 	x.Busy(true)
 	var q quick
-	for limited := false; ; {
+	for hurried := 0; ; {
 		switch q.parse(x.buf) {
 		case odd:
 			x.handing = true
 			return false
 		case whole:
+			if x.fresh {
+				x.fresh, x.until = false, time.Time{}
+			}
 			a, ok := x.serve(&q)
-			return ok && x.answer(a, x.Closing()) && !x.Closing()
-		}
-		if q.length > maxIdle && q.head > 0 && !x.grow(q.head+q.length) {
-			x.handing = true
-			return false
-		}
-		if !limited { // the request is there in part: from now on it has to hurry
-			limited = true
-			x.until = time.Time{}
-			if x.SetReadDeadline(time.Now().Add(x.s.readTimeout())) != nil {
+			if !ok || !x.answer(&q, a, x.Closing()) {
 				return false
 			}
+			x.drop(&q)
+			return !x.Closing()
+		}
+		stage := 1
+		if q.head > 0 {
+			stage = 2
+		}
+		if hurried < stage && !x.hurry(stage) {
+			return false
+		}
+		hurried = stage
+		if q.length > maxIdle && q.head > 0 && !(x.route(&q) && x.grow(q.head+q.length)) {
+			x.handing = true
+			return false
 		}
 		if !x.read() {
 			return false
 		}
 	}
+}
+
+// hurry bounds the time for what is still to come of a request: from its first byte on that of
+// its head, in the first stage, and then that of its body. The head of the first request has
+// the time from the connection's beginning.
+func (x *line) hurry(stage int) bool {
+	by := time.Now().Add(x.settings.ReadHeaderTimeout)
+	if stage == 1 && x.fresh {
+		by = x.born.Add(x.settings.ReadHeaderTimeout)
+	}
+	x.until = time.Time{}
+	if stage == 1 {
+		x.HeadBy(by)
+	}
+	return x.SetReadDeadline(by) == nil
 }
 
 // grow makes room for a large request; false when the budget has none.
@@ -147,16 +168,23 @@ func (x *line) shrink() {
 	x.buf = x.small[:0]
 }
 
-// rest lets an idle connection end in time. Setting a deadline costs something, so that
-// it is moved on only when an eighth of the time has passed.
+// rest lets an idle connection end in time, and sooner one that has never sent a request.
+// Setting a deadline costs something, so that it is moved on only when an eighth of the time has
+// passed.
 func (x *line) rest() bool {
-	now, idle := time.Now(), time.Duration(x.s.c.IdleTimeoutMillis)*time.Millisecond
+	now, idle := time.Now(), x.settings.IdleTimeout
+	if x.fresh {
+		idle = min(idle, x.settings.ReadHeaderTimeout)
+		x.HeadBy(x.born.Add(x.settings.ReadHeaderTimeout))
+	} else {
+		x.HeadBy(time.Time{})
+	}
 	if x.until.Sub(now) > idle-idle/8 {
 		return true
 	}
 	x.until = now.Add(idle)
 	// A request that begins before then is answered before this:
-	answered := x.until.Add(time.Duration(x.s.c.ReadTimeoutMillis+x.s.c.ResponseTimeoutMillis)*time.Millisecond + writeGrace)
+	answered := x.until.Add(2*x.settings.ReadHeaderTimeout + x.settings.AnswerTimeout + writeGrace)
 	return x.SetReadDeadline(x.until) == nil && x.SetWriteDeadline(answered) == nil
 }
 
@@ -170,59 +198,82 @@ func (x *line) read() bool {
 	return n > 0 || err == nil
 }
 
-// serve answers a whole request and drops it from the buffer. When it needs an answer that
-// is not one of its events', the connection is handed over with the request.
+// serve finds the answer of a whole request. When it needs one that is not one of its events',
+// the connection is handed over with the request.
 func (x *line) serve(q *quick) (a *gateway.Answer, ok bool) {
+	if !x.route(q) {
+		x.handing = true
+		return nil, false
+	}
+	if a = gateway.Preflight; !q.preflight {
+		if a = x.events(q); a == nil {
+			x.handing = true
+			return nil, false
+		}
+	}
+	return a, true
+}
+
+// drop takes a request that was answered out of the buffer.
+func (x *line) drop(q *quick) {
+	rest := copy(x.buf, x.buf[q.head+q.length:])
+	x.buf = x.buf[:rest]
+}
+
+// events takes the events of a request and waits for their answer; nil when it is for net/http
+// to give another.
+func (x *line) events(q *quick) *gateway.Answer {
 	ip := x.ip
 	if q.forwarded != nil {
 		ip = gateway.FirstAddress(string(q.forwarded), ip)
 	}
 	var call gateway.Call
-	if !x.host() || !x.s.Accepting() || !x.s.door.Quick(&call, q.path, q.authorization, ip, time.Now()) || !x.s.budget.Enter() {
-		x.handing = true
-		return nil, false
+	if !x.s.Accepting() || !x.s.door.Quick(&call, q.path, q.authorization, ip, time.Now()) || !x.s.budget.Enter() {
+		return nil
 	}
 	body := frontdoor.BodyOf(x.buf[q.head : q.head+q.length])
 	if q.packed {
 		var err error
 		if body, err = x.s.reader.Unpack("gzip", body.Data); err != nil {
 			x.s.budget.Leave(0)
-			x.handing = true
-			return nil, false
+			return nil
 		}
 	}
-	a = x.s.accept(&call, body, q.trace())
-	rest := copy(x.buf, x.buf[q.head+q.length:])
-	x.buf = x.buf[:rest]
-	return a, true
+	return x.s.accept(&call, body, q.trace())
 }
 
-var okHead = []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\nVary: Origin\r\nDate: ")
+var okHead = []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\nDate: ")
 
 // answer writes a; false when the connection ends with it.
-func (x *line) answer(a *gateway.Answer, last bool) bool {
-	var space [512]byte
+func (x *line) answer(q *quick, a *gateway.Answer, last bool) bool {
+	var space [1024]byte
 	out := space[:0]
-	if a == gateway.OK && !last {
-		out = append(out, okHead...)
-		out = append(out, date()...)
+	if a == gateway.OK {
+		out = append(append(append(out, okHead...), date()...), "\r\n"...)
 	} else {
 		out = append(append(append(out, "HTTP/1.1 "...), strconv.Itoa(a.Code)...), ' ')
-		out = append(append(out, http.StatusText(a.Code)...), "\r\nContent-Type: "...)
-		out = append(append(out, a.Type...), "\r\nContent-Length: "...)
-		out = append(strconv.AppendInt(out, int64(len(a.Body)), 10), "\r\nVary: Origin\r\n"...)
+		out = append(append(out, http.StatusText(a.Code)...), "\r\nDate: "...)
+		out = append(append(out, date()...), "\r\n"...)
+		if a.Type != "" {
+			out = append(append(append(out, "Content-Type: "...), a.Type...), "\r\nContent-Length: "...)
+			out = append(strconv.AppendInt(out, int64(len(a.Body)), 10), "\r\n"...)
+		}
 		if a.Code >= 400 {
 			out = append(out, "X-Content-Type-Options: nosniff\r\n"...)
 		}
 		if a.Retry {
 			out = append(strconv.AppendInt(append(out, "Retry-After: "...), int64(x.s.c.RetryAfterSeconds), 10), "\r\n"...)
 		}
-		if last {
-			out = append(out, "Connection: close\r\n"...)
-		}
-		out = append(append(out, "Date: "...), date()...)
 	}
-	out = append(append(out, "\r\n\r\n"...), a.Body...)
+	if q.preflight {
+		out = gateway.AppendPreflight(out, q.origin, q.method, q.headers)
+	} else {
+		out = gateway.AppendCORS(out, q.origin)
+	}
+	if last {
+		out = append(out, "Connection: close\r\n"...)
+	}
+	out = append(append(out, "\r\n"...), a.Body...)
 	_, err := x.Write(out)
 	return err == nil
 }

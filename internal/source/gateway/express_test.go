@@ -5,15 +5,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -65,6 +68,11 @@ func rawPost(path, head, body string) string {
 	return fmt.Sprintf("POST %s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n%s", path, head, len(body), body)
 }
 
+// preflight is what a browser asks before a page of another origin sends events.
+func preflight(path, more string) string {
+	return "OPTIONS " + path + " HTTP/1.1\r\nHost: x\r\nOrigin: https://shop.example\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization,content-type\r\n" + more + "\r\n"
+}
+
 // TestParse: which requests express takes, and which it leaves to net/http.
 func TestParse(t *testing.T) {
 	t.Parallel()
@@ -108,7 +116,19 @@ func TestParse(t *testing.T) {
 		"bare carriage return": {rawPost("/v1/track", plainHead+"X-A: b\rTransfer-Encoding: chunked\r\n", track), odd},
 		"NUL":                  {rawPost("/v1/track", plainHead+"X-A: \x00\r\n", track), odd},
 		"expect":               {rawPost("/v1/track", plainHead+"Expect: 100-continue\r\n", track), odd},
-		"origin":               {rawPost("/v1/track", plainHead+"Origin: https://x\r\n", track), odd},
+		"origin":               {rawPost("/v1/track", plainHead+"Origin: https://x\r\n", track), whole},
+		"two origins":          {rawPost("/v1/track", plainHead+"Origin: https://x\r\nOrigin: https://y\r\n", track), odd},
+		"empty origin":         {rawPost("/v1/track", plainHead+"Origin:\r\n", track), odd},
+		"preflight":            {preflight("/v1/track", ""), whole},
+		"preflight in part":    {preflight("/v1/track", "")[:50], part},
+		"its verb in part":     {"OPT", part},
+		"preflight, no method": {"OPTIONS /v1/track HTTP/1.1\r\nHost: x\r\nOrigin: https://x\r\n\r\n", odd},
+		"preflight, no origin": {"OPTIONS /v1/track HTTP/1.1\r\nHost: x\r\nAccess-Control-Request-Method: POST\r\n\r\n", odd},
+		"preflight of a body":  {preflight("/v1/track", "Content-Length: 1\r\n"), odd},
+		"preflight elsewhere":  {preflight("/beacon/v1/batch", ""), odd},
+		"post that asks":       {rawPost("/v1/track", plainHead+"Access-Control-Request-Method: POST\r\n", track), odd},
+		"only line feeds":      {"POST /v1/track HTTP/1.1\nHost: x\n", odd},
+		"line feed at the end": {"POST /v1/track HTTP/1.1\r\nHost: x\n", odd},
 		"close":                {rawPost("/v1/track", plainHead+"Connection: close\r\n", track), odd},
 		"upgrade":              {rawPost("/v1/track", plainHead+"Upgrade: h2c\r\n", track), odd},
 		"other encoding":       {rawPost("/v1/track", plainHead+"Content-Encoding: br\r\n", track), odd},
@@ -151,6 +171,9 @@ func TestExpress(t *testing.T) {
 		{rawPost("/v1/track", plainHead+"Content-Encoding: gzip\r\n", "no"), 400, nil},
 		{rawPost("/v1/track", strings.Replace(plainHead, "S0VZMTo=", "S0VZOTo=", 1), `{}`), 401, nil},
 		{rawPost("/v1/track", plainHead+"Origin: https://x\r\n", `{"userId":"o"}`), 200, []string{"o"}},
+		{rawPost("/v1/track", plainHead+"Origin: https://x\r\nTE: trailers\r\n", `{"userId":"t"}`), 200, []string{"t"}},
+		{preflight("/v1/track", ""), 204, nil},
+		{preflight("/beacon/v1/batch", ""), 204, nil},
 		{"GET /robots.txt HTTP/1.1\r\nHost: x\r\n\r\n", 200, nil},
 		{"POST /v1/track HTTP/1.1\r\n" + plainHead + "Transfer-Encoding: chunked\r\n\r\n" + "e\r\n{\"userId\":\"k\"}\r\n0\r\n\r\n", 200, []string{"k"}},
 	}
@@ -191,6 +214,118 @@ func TestExpress(t *testing.T) {
 		}
 	})
 	s.empty(t)
+}
+
+// TestExpressAnswers: express answers as net/http does, to pages of other origins too; a request
+// with "TE: trailers" is the same one, and for net/http.
+func TestExpressAnswers(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	s.run(t, func(b event.Batch) event.Outcomes {
+		if b[0].Key == "fails" {
+			return event.Outcomes{errors.New("no")}
+		}
+		return nil
+	})
+	const origin, notPlain = "Origin: https://shop.example\r\n", "TE: trailers\r\n"
+	ask := func(method, headers string) func(more string) string {
+		return func(more string) string {
+			return "OPTIONS /v1/track HTTP/1.1\r\nHost: x\r\n" + origin + "Access-Control-Request-Method: " + method + "\r\n" + headers + more + "\r\n"
+		}
+	}
+	post := func(head, body string) func(more string) string {
+		return func(more string) string { return rawPost("/v1/track", plainHead+head+more, body) }
+	}
+	for name, request := range map[string]func(more string) string{
+		"no origin":               post("", track),
+		"origin":                  post(origin, track),
+		"null":                    post("Origin: null\r\n", track),
+		"odd bytes":               post("Origin: h\xc3\xbc  x\r\n", track),
+		"refused":                 post(origin, "{"),
+		"not kept":                post(origin, `{"userId":"fails"}`),
+		"preflight":               ask("POST", "Access-Control-Request-Headers: authorization, x\r\n"),
+		"preflight, no headers":   ask("POST", ""),
+		"preflight of a GET":      ask("GET", ""),
+		"preflight of a deletion": ask("DELETE", "Access-Control-Request-Headers: a\r\n"),
+	} {
+		var q quick
+		if q.parse([]byte(request(""))) != whole || new(quick).parse([]byte(request(notPlain))) != odd {
+			t.Errorf("%s: it is not for express, or not for net/http with %q", name, notPlain)
+		}
+		got := s.raw(t, 2, request("")+request(notPlain))
+		for i := range got {
+			got[i].head.Del("Date")
+		}
+		if diff := cmp.Diff(got[1], got[0], cmp.AllowUnexported(reply{})); diff != "" {
+			t.Errorf("%s: -net/http +express:\n%s", name, diff)
+		}
+	}
+}
+
+// TestSilentConnections: a connection that says nothing, or never all of a request's head, ends
+// long before one that is idle between requests would, and leaves its place to others.
+func TestSilentConnections(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *Config) { c.ReadTimeoutMillis, c.MaxConnections = 100, 4 })
+	s.run(t, nil)
+	ok := rawPost("/v1/track", plainHead, track)
+	var clients sync.WaitGroup
+	for name, begin := range map[string]string{
+		"nothing": "", "a byte": "P", "a head in part": ok[:40], "a head": ok[:len(ok)-len(track)], "half a body": ok[:len(ok)-1],
+		"for net/http": "GET /health HT", "after a request": ok + "P", "after a question": preflight("/v1/track", "") + "OPTIONS ",
+	} {
+		clients.Go(func() {
+			conn, err := net.Dial("tcp", s.Addr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(time.Minute)) // idle connections stay for twelve
+			if _, err := io.WriteString(conn, begin); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%s: it is open after a minute", name)
+			}
+		})
+	}
+	clients.Wait()
+	if r := s.post(t, "/v1/track", strings.NewReader(track), nil); r.code != 200 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestDrip: bytes that trickle in do not keep a connection open, whoever reads them.
+func TestDrip(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *Config) { c.ReadTimeoutMillis = 200 })
+	for _, head := range []string{"POST /v1/track HTTP/1.1\r\nHost: x\r\nX: ", "GET /health HTTP/1.1\r\nHost: x\r\nX: "} {
+		conn, err := net.Dial("tcp", s.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			_, _ = io.Copy(io.Discard, conn)
+		}()
+		_, err = io.WriteString(conn, head)
+		for tick := time.NewTicker(10 * time.Millisecond); err == nil; {
+			select {
+			case <-tick.C:
+				_, err = io.WriteString(conn, "x")
+			case <-gone:
+				err = io.EOF
+			}
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%q: it is open after a minute", head)
+		}
+		_ = conn.Close()
+		<-gone
+	}
 }
 
 // TestExpressAddress: the client's address is the peer's, or the first one forwarded.
@@ -256,6 +391,8 @@ func TestIdleTimeout(t *testing.T) {
 func FuzzExpress(f *testing.F) {
 	f.Add([]byte(rawPost("/v1/track", plainHead, track)))
 	f.Add([]byte(rawPost("/v1/batch", plainHead+"X-Forwarded-For: a\r\nConnection: keep-alive\r\nContent-Encoding: gzip\r\n", track) + "rest"))
+	f.Add([]byte(preflight("/v1/batch", "") + "rest"))
+	f.Add([]byte(rawPost("/v1/track", plainHead+"Origin: null\r\n", track)))
 	f.Add([]byte("POST /v1/track HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nAuthorization: y\r\nX: \t\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var q quick
@@ -271,7 +408,8 @@ func FuzzExpress(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Method != "POST" || r.URL.Path != string(q.path) || r.Header.Get("Authorization") != string(q.authorization) || r.Header.Get("X-Forwarded-For") != string(q.forwarded) ||
+		if r.Method != map[bool]string{false: "POST", true: "OPTIONS"}[q.preflight] || r.Host != string(q.host) || r.Header.Get("Origin") != string(q.origin) || r.Header.Get("Access-Control-Request-Method") != string(q.method) ||
+			r.URL.Path != string(q.path) || r.Header.Get("Authorization") != string(q.authorization) || r.Header.Get("X-Forwarded-For") != string(q.forwarded) ||
 			(r.Header.Get("Content-Encoding") != "") != q.packed || !bytes.Equal(body, data[q.head:q.head+q.length]) || r.Close || len(r.TransferEncoding) > 0 || r.URL.RawQuery != "" {
 			t.Fatalf("net/http reads %+v with body %q", r, body)
 		}

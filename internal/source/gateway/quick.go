@@ -18,10 +18,12 @@ const (
 
 // quick is a request as express understands it. Its slices are in the connection's buffer.
 type quick struct {
-	path, authorization, forwarded []byte
-	traceparent, tracestate        []byte
-	packed                         bool
-	head, length                   int // bytes of the head and of the body
+	host, path, authorization, forwarded []byte
+	traceparent, tracestate              []byte
+	origin                               []byte // of a page that asks; nil without one
+	method, headers                      []byte // what a preflight asks for
+	packed, preflight                    bool
+	head, length                         int // bytes of the head and of the body
 }
 
 // parse reads the head of a request.
@@ -29,7 +31,12 @@ func (q *quick) parse(data []byte) state {
 	if q.head > 0 { // the head was read before
 		return q.complete(data)
 	}
-	const verb, version = "POST ", " HTTP/1.1"
+	const version = " HTTP/1.1"
+	verb := "POST "
+	if len(data) > 0 && data[0] == 'O' {
+		verb = "OPTIONS "
+		q.preflight = true
+	}
 	if !bytes.HasPrefix(data, []byte(verb)) {
 		if len(data) < len(verb) && bytes.HasPrefix([]byte(verb), data) {
 			return part
@@ -38,7 +45,7 @@ func (q *quick) parse(data []byte) state {
 	}
 	end := bytes.Index(data, []byte("\r\n\r\n"))
 	if end < 0 {
-		if len(data) > maxIdle {
+		if len(data) > maxIdle || bareLine(data) {
 			return odd
 		}
 		return part
@@ -53,15 +60,14 @@ func (q *quick) parse(data []byte) state {
 		return odd
 	}
 	q.length = -1
-	hosts := 0
 	for len(rest) > 0 {
 		var header []byte
 		header, rest, _ = bytes.Cut(rest, []byte("\r\n"))
-		if !q.header(header, &hosts) {
+		if !q.header(header) {
 			return odd
 		}
 	}
-	if q.length < 0 || hosts != 1 || q.authorization == nil || end+4+q.length > maxExpress {
+	if !q.plain(end + 4) {
 		return odd
 	}
 	q.head = end + 4
@@ -70,9 +76,35 @@ func (q *quick) parse(data []byte) state {
 		return s
 	}
 	// What is still to come may move the buffer.
-	q.path, q.authorization, q.forwarded = bytes.Clone(q.path), bytes.Clone(q.authorization), bytes.Clone(q.forwarded)
-	q.traceparent, q.tracestate = bytes.Clone(q.traceparent), bytes.Clone(q.tracestate)
+	for _, text := range []*[]byte{&q.host, &q.path, &q.authorization, &q.forwarded, &q.traceparent, &q.tracestate, &q.origin} {
+		*text = bytes.Clone(*text)
+	}
 	return part
+}
+
+// plain reports whether the headers are those of a request that is answered here: one with
+// events, or the question of a page whether it may send them.
+func (q *quick) plain(head int) bool {
+	if q.preflight {
+		ok := q.length < 0 && q.method != nil && q.origin != nil
+		q.length = 0
+		return ok && q.host != nil && !q.packed
+	}
+	return q.length >= 0 && q.host != nil && q.authorization != nil && q.method == nil && head+q.length <= maxExpress
+}
+
+// bareLine reports whether a line of data ends without a carriage return, for which nobody
+// here waits.
+func bareLine(data []byte) bool {
+	for i := 0; ; i++ {
+		n := bytes.IndexByte(data[i:], '\n')
+		if n < 0 {
+			return false
+		}
+		if i += n; i == 0 || data[i-1] != '\r' {
+			return true
+		}
+	}
 }
 
 func (q *quick) complete(data []byte) state {
@@ -83,7 +115,7 @@ func (q *quick) complete(data []byte) state {
 }
 
 // header reads one header line; false when it is not plain.
-func (q *quick) header(header []byte, hosts *int) bool {
+func (q *quick) header(header []byte) bool {
 	colon := bytes.IndexByte(header, ':')
 	if colon <= 0 {
 		return false
@@ -99,11 +131,27 @@ func (q *quick) header(header []byte, hosts *int) bool {
 			return false
 		}
 	}
+	return q.set(name, value)
+}
+
+// set takes what a header says, if that is of use; false when it is not plain.
+func (q *quick) set(name, value []byte) bool {
 	switch len(name) {
 	case len("Host"):
 		if is(name, "host") {
-			*hosts++
-			return len(value) > 0 && !bytes.ContainsAny(value, " ,/@\\")
+			return once(&q.host, value) && len(value) > 0 && !bytes.ContainsAny(value, " ,/@\\")
+		}
+	case len("Origin"):
+		if is(name, "origin") {
+			return once(&q.origin, value) && len(value) > 0
+		}
+	case len("Access-Control-Request-Method"):
+		if is(name, "access-control-request-method") {
+			return once(&q.method, value) && len(value) > 0
+		}
+	case len("Access-Control-Request-Headers"):
+		if is(name, "access-control-request-headers") {
+			return once(&q.headers, value) && len(value) > 0
 		}
 	case len("Authorization"):
 		if is(name, "authorization") {
@@ -164,7 +212,7 @@ func (q *quick) trace() http.Header {
 }
 
 // oddHeaders change how a request is read or answered.
-var oddHeaders = []string{"te", "expect", "origin", "upgrade", "trailer", "transfer-encoding", "proxy-connection"}
+var oddHeaders = []string{"te", "expect", "upgrade", "trailer", "transfer-encoding", "proxy-connection"}
 
 // size reads a Content-Length: digits only.
 func (q *quick) size(value []byte) bool {

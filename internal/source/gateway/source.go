@@ -65,6 +65,7 @@ const stopGrace = 5 * time.Second
 type Source struct {
 	c      Config
 	log    *slog.Logger
+	dir    string      // of relative paths
 	tls    *tls.Config // nil without TLS
 	door   *gateway.Gateway
 	budget *frontdoor.Budget
@@ -101,7 +102,7 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{
-		c: c, log: d.Log,
+		c: c, log: d.Log, dir: d.Dir,
 		door:   gateway.New(file, gateway.Options{Version: d.Version, MaxEvents: c.MaxRequestEvents, AnyID: c.AllowEventsWithoutIDs}),
 		budget: frontdoor.NewBudget(c.MaxInFlightRequests, c.MaxInFlightBytes),
 		limit:  newLimiter(c.RateLimitEvents, time.Duration(c.RateLimitWindowSeconds)*time.Second),
@@ -120,7 +121,7 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if c.CertFile != "" {
-		if s.tls, err = (tlsconfig.Settings{CertFile: c.CertFile, KeyFile: c.KeyFile, CAFile: c.CAFile, Dir: d.Dir}).Server(); err != nil {
+		if s.tls, err = s.files().Server(); err != nil {
 			return nil, err
 		}
 	}
@@ -141,12 +142,15 @@ func (s *Source) Open(ctx context.Context) error {
 	p, err := frontdoor.Enter(ctx, frontdoor.Door{
 		Address: s.c.Address,
 		Owner:   s.pipeline,
+		Route:   frontdoor.Route{Hosts: s.c.HostNames, Paths: gateway.Paths()},
 		Settings: frontdoor.Settings{
 			ReadHeaderTimeout: s.readTimeout(),
 			IdleTimeout:       time.Duration(s.c.IdleTimeoutMillis) * time.Millisecond,
+			AnswerTimeout:     time.Duration(s.c.ResponseTimeoutMillis) * time.Millisecond,
 			MaxHeaderBytes:    s.c.MaxHeaderBytes,
 			MaxConnections:    s.c.MaxConnections,
 			TLS:               s.tls != nil,
+			Identity:          s.files().Identity(),
 			Express:           express{},
 		},
 		Certificates: s.tls,
@@ -186,7 +190,14 @@ func (s *Source) Addr() net.Addr {
 }
 
 // Listens implements connector.Listener.
-func (s *Source) Listens() (address, attribute string) { return s.c.Address, "address" }
+func (s *Source) Listens() connector.Listening {
+	return connector.Listening{Address: s.c.Address, Attribute: "address", Hosts: s.c.HostNames, Paths: gateway.Paths(), TLS: s.tls != nil, Identity: s.files().Identity()}
+}
+
+// files are those of the certificates.
+func (s *Source) files() tlsconfig.Settings {
+	return tlsconfig.Settings{CertFile: s.c.CertFile, KeyFile: s.c.KeyFile, CAFile: s.c.CAFile, Dir: s.dir}
+}
 
 // KeepTraceContext implements trace.Keeper.
 func (s *Source) KeepTraceContext() { s.traced = true }
@@ -273,7 +284,7 @@ func (s *Source) accept(call *gateway.Call, body *frontdoor.Body, header http.He
 		return no
 	}
 	// A client that goes away has sent its events all the same.
-	switch s.hall.Await(context.Background(), b, s.budget, held) {
+	switch fate, _ := s.hall.Await(context.Background(), b, s.budget, held); fate {
 	case frontdoor.Settled:
 		return gateway.OK
 	case frontdoor.Late:

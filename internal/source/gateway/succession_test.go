@@ -104,7 +104,7 @@ func TestSuccession(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	var clients sync.WaitGroup
 	large := `{"userId":"u","x":"` + strings.Repeat("x", 50_000) + `"}`
-	odd := plainHead + "Origin: https://shop.example\r\n" // for net/http
+	odd := plainHead + "Origin: https://shop.example\r\nTE: trailers\r\n" // for net/http
 	for _, request := range []string{
 		rawPost("/v1/track", plainHead, track), rawPost("/v1/track", plainHead, large),
 		rawPost("/v1/track", odd, track), rawPost("/v1/track", odd, large),

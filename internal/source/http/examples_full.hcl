@@ -3,6 +3,8 @@ source {
     url  = "0.0.0.0:8443"
     path = "/events"
 
+    host_names = ["events.example.com"]
+
     request_batch_limit = 500
     max_body_bytes      = 33554432
     max_line_bytes      = 1048576

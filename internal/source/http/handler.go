@@ -59,17 +59,43 @@ func (s *Source) handle(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, no)
 		return
 	}
-	switch s.hall.Await(r.Context(), b, s.budget, held) {
+	fate, outcomes := s.hall.Await(r.Context(), b, s.budget, held)
+	switch fate {
 	case frontdoor.Settled:
 		s.answer(w, nil)
 	case frontdoor.Failed:
-		s.answer(w, failed)
+		s.answer(w, undelivered(outcomes))
 	case frontdoor.Late:
 		s.answer(w, late)
 	case frontdoor.Stopped:
 		s.answer(w, stopping)
 	case frontdoor.Gone:
 	}
+}
+
+// maxNamed bounds how many events an answer names.
+const maxNamed = 50
+
+// undelivered says which of a request's events were not delivered, by their numbers without
+// blank lines; the others need not be sent again.
+func undelivered(outcomes event.Outcomes) *refusal {
+	var numbers []string
+	n := 0
+	for i, err := range outcomes {
+		if err == nil {
+			continue
+		}
+		if n++; n <= maxNamed {
+			numbers = append(numbers, strconv.Itoa(i+1))
+		}
+	}
+	if n == len(outcomes) {
+		return failed
+	}
+	if n > maxNamed {
+		numbers = append(numbers, "...")
+	}
+	return refuse(http.StatusServiceUnavailable, "%d of %d events were not delivered, by their number: %s; send these again, or the whole request", n, len(outcomes), strings.Join(numbers, ", "))
 }
 
 // accept reads the body and makes the request's messages, which hold bytes of the budget.
@@ -111,6 +137,7 @@ func (s *Source) answer(w http.ResponseWriter, no *refusal) {
 	if no == stopping {
 		h.Set("Connection", "close")
 	}
+	h.Set("Content-Length", strconv.Itoa(len(no.text)+1)) // it may leave before the body has come
 	w.WriteHeader(no.code)
 	_, _ = w.Write([]byte(no.text + "\n"))
 }

@@ -78,6 +78,7 @@ const stopGrace = 5 * time.Second
 type Source struct {
 	c      Config
 	log    *slog.Logger
+	dir    string      // of relative paths
 	tls    *tls.Config // nil without TLS
 	auth   *credentials
 	budget *frontdoor.Budget
@@ -105,7 +106,7 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 		return nil, fault.New(fault.Setup, fmt.Errorf("http source: %s: %s", ps[0].What, ps[0].Fix))
 	}
 	s := &Source{
-		c: c, log: d.Log, auth: newCredentials(c),
+		c: c, log: d.Log, dir: d.Dir, auth: newCredentials(c),
 		budget: frontdoor.NewBudget(c.MaxInFlightRequests, c.MaxInFlightBytes),
 		mux:    http.NewServeMux(),
 	}
@@ -126,7 +127,7 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	}
 	if c.CertFile != "" {
 		var err error
-		if s.tls, err = (tlsconfig.Settings{CertFile: c.CertFile, KeyFile: c.KeyFile, CAFile: c.CAFile, Dir: d.Dir}).Server(); err != nil {
+		if s.tls, err = s.files().Server(); err != nil {
 			return nil, err
 		}
 	}
@@ -147,12 +148,14 @@ func (s *Source) Open(ctx context.Context) error {
 	p, err := frontdoor.Enter(ctx, frontdoor.Door{
 		Address: s.c.URL,
 		Owner:   s.pipeline,
+		Route:   frontdoor.Route{Hosts: s.c.HostNames, Paths: []string{s.c.Path}},
 		Settings: frontdoor.Settings{
 			ReadHeaderTimeout: time.Duration(s.c.ReadHeaderTimeoutMillis) * time.Millisecond,
 			IdleTimeout:       time.Duration(s.c.IdleTimeoutMillis) * time.Millisecond,
 			MaxHeaderBytes:    64 << 10,
 			MaxConnections:    s.c.MaxConnections,
 			TLS:               s.tls != nil,
+			Identity:          s.files().Identity(),
 		},
 		Certificates: s.tls,
 		Log:          s.log,
@@ -190,7 +193,14 @@ func (s *Source) Addr() net.Addr {
 }
 
 // Listens implements connector.Listener.
-func (s *Source) Listens() (address, attribute string) { return s.c.URL, "url" }
+func (s *Source) Listens() connector.Listening {
+	return connector.Listening{Address: s.c.URL, Attribute: "url", Hosts: s.c.HostNames, Paths: []string{s.c.Path}, TLS: s.tls != nil, Identity: s.files().Identity()}
+}
+
+// files are those of the certificates.
+func (s *Source) files() tlsconfig.Settings {
+	return tlsconfig.Settings{CertFile: s.c.CertFile, KeyFile: s.c.KeyFile, CAFile: s.c.CAFile, Dir: s.dir}
+}
 
 // KeepTraceContext implements trace.Keeper.
 func (s *Source) KeepTraceContext() { s.traced = true }

@@ -386,6 +386,27 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
+// TestAnswerNamesWhatFailed: a client learns which of its events were not delivered.
+func TestAnswerNamesWhatFailed(t *testing.T) {
+	t.Parallel()
+	p := start(t, func(c *Config) { c.RequestBatchLimit = 1000 }).run(t, func(m *event.Message) error {
+		if strings.HasPrefix(string(m.Data), "bad") {
+			return errors.New("no")
+		}
+		return nil
+	})
+	for body, want := range map[string]string{
+		"good\n\nbad\ngood\nbad":                "2 of 4 events were not delivered, by their number: 2, 4;",
+		"bad":                                   "the events were not delivered:",
+		"bad\nbad":                              "the events were not delivered:",
+		"good\n" + strings.Repeat("bad\n", 100): "100 of 101 events were not delivered, by their number: 2, 3,",
+	} {
+		if r := p.post(t, strings.NewReader(body), nil); r.code != 503 || !strings.HasPrefix(r.text, want) || r.after != "1" || len(r.text) > 400 {
+			t.Errorf("%+v, want %q", r, want)
+		}
+	}
+}
+
 // byName is h as a map: the tests of this package set no name twice.
 func byName(h event.Headers) map[string]string {
 	if h == nil {

@@ -326,7 +326,6 @@ func (s *Source) settle(ctx context.Context, l *reading, o event.Outcomes) error
 		results.give(kept)
 	}()
 	var back []queue.Job
-	now := time.Now()
 	for i := range l.jobs {
 		var err error
 		if o != nil {
@@ -340,7 +339,7 @@ func (s *Source) settle(ctx context.Context, l *reading, o event.Outcomes) error
 		case unsettled(err):
 			back = append(back, l.jobs[i])
 		default:
-			rs = append(rs, verdict(&l.jobs[i], err, now))
+			rs = append(rs, verdict(&l.jobs[i], err))
 		}
 	}
 	_, err := s.held.Settle(ctx, rs)
@@ -362,18 +361,18 @@ func unsettled(err error) bool {
 }
 
 // verdict is the result of a job whose message ended with err, which is not nil.
-func verdict(j *queue.Job, err error, now time.Time) queue.Result {
+func verdict(j *queue.Job, err error) queue.Result {
 	var again *connector.Again
 	var dead *connector.Dead
 	switch {
 	case errors.As(err, &dead):
 		return j.Dead(dead.Err.Error())
 	case errors.As(err, &again):
-		r := j.Again(now.Add(again.After), again.Err.Error())
+		r := j.AgainAfter(again.After, again.Err.Error())
 		r.Uncounted = again.Uncounted
 		return r
 	case fault.Of(err) == fault.Invalid:
 		return j.Dead(err.Error())
 	}
-	return j.Again(now, err.Error())
+	return j.Again(time.Time{}, err.Error())
 }

@@ -3,12 +3,11 @@ package httptarget
 import (
 	"fmt"
 	"net/http"
-	"net/url"
-	"strings"
 
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/secret"
 	"github.com/weirdata/weir/internal/tlsconfig"
 )
@@ -70,9 +69,11 @@ type Config struct {
 	// OAuth2TokenURL is the older spelling of oauth_client.token_url.
 	OAuth2TokenURL string `hcl:"oauth2_token_url,optional"`
 	// OAuthClient gets access tokens as an OAuth 2 client.
-	OAuthClient *OAuthClient `hcl:"oauth_client,block"`
+	OAuthClient *httpclient.OAuthClient `hcl:"oauth_client,block"`
 	// OAuthJWT gets access tokens with a signed assertion (RFC 7523).
-	OAuthJWT *OAuthJWT `hcl:"oauth_jwt,block"`
+	OAuthJWT *httpclient.OAuthJWT `hcl:"oauth_jwt,block"`
+	// SigV4 signs requests for an AWS service, in the place of any other authorization.
+	SigV4 *SigV4 `hcl:"sigv4,block"`
 
 	// TemplateFile is a Go text/template that makes the request body from the list of
 	// decoded messages; functions prettyPrint (a value as JSON) and env. Numbers are floats,
@@ -96,40 +97,18 @@ type Config struct {
 	RejectionThresholdInMillis int `hcl:"rejection_threshold_in_millis,optional"`
 }
 
-// OAuthClient is an OAuth 2 client: the refresh-token grant with a refresh token, the
-// client-credentials grant without one.
-type OAuthClient struct {
-	// ClientID is the client's identifier.
-	ClientID string `hcl:"client_id"`
-	// ClientSecret is the client's secret.
-	ClientSecret string `hcl:"client_secret,optional"`
-	// RefreshToken is exchanged for access tokens. A newer one from the server replaces
-	// it in memory until the process ends.
-	RefreshToken string `hcl:"refresh_token,optional"`
-	// TokenURL is the token endpoint.
-	TokenURL string `hcl:"token_url"`
-	// Scopes are asked for in the client-credentials grant.
-	Scopes []string `hcl:"scopes,optional"`
-}
-
-// OAuthJWT is a signer of assertions (RFC 7523, RS256) that are exchanged for access tokens.
-type OAuthJWT struct {
-	// Issuer is the iss claim, usually the address of a service account.
-	Issuer string `hcl:"issuer"`
-	// PrivateKey is the RSA key in PEM form; or name its file with private_key_file.
-	PrivateKey string `hcl:"private_key,optional"`
-	// PrivateKeyFile is the PEM file of the RSA key.
-	PrivateKeyFile string `hcl:"private_key_file,optional"`
-	// KeyID is the kid header of the assertion.
-	KeyID string `hcl:"key_id,optional"`
-	// Subject is the sub claim; empty leaves it out.
-	Subject string `hcl:"subject,optional"`
-	// Audience is the aud claim; the token URL by default.
-	Audience string `hcl:"audience,optional"`
-	// Scopes are asked for.
-	Scopes []string `hcl:"scopes,optional"`
-	// TokenURL is the token endpoint.
-	TokenURL string `hcl:"token_url"`
+// SigV4 signs requests for an AWS service (Signature Version 4).
+type SigV4 struct {
+	// Region of the service, such as "eu-central-1".
+	Region string `hcl:"region"`
+	// Service is its name in signatures, such as "execute-api", "lambda", "aoss" or "s3".
+	Service string `hcl:"service"`
+	// AccessKeyID is the access key's identifier.
+	AccessKeyID string `hcl:"access_key_id"`
+	// SecretAccessKey is the access key's secret.
+	SecretAccessKey string `hcl:"secret_access_key"`
+	// SessionToken goes with temporary credentials; empty for those that last.
+	SessionToken string `hcl:"session_token,optional"`
 }
 
 // ResponseRules is an ordered list of rules.
@@ -173,7 +152,7 @@ func (c Config) Validate() []connector.Problem {
 	refuse := func(field, what, fix string) {
 		ps = append(ps, connector.Problem{Field: field, What: what, Fix: fix})
 	}
-	if !absolute(c.URL) {
+	if !httpclient.Whole(c.URL) {
 		refuse("url", fmt.Sprintf("invalid url for HTTP target: '%s'", secret.URL(c.URL)), "write a whole URL, such as https://example.com/path")
 	}
 	switch c.Method {
@@ -206,7 +185,7 @@ func (c Config) Validate() []connector.Problem {
 	if !httpguts.ValidHeaderFieldValue(c.ContentType) {
 		refuse("content_type", "content_type is not a valid header value", "remove line breaks and control characters")
 	}
-	ps = append(ps, c.validateOAuth()...)
+	ps = append(ps, c.validateAuth()...)
 	if c.EnableTLS {
 		ps = append(ps, tlsconfig.Settings{CertFile: c.CertFile, KeyFile: c.KeyFile}.Validate()...)
 	}
@@ -234,32 +213,34 @@ func (c Config) validateBatching() []connector.Problem {
 	return ps
 }
 
-func (c Config) validateOAuth() []connector.Problem {
+// validateAuth names what is wrong with the ways to authorize requests, of which there is one.
+func (c Config) validateAuth() []connector.Problem {
 	var ps []connector.Problem
 	ways := 0
-	tokenURL := func(field, u string) {
-		ways++
-		if !absolute(u) {
-			ps = append(ps, connector.Problem{Field: field, What: fmt.Sprintf("%q is not a token endpoint", secret.URL(u)), Fix: "write a whole URL, such as https://auth.example.com/token"})
-		}
-	}
 	if c.OAuth2ClientID != "" {
-		tokenURL("oauth2_token_url", c.OAuth2TokenURL)
+		ways++
+		ps = append(ps, httpclient.CheckTokenURL("oauth2_token_url", c.OAuth2TokenURL)...)
 	}
 	if o := c.OAuthClient; o != nil {
-		tokenURL("oauth_client.token_url", o.TokenURL)
-		if o.ClientID == "" {
-			ps = append(ps, connector.Problem{Field: "oauth_client.client_id", What: "client_id is empty", Fix: "set the client's identifier, or remove the block"})
-		}
+		ways++
+		ps = append(ps, connector.Under("oauth_client", o.Validate())...)
 	}
 	if j := c.OAuthJWT; j != nil {
-		tokenURL("oauth_jwt.token_url", j.TokenURL)
-		if (j.PrivateKey == "") == (j.PrivateKeyFile == "") {
-			ps = append(ps, connector.Problem{Field: "oauth_jwt", What: "oauth_jwt needs one of private_key and private_key_file", Fix: "set exactly one of them"})
-		}
+		ways++
+		ps = append(ps, connector.Under("oauth_jwt", j.Validate())...)
 	}
 	if ways > 1 {
 		ps = append(ps, connector.Problem{What: "more than one way to get OAuth tokens is configured", Fix: "keep one of oauth_client, oauth_jwt and the oauth2_ options"})
+	}
+	if v := c.SigV4; v != nil {
+		if ways > 0 || c.BasicAuthUsername != "" || c.BasicAuthPassword != "" {
+			ps = append(ps, connector.Problem{Field: "sigv4", What: "sigv4 and another way to authorize requests are configured", Fix: "keep one of them"})
+		}
+		for field, value := range map[string]string{"region": v.Region, "service": v.Service, "access_key_id": v.AccessKeyID, "secret_access_key": v.SecretAccessKey} {
+			if value == "" {
+				ps = append(ps, connector.Problem{Field: "sigv4." + field, What: field + " is empty", Fix: "set it; check that its environment variable has a value"})
+			}
+		}
 	}
 	return ps
 }
@@ -280,10 +261,4 @@ func (r Rule) validate() []connector.Problem {
 		}
 	}
 	return ps
-}
-
-// absolute reports whether u is a whole http or https URL.
-func absolute(u string) bool {
-	p, err := url.Parse(u)
-	return err == nil && (strings.EqualFold(p.Scheme, "http") || strings.EqualFold(p.Scheme, "https")) && p.Host != ""
 }

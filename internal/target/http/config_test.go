@@ -18,6 +18,7 @@ import (
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/httpclient"
 )
 
 var quiet = log.New(io.Discard, "", 0)
@@ -77,7 +78,7 @@ func TestFullExampleSetsEveryOption(t *testing.T) {
 	for _, p := range c.Validate() {
 		fields = append(fields, p.Field)
 	}
-	if diff := cmp.Diff([]string{"oauth_jwt", ""}, fields); diff != "" {
+	if diff := cmp.Diff([]string{"oauth_jwt", "", "sigv4"}, fields); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -148,11 +149,16 @@ func TestValidate(t *testing.T) {
 		{func(c *Config) { c.Batching.MaxBatchMessages = 0 }, "batching.max_batch_messages", "at least 1"},
 		{func(c *Config) { c.Batching.MaxBatchBytes = 51 }, "batching.max_batch_bytes", "leaves no room"},
 		{func(c *Config) { c.OAuth2ClientID = "x" }, "oauth2_token_url", "token endpoint"},
-		{func(c *Config) { c.OAuthClient = &OAuthClient{TokenURL: "http://x"} }, "oauth_client.client_id", "empty"},
-		{func(c *Config) { c.OAuthJWT = &OAuthJWT{TokenURL: "http://x"} }, "oauth_jwt", "one of private_key"},
+		{func(c *Config) { c.OAuthClient = &httpclient.OAuthClient{TokenURL: "http://x"} }, "oauth_client.client_id", "empty"},
+		{func(c *Config) {
+			c.SigV4 = &SigV4{Region: "r", Service: "s", AccessKeyID: "a", SecretAccessKey: "b"}
+			c.BasicAuthUsername = "u"
+		}, "sigv4", "another way"},
+		{func(c *Config) { c.SigV4 = &SigV4{Region: "r", Service: "s", AccessKeyID: "a"} }, "sigv4.secret_access_key", "empty"},
+		{func(c *Config) { c.OAuthJWT = &httpclient.OAuthJWT{TokenURL: "http://x"} }, "oauth_jwt", "one of private_key"},
 		{func(c *Config) {
 			c.OAuth2ClientID, c.OAuth2TokenURL = "x", "http://x"
-			c.OAuthClient = &OAuthClient{ClientID: "x", TokenURL: "http://x"}
+			c.OAuthClient = &httpclient.OAuthClient{ClientID: "x", TokenURL: "http://x"}
 		}, "", "more than one way"},
 	} {
 		c := defaults()

@@ -54,6 +54,14 @@ target {
       token_url        = "https://auth.example.com/token"
     }
 
+    sigv4 {
+      region            = "eu-central-1"
+      service           = "execute-api"
+      access_key_id     = "AKIDEXAMPLE"
+      secret_access_key = "change-me"
+      session_token     = "change-me"
+    }
+
     template_file = "request.tmpl"
     response_rules {
       rule {

@@ -10,9 +10,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/oauth2"
-
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/httpclient"
 )
 
 // maxShown is how much of a response body an error shows.
@@ -32,7 +31,9 @@ type reply struct {
 	body  string // response body, or the error's full text
 	cause error  // with code 0: the error
 	after time.Duration
-	sent  *http.Request // what it answers; nil when there was none
+	// stayed says why a redirect was not followed, where that is for a person to mend.
+	stayed string
+	sent   *http.Request // what it answers; nil when there was none
 }
 
 func (r Rule) matches(p reply) bool {
@@ -61,6 +62,9 @@ func (t *Target) judge(p reply) error {
 			safe = match.Body
 		}
 	}
+	if p.stayed != "" && match == nil {
+		safe = p.stayed
+	}
 	e := &fault.Error{Kind: kind, Detail: fault.Detail{Type: "api", Code: p.line, Safe: safe}}
 	switch kind {
 	case fault.Invalid:
@@ -84,6 +88,8 @@ func (t *Target) kind(p reply) (fault.Kind, *Rule) {
 	switch {
 	case p.code == 0:
 		return clientFaultKind(p.cause), nil
+	case p.stayed != "":
+		return fault.Setup, nil
 	case p.code == http.StatusRequestEntityTooLarge && t.c.Bisect:
 		return fault.Invalid, nil
 	}
@@ -95,11 +101,8 @@ func clientFaultKind(err error) fault.Kind {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return fault.Setup
 	}
-	if e, ok := errors.AsType[*oauth2.RetrieveError](err); ok && e.Response != nil {
-		switch e.Response.StatusCode {
-		case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
-			return fault.Setup
-		}
+	if httpclient.Refused(err) {
+		return fault.Setup
 	}
 	return fault.Transient
 }

@@ -208,17 +208,3 @@ func TestStatusZero(t *testing.T) {
 		}
 	}
 }
-
-func TestRetryAfter(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 5, 26, 16, 45, 15, 0, time.UTC)
-	for in, want := range map[string]time.Duration{
-		"": 0, "0": 0, "12": 12 * time.Second, " 3 ": 3 * time.Second, "-1": 0, "x": 0, "1.5": 0,
-		"99999": time.Hour, "99999999999999999999999": time.Hour,
-		"Tue, 26 May 2026 16:46:15 GMT": time.Minute, "Tue, 26 May 2026 16:44:15 GMT": 0, "Tue, 26 May 2037 16:44:15 GMT": time.Hour,
-	} {
-		if got := retryAfter(in, now); got != want {
-			t.Errorf("retryAfter(%q) = %v, want %v", in, got, want)
-		}
-	}
-}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/httpclient"
 )
 
 // authority is a token endpoint that hands out token-1, token-2 and so on.
@@ -109,7 +110,7 @@ func TestOAuthClientCredentials(t *testing.T) {
 	a := newAuthority(t)
 	s := serve(t, nil)
 	target := build(t, s.URL, func(c *Config) {
-		c.OAuthClient = &OAuthClient{ClientID: "id", ClientSecret: "secret", TokenURL: a.URL, Scopes: []string{"a", "b"}}
+		c.OAuthClient = &httpclient.OAuthClient{ClientID: "id", ClientSecret: "secret", TokenURL: a.URL, Scopes: []string{"a", "b"}}
 	})
 	for range 2 {
 		if err := target.Write(context.Background(), messages(`1`)); err != nil {
@@ -140,7 +141,7 @@ func TestOAuthJWT(t *testing.T) {
 	s := serve(t, nil)
 	c := defaults()
 	c.URL = s.URL
-	c.OAuthJWT = &OAuthJWT{Issuer: "me", PrivateKeyFile: "key.pem", TokenURL: a.URL, Scopes: []string{"w"}}
+	c.OAuthJWT = &httpclient.OAuthJWT{Issuer: "me", PrivateKeyFile: "key.pem", TokenURL: a.URL, Scopes: []string{"w"}}
 	target, err := New(context.Background(), connector.Deps{Dir: dir}, c)
 	if err != nil {
 		t.Fatal(err)
@@ -165,7 +166,7 @@ func TestOAuthFailure(t *testing.T) {
 	a.refuse = true
 	s := serve(t, nil)
 	oauth := func(c *Config) {
-		c.OAuthClient = &OAuthClient{ClientID: "id", ClientSecret: "secret-secret", RefreshToken: "my-refresh-token", TokenURL: a.URL + "?hush=hush"}
+		c.OAuthClient = &httpclient.OAuthClient{ClientID: "id", ClientSecret: "secret-secret", RefreshToken: "my-refresh-token", TokenURL: a.URL + "?hush=hush"}
 	}
 	err := build(t, s.URL, oauth).Write(context.Background(), messages(`1`))
 	if fault.Of(err) != fault.Setup {
@@ -218,7 +219,7 @@ func TestTLS(t *testing.T) {
 		{"skip verify alone", func(c *Config) { c.EnableTLS, c.SkipVerifyTLS = true, true }, true},
 		{"OAuth keeps the settings", func(c *Config) {
 			c.EnableTLS, c.CAFile = true, ca
-			c.OAuthClient = &OAuthClient{ClientID: "id", ClientSecret: "secret", TokenURL: s.URL + "/token"}
+			c.OAuthClient = &httpclient.OAuthClient{ClientID: "id", ClientSecret: "secret", TokenURL: s.URL + "/token"}
 		}, true},
 		{"OAuth without the settings", func(c *Config) {
 			c.OAuth2ClientID, c.OAuth2RefreshToken, c.OAuth2TokenURL = "id", "refresh", s.URL+"/token"

@@ -2,7 +2,6 @@ package httptarget
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,16 +15,13 @@ import (
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/secret"
 	"github.com/weirdata/weir/internal/trace"
 )
 
-const (
-	// maxResponse is how much of a response is read for rules and errors.
-	maxResponse = 1 << 20
-	// maxDrain is how much more is read so that the connection can be used again.
-	maxDrain = 256 << 10
-)
+// maxResponse is how much of a response is read for rules and errors.
+const maxResponse = 1 << 20
 
 // request sends p, which it takes over, and judges the answer. first is the first message of
 // the request, whose headers count where messages have their own; single says that there is
@@ -51,14 +47,6 @@ func (t *Target) request(ctx context.Context, p *payload, first *event.Message, 
 			return p.reader(), nil
 		},
 	}).WithContext(httptrace.WithClientTrace(ctx, watch.trace()))
-	if t.tokens != nil {
-		token, err := t.tokens.get(ctx)
-		if err != nil {
-			p.release()
-			return false, t.noResponse(ctx, &url.Error{Op: verb(t.c.Method), URL: to.String(), Err: err})
-		}
-		token.SetAuthHeader(req)
-	}
 	if t.c.IncludeTimingHeaders {
 		limit := t.timeout.Milliseconds() - int64(t.c.RejectionThresholdInMillis)
 		header.Add("Rejection-Timestamp", strconv.FormatInt(time.Now().UnixMilli()+limit, 10))
@@ -71,34 +59,30 @@ func (t *Target) request(ctx context.Context, p *payload, first *event.Message, 
 			p.release()
 		}
 	}()
-	resp, err := t.client.Do(req)
+	resp, err := t.client.Do(req, t.auth)
 	if err != nil {
 		return false, t.noResponse(ctx, err)
 	}
 	defer resp.Body.Close()
-	return t.answer(ctx, req, resp)
+	return t.answer(ctx, resp)
 }
 
 // answer reads and judges a response.
-func (t *Target) answer(ctx context.Context, req *http.Request, resp *http.Response) (divisible bool, err error) {
+func (t *Target) answer(ctx context.Context, resp *http.Response) (divisible bool, err error) {
 	code := resp.StatusCode
 	success := code >= 200 && code < 300
 	if success && !t.rules2xx[code-200] {
-		_, _ = io.CopyN(io.Discard, resp.Body, maxResponse+maxDrain)
+		httpclient.Drain(resp)
 		return false, nil
 	}
-	if code == http.StatusUnauthorized && t.tokens != nil {
-		t.tokens.drop(req.Header.Get("Authorization"))
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	body, err := httpclient.Body(resp, maxResponse)
 	if err != nil {
 		if ctx.Err() != nil {
 			return false, t.cancelled(ctx)
 		}
 		return false, t.judge(reply{line: "Error reading response body", body: err.Error(), cause: err})
 	}
-	_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
-	r := reply{code: code, line: resp.Status, body: string(body), after: retryAfter(resp.Header.Get("Retry-After"), time.Now()), sent: resp.Request}
+	r := reply{code: code, line: resp.Status, body: string(body), after: httpclient.RetryAfter(resp.Header, time.Now(), httpclient.MaxWait), stayed: t.client.Stayed(resp), sent: resp.Request}
 	err = t.judge(r)
 	return !success && fault.Of(err) == fault.Invalid, err
 }
@@ -149,21 +133,4 @@ func (t *Target) address(m *event.Message) (*url.URL, http.Header, error) {
 
 func headerFault(err error) error {
 	return fault.Describe(fault.Invalid, err, fault.Detail{Type: "api", Safe: "Invalid header"})
-}
-
-// verb is a method as net/http writes it in its errors.
-func verb(method string) string { return method[:1] + strings.ToLower(method[1:]) }
-
-// retryAfter reads a Retry-After header: seconds or a date, at most an hour ahead.
-func retryAfter(v string, now time.Time) time.Duration {
-	v = strings.TrimSpace(v)
-	var d time.Duration
-	if n, err := strconv.ParseUint(v, 10, 64); err == nil {
-		d = time.Duration(min(n, 3600)) * time.Second
-	} else if errors.Is(err, strconv.ErrRange) {
-		d = time.Hour
-	} else if at, err := http.ParseTime(v); err == nil {
-		d = at.Sub(now)
-	}
-	return min(max(d, 0), time.Hour)
 }

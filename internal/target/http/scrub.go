@@ -14,15 +14,15 @@ func (t *Target) scrub(text string, sent *http.Request) string {
 }
 
 // hide replaces credentials in a text: those of the config, those of the request that was
-// sent, which is nil when there was none, and the access token in use.
+// sent, which is nil when there was none, and those in use now.
 func (t *Target) hide(text string, sent *http.Request) string {
 	var now secret.Values
 	if sent != nil {
 		now.AddHeader(sent.Header)
 		now.AddURL(sent.URL)
 	}
-	if t.tokens != nil {
-		now.Add(t.tokens.secrets()...)
+	if t.auth != nil {
+		now.Add(t.auth.Secrets()...)
 	}
 	return now.Hide(t.hidden.Hide(text))
 }
@@ -31,13 +31,6 @@ func (t *Target) hide(text string, sent *http.Request) string {
 func secrets(c Config) secret.Values {
 	var all secret.Values
 	all.AddBasic(c.BasicAuthUsername, c.BasicAuthPassword)
-	all.Add(c.OAuth2ClientSecret, c.OAuth2RefreshToken)
-	if o := c.OAuthClient; o != nil {
-		all.Add(o.ClientSecret, o.RefreshToken)
-	}
-	if j := c.OAuthJWT; j != nil {
-		all.Add(j.PrivateKey)
-	}
 	for name, value := range c.Headers {
 		all.AddNamed(name, value)
 	}

@@ -14,12 +14,14 @@
 // response, or none (status 0), is judged by the first rule that matches, and is transient
 // when none does. A Retry-After header (seconds or a date, at most an hour) is passed on
 // with every outcome that is tried again, whatever its kind; it does not change the kind.
-// Redirects that keep method and body (307, 308) are followed; 301, 302 and 303 would drop
-// the body and are judged as responses instead.
+// Redirects that keep method and body (307, 308) are followed, but never to another server with
+// credentials (package httpclient); 301, 302 and 303 would drop the body. A redirect that is
+// not followed is judged as a response.
 //
-// Without a matching rule, three outcomes have a better meaning than transient: a server
-// certificate that cannot be verified and a token endpoint that rejects the client are
-// setup faults, and 413 is invalid while bisecting is on.
+// Without a matching rule, four outcomes have a better meaning than transient: a server
+// certificate that cannot be verified, a token endpoint that rejects the client and a redirect
+// that would carry credentials elsewhere are setup faults, and 413 is invalid while bisecting
+// is on.
 //
 // # Bisecting
 //
@@ -37,21 +39,19 @@ package httptarget
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"sort"
-	"strings"
 	"text/template"
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/secret"
 	"github.com/weirdata/weir/internal/tlsconfig"
 )
@@ -93,20 +93,19 @@ func defaults() Config {
 
 // Target sends batches to one URL. Write may be called by several goroutines at once.
 type Target struct {
-	c         Config
-	limits    connector.Limits
-	url       *url.URL
-	header    http.Header
-	dynURL    string // canonical name of the header that holds a message's URL, or ""
-	timeout   time.Duration
-	tmpl      *template.Template
-	rules     []Rule
-	rules2xx  [100]bool // which 2xx codes a rule names: their bodies must be read
-	transport *http.Transport
-	client    *http.Client
-	tokens    *tokens // nil without OAuth
-	hidden    secret.Values
-	maxBody   int // most bytes a template may make
+	c        Config
+	limits   connector.Limits
+	url      *url.URL
+	header   http.Header
+	dynURL   string // canonical name of the header that holds a message's URL, or ""
+	timeout  time.Duration
+	tmpl     *template.Template
+	rules    []Rule
+	rules2xx [100]bool // which 2xx codes a rule names: their bodies must be read
+	client   *httpclient.Client
+	auth     httpclient.Auth // nil without one that changes
+	hidden   secret.Values
+	maxBody  int // most bytes a template may make
 }
 
 var (
@@ -138,10 +137,10 @@ func New(_ context.Context, d connector.Deps, c Config) (*Target, error) {
 	if err := t.loadTemplate(d.Dir); err != nil {
 		return nil, err
 	}
-	if err := t.setTransport(d.Dir); err != nil {
+	if err := t.setClient(d.Dir); err != nil {
 		return nil, err
 	}
-	if t.tokens, err = newTokens(c, d.Dir, &http.Client{Transport: t.transport, Timeout: t.timeout}); err != nil {
+	if t.auth, err = t.newAuth(d.Dir); err != nil {
 		return nil, err
 	}
 	t.setHeader()
@@ -205,33 +204,45 @@ func (t *Target) loadTemplate(dir string) error {
 	return nil
 }
 
-func (t *Target) setTransport(dir string) error {
-	tr := http.DefaultTransport.(*http.Transport).Clone()
-	tr.MaxIdleConnsPerHost = t.c.Batching.MaxConcurrentBatches
-	tr.MaxIdleConns = max(tr.MaxIdleConns, tr.MaxIdleConnsPerHost)
-	// Most requests fit one buffer, and leave in one write.
-	tr.WriteBufferSize = 64 << 10
+func (t *Target) setClient(dir string) error {
+	o := httpclient.Options{Timeout: t.timeout, IdlePerHost: t.c.Batching.MaxConcurrentBatches,
+		WriteBuffer: 64 << 10} // most requests fit one buffer, and leave in one write
 	if t.c.EnableTLS {
-		conf, err := tlsconfig.Settings{CertFile: t.c.CertFile, KeyFile: t.c.KeyFile, CAFile: t.c.CAFile, SkipVerify: t.c.SkipVerifyTLS, Dir: dir}.Client()
-		if err != nil {
+		var err error
+		if o.TLS, err = (tlsconfig.Settings{CertFile: t.c.CertFile, KeyFile: t.c.KeyFile, CAFile: t.c.CAFile, SkipVerify: t.c.SkipVerifyTLS, Dir: dir}).Client(); err != nil {
 			return err
 		}
-		tr.TLSClientConfig = conf
 	}
-	t.transport = tr
-	t.client = &http.Client{Transport: tr, Timeout: t.timeout, CheckRedirect: keepMethod}
+	t.client = httpclient.New(o)
 	return nil
 }
 
-// keepMethod follows only redirects that send the same request again.
-func keepMethod(req *http.Request, via []*http.Request) error {
-	if req.Method != via[0].Method {
-		return http.ErrUseLastResponse
+// newAuth is what authorizes requests as they are sent; nil when the config has no such thing.
+// Its own requests go the way of the target's, and hold secrets.
+func (t *Target) newAuth(dir string) (httpclient.Auth, error) {
+	c := t.c
+	o := c.OAuthClient
+	if c.OAuth2ClientID != "" {
+		o = &httpclient.OAuthClient{ClientID: c.OAuth2ClientID, ClientSecret: c.OAuth2ClientSecret, RefreshToken: c.OAuth2RefreshToken, TokenURL: c.OAuth2TokenURL}
 	}
-	if len(via) >= 10 {
-		return errors.New("stopped after 10 redirects")
+	secret := httpclient.New(httpclient.Options{Transport: t.client.Transport(), Timeout: t.timeout, Secret: true})
+	switch j := c.OAuthJWT; {
+	case j != nil:
+		key := []byte(j.PrivateKey)
+		if j.PrivateKeyFile != "" {
+			var err error
+			if key, err = connector.ReadFile(dir, "oauth_jwt.private_key_file", j.PrivateKeyFile); err != nil {
+				return nil, connector.Blame("oauth_jwt.private_key_file", "name a file that can be read; a relative path means from the directory of the config file", fmt.Errorf("read oauth_jwt.private_key_file: %w", err))
+			}
+		}
+		return httpclient.NewOAuthJWT(*j, key, secret)
+	case o != nil:
+		return httpclient.NewOAuthClient(*o, secret), nil
+	case c.SigV4 != nil:
+		v := c.SigV4
+		return httpclient.NewSigV4(v.Region, v.Service, httpclient.Keys{AccessKeyID: v.AccessKeyID, SecretAccessKey: v.SecretAccessKey, SessionToken: v.SessionToken}), nil
 	}
-	return nil
+	return nil, nil
 }
 
 // setHeader makes the headers that every request carries.
@@ -251,7 +262,7 @@ func (t *Target) setHeader() {
 	}
 	if c.BasicAuthUsername != "" || c.BasicAuthPassword != "" {
 		r := http.Request{Header: t.header}
-		r.SetBasicAuth(c.BasicAuthUsername, c.BasicAuthPassword)
+		r.SetBasicAuth(c.BasicAuthUsername, c.BasicAuthPassword) // a message's own header may stand beside it
 	}
 }
 
@@ -274,7 +285,7 @@ func (t *Target) Open(context.Context) error { return nil }
 
 // Close closes idle connections.
 func (t *Target) Close(context.Context) error {
-	t.transport.CloseIdleConnections()
+	t.client.Close()
 	return nil
 }
 
@@ -283,32 +294,8 @@ func (t *Target) Close(context.Context) error {
 func (t *Target) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	to, secure := t.url, strings.EqualFold(t.url.Scheme, "https")
-	if t.transport.Proxy != nil {
-		proxy, err := t.transport.Proxy(&http.Request{URL: t.url})
-		if err != nil {
-			return fault.New(fault.Setup, fmt.Errorf("find the proxy for %s: %s", secret.URL(t.c.URL), t.scrub(err.Error(), nil)))
-		}
-		if proxy != nil {
-			to, secure = proxy, strings.EqualFold(proxy.Scheme, "https")
-		}
+	if err := t.client.Reach(ctx, t.url); err != nil {
+		return fault.New(clientFaultKind(err), err) // it shows the host only
 	}
-	port := to.Port()
-	if port == "" {
-		port = map[bool]string{false: "80", true: "443"}[secure]
-	}
-	address := net.JoinHostPort(to.Hostname(), port)
-	var conn net.Conn
-	var err error
-	if secure {
-		d := tls.Dialer{Config: t.transport.TLSClientConfig}
-		conn, err = d.DialContext(ctx, "tcp", address)
-	} else {
-		var d net.Dialer
-		conn, err = d.DialContext(ctx, "tcp", address)
-	}
-	if err != nil {
-		return fault.New(clientFaultKind(err), fmt.Errorf("connect to %s: %w", address, err))
-	}
-	return conn.Close()
+	return nil
 }

@@ -265,6 +265,49 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
+// TestRedirectElsewhere: what a config gives to a server, no other one gets, and the error says
+// who sent it where; a request without credentials goes on.
+func TestRedirectElsewhere(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		change func(*Config)
+		query  string
+		stays  bool
+	}{
+		"nothing":         {stays: false},
+		"header":          {change: func(c *Config) { c.Headers = map[string]string{"X-Tenant": "hush-hush"} }, stays: true},
+		"basic":           {change: func(c *Config) { c.BasicAuthUsername, c.BasicAuthPassword = "u", "hush-hush" }, stays: true},
+		"query":           {query: "?token=hush-hush", stays: true},
+		"dynamic headers": {change: func(c *Config) { c.DynamicHeaders = true }, stays: true},
+		"sigv4": {change: func(c *Config) {
+			c.SigV4 = &SigV4{Region: "eu-central-1", Service: "execute-api", AccessKeyID: "AKID", SecretAccessKey: "hush-hush"}
+		}, stays: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			elsewhere := serve(t, nil)
+			s := serve(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+				http.Redirect(w, r, elsewhere.URL+"/elsewhere?of=theirs", http.StatusPermanentRedirect)
+			})
+			b := messages(`1`)
+			b[0].SetHeader("X-Of-Message", "hush-hush")
+			err := build(t, s.URL+row.query, row.change).Write(context.Background(), b)
+			if !row.stays {
+				if n := len(elsewhere.requests()); err != nil || n != 1 {
+					t.Errorf("%v, %d requests elsewhere", err, n)
+				}
+				return
+			}
+			if n := len(elsewhere.requests()); n != 0 {
+				t.Errorf("the other server got %+v", elsewhere.requests())
+			}
+			if fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), elsewhere.URL) || strings.Contains(err.Error(), "hush") || strings.Contains(err.Error(), "theirs") {
+				t.Errorf("%v: %v", fault.Of(err), err)
+			}
+		})
+	}
+}
+
 func TestHangingServer(t *testing.T) {
 	t.Parallel()
 	release, arrived := make(chan struct{}), make(chan struct{}, 8)
@@ -313,8 +356,8 @@ func TestConnectionsAreKept(t *testing.T) {
 	var mu sync.Mutex
 	opened := 0
 	target := build(t, s.URL, func(c *Config) { c.Batching.MaxConcurrentBatches = 2 })
-	dial := target.transport.DialContext
-	target.transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+	dial := target.client.Transport().DialContext
+	target.client.Transport().DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		mu.Lock()
 		opened++
 		mu.Unlock()

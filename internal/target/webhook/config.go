@@ -11,8 +11,9 @@ type Config struct {
 	// WorkspaceConfig is the path of the workspaceConfig.json with the destinations; the
 	// same file as the gateway's. A change of the file counts within five seconds.
 	WorkspaceConfig string `hcl:"workspace_config"`
-	// MaxConcurrentRequests is the most requests in progress at once, over all
-	// destinations; 64 by default.
+	// MaxConcurrentRequests is the most requests in progress at once for each destination,
+	// so that one that hangs takes no place of another; 64 by default. Over all destinations
+	// there are at most batching.max_concurrent_batches times batching.max_batch_messages.
 	MaxConcurrentRequests int `hcl:"max_concurrent_requests,optional"`
 	// RequestTimeoutMillis is the longest time, in milliseconds, a request may take from
 	// connecting to the end of the answer; 10000 by default.
@@ -24,8 +25,9 @@ type Config struct {
 	// webhookUrl, or "none", which ignores both. Choose less than "any" when write keys are
 	// in the hands of strangers.
 	Endpoints string `hcl:"endpoints,optional"`
-	// BlockPrivateNetworks refuses to connect to loopback, private and link-local
-	// addresses; off by default.
+	// BlockPrivateNetworks refuses to connect to addresses that are not of the public
+	// internet: loopback, private, link-local and reserved ones, and those that stand for one
+	// of them (NAT64 and the like). No proxy is used then. Off by default.
 	BlockPrivateNetworks bool `hcl:"block_private_networks,optional"`
 	// ForceHTTP1 keeps to HTTP/1.1 over TLS; off by default.
 	ForceHTTP1 bool `hcl:"force_http1,optional"`

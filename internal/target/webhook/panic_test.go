@@ -17,7 +17,7 @@ func TestPanic(t *testing.T) {
 	t.Parallel()
 	h := serve(t)
 	w := build(t, nil, destination("d", `{"webhookUrl":"`+h.URL+`"}`, ""))
-	w.transport.Proxy = func(r *http.Request) (*url.URL, error) {
+	w.client.Transport().Proxy = func(r *http.Request) (*url.URL, error) {
 		if strings.Contains(r.URL.Path, "bad") {
 			panic("a defect")
 		}

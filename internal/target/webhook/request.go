@@ -16,17 +16,12 @@ import (
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/secret"
 )
 
-const (
-	// maxShown is how much of a response body, in bytes, an error shows.
-	maxShown = 10 << 10
-	// maxDrain is how much more is read so that the connection can be used again.
-	maxDrain = 64 << 10
-	// maxWait bounds what Retry-After may ask for.
-	maxWait = time.Hour
-)
+// maxShown is how much of a response body, in bytes, an error shows.
+const maxShown = 10 << 10
 
 var payloads = sync.Pool{New: func() any { return new(payload) }}
 
@@ -45,20 +40,16 @@ func (t *Target) deliver(ctx context.Context, m *event.Message) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	resp, err := t.transport.RoundTrip(req.WithContext(limited))
+	resp, err := t.client.Do(req.WithContext(limited), nil)
 	if err != nil {
 		return t.noResponse(ctx, e, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
-		// What is left unread only costs the connection.
-		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
+		httpclient.Drain(resp)
 		return nil
 	}
-	shown, err := io.ReadAll(io.LimitReader(resp.Body, maxShown))
-	if err == nil {
-		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
-	}
+	shown, _ := httpclient.Body(resp, maxShown) // what arrived of it does for an error's text
 	return e.judge(resp, shown)
 }
 
@@ -131,8 +122,8 @@ func (t *Target) noResponse(ctx context.Context, e *endpoint, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("request to destination %s given up: %w", e.id, context.Cause(ctx))
 	}
-	if errors.Is(err, errPrivate) {
-		return aborted("403", errPrivate.Error())
+	if errors.Is(err, httpclient.ErrPrivate) {
+		return aborted("403", "the address is private, and block_private_networks is on")
 	}
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err
@@ -168,7 +159,7 @@ func (e *endpoint) judge(resp *http.Response, shown []byte) error {
 		Detail: fault.Detail{Type: "api", Code: status, Safe: "the destination answered " + status},
 	}
 	if kind != fault.Invalid {
-		err.After = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+		err.After = httpclient.RetryAfter(resp.Header, time.Now(), httpclient.MaxWait)
 	}
 	return err
 }
@@ -185,18 +176,4 @@ func readable(contentType string, body []byte) string {
 		return strings.ToValidUTF8(string(body), "\ufffd")
 	}
 	return "(the body is not text)"
-}
-
-// retryAfter reads a Retry-After header: seconds or a date.
-func retryAfter(v string, now time.Time) time.Duration {
-	v = strings.TrimSpace(v)
-	var d time.Duration
-	if n, err := strconv.ParseUint(v, 10, 64); err == nil {
-		d = time.Duration(min(n, uint64(maxWait/time.Second))) * time.Second
-	} else if errors.Is(err, strconv.ErrRange) {
-		d = maxWait
-	} else if at, err := http.ParseTime(v); err == nil {
-		d = at.Sub(now)
-	}
-	return min(max(d, 0), maxWait)
 }

@@ -30,6 +30,12 @@
 // long each time up to 300, given up with at least 3 attempts and 180 minutes after a 5xx and
 // never after a 408 or 429, is in examples_full.hcl.
 //
+// # Concurrency
+//
+// A destination has places for so many requests at once, which no other can take: however many
+// destinations hang, one that answers is not slower for it. The requests of all destinations
+// together are as many as the pipeline writes at once (batching).
+//
 // # Order
 //
 // Of the messages of one write, those with one destination and key are sent one after
@@ -38,20 +44,15 @@ package webhook
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/workspace"
 )
 
@@ -75,8 +76,8 @@ type Target struct {
 	c         Config
 	file      *workspace.File
 	timeout   time.Duration
-	transport *http.Transport
-	places    chan struct{} // one for each request in progress
+	client    *httpclient.Client
+	places    *places
 	endpoints atomic.Pointer[endpoints]
 	making    sync.Mutex // held while endpoints are made
 }
@@ -104,46 +105,22 @@ func New(_ context.Context, d connector.Deps, c Config) (*Target, error) {
 	}
 	t := &Target{
 		c: c, file: file, timeout: time.Duration(c.RequestTimeoutMillis) * time.Millisecond,
-		places: make(chan struct{}, c.MaxConcurrentRequests),
+		places: newPlaces(c.MaxConcurrentRequests),
 	}
-	t.transport = transport(c)
+	t.client = client(c)
 	return t, nil
 }
 
-func transport(c Config) *http.Transport {
-	tr := http.DefaultTransport.(*http.Transport).Clone()
-	tr.MaxIdleConnsPerHost = c.MaxConcurrentRequests
-	tr.MaxIdleConns = max(tr.MaxIdleConns, c.MaxConcurrentRequests)
-	tr.DisableCompression = true
-	if c.ForceHTTP1 {
-		tr.ForceAttemptHTTP2 = false
-		tr.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
-	}
-	if c.BlockPrivateNetworks {
-		d := net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: refusePrivate}
-		tr.DialContext = d.DialContext
-		tr.Proxy = nil // a proxy would connect in our place
-	}
-	return tr
+// maxIdleConnections bounds the connections kept open without a request, over all destinations.
+const maxIdleConnections = 1024
+
+// client follows no redirect: where an event goes is the destination's to say.
+func client(c Config) *httpclient.Client {
+	return httpclient.New(httpclient.Options{
+		IdlePerHost: c.MaxConcurrentRequests, Idle: max(maxIdleConnections, c.MaxConcurrentRequests),
+		HTTP1: c.ForceHTTP1, Verbatim: true, Public: c.BlockPrivateNetworks, NoRedirects: true,
+	})
 }
-
-// errPrivate is the error of a connection that block_private_networks refuses.
-var errPrivate = errors.New("the address is private, and block_private_networks is on")
-
-// refusePrivate looks at the address that a name has become.
-func refusePrivate(_, address string, _ syscall.RawConn) error {
-	to, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("read address %s: %w", address, err)
-	}
-	if ip := to.Addr().Unmap(); !ip.IsGlobalUnicast() || ip.IsPrivate() || shared.Contains(ip) {
-		return errPrivate
-	}
-	return nil
-}
-
-// shared is the address space between carriers and their customers (RFC 6598).
-var shared = netip.MustParsePrefix("100.64.0.0/10")
 
 // Limits implements connector.Limiter.
 func (t *Target) Limits() connector.Limits {
@@ -157,7 +134,7 @@ func (t *Target) Open(context.Context) error { return nil }
 
 // Close closes idle connections.
 func (t *Target) Close(context.Context) error {
-	t.transport.CloseIdleConnections()
+	t.client.Close()
 	return nil
 }
 
@@ -170,24 +147,27 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 	case 0:
 		return nil
 	case 1:
-		if err := t.enter(ctx); err != nil {
+		leave, err := t.places.enter(ctx, destinationOf(b[0]))
+		if err != nil {
 			return err
 		}
-		defer t.leave()
+		defer leave()
 		return t.deliver(ctx, b[0])
 	}
 	errs := make([]error, len(b))
 	next, heads := lanes(b)
 	var wg sync.WaitGroup
 	for _, i := range heads {
-		if err := t.enter(ctx); err != nil {
-			for j := i; j >= 0; j = next[j] {
-				errs[j] = err
-			}
-			continue
-		}
 		wg.Go(func() {
-			defer t.leave()
+			// Each lane waits for itself: one whose destination hangs holds up no other.
+			leave, err := t.places.enter(ctx, destinationOf(b[i]))
+			if err != nil {
+				for j := i; j >= 0; j = next[j] {
+					errs[j] = err
+				}
+				return
+			}
+			defer leave()
 			t.deliverLane(ctx, b, errs, next, i)
 		})
 	}
@@ -251,21 +231,6 @@ func (t *Target) contained(ctx context.Context, m *event.Message) (err error) {
 	}()
 	return t.deliver(ctx, m)
 }
-
-// enter takes a place for a request.
-func (t *Target) enter(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("wait for a request to end: %w", context.Cause(ctx))
-	}
-	select {
-	case t.places <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for a request to end: %w", context.Cause(ctx))
-	}
-}
-
-func (t *Target) leave() { <-t.places }
 
 func destinationOf(m *event.Message) string {
 	if m.Meta.Scope == nil {

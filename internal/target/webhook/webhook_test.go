@@ -317,18 +317,6 @@ func TestNoResponse(t *testing.T) {
 	}
 }
 
-func TestRefusePrivate(t *testing.T) {
-	t.Parallel()
-	for address, refused := range map[string]bool{
-		"127.0.0.1:80": true, "10.1.2.3:80": true, "169.254.169.254:80": true, "100.64.0.1:1": true, "[::1]:80": true, "[fd00::1]:80": true,
-		"[::ffff:10.0.0.1]:80": true, "0.0.0.0:80": true, "224.0.0.1:1": true, "8.8.8.8:443": false, "[2001:4860:4860::8888]:443": false, "x": true,
-	} {
-		if err := refusePrivate("tcp", address, nil); (err != nil) != refused {
-			t.Errorf("%s: %v", address, err)
-		}
-	}
-}
-
 func TestDestinationsThatCannotBeCalled(t *testing.T) {
 	t.Parallel()
 	w := build(t, nil,
