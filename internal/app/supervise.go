@@ -140,6 +140,3 @@ func pause(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
-
-// emptyLook is how often somebody who waits for a queue to be empty counts what is left.
-const emptyLook = 200 * time.Millisecond

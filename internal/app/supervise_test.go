@@ -108,7 +108,7 @@ type world struct {
 }
 
 func builtOf(parts ...*part) *Built {
-	b := &Built{Config: &config.Config{}}
+	b := &Built{Plan: &config.Plan{}}
 	for _, p := range parts {
 		p.meter = meter.NewPipeline(p.name)
 		b.Pipelines = append(b.Pipelines, p)
@@ -306,7 +306,7 @@ func TestReloadOfNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := begin(t, &part{name: "p"})
 		nothing := builtOf(&part{name: "default"})
-		nothing.Config.Empty = true
+		nothing.Plan.Empty = true
 		if err := w.Reload(t.Context(), nothing); err == nil || !strings.Contains(err.Error(), "no pipeline is written in it") {
 			t.Errorf("Reload: %v", err)
 		}
