@@ -143,7 +143,11 @@ func (a *App) running() *generation {
 func (a *App) start(ctx context.Context, b *Built) error {
 	a.starting.Lock()
 	defer a.starting.Unlock()
-	old := a.running()
+	old, end, err := a.replacing()
+	if err != nil {
+		return err
+	}
+	defer end()
 	members := make([]*member, len(b.Pipelines))
 	for i, r := range b.Pipelines {
 		members[i] = &member{Runner: r, log: a.Log, ended: make(chan struct{})}
@@ -163,10 +167,6 @@ func (a *App) start(ctx context.Context, b *Built) error {
 	a.Builder.inFlight().Resize(b.limit)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if old != nil && a.live == 0 {
-		a.discard(ctx, members)
-		return errNothing
-	}
 	meters := make([]*meter.Pipeline, 0, len(members))
 	for _, m := range members {
 		meters = append(meters, m.Meter())
@@ -182,6 +182,32 @@ func (a *App) start(ctx context.Context, b *Built) error {
 		}
 	}
 	return nil
+}
+
+// replacing is the generation that runs, nil at the start. Until end is called the process
+// goes on, whatever of it ends: what is handed over has to be stopped first.
+func (a *App) replacing() (old *generation, end func(), err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.current == nil {
+		return nil, func() {}, nil
+	}
+	if a.live == 0 {
+		return nil, nil, errNothing
+	}
+	a.live++
+	return a.current, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.leave()
+	}, nil
+}
+
+// leave counts what lives no more; the last ends Run. a.mu is held.
+func (a *App) leave() {
+	if a.live--; a.live == 0 {
+		close(a.idle)
+	}
 }
 
 // begin has a member live. a.mu is held.
@@ -294,9 +320,7 @@ func (a *App) run(ctx context.Context, m *member, after <-chan struct{}, opened 
 			a.cancel(fmt.Errorf("pipeline %q failed", m.Name()))
 		}
 	}
-	if a.live--; a.live == 0 {
-		close(a.idle)
-	}
+	a.leave()
 }
 
 // Stop asks all pipelines to drain.
