@@ -44,7 +44,7 @@ const (
 func (m *member) live(ctx context.Context, opened error) error {
 	m.begins(ctx)
 	defer m.begins(nil)
-	if opened != nil && m.again(ctx, opened, 1) != nil {
+	if opened != nil && !m.again(ctx, opened, 1) {
 		return m.stopped(opened) // it has read nothing
 	}
 	for failures := 0; ; {
@@ -58,7 +58,7 @@ func (m *member) live(ctx context.Context, opened error) error {
 			return err
 		}
 		failures++
-		if m.again(ctx, err, failures) != nil {
+		if !m.again(ctx, err, failures) {
 			return m.stopped(err) // what it had read, it has given back
 		}
 	}
@@ -93,8 +93,8 @@ func (m *member) fatal(err error) bool {
 	return true
 }
 
-// again waits until the member may be started again.
-func (m *member) again(ctx context.Context, err error, failures int) error {
+// again waits until the member is open again; false means that ctx ended before.
+func (m *member) again(ctx context.Context, err error, failures int) bool {
 	delay := min(restartAfter<<min(failures-1, 10), restartMost)
 	m.set(err)
 	m.log.Error("the pipeline failed and is started again; what it had read and not settled is delivered again",
@@ -103,13 +103,13 @@ func (m *member) again(ctx context.Context, err error, failures int) error {
 	for {
 		if !pause(ctx, delay) {
 			m.set(nil)
-			return context.Cause(ctx)
+			return false
 		}
 		// Open finds out what would fail at once, without the retries of a run.
 		if err = m.Open(ctx); err == nil {
 			m.log.Info("the pipeline runs again", meter.KeyPipeline, m.Name())
 			m.set(nil)
-			return nil
+			return true
 		}
 		failures++
 		delay = min(restartAfter<<min(failures-1, 10), restartMost)
@@ -166,6 +166,3 @@ func pause(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
-
-// emptyLook is how often somebody who waits for a queue to be empty counts what is left.
-const emptyLook = 200 * time.Millisecond

@@ -41,7 +41,7 @@ const emptyReadPause = 10 * time.Millisecond
 func (p *Pipeline) read(ctx, work context.Context, todo *rota) {
 	var failures readFailures
 	for ctx.Err() == nil {
-		room, ok := p.room(ctx)
+		room, reserved, ok := p.room(ctx)
 		if !ok {
 			return
 		}
@@ -56,6 +56,7 @@ func (p *Pipeline) read(ctx, work context.Context, todo *rota) {
 			}
 			return err
 		})
+		p.parts.Process.giveBack(reserved)
 		if len(b) > 0 || ack != nil {
 			p.admit(work, b, settle, ack, todo)
 		}
@@ -88,7 +89,12 @@ func (p *Pipeline) goOn(ctx context.Context, err error, failures *readFailures) 
 	case err == nil:
 		*failures = 0
 		return true
-	case err == io.EOF || ctx.Err() != nil: //nolint:errorlint // a wrapped io.EOF is a connection that broke, not the end
+	case err == io.EOF: //nolint:errorlint // a wrapped io.EOF is a connection that broke, not the end
+		p.mu.Lock()
+		p.ended = true
+		p.mu.Unlock()
+		return false
+	case ctx.Err() != nil:
 		return false
 	case fault.Of(err) == fault.Setup || fault.Of(err) == fault.Fatal || fault.Of(err) == fault.Invalid:
 		p.fail(&ReadError{err})
