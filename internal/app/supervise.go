@@ -24,7 +24,7 @@ type member struct {
 	mu       sync.Mutex
 	degraded error // why it does not run, and is to be started again
 	restarts int
-	living   context.Context // of live, while it runs
+	asked    func() error // why it was asked to stop, while live runs
 }
 
 // errFailing is why a member is degraded whose Run has failed and not returned yet.
@@ -42,7 +42,7 @@ const (
 // terms say so, it is started again when it fails. opened is the error of the first Open,
 // which somebody else has called.
 func (m *member) live(ctx context.Context, opened error) error {
-	m.begins(ctx)
+	m.begins(ctx.Err)
 	defer m.begins(nil)
 	if opened != nil && !m.again(ctx, opened, 1) {
 		return m.stopped(opened) // it has read nothing
@@ -64,11 +64,11 @@ func (m *member) live(ctx context.Context, opened error) error {
 	}
 }
 
-// begins notes the context of live, nil for its end.
-func (m *member) begins(ctx context.Context) {
+// begins notes how live is asked to stop; nil: it has ended.
+func (m *member) begins(asked func() error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.living = ctx
+	m.asked = asked
 }
 
 // stopped is what comes of a member that failed with err and is stopped before it was started
@@ -142,7 +142,7 @@ func (m *member) status() Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := Status{Name: m.Name(), State: m.State(), Degraded: m.degraded, Restarts: m.restarts}
-	if s.Degraded == nil && s.State > pipeline.Running && m.living != nil && m.living.Err() == nil && m.Terms().Fail == Restart {
+	if s.Degraded == nil && s.State > pipeline.Running && m.asked != nil && m.asked() == nil && m.Terms().Fail == Restart {
 		s.Degraded = errFailing // nobody has asked it to stop
 	}
 	return s

@@ -241,13 +241,15 @@ func (s *Source) hold(r *result) connector.Ack {
 			return nil // settled before, or left to the next reader
 		}
 		delete(s.open, r)
-		for begin, end := 0, 0; begin < len(o); begin = end {
-			for end = begin; end < len(o) && (o[end] == nil) == (o[begin] == nil); {
+		for begin := 0; begin < len(o); {
+			end := begin + 1
+			for end < len(o) && (o[end] == nil) == (o[begin] == nil) {
 				end++
 			}
 			if o[begin] != nil {
 				s.open[&result{lines: r.lines[begin:end:end], first: r.first + uint64(begin), at: r.at}] = struct{}{}
 			}
+			begin = end
 		}
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -56,7 +57,7 @@ func TestGenerations(t *testing.T) {
 			next = append(next, target)
 		}
 		var writing sync.WaitGroup
-		for i, target := range append(old[:len(old):len(old)], next...) {
+		for i, target := range append(slices.Clip(old), next...) {
 			writing.Go(func() {
 				for n := range batches {
 					line := fmt.Sprintf("%d.%d.%d.", g, i, n)
