@@ -42,6 +42,9 @@ type Terms struct {
 	// Exclusive are what nobody else may hold while the runner is open, such as a file of
 	// positions, by an identity that is the same in every config.
 	Exclusive []string
+	// Ends is set when the source comes to an end: the process has then done its work only if
+	// all of it was settled, whenever it is stopped.
+	Ends bool
 	// Fed runners end when everything upstream has ended and nothing is left to do.
 	Fed bool
 	// Finishes has a reload that leaves nothing of its name let it work until what feeds it
@@ -75,7 +78,7 @@ type pipelineRunner struct {
 
 func newPipelineRunner(parts pipeline.Parts, upstream, downstream []string, terms Terms) *pipelineRunner {
 	r := &pipelineRunner{parts: parts, upstream: upstream, downstream: downstream, terms: terms, now: pipeline.New(parts)}
-	r.terms.Fed = fed(parts.Source)
+	r.terms.Fed, r.terms.Ends = fed(parts.Source), ends(parts.Source)
 	if x, ok := parts.Source.(connector.Exclusive); ok {
 		r.terms.Exclusive = x.Exclusive()
 	}

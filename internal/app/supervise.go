@@ -24,7 +24,11 @@ type member struct {
 	mu       sync.Mutex
 	degraded error // why it does not run, and is to be started again
 	restarts int
+	living   context.Context // of live, while it runs
 }
+
+// errFailing is why a member is degraded whose Run has failed and not returned yet.
+var errFailing = errors.New("it has failed, and ends what it had begun")
 
 // The waits before a runner that failed is started again double, and begin anew once it has
 // run for a while.
@@ -38,8 +42,10 @@ const (
 // terms say so, it is started again when it fails. opened is the error of the first Open,
 // which somebody else has called.
 func (m *member) live(ctx context.Context, opened error) error {
+	m.begins(ctx)
+	defer m.begins(nil)
 	if opened != nil && !m.again(ctx, opened, 1) {
-		return nil // it has read nothing
+		return m.stopped(opened) // it has read nothing
 	}
 	for failures := 0; ; {
 		began := time.Now()
@@ -53,9 +59,25 @@ func (m *member) live(ctx context.Context, opened error) error {
 		}
 		failures++
 		if !m.again(ctx, err, failures) {
-			return nil // what it had read, it has given back
+			return m.stopped(err) // what it had read, it has given back
 		}
 	}
+}
+
+// begins notes the context of live, nil for its end.
+func (m *member) begins(ctx context.Context) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.living = ctx
+}
+
+// stopped is what comes of a member that failed with err and is stopped before it was started
+// again: nothing, unless its work was to come to an end, which nobody brings about now.
+func (m *member) stopped(err error) error {
+	if m.Terms().Ends {
+		return err
+	}
+	return nil
 }
 
 // fatal reports whether the member is not to be started again after err. Sources always
@@ -119,7 +141,11 @@ type Status struct {
 func (m *member) status() Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return Status{Name: m.Name(), State: m.State(), Degraded: m.degraded, Restarts: m.restarts}
+	s := Status{Name: m.Name(), State: m.State(), Degraded: m.degraded, Restarts: m.restarts}
+	if s.Degraded == nil && s.State > pipeline.Running && m.living != nil && m.living.Err() == nil && m.Terms().Fail == Restart {
+		s.Degraded = errFailing // nobody has asked it to stop
+	}
+	return s
 }
 
 func (s Status) String() string {

@@ -38,11 +38,12 @@ type part struct {
 	meter    *meter.Pipeline
 	end      <-chan struct{}
 
-	mu      sync.Mutex
-	isOpen  bool
-	running bool
-	opens   int
-	runs    int
+	mu       sync.Mutex
+	isOpen   bool
+	running  bool
+	draining bool
+	opens    int
+	runs     int
 }
 
 func (p *part) Name() string                  { return p.name }
@@ -63,7 +64,10 @@ func (p *part) holding() (open bool)    { p.mu.Lock(); defer p.mu.Unlock(); retu
 func (p *part) State() pipeline.State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.running {
+	switch {
+	case p.draining:
+		return pipeline.Draining
+	case p.running:
 		return pipeline.Running
 	}
 	return pipeline.Ended
@@ -171,6 +175,48 @@ func TestAFailureTakesNothingElseDown(t *testing.T) {
 		if err := <-w.ended; err != nil {
 			t.Errorf("Run: %v", err)
 		}
+	})
+}
+
+// TestReadyWhileItFails: a pipeline that has failed, and still ends what it had begun, is
+// degraded already, and so is one between its end and its next start; one that is asked to stop
+// is not ready.
+func TestReadyWhileItFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		doomed := &part{name: "doomed"}
+		doomed.run = func(ctx context.Context) error {
+			time.Sleep(time.Second)
+			doomed.mu.Lock()
+			doomed.draining = true
+			doomed.mu.Unlock()
+			defer func() { doomed.mu.Lock(); doomed.draining = false; doomed.mu.Unlock() }()
+			time.Sleep(10 * time.Second)
+			return errDown
+		}
+		w := begin(t, doomed, &part{name: "beside"})
+		seen := map[pipeline.State]bool{}
+		time.Sleep(125 * time.Millisecond) // what it does, it does at whole seconds
+		for range 400 {
+			time.Sleep(250 * time.Millisecond)
+			state := doomed.State()
+			seen[state] = true
+			if err := w.Ready(); err != nil {
+				t.Errorf("ready while it is %s: %v", state, err)
+			}
+			if (state != pipeline.Running) != (len(w.Degraded()) == 1) {
+				t.Errorf("degraded while it is %s: %q", state, w.Degraded())
+			}
+		}
+		if len(seen) < 3 {
+			t.Errorf("it was only seen %v", seen)
+		}
+		w.stop()
+		synctest.Wait()
+		if doomed.State() != pipeline.Ended && w.Ready() == nil {
+			t.Error("ready while it is asked to stop")
+		}
+		<-w.ended
 	})
 }
 

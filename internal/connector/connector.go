@@ -16,6 +16,10 @@
 //     when that alone is larger: a message, or the request that several came in.
 //  9. The positions of a source's messages are in the order in which it read them, within a
 //     stream and partition, and are the same when it reads them again.
+//  10. After Close it can be opened again, and begins anew with what the other side has, without
+//     New: the engine starts what failed again without reading the config. A source reads
+//     what it had read and was not settled once more, where it can; a target takes away nothing
+//     that it has written. An Ack that is called after Close does nothing to what is read later.
 package connector
 
 import (

@@ -138,6 +138,19 @@ func opens(t *testing.T, c openClose) {
 	}
 }
 
+// opensAgain opens what is closed.
+func opensAgain(t *testing.T, c openClose) {
+	t.Helper()
+	within(t, patience, "Open after Close", func() {
+		if err := c.Open(t.Context()); err != nil {
+			t.Errorf("rule 10: Open after Close: %v", err)
+		}
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
 func closes(t *testing.T, c openClose) {
 	t.Helper()
 	within(t, patience, "Close", func() {

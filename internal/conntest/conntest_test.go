@@ -50,6 +50,11 @@ func TestSuitesCatch(t *testing.T) {
 		"source takes more than there is room for": "rule 8",
 		"source moves positions":                   "rule 9",
 		"source hides positions":                   "does not say where it was read",
+		"target opens once":                        "rule 10: Open after Close",
+		"target begins anew":                       "rule 10: written after 2 openings",
+		"source opens once":                        "rule 10: Open after Close",
+		"source goes on":                           "rule 10: read after Close and Open",
+		"source takes acks of before":              "rule 10: read after an ack from before Close",
 		"transform panics":                         "Apply to \"\" panics",
 		"transform writes in place":                "changed in place",
 		"transform drops out":                      "does not begin with the one it was given",
@@ -150,8 +155,15 @@ func (m *memoryTarget) Limits() connector.Limits {
 }
 
 func (m *memoryTarget) Open(context.Context) error {
-	if m.defect == "target leaks" {
+	switch m.defect {
+	case "target leaks":
 		go func() { select {} }()
+	case "target opens once":
+		if m.closed > 0 {
+			return errors.New("closed")
+		}
+	case "target begins anew":
+		m.store.ps = nil
 	}
 	return nil
 }
@@ -223,6 +235,8 @@ type memorySource struct {
 	buf    []byte
 	acked  map[int]int // first index of each read that is acknowledged, and its end
 	mu     sync.Mutex
+	opens  int
+	closed bool
 }
 
 // kept outlives a restart.
@@ -240,8 +254,18 @@ func sourceCase(defect string) conntest.SourceCase {
 	}
 }
 
-func (m *memorySource) Open(context.Context) error  { return nil }
-func (m *memorySource) Close(context.Context) error { return nil }
+func (m *memorySource) Open(context.Context) error {
+	if m.defect == "source opens once" && m.closed {
+		return errors.New("closed")
+	}
+	if m.defect != "source goes on" {
+		m.at = m.kept.committed
+	}
+	m.opens, m.closed, m.acked = m.opens+1, false, map[int]int{}
+	return nil
+}
+
+func (m *memorySource) Close(context.Context) error { m.closed = true; return nil }
 
 func (m *memorySource) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
 	if m.defect == "source ignores cancel" && m.at == len(m.all) {
@@ -290,9 +314,13 @@ func (m *memorySource) Read(ctx context.Context, room connector.Room) (event.Bat
 	if m.defect == "source returns nil" {
 		b[0] = nil
 	}
+	opens := m.opens
 	return b, func(_ context.Context, o event.Outcomes) error {
 		m.mu.Lock()
 		defer m.mu.Unlock()
+		if (m.closed || opens != m.opens) && m.defect != "source takes acks of before" {
+			return errors.New("closed since")
+		}
 		if m.defect == "source forgets" || (o.Err() != nil && m.defect != "source acks too far") {
 			return nil
 		}

@@ -30,6 +30,9 @@ type SourceFeatures struct {
 	// Remembers: what was acknowledged is not read again after a restart, and what was
 	// not, is.
 	Remembers bool
+	// Resumes: the same is so of one source that is closed and opened again, and always where
+	// it remembers.
+	Resumes bool
 	// Binary: a payload may hold line ends and any other bytes. Otherwise it is a line.
 	Binary bool
 	// Empty: a payload may be empty.
@@ -65,6 +68,7 @@ func Source(t *testing.T, c SourceCase) {
 	t.Run("cancel during a read", s.cancelDuringRead)
 	t.Run("close while messages are open", s.closeWhileOpen)
 	t.Run("acknowledge", s.acknowledge)
+	t.Run("open again after close", s.reopens)
 	if c.Features.Remembers {
 		t.Run("what was acknowledged stays read", s.remembers)
 		t.Run("what was not acknowledged is read again", s.readsAgain)
@@ -439,4 +443,55 @@ func (s sourceSuite) gap(t *testing.T) {
 	}
 	sameSet(t, "read after a gap", s.rest(t, again), first, false, true)
 	closes(t, again)
+}
+
+// reopens opens a source again after Close, as the engine does with what failed. What was not
+// settled comes once more where the source remembers, or where those who sent it send it
+// again; anything else has at least what was not read.
+func (s sourceSuite) reopens(t *testing.T) {
+	noLeak(t)
+	want := numbered(200)
+	src := s.Setup(t, want)()
+	opens(t, src)
+	gots := s.readIn(t, src, len(want)/2, connector.Room{Messages: 20})
+	for _, g := range gots[:len(gots)/2] {
+		s.ack(t, g, nil)
+	}
+	closes(t, src)
+	resumes := s.Features.Resumes || s.Features.Remembers
+	rest := want
+	switch {
+	case resumes:
+		rest = without(want, payloadsOf(gots[:len(gots)/2]))
+	case !s.Features.Requests:
+		rest = want[len(payloadsOf(gots)):]
+	}
+	for _, when := range []string{"rule 10: read after Close and Open", "rule 10: read after an ack from before Close"} {
+		opensAgain(t, src)
+		again := s.readIn(t, src, len(rest), connector.Room{Messages: 7})
+		sameSet(t, when, payloadsOf(again), rest, s.Features.Ordered, s.Features.Repeats)
+		for _, g := range gots[len(gots)/2:] { // it may fail, and does nothing to what was read since
+			if g.ack != nil {
+				within(t, patience, "an ack from before Close", func() { _ = g.ack(t.Context(), nil) })
+			}
+		}
+		closes(t, src)
+		if !resumes && !s.Features.Requests {
+			return
+		}
+	}
+}
+
+// without is the payloads of all that are not in some, in their order.
+func without(all, some [][]byte) (left [][]byte) {
+	taken := map[string]bool{}
+	for _, p := range some {
+		taken[string(p)] = true
+	}
+	for _, p := range all {
+		if !taken[string(p)] {
+			left = append(left, p)
+		}
+	}
+	return left
 }

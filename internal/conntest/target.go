@@ -53,6 +53,7 @@ func Target(t *testing.T, c TargetCase) {
 	t.Run("many writers", s.manyWriters)
 	t.Run("write with a cancelled context", s.writeCancelled)
 	t.Run("write after close", s.writeAfterClose)
+	t.Run("open again after close", s.reopens)
 	if len(c.Refused) > 0 {
 		t.Run("partial failure", s.partialFailure)
 	}
@@ -235,6 +236,23 @@ func (s targetSuite) writeAfterClose(t *testing.T) {
 	within(t, patience, "Write after Close", func() { err = target.Write(t.Context(), batchOf(numbered(1))) })
 	if err == nil && written != nil {
 		sameSet(t, "written after Close, without an error", written(), numbered(1), false, false)
+	}
+}
+
+// reopens opens a target again and again, as the engine does with what failed.
+func (s targetSuite) reopens(t *testing.T) {
+	target, written := s.setup(t)
+	want := numbered(150)
+	for i := 0; ; i += 50 {
+		s.succeeds(t, target, batchOf(want[i:i+50]))
+		if written != nil {
+			sameSet(t, fmt.Sprintf("rule 10: written after %d openings", i/50+1), written(), want[:i+50], s.Features.Ordered, false)
+		}
+		closes(t, target)
+		if i+50 == len(want) {
+			return
+		}
+		opensAgain(t, target)
 	}
 }
 

@@ -118,6 +118,7 @@ type Machine struct {
 
 	ended  broadcast // of executions somebody waits for
 	opened atomic.Bool
+	open   map[string]Function // functions that are to be closed
 	state  atomic.Int32
 }
 
@@ -187,10 +188,12 @@ func (m *Machine) Open(ctx context.Context) error {
 	if !m.opened.CompareAndSwap(false, true) {
 		return nil
 	}
+	m.open = map[string]Function{}
 	for name, f := range m.o.Functions {
 		if err := f.Open(ctx); err != nil {
 			return errors.Join(fmt.Errorf("machine %q: open function %q: %w", m.o.Name, name, err), m.Close(ctx))
 		}
+		m.open[name] = f
 	}
 	if err := m.recordDefinition(ctx); err != nil {
 		return errors.Join(err, m.Close(ctx))
@@ -198,13 +201,14 @@ func (m *Machine) Open(ctx context.Context) error {
 	return nil
 }
 
-// Close closes the functions. It is safe without Open and twice.
+// Close closes the functions that Open has opened: another machine may have others of them
+// open. It is safe without Open and twice.
 func (m *Machine) Close(ctx context.Context) error {
 	if !m.opened.CompareAndSwap(true, false) {
 		return nil
 	}
 	var errs []error
-	for name, f := range m.o.Functions {
+	for name, f := range m.open {
 		if err := f.Close(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("machine %q: close function %q: %w", m.o.Name, name, err))
 		}

@@ -61,7 +61,7 @@ func NewTarget(t connector.Target) *TargetFunction {
 // Open implements Function.
 func (f *TargetFunction) Open(ctx context.Context) error {
 	if err := f.target.Open(ctx); err != nil {
-		return err
+		return errors.Join(err, f.target.Close(context.WithoutCancel(ctx)))
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -195,7 +195,10 @@ func (s sequence) Open(ctx context.Context) error {
 	if err := s.first.Open(ctx); err != nil {
 		return err
 	}
-	return s.second.Open(ctx)
+	if err := s.second.Open(ctx); err != nil {
+		return errors.Join(err, s.first.Close(ctx))
+	}
+	return nil
 }
 
 func (s sequence) Close(ctx context.Context) error {

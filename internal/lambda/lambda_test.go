@@ -247,6 +247,27 @@ func again(t *testing.T, f *lambda.Function) {
 	}
 }
 
+// TestAgain: a function works again after Close and Open, with new processes; in between it
+// starts none.
+func TestAgain(t *testing.T) {
+	t.Parallel()
+	f, _ := open(t, nil)
+	first := invoke(t, f, `{"id":"1"}`)
+	if err := f.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	var failed *lambda.Error
+	if _, err := f.Invoke(t.Context(), []byte(`{}`)); !errors.As(err, &failed) || failed.Type != lambda.ErrorExited {
+		t.Errorf("while it is closed: %v", err)
+	}
+	if err := f.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if second := invoke(t, f, `{"id":"2"}`); second.ID != "2" || second.PID == first.PID {
+		t.Errorf("%+v after %+v", second, first)
+	}
+}
+
 // TestConcurrency: as many processes as may be, and no more.
 func TestConcurrency(t *testing.T) {
 	t.Parallel()

@@ -16,7 +16,9 @@
 // holds, for each file, device, inode, the offset in the (decompressed) content up to
 // which every message is settled, and a digest of the first bytes, so that a new file that
 // was given the inode of an old one is read from its beginning. It is replaced as a whole
-// and synced before an acknowledgement returns.
+// and synced before an acknowledgement returns. Without a position_file all of that holds in
+// memory: a pipeline that is started again in the same process goes on where it was, and the
+// next process reads everything from the beginning.
 //
 // # Invariants
 //
@@ -46,8 +48,9 @@ type Config struct {
 	// files are read (default false).
 	Follow bool `hcl:"follow,optional"`
 	// Where to keep how far each file was read and delivered, so that a restart continues
-	// there. A relative path means from the directory of the config file. Without it every start reads the files from their beginning. One pipeline, one
-	// position file.
+	// there. A relative path means from the directory of the config file. Without it every
+	// start of the process reads the files from their beginning. One pipeline, one position
+	// file.
 	PositionFile string `hcl:"position_file,optional"`
 	// Longest line accepted, in bytes (default 64 MiB). A longer one ends the pipeline with an
 	// error that says where it is.

@@ -67,9 +67,14 @@ type positions struct {
 	files map[fileID]position
 }
 
+// newPositions holds nothing yet. Without a path it is never saved.
+func newPositions(path string) *positions {
+	return &positions{path: path, files: map[fileID]position{}}
+}
+
 // loadPositions reads the file at path; one that is not there holds nothing.
 func loadPositions(path string) (*positions, error) {
-	ps := &positions{path: path, files: map[fileID]position{}}
+	ps := newPositions(path)
 	src, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ps, nil
@@ -124,6 +129,9 @@ func (ps *positions) all() []position {
 
 // save replaces the position file; it is durable when save returns.
 func (ps *positions) save() error {
+	if ps.path == "" {
+		return nil
+	}
 	text, err := json.MarshalIndent(positionFile{Version: 1, Files: ps.all()}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode positions: %w", err)

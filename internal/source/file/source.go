@@ -15,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/weirdata/weir/internal/checkpoint"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
@@ -39,21 +38,11 @@ type Source struct {
 	lastLook time.Time
 	broken   error // why Read cannot go on
 
-	commits *checkpoint.Committer[uint64]
-	saved   *positions // nil without a position file
+	session *session   // nil before Open
+	saved   *positions // without a position file, in memory: for as long as the pipeline is started again
 
-	mu      sync.Mutex
-	reads   uint64
-	pending []reached // of reads that are not committed yet, in their order
-	behind  behind
-	closed  bool
-}
-
-// reached is how far a read has come.
-type reached struct {
-	read uint64
-	position
-	last bool // the file is done and gone: forget it
+	mu     sync.Mutex
+	behind behind
 }
 
 func logger(d connector.Deps) *slog.Logger {
@@ -65,8 +54,9 @@ func logger(d connector.Deps) *slog.Logger {
 
 // Open implements connector.Source.
 func (s *Source) Open(context.Context) error {
-	s.todo, s.tails, s.at, s.lastLook, s.broken = nil, nil, 0, time.Time{}, nil
-	s.reads, s.pending, s.closed = 0, nil, false
+	s.letGo() // what an Open opened that failed
+	s.at, s.lastLook, s.broken = 0, time.Time{}, nil
+	s.session = nil
 	names, err := matches(s.config.Path)
 	if err != nil {
 		return fault.New(fault.Setup, err)
@@ -96,21 +86,24 @@ func (s *Source) Open(context.Context) error {
 }
 
 // openPositions loads what the last run left, and proves that it can be replaced.
-func (s *Source) openPositions() (err error) {
-	s.commits = checkpoint.NewCommitter(mostOpen, s.commit)
-	if s.config.PositionFile == "" {
-		return nil
-	}
-	path := s.config.PositionFile
-	if s.saved, err = loadPositions(path); err != nil {
-		return err
-	}
-	if err := s.saved.save(); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%w; create the directory %s", err, filepath.Dir(path))
+func (s *Source) openPositions() error {
+	switch path := s.config.PositionFile; {
+	case path != "":
+		saved, err := loadPositions(path)
+		if err != nil {
+			return err
 		}
-		return err
+		if err := saved.save(); err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%w; create the directory %s", err, filepath.Dir(path))
+			}
+			return err
+		}
+		s.saved = saved
+	case s.saved == nil:
+		s.saved = newPositions("")
 	}
+	s.session = newSession(s.saved)
 	return nil
 }
 
@@ -261,10 +254,8 @@ func (s *Source) drop(t *tail) {
 	t.close()
 	i := slices.Index(s.tails, t)
 	s.tails = slices.Delete(s.tails, i, i+1)
-	if s.config.Follow && s.saved != nil {
-		s.mu.Lock() // its position goes when everything read of it is settled
-		s.pending = append(s.pending, reached{read: s.reads, position: position{fileID: t.id}, last: true})
-		s.mu.Unlock()
+	if s.config.Follow {
+		s.session.done(t.id)
 	}
 }
 
@@ -417,25 +408,20 @@ func (s *Source) prune() {
 	}
 }
 
-// Close implements connector.Source.
-func (s *Source) Close(ctx context.Context) error {
-	s.mu.Lock()
-	closed := s.closed
-	s.mu.Unlock()
-	if closed {
-		return nil
-	}
+// letGo closes the files that are open.
+func (s *Source) letGo() {
 	for _, t := range s.tails {
 		s.forget(t)
 		t.close()
 	}
 	s.tails, s.todo = nil, nil
-	var err error
-	if s.commits != nil && s.saved != nil {
-		err = s.commits.Flush(context.WithoutCancel(ctx))
+}
+
+// Close implements connector.Source.
+func (s *Source) Close(ctx context.Context) error {
+	s.letGo()
+	if s.session == nil {
+		return nil
 	}
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
-	return err
+	return s.session.close(ctx)
 }

@@ -170,7 +170,7 @@ func TestConformance(t *testing.T) { // not parallel: it looks for goroutines
 						})
 					}
 				},
-				Features: conntest.SourceFeatures{Ends: !c.follow, Ordered: !c.follow, Empty: true, Acknowledges: c.remember, Remembers: c.remember, Positions: true},
+				Features: conntest.SourceFeatures{Ends: !c.follow, Ordered: !c.follow, Empty: true, Acknowledges: true, Resumes: true, Remembers: c.remember, Positions: true},
 			})
 		})
 	}

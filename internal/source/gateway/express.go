@@ -56,7 +56,7 @@ func (express) Serve(l *frontdoor.Line) (rest []byte, on bool) {
 type line struct {
 	*frontdoor.Line
 	settings frontdoor.Settings
-	s        *Source // who has the request
+	s        *session // who has the request
 	ip       string
 	buf      []byte            // what was read and not served
 	small    []byte            // the memory of buf, but for large requests
@@ -70,7 +70,7 @@ type line struct {
 
 // route finds who has a request; false when it is no gateway.
 func (x *line) route(q *quick) bool {
-	s, ok := x.Host(q.host, q.path).(*Source)
+	s, ok := x.Host(q.host, q.path).(*session)
 	x.s = s
 	return ok
 }

@@ -68,22 +68,29 @@ type Source struct {
 	dir    string      // of relative paths
 	tls    *tls.Config // nil without TLS
 	door   *gateway.Gateway
-	budget *frontdoor.Budget
-	reader *frontdoor.Reader
-	hall   *frontdoor.Hall
 	limit  *limiter // nil without a limit
 	traced bool     // messages keep the trace context of their request; set before Open
 
 	pipeline string
 	open     sync.Mutex
-	place    atomic.Pointer[frontdoor.Place] // nil before Open
+	session  atomic.Pointer[session] // never nil
+}
+
+// session is the source from an Open to its Close. A later one begins with nothing: requests
+// of an earlier one that nobody settles any more take no room from it.
+type session struct {
+	*Source
+	budget *frontdoor.Budget
+	reader *frontdoor.Reader
+	hall   *frontdoor.Hall
+	place  atomic.Pointer[frontdoor.Place] // nil before Open
 }
 
 var (
 	_ connector.Source   = (*Source)(nil)
 	_ connector.Holder   = (*Source)(nil)
 	_ connector.Listener = (*Source)(nil)
-	_ frontdoor.Host     = (*Source)(nil)
+	_ frontdoor.Host     = (*session)(nil)
 	_ trace.Keeper       = (*Source)(nil)
 )
 
@@ -103,17 +110,10 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	}
 	s := &Source{
 		c: c, log: d.Log, dir: d.Dir,
-		door:   gateway.New(file, gateway.Options{Version: d.Version, MaxEvents: c.MaxRequestEvents, AnyID: c.AllowEventsWithoutIDs}),
-		budget: frontdoor.NewBudget(c.MaxInFlightRequests, c.MaxInFlightBytes),
-		limit:  newLimiter(c.RateLimitEvents, time.Duration(c.RateLimitWindowSeconds)*time.Second),
+		door:  gateway.New(file, gateway.Options{Version: d.Version, MaxEvents: c.MaxRequestEvents, AnyID: c.AllowEventsWithoutIDs}),
+		limit: newLimiter(c.RateLimitEvents, time.Duration(c.RateLimitWindowSeconds)*time.Second),
 	}
-	s.reader = &frontdoor.Reader{Budget: s.budget, Limit: int64(c.MaxBodyBytes)}
-	s.hall = frontdoor.NewHall(time.Duration(c.ResponseTimeoutMillis)*time.Millisecond, func() *frontdoor.Hall {
-		if next := s.successor(); next != nil {
-			return next.hall
-		}
-		return nil
-	})
+	s.session.Store(s.begin())
 	if d.Pipeline != "" {
 		s.pipeline = fmt.Sprintf("pipeline %q", d.Pipeline)
 	}
@@ -128,16 +128,30 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	return s, nil
 }
 
+// begin makes a session that is not open.
+func (s *Source) begin() *session {
+	n := &session{Source: s, budget: frontdoor.NewBudget(s.c.MaxInFlightRequests, s.c.MaxInFlightBytes)}
+	n.reader = &frontdoor.Reader{Budget: n.budget, Limit: int64(s.c.MaxBodyBytes)}
+	n.hall = frontdoor.NewHall(time.Duration(s.c.ResponseTimeoutMillis)*time.Millisecond, func() *frontdoor.Hall {
+		if next := n.successor(); next != nil {
+			return next.hall
+		}
+		return nil
+	})
+	return n
+}
+
 // Open binds the address and starts to serve. Requests wait until the first Read; while the
 // source of the same pipeline that this one replaces still reads, they are that one's.
 func (s *Source) Open(ctx context.Context) error {
 	s.open.Lock()
 	defer s.open.Unlock()
-	if s.place.Load() != nil {
+	now := s.session.Load()
+	switch {
+	case now.hall.Stopped():
+		now = s.begin()
+	case now.place.Load() != nil:
 		return errors.New("open the gateway: it is open already")
-	}
-	if s.hall.Stopped() {
-		return errors.New("open the gateway: it is closed")
 	}
 	p, err := frontdoor.Enter(ctx, frontdoor.Door{
 		Address: s.c.Address,
@@ -155,11 +169,12 @@ func (s *Source) Open(ctx context.Context) error {
 		},
 		Certificates: s.tls,
 		Log:          s.log,
-	}, s)
+	}, now)
 	if err != nil {
 		return err
 	}
-	s.place.Store(p)
+	now.place.Store(p)
+	s.session.Store(now)
 	return nil
 }
 
@@ -168,13 +183,13 @@ func (s *Source) readTimeout() time.Duration {
 }
 
 // Accepting implements frontdoor.Host.
-func (s *Source) Accepting() bool { return s.hall.Open() }
+func (s *session) Accepting() bool { return s.hall.Open() }
 
 // successor is the source of a newer config that takes the requests this one cannot take
 // any more; nil when there is none.
-func (s *Source) successor() *Source {
+func (s *session) successor() *session {
 	if p := s.place.Load(); p != nil {
-		if next, ok := p.Successor().(*Source); ok {
+		if next, ok := p.Successor().(*session); ok {
 			return next
 		}
 	}
@@ -183,7 +198,7 @@ func (s *Source) successor() *Source {
 
 // Addr is the address listened on; nil before Open.
 func (s *Source) Addr() net.Addr {
-	if p := s.place.Load(); p != nil {
+	if p := s.session.Load().place.Load(); p != nil {
 		return p.Addr()
 	}
 	return nil
@@ -206,7 +221,7 @@ func (s *Source) KeepTraceContext() { s.traced = true }
 func (s *Source) Holds() bool { return true }
 
 // ServeHTTP serves one request.
-func (s *Source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Set before anything is refused: the server reads what is left of a refused body.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.readTimeout()))
 	if s.door.CORS(w, r) {
@@ -219,7 +234,7 @@ func (s *Source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // handle is the one answer of a request.
-func (s *Source) handle(w http.ResponseWriter, r *http.Request) *gateway.Answer {
+func (s *session) handle(w http.ResponseWriter, r *http.Request) *gateway.Answer {
 	open := s.hall.Open() || s.successor() != nil
 	if gateway.IsHealth(r) && !open {
 		return gateway.Down
@@ -262,7 +277,7 @@ func unread(err error) *gateway.Answer {
 
 // accept takes the events of a call and waits until they are settled. The call has a place
 // in the budget; body is released. The events keep the trace context in header.
-func (s *Source) accept(call *gateway.Call, body *frontdoor.Body, header http.Header) *gateway.Answer {
+func (s *session) accept(call *gateway.Call, body *frontdoor.Body, header http.Header) *gateway.Answer {
 	b, no := s.door.Events(call, body.Data)
 	body.Release()
 	if no == nil && !s.limit.allow(call.Source().Workspace, len(b), call.Time()) {
@@ -298,7 +313,8 @@ func (s *Source) accept(call *gateway.Call, body *frontdoor.Body, header http.He
 // is none they are answered 503, and so are new ones until the next Read.
 func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
 	messages, bytes := room.Within(s.c.MaxBatchMessages, s.c.MaxBatchBytes)
-	b, ack, err := s.hall.Read(ctx, s.place.Load(), messages, bytes)
+	now := s.session.Load()
+	b, ack, err := now.hall.Read(ctx, now.place.Load(), messages, bytes)
 	return b, ack, err
 }
 
@@ -308,8 +324,9 @@ func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, co
 func (s *Source) Close(ctx context.Context) error {
 	s.open.Lock()
 	defer s.open.Unlock()
-	s.hall.Close()
-	p := s.place.Load()
+	now := s.session.Load()
+	now.hall.Close()
+	p := now.place.Load()
 	if p == nil {
 		return nil
 	}

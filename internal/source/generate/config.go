@@ -31,7 +31,7 @@ type Config struct {
 	Start string `hcl:"start,optional"`
 	// Where to keep how many messages were made and delivered, so that a restart continues
 	// there. A relative path means from the directory of the config file; the directory it is
-	// in is made when it is not there. Without it every start begins with the first message.
+	// in is made when it is not there. Without it every start of the process begins with the first message.
 	// One pipeline, one position file.
 	PositionFile string `hcl:"position_file,optional"`
 	// Most messages handed to the transforms at once; 1000 by default.

@@ -333,6 +333,59 @@ func TestReadStops(t *testing.T) {
 	})
 }
 
+// TestOpenAgain: after Close and Open everything that was not acknowledged is made again,
+// with positions in a file and without, whatever an ack from before does.
+func TestOpenAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	rapid.Check(t, func(rt *rapid.T) {
+		path := ""
+		if rapid.Bool().Draw(rt, "position file") {
+			path = filepath.Join(dir, "position")
+			_ = os.Remove(path)
+		}
+		s := build(t, func(c *Config) {
+			c.Rate, c.Count, c.MaxBatchMessages, c.PositionFile, c.Start = 0, 57, 10, path, "2026-11-20T09:00:00Z"
+		})
+		var all []string
+		settled := 0
+		var late []connector.Ack
+		for range rapid.IntRange(2, 5).Draw(rt, "openings") {
+			if err := s.Open(t.Context()); err != nil {
+				rt.Fatal(err)
+			}
+			var made []string
+			var acks []connector.Ack
+			var ends []int
+			for {
+				b, ack, err := s.Read(t.Context(), connector.Room{Messages: rapid.IntRange(1, 12).Draw(rt, "room")})
+				if err != nil {
+					break
+				}
+				made, acks, ends = append(made, payloads(b)...), append(acks, ack), append(ends, settled+len(made)+len(b))
+			}
+			if all == nil {
+				all = made
+			}
+			if !slices.Equal(made, all[settled:]) {
+				rt.Fatalf("%d messages are made again, want the %d that are not settled", len(made), len(all)-settled)
+			}
+			for _, ack := range late {
+				_ = ack(t.Context(), nil)
+			}
+			n := rapid.IntRange(0, len(acks)).Draw(rt, "settled reads")
+			for i, ack := range acks[:n] {
+				if err := ack(t.Context(), nil); err != nil {
+					rt.Fatal(err)
+				}
+				settled = ends[i]
+			}
+			late = acks[n:]
+			closes(t, s)
+		}
+	})
+}
+
 // TestForeignPositions are refused, each with the way out.
 func TestForeignPositions(t *testing.T) {
 	t.Parallel()

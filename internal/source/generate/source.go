@@ -31,6 +31,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirdata/weir/internal/checkpoint"
@@ -59,28 +60,38 @@ type Source struct {
 	size   int       // of a message, about
 	broken error     // why Read cannot go on
 
-	commits *checkpoint.Committer[int64] // nil without a position file
-	mu      sync.Mutex                   // guards closed
-	closed  bool
+	session *session     // nil before Open
+	kept    atomic.Int64 // the first message that is not settled, without a position file
+}
+
+// session is what is settled from an Open to its Close. An ack reaches no session but its own.
+type session struct {
+	commits *checkpoint.Committer[int64]
+	save    func(next int64) error
+
+	mu     sync.Mutex // guards closed
+	closed bool
 }
 
 var _ connector.Source = (*Source)(nil)
 
 // Open implements connector.Source.
 func (s *Source) Open(context.Context) error {
-	s.next, s.made, s.begin, s.broken, s.commits, s.closed = 0, 0, time.Time{}, nil, nil, false
-	if s.config.PositionFile == "" {
-		return nil
+	s.next, s.made, s.begin, s.broken, s.session = s.kept.Load(), 0, time.Time{}, nil, nil
+	save := func(next int64) error { s.kept.Store(next); return nil }
+	if path := s.config.PositionFile; path != "" {
+		p, err := s.load()
+		if err == nil {
+			err = p.save(path) // proves that it can be replaced
+		}
+		if err != nil {
+			return fault.New(fault.Setup, err)
+		}
+		s.next = p.Next
+		save = func(next int64) error { return s.position(next).save(path) }
 	}
-	p, err := s.load()
-	if err == nil {
-		err = p.save(s.config.PositionFile) // proves that it can be replaced
-	}
-	if err != nil {
-		return fault.New(fault.Setup, err)
-	}
-	s.next = p.Next
-	s.commits = checkpoint.NewCommitter(mostOpen, s.commit)
+	s.session = &session{save: save}
+	s.session.commits = checkpoint.NewCommitter(mostOpen, s.session.commit)
 	if s.next > 0 {
 		s.log.Info("continuing after what was delivered before", meter.KeyMessages, s.next, meter.KeyFile, s.config.PositionFile)
 	}
@@ -204,10 +215,7 @@ func (s *Source) at(i int64, now time.Time) time.Time {
 
 // track notes how far reading has come.
 func (s *Source) track(ctx context.Context) (connector.Ack, error) {
-	if s.commits == nil {
-		return nil, nil
-	}
-	settle, err := s.commits.Track(ctx, s.next)
+	settle, err := s.session.commits.Track(ctx, s.next)
 	if err != nil {
 		s.broken = err // these messages are delivered by nobody: no later position may be committed
 		return nil, err
@@ -221,29 +229,35 @@ func (s *Source) track(ctx context.Context) (connector.Ack, error) {
 }
 
 // commit makes durable that every message before next is settled.
-func (s *Source) commit(_ context.Context, next int64) error {
+func (s *session) commit(_ context.Context, next int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return errors.New("save position file: the source is closed")
 	}
-	return s.position(next).save(s.config.PositionFile)
+	return s.save(next)
 }
 
 // Close implements connector.Source.
 func (s *Source) Close(ctx context.Context) error {
+	if s.session == nil {
+		return nil
+	}
+	if err := s.session.close(ctx); err != nil {
+		return fmt.Errorf("close the generate source: %w", err)
+	}
+	return nil
+}
+
+// close commits what is settled, and nothing after it.
+func (s *session) close(ctx context.Context) error {
 	s.mu.Lock()
 	closed := s.closed
 	s.mu.Unlock()
 	if closed {
 		return nil
 	}
-	var err error
-	if s.commits != nil {
-		if err = s.commits.Flush(context.WithoutCancel(ctx)); err != nil {
-			err = fmt.Errorf("close the generate source: %w", err)
-		}
-	}
+	err := s.commits.Flush(context.WithoutCancel(ctx))
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()

@@ -41,7 +41,7 @@ func split(body []byte, limit, maxLine int) ([][]byte, *refusal) {
 
 // body reads and unpacks the body of r. held is what it holds of the budget, to be given back
 // with the request's place; nothing after a refusal.
-func (s *Source) body(w http.ResponseWriter, r *http.Request) (body []byte, held int64, no *refusal) {
+func (s *session) body(w http.ResponseWriter, r *http.Request) (body []byte, held int64, no *refusal) {
 	encoding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding")))
 	switch encoding {
 	case "identity":

@@ -32,7 +32,7 @@ var (
 )
 
 // handle serves one request. It writes one answer, or none when the client has gone.
-func (s *Source) handle(w http.ResponseWriter, r *http.Request) {
+func (s *session) handle(w http.ResponseWriter, r *http.Request) {
 	// Set before anything is refused: the server reads what is left of a refused body.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Duration(s.c.ReadTimeoutMillis) * time.Millisecond))
 	if r.Method != http.MethodPost {
@@ -100,7 +100,7 @@ func undelivered(outcomes event.Outcomes) *refusal {
 
 // accept reads the body and makes the request's messages, which hold bytes of the budget.
 // There are none when the request ends here: with a refusal, or because it has no events.
-func (s *Source) accept(w http.ResponseWriter, r *http.Request) (b event.Batch, held int64, no *refusal) {
+func (s *session) accept(w http.ResponseWriter, r *http.Request) (b event.Batch, held int64, no *refusal) {
 	body, held, no := s.body(w, r)
 	if no != nil {
 		return nil, held, no

@@ -81,22 +81,29 @@ type Source struct {
 	dir    string      // of relative paths
 	tls    *tls.Config // nil without TLS
 	auth   *credentials
-	budget *frontdoor.Budget
-	reader *frontdoor.Reader
-	hall   *frontdoor.Hall
 	traced bool // messages keep the trace context of their request; set before Open
 
 	pipeline string
-	mux      *http.ServeMux
 	open     sync.Mutex
-	place    atomic.Pointer[frontdoor.Place] // nil before Open
+	session  atomic.Pointer[session] // never nil
+}
+
+// session is the source from an Open to its Close. A later one begins with nothing: requests
+// of an earlier one that nobody settles any more take no room from it.
+type session struct {
+	*Source
+	budget *frontdoor.Budget
+	reader *frontdoor.Reader
+	hall   *frontdoor.Hall
+	mux    *http.ServeMux
+	place  atomic.Pointer[frontdoor.Place] // nil before Open
 }
 
 var (
 	_ connector.Source   = (*Source)(nil)
 	_ connector.Holder   = (*Source)(nil)
 	_ connector.Listener = (*Source)(nil)
-	_ frontdoor.Host     = (*Source)(nil)
+	_ frontdoor.Host     = (*session)(nil)
 	_ trace.Keeper       = (*Source)(nil)
 )
 
@@ -105,20 +112,8 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	if ps := c.Validate(); len(ps) > 0 {
 		return nil, fault.New(fault.Setup, fmt.Errorf("http source: %s: %s", ps[0].What, ps[0].Fix))
 	}
-	s := &Source{
-		c: c, log: d.Log, dir: d.Dir, auth: newCredentials(c),
-		budget: frontdoor.NewBudget(c.MaxInFlightRequests, c.MaxInFlightBytes),
-		mux:    http.NewServeMux(),
-	}
-	// Payloads share the memory of their request's body.
-	s.reader = &frontdoor.Reader{Budget: s.budget, Limit: int64(c.MaxBodyBytes), Own: true}
-	s.hall = frontdoor.NewHall(time.Duration(c.ResponseTimeoutMillis)*time.Millisecond, func() *frontdoor.Hall {
-		if next := s.successor(); next != nil {
-			return next.hall
-		}
-		return nil
-	})
-	s.mux.Handle(c.Path, http.HandlerFunc(s.handle))
+	s := &Source{c: c, log: d.Log, dir: d.Dir, auth: newCredentials(c)}
+	s.session.Store(s.begin())
 	if d.Pipeline != "" {
 		s.pipeline = fmt.Sprintf("pipeline %q", d.Pipeline)
 	}
@@ -134,16 +129,32 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	return s, nil
 }
 
+// begin makes a session that is not open.
+func (s *Source) begin() *session {
+	n := &session{Source: s, budget: frontdoor.NewBudget(s.c.MaxInFlightRequests, s.c.MaxInFlightBytes), mux: http.NewServeMux()}
+	// Payloads share the memory of their request's body.
+	n.reader = &frontdoor.Reader{Budget: n.budget, Limit: int64(s.c.MaxBodyBytes), Own: true}
+	n.hall = frontdoor.NewHall(time.Duration(s.c.ResponseTimeoutMillis)*time.Millisecond, func() *frontdoor.Hall {
+		if next := n.successor(); next != nil {
+			return next.hall
+		}
+		return nil
+	})
+	n.mux.Handle(s.c.Path, http.HandlerFunc(n.handle))
+	return n
+}
+
 // Open binds the address and starts to serve. Requests wait until the first Read; while the
 // source of the same pipeline that this one replaces still reads, they are that one's.
 func (s *Source) Open(ctx context.Context) error {
 	s.open.Lock()
 	defer s.open.Unlock()
-	if s.place.Load() != nil {
+	now := s.session.Load()
+	switch {
+	case now.hall.Stopped():
+		now = s.begin()
+	case now.place.Load() != nil:
 		return errors.New("open the http source: it is open already")
-	}
-	if s.hall.Stopped() {
-		return errors.New("open the http source: it is closed")
 	}
 	p, err := frontdoor.Enter(ctx, frontdoor.Door{
 		Address: s.c.URL,
@@ -159,25 +170,26 @@ func (s *Source) Open(ctx context.Context) error {
 		},
 		Certificates: s.tls,
 		Log:          s.log,
-	}, s)
+	}, now)
 	if err != nil {
 		return err
 	}
-	s.place.Store(p)
+	now.place.Store(p)
+	s.session.Store(now)
 	return nil
 }
 
 // ServeHTTP implements frontdoor.Host.
-func (s *Source) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // Accepting implements frontdoor.Host.
-func (s *Source) Accepting() bool { return s.hall.Open() }
+func (s *session) Accepting() bool { return s.hall.Open() }
 
 // successor is the source of a newer config that takes the requests this one cannot take
 // any more; nil when there is none.
-func (s *Source) successor() *Source {
+func (s *session) successor() *session {
 	if p := s.place.Load(); p != nil {
-		if next, ok := p.Successor().(*Source); ok {
+		if next, ok := p.Successor().(*session); ok {
 			return next
 		}
 	}
@@ -186,7 +198,7 @@ func (s *Source) successor() *Source {
 
 // Addr is the address listened on; nil before Open.
 func (s *Source) Addr() net.Addr {
-	if p := s.place.Load(); p != nil {
+	if p := s.session.Load().place.Load(); p != nil {
 		return p.Addr()
 	}
 	return nil
@@ -213,7 +225,8 @@ func (s *Source) Holds() bool { return true }
 // is none they are answered 503, and so are new ones until the next Read.
 func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
 	messages, bytes := room.Within(s.c.MaxBatchMessages, s.c.MaxBatchBytes)
-	b, ack, err := s.hall.Read(ctx, s.place.Load(), messages, bytes)
+	now := s.session.Load()
+	b, ack, err := now.hall.Read(ctx, now.place.Load(), messages, bytes)
 	return b, ack, err
 }
 
@@ -223,8 +236,9 @@ func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, co
 func (s *Source) Close(ctx context.Context) error {
 	s.open.Lock()
 	defer s.open.Unlock()
-	s.hall.Close()
-	p := s.place.Load()
+	now := s.session.Load()
+	now.hall.Close()
+	p := now.place.Load()
 	if p == nil {
 		return nil
 	}

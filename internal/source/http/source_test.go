@@ -212,14 +212,14 @@ func TestRefusedRequestsAcceptNothing(t *testing.T) {
 
 // requests is how many are in flight.
 func requests(s *Source) int64 {
-	n, _ := s.budget.Used()
+	n, _ := s.session.Load().budget.Used()
 	return n
 }
 
 // idle checks that nothing is held of the budget.
 func idle(t testing.TB, s *Source) {
 	t.Helper()
-	if r, b := s.budget.Used(); r != 0 || b != 0 {
+	if r, b := s.session.Load().budget.Used(); r != 0 || b != 0 {
 		t.Errorf("%d requests and %d bytes are still held", r, b)
 	}
 }

@@ -90,11 +90,15 @@ var Entry = connector.Of(connector.Spec[Config, connector.Source]{
 		if err != nil {
 			return nil, err
 		}
-		return &Source{
+		s := &Source{
 			store: d.Store, config: c,
 			query: queue.Query{Filter: queue.Filter{Queue: q.Name, By: queue.None}, Limit: c.MaxBatchMessages, Bytes: c.MaxBatchBytes,
 				For: time.Duration(c.LeaseSeconds) * time.Second},
-		}, nil
+		}
+		if c.StopWhenEmpty {
+			s.settled = make(chan struct{}, 1)
+		}
+		return s, nil
 	},
 })
 
@@ -112,7 +116,7 @@ type Source struct {
 	query  queue.Query
 	end    <-chan struct{} // of what fills the queue; nil when nothing is known of that
 
-	held    *lease.Holder // every read that is not settled
+	held    *lease.Holder // every read since Open that is not settled
 	settled chan struct{} // has an element when jobs were settled since the last look; nil when it does not matter
 }
 
@@ -172,9 +176,6 @@ func (s *Source) Lag(ctx context.Context) ([]connector.Lag, error) {
 // Open implements connector.Source.
 func (s *Source) Open(context.Context) error {
 	s.held = lease.New(s.store, s.query.For)
-	if s.config.StopWhenEmpty {
-		s.settled = make(chan struct{}, 1)
-	}
 	return nil
 }
 
@@ -191,6 +192,7 @@ func (s *Source) Close(ctx context.Context) error {
 
 // reading is the jobs of one read.
 type reading struct {
+	held    *lease.Holder // of the Open that it was read after
 	jobs    []queue.Job
 	settled []bool // in a transaction of the engine
 }
@@ -241,7 +243,7 @@ func (s *Source) ReadValues(ctx context.Context, room connector.Room, of func(st
 // portion is leased jobs as the engine has them.
 func (s *Source) portion(value string, jobs []queue.Job) connector.Portion {
 	s.held.Hold(jobs...)
-	l := &reading{jobs: jobs, settled: make([]bool, len(jobs))}
+	l := &reading{held: s.held, jobs: jobs, settled: make([]bool, len(jobs))}
 	settle := func(tx queue.Tx, index []int) error {
 		rs := results.take()
 		defer results.give(rs)
@@ -333,7 +335,7 @@ func (s *Source) settle(ctx context.Context, l *reading, o event.Outcomes) error
 		}
 		switch {
 		case err == nil && l.settled[i]:
-			s.held.Forget(l.jobs[i])
+			l.held.Forget(l.jobs[i])
 		case err == nil:
 			rs = append(rs, l.jobs[i].Done())
 		case unsettled(err):
@@ -342,8 +344,8 @@ func (s *Source) settle(ctx context.Context, l *reading, o event.Outcomes) error
 			rs = append(rs, verdict(&l.jobs[i], err))
 		}
 	}
-	_, err := s.held.Settle(ctx, rs)
-	if err = errors.Join(err, s.held.Release(ctx, back)); err != nil {
+	_, err := l.held.Settle(ctx, rs)
+	if err = errors.Join(err, l.held.Release(ctx, back)); err != nil {
 		err = fmt.Errorf("settle jobs of queue %q: %w", s.query.Queue, err)
 	}
 	select {

@@ -39,7 +39,7 @@ func TestConformance(t *testing.T) { // not parallel: it looks for goroutines
 			p := &pump{input: &in}
 			return func() connector.Source { return &Source{pump: p, config: *Entry.Default().(*Config)} }
 		},
-		Features: conntest.SourceFeatures{Ends: true, Ordered: true, Empty: true, Positions: true},
+		Features: conntest.SourceFeatures{Ends: true, Ordered: true, Empty: true, Positions: true, Acknowledges: true, Remembers: true},
 	})
 }
 
@@ -64,7 +64,7 @@ func TestBatchesAndLimits(t *testing.T) {
 		if err == io.EOF {
 			break
 		}
-		if err != nil || ack != nil {
+		if err != nil || ack == nil {
 			t.Fatal(err)
 		}
 		var ps []string
@@ -195,7 +195,7 @@ func TestLessRoom(t *testing.T) {
 		if _, _, err := s.Read(ctx, connector.Room{}); err == nil {
 			t.Error("a read that was cancelled has no error")
 		}
-		results, _ := s.pump.ask(s.config, 1000, 1000)
+		results, _, _ := s.pump.ask(s.config, 1000, 1000)
 		go func() { fmt.Fprint(w, "a\nbbbb\nc\nd\n"); w.Close() }()
 		synctest.Wait()
 		if len(results) != 1 {

@@ -11,9 +11,12 @@
 //   - A process that was killed within a write may leave a torn line. The next Open ends
 //     it with a line end and logs a warning; nothing is ever deleted.
 //   - One process writes a file (flock, where the system has it). All targets of that
-//     process for one file share one handle, so their lines never mix.
-//   - A file that was renamed or removed, by log rotation for instance, is made anew by the
-//     next write.
+//     process for one file share one handle, by whatever names they come to it, so their lines
+//     never mix: those of a pipeline and of the one that replaces it by a reload among them.
+//   - A line goes into the file that the path leads to when it is written: one that was renamed
+//     or removed, by log rotation for instance, is made anew.
+//   - A file is emptied once in the life of a process at most (append = false): a pipeline that
+//     is started again, or replaced, goes on behind what was delivered.
 package file
 
 import (
@@ -83,7 +86,7 @@ type Target struct {
 	log    *slog.Logger
 
 	mu  sync.Mutex
-	out *shared // nil while closed
+	out *name // nil while closed
 }
 
 var (

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -277,12 +278,14 @@ func TestTargetsOfOneProcessShareTheFile(t *testing.T) {
 		}
 	}
 	_ = first.Close(t.Context())
-	handles.Lock()
-	defer handles.Unlock()
-	for _, s := range handles.all {
-		if s.config.Path == path || s.config.Path == link {
-			t.Error("the handle is kept after the last target was closed")
-		}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owned.Lock()
+	defer owned.Unlock()
+	if owned.names[path] != nil || owned.names[link] != nil || slices.ContainsFunc(owned.files, func(h *handle) bool { return os.SameFile(h.info, info) }) {
+		t.Error("the handle is kept after the last target was closed")
 	}
 }
 

@@ -5,8 +5,8 @@
 //
 // with times as Go prints them ("2026-11-20 10:35:00.123 +0000 UTC"); with
 // data_only_output it is the payload alone. A batch is one write call, so lines of
-// several targets never mix. When the output fails within a line, the next write begins
-// with a line end, so that the torn line stays a line of its own.
+// several targets never mix. When the output fails within a line, the next write, by whichever
+// target, begins with a line end, so that the torn line stays a line of its own.
 package stdout
 
 import (
@@ -46,24 +46,33 @@ var Entry = connector.Of(connector.Spec[Config, connector.Target]{
 		return Config{Batching: &connector.Batching{MaxBatchMessages: 500, MaxBatchBytes: 1 << 20, MaxMessageBytes: 1 << 20, MaxConcurrentBatches: 1, FlushPeriodMillis: 200}}
 	},
 	New: func(_ context.Context, _ connector.Deps, c Config) (connector.Target, error) {
-		return New(os.Stdout, c), nil
+		return on(&standard, c), nil
 	},
 })
 
+// output is what targets write to, all of those of the process for one output.
+type output struct {
+	io.Writer
+	torn atomic.Bool // the last write failed within a line
+}
+
+var standard = output{Writer: os.Stdout}
+
 // New returns a target that writes to w, with one Write call a batch.
-func New(w io.Writer, c Config) *Target {
+func New(w io.Writer, c Config) *Target { return on(&output{Writer: w}, c) }
+
+func on(o *output, c Config) *Target {
 	l := c.Batching.Limits()
 	l.Eager = true
-	return &Target{out: w, limits: l, dataOnly: c.DataOnlyOutput}
+	return &Target{out: o, limits: l, dataOnly: c.DataOnlyOutput}
 }
 
 // Target writes to standard output.
 type Target struct {
-	out      io.Writer
+	out      *output
 	limits   connector.Limits
 	dataOnly bool
 	buffers  sync.Pool // *buffer
-	torn     atomic.Bool
 }
 
 var _ connector.Limiter = (*Target)(nil)
@@ -99,7 +108,7 @@ func (t *Target) Write(_ context.Context, b event.Batch) error {
 	}
 	defer t.buffers.Put(buf)
 	buf.text, buf.ends = buf.text[:0], buf.ends[:0]
-	if t.torn.Swap(false) {
+	if t.out.torn.Swap(false) {
 		buf.text = append(buf.text, '\n') // ends the part of a line that a failed write left
 	}
 	for _, m := range b {
@@ -116,7 +125,7 @@ func (t *Target) Write(_ context.Context, b event.Batch) error {
 		return nil
 	}
 	if n > 0 && buf.text[n-1] != '\n' {
-		t.torn.Store(true)
+		t.out.torn.Store(true)
 	}
 	return partly(buf.ends, n, classify(err))
 }
