@@ -37,7 +37,7 @@ func run(t *testing.T, env map[string]string, paths ...string) {
 	if len(found) > 0 {
 		t.Fatal(found.Text())
 	}
-	built, found := b.Build(context.Background(), cfg)
+	built, found := b.Build(context.Background(), cfg.Plan())
 	if len(found) > 0 {
 		t.Fatal(found.Text())
 	}

@@ -10,6 +10,7 @@
 package addresstest
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -43,6 +44,8 @@ func Port(t testing.TB) int {
 	return port
 }
 
+var listening net.ListenConfig
+
 // Choose is Port for what is no test itself.
 func Choose() (int, error) {
 	const tries = 1000
@@ -53,7 +56,7 @@ func Choose() (int, error) {
 			continue
 		}
 		var l net.Listener
-		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err != nil {
+		if l, err = listening.Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err != nil {
 			continue
 		}
 		if err = l.Close(); err == nil {

@@ -23,7 +23,7 @@ func TestFree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
+		t.Cleanup(func() { l.Close() })
 		_, port, err := net.SplitHostPort(at)
 		if n, perr := strconv.Atoi(port); err != nil || perr != nil || n >= 32_768 {
 			t.Errorf("%s is among the addresses of the system", at)

@@ -66,7 +66,7 @@ func (a *App) Reload(ctx context.Context, b *Built) error {
 	if a.running() == nil {
 		return errNothing
 	}
-	if b.Config.Empty && !a.generation().empty {
+	if b.Plan.Empty && !a.generation().empty {
 		return errEmpty
 	}
 	if b.Store != nil {
@@ -143,15 +143,19 @@ func (a *App) running() *generation {
 func (a *App) start(ctx context.Context, b *Built) error {
 	a.starting.Lock()
 	defer a.starting.Unlock()
-	old := a.running()
+	old, end, err := a.replacing()
+	if err != nil {
+		return err
+	}
+	defer end()
 	members := make([]*member, len(b.Pipelines))
 	for i, r := range b.Pipelines {
 		members[i] = &member{Runner: r, log: a.Log, ended: make(chan struct{})}
 	}
-	next := newGeneration(members, b.Queues())
-	next.empty = b.Config.Empty
+	next := newGeneration(members, b.Plan.Queues)
+	next.empty = b.Plan.Empty
 	for _, m := range members {
-		if t := m.Terms(); t.Fed || t.Outlives {
+		if m.Terms().Fed {
 			m.FeedUntil(next.drained(m))
 		}
 	}
@@ -163,33 +167,53 @@ func (a *App) start(ctx context.Context, b *Built) error {
 	a.Builder.inFlight().Resize(b.limit)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if old != nil && a.live == 0 {
-		a.discard(ctx, members)
-		return errNothing
-	}
 	meters := make([]*meter.Pipeline, 0, len(members))
 	for _, m := range members {
 		meters = append(meters, m.Meter())
-		a.begin(next, m, old, opened[m])
+		a.begin(m, old, opened[m])
 	}
 	a.current = next
 	a.Meter.Replace(meters...)
 	if old != nil {
-		old.retire(next)
 		for _, m := range old.order {
-			m.stop(ErrReplaced)
+			if _, goesOn := next.members[m.Name()]; goesOn || !m.Terms().Finishes {
+				m.stop(ErrReplaced)
+			}
 		}
 	}
 	return nil
 }
 
+// replacing is the generation that runs, nil at the start. Until end is called the process
+// goes on, whatever of it ends: what is handed over has to be stopped first.
+func (a *App) replacing() (old *generation, end func(), err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.current == nil {
+		return nil, func() {}, nil
+	}
+	if a.live == 0 {
+		return nil, nil, errNothing
+	}
+	a.live++
+	return a.current, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.leave()
+	}, nil
+}
+
+// leave counts what lives no more; the last ends Run. a.mu is held.
+func (a *App) leave() {
+	if a.live--; a.live == 0 {
+		close(a.idle)
+	}
+}
+
 // begin has a member live. a.mu is held.
-func (a *App) begin(g *generation, m *member, old *generation, opened error) {
+func (a *App) begin(m *member, old *generation, opened error) {
 	ctx, stop := context.WithCancelCause(a.base)
 	m.stop = stop
-	if m.Terms().Outlives {
-		ctx, m.stop = outliving(ctx, stop, g.drained(m))
-	}
 	var after <-chan struct{}
 	if old != nil && m.Terms().Ordered {
 		if before, ok := old.members[m.Name()]; ok {
@@ -198,21 +222,6 @@ func (a *App) begin(g *generation, m *member, old *generation, opened error) {
 	}
 	a.live++
 	go a.run(ctx, m, after, opened)
-}
-
-// outliving is a context that ends when ctx has and drained is closed.
-func outliving(ctx context.Context, stop context.CancelCauseFunc, drained <-chan struct{}) (context.Context, context.CancelCauseFunc) {
-	later, end := context.WithCancelCause(context.WithoutCancel(ctx))
-	context.AfterFunc(ctx, func() {
-		<-drained
-		end(context.Cause(ctx))
-	})
-	return later, func(cause error) {
-		stop(cause)
-		if cause == nil {
-			end(nil)
-		}
-	}
 }
 
 // open opens members. What fails of those that are to be started again is told; another
@@ -251,7 +260,7 @@ func (a *App) open(ctx context.Context, old *generation, members []*member) (fai
 	for _, m := range last {
 		if err := one(m); err != nil {
 			a.discard(ctx, members)
-			a.restore(old, given)
+			a.restore(given)
 			return nil, err
 		}
 	}
@@ -272,12 +281,12 @@ func (a *App) mayFail(old *generation, m *member) bool {
 }
 
 // restore has members of the running generation live again that were stopped for others.
-func (a *App) restore(g *generation, members []*member) {
+func (a *App) restore(members []*member) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, m := range members {
 		m.ended = make(chan struct{})
-		a.begin(g, m, nil, nil)
+		a.begin(m, nil, nil)
 	}
 }
 
@@ -311,9 +320,7 @@ func (a *App) run(ctx context.Context, m *member, after <-chan struct{}, opened 
 			a.cancel(fmt.Errorf("pipeline %q failed", m.Name()))
 		}
 	}
-	if a.live--; a.live == 0 {
-		close(a.idle)
-	}
+	a.leave()
 }
 
 // Stop asks all pipelines to drain.

@@ -6,12 +6,10 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math"
 	"runtime"
 	"slices"
@@ -39,9 +37,8 @@ type Builder struct {
 	// configs put their own source and targets in.
 	Wrap func(*pipeline.Parts)
 
-	budget *pipeline.Budget      // of all pipelines of the process
-	tracer *trace.Tracer         // nil: nothing is traced; see Trace
-	attach func(*meter.Pipeline) // has the counters of a pipeline reported that Wrap does not see
+	budget *pipeline.Budget // of all pipelines of the process
+	tracer *trace.Tracer    // nil: nothing is traced; see Trace
 }
 
 // inFlight is what all pipelines of the process may have in flight together.
@@ -52,20 +49,15 @@ func (b *Builder) inFlight() *pipeline.Budget {
 	return b.budget
 }
 
-// Known is the names of the connectors there are, for the checks of package config.
-func (b *Builder) Known() config.Known {
-	return config.Known{
-		Sources:    connector.Names(b.Set.Sources),
-		Transforms: connector.Names(b.Set.Transforms),
-		Targets:    connector.Names(b.Set.Targets),
-		Stores:     connector.Names(b.Set.Stores),
-		ReadQueue:  connector.Queues(b.Set.Sources), WriteQueue: connector.Queues(b.Set.Targets),
-	}
-}
-
 // Options is how a config for this builder is read: environment variables come from env.
 func (b *Builder) Options(env func(string) (string, bool)) config.Options {
-	return config.Options{Env: env, Known: b.Known(), Older: snowbridge.Older, Decode: func(u *config.Use) error {
+	known := config.Known{
+		Sources: connector.Names(b.Set.Sources), Transforms: connector.Names(b.Set.Transforms),
+		Targets: connector.Names(b.Set.Targets), Stores: connector.Names(b.Set.Stores),
+		ReadQueue: connector.Queues(b.Set.Sources), WriteQueue: connector.Queues(b.Set.Targets),
+		StartMachine: connector.Machines(b.Set.Targets),
+	}
+	return config.Options{Env: env, Known: known, Older: snowbridge.Older, Decode: func(u *config.Use) error {
 		switch u.Kind {
 		case config.KindSource:
 			return decode(b.Set.Sources, u)
@@ -89,7 +81,7 @@ func decode[T any](entries []connector.Entry[T], u *config.Use) error {
 
 // Built is a config's pipelines, ready to be opened.
 type Built struct {
-	Config    *config.Config
+	Plan      *config.Plan
 	Pipelines []Runner
 	// Store opens the durable store; nil when nothing needs it.
 	Store connector.StoreOpener
@@ -106,70 +98,42 @@ type Checker struct {
 	connector.Checker
 }
 
-// Build makes every pipeline of cfg. When the diagnostics have errors, nothing was made.
-func (b *Builder) Build(ctx context.Context, cfg *config.Config) (*Built, config.Diagnostics) {
-	built := &Built{Config: cfg, limit: int64(cfg.MaxInFlightBytes)}
-	queues := queuesOf(cfg)
+// Build makes everything of a plan. When the diagnostics have errors, nothing was made.
+func (b *Builder) Build(ctx context.Context, plan *config.Plan) (*Built, config.Diagnostics) {
+	built := &Built{Plan: plan, limit: int64(plan.Process.MaxInFlightBytes)}
 	var ds config.Diagnostics
-	built.Store, ds = b.OpenerOf(ctx, cfg)
+	built.Store, ds = b.OpenerOf(ctx, plan)
 	if c, can := built.Store.(connector.Checker); can {
-		built.Checkers = append(built.Checkers, Checker{cfg.Store.Use, c})
+		built.Checkers = append(built.Checkers, Checker{plan.Store, c})
 	}
-	ds = append(ds, checkExports(cfg)...)
-	machines, found := b.machines(ctx, cfg, built, queues)
+	ds = append(ds, checkExports(&plan.Process)...)
+	machines, found := b.machines(ctx, plan, built)
 	ds = append(ds, found...)
-	for _, pc := range cfg.Pipelines {
-		a := assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), queues: queues, machines: machines, lone: cfg.Lone()}
-		for _, r := range []Runner{a.runner(ctx), a.spilled(ctx)} {
-			if r != nil {
-				built.Pipelines = append(built.Pipelines, r)
-			}
-		}
-		ds = append(ds, a.found...)
+	made := make([]*assembly, len(plan.Pipelines))
+	for i, pc := range plan.Pipelines {
+		a := &assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), plan: plan, machines: machines}
+		a.parts = a.make(ctx)
+		made[i], ds = a, append(ds, a.found...)
 	}
-	ds = append(ds, collisions(cfg, built.listening)...)
+	ds = append(ds, collisions(plan.Process.Admin, built.listening)...)
 	if ds.HasErrors() {
 		return nil, ds
+	}
+	fit(made)
+	for _, a := range made {
+		built.Pipelines = append(built.Pipelines, a.runner())
 	}
 	return built, ds
 }
 
-// OpenerOf is what opens the store of cfg; nil when nothing needs one.
-func (b *Builder) OpenerOf(ctx context.Context, cfg *config.Config) (connector.StoreOpener, config.Diagnostics) {
-	if !NeedsStore(cfg) {
+// OpenerOf is what opens the store of a plan; nil when nothing needs one.
+func (b *Builder) OpenerOf(ctx context.Context, plan *config.Plan) (connector.StoreOpener, config.Diagnostics) {
+	if plan.Store == nil {
 		return nil, nil
 	}
-	a := assembly{b: b, built: &Built{}, log: b.Log, queues: queuesOf(cfg)}
-	opener, _ := build(ctx, &a, b.Set.Stores, cfg.Store.Use)
+	a := assembly{b: b, built: &Built{}, log: b.Log, plan: plan}
+	opener, _ := build(ctx, &a, b.Set.Stores, plan.Store)
 	return opener, a.found
-}
-
-// Queues is the queues of b's config, by name.
-func (b *Built) Queues() []connector.Queue { return QueuesOf(b.Config) }
-
-// QueuesOf is the queues of cfg, by name.
-func QueuesOf(cfg *config.Config) []connector.Queue {
-	all := slices.Concat(slices.Collect(maps.Values(queuesOf(cfg))), machineQueues(cfg), failureQueues(cfg))
-	slices.SortFunc(all, func(a, b connector.Queue) int { return cmp.Compare(a.Name, b.Name) })
-	return all
-}
-
-// queuesOf is the queues of cfg. A queue keeps order when a source reads it in order.
-func queuesOf(cfg *config.Config) map[string]connector.Queue {
-	queues := map[string]connector.Queue{}
-	for _, q := range cfg.Queues {
-		queues[q.Name] = connector.Queue{Name: q.Name}
-	}
-	for _, p := range cfg.Pipelines {
-		if name := p.Source.Use.Queue(); name != "" {
-			ordered, _ := p.Source.Use.Attribute("ordered")
-			if q, known := queues[name]; known && ordered == "true" {
-				q.Ordered = true
-				queues[name] = q
-			}
-		}
-	}
-	return queues
 }
 
 // assembly is one pipeline being built.
@@ -178,28 +142,27 @@ type assembly struct {
 	built  *Built
 	config *config.Pipeline // nil while the store is built
 	log    *slog.Logger
-	queues map[string]connector.Queue
+	plan   *config.Plan
 	found  config.Diagnostics
 
+	parts    pipeline.Parts // once they are made
 	machines map[string]connector.Machine
-	lone     bool // the pipeline is the only one, at the top level
 }
 
-// runner makes the pipeline. It is nil when something is wrong.
-func (a *assembly) runner(ctx context.Context) Runner {
-	parts := a.parts(ctx)
-	if a.found.HasErrors() {
-		return nil
-	}
+// runner makes the pipeline of its parts.
+func (a *assembly) runner() Runner {
+	parts := a.parts
 	if a.b.Wrap != nil {
 		a.b.Wrap(&parts)
 	}
-	return newPipelineRunner(parts, Terms{Ordered: parts.Ordered, Fail: a.failing(parts)})
+	ofFailures := a.config.FailuresOf() != nil
+	r := newPipelineRunner(parts, a.config.Upstream(), a.config.Downstream(), Terms{Ordered: parts.Ordered, Fail: a.failing(parts), Finishes: ofFailures})
+	r.finish = finish{store: func() queue.Store { return a.b.Store }, patience: a.config.FinishTimeout(), ofFailures: ofFailures, log: a.log}
+	return r
 }
 
-// failing is what the failure of the pipeline means. One that is all there is, written at the
-// top level, ends the process, as those who run it expect; one whose source comes to an end
-// ends with it.
+// failing is what the failure of the pipeline means. Where the plan leaves that open, one
+// whose source comes to an end ends with it.
 func (a *assembly) failing(parts pipeline.Parts) Failing {
 	switch {
 	case a.config.OnFailure == config.FailureRestart:
@@ -208,15 +171,14 @@ func (a *assembly) failing(parts pipeline.Parts) Failing {
 		return Exit
 	case a.config.OnFailure == config.FailureEnd:
 		return End
-	case a.lone:
-		return Exit
 	case ends(parts.Source):
 		return End
 	}
 	return Restart
 }
 
-func (a *assembly) parts(ctx context.Context) pipeline.Parts {
+// make makes the parts of the pipeline.
+func (a *assembly) make(ctx context.Context) pipeline.Parts {
 	pc := a.config
 	p := pipeline.Parts{
 		Name:             pc.Name,
@@ -229,7 +191,7 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 		Throttle:         limit(pc.Throttle),
 		Meter:            meter.NewPipeline(pc.Name),
 		Trace:            a.b.tracer,
-		Steps:            steps(pc),
+		Steps:            pc.Steps(),
 		Log:              a.log,
 		Format:           Failures(pc.FailureParser.Format, a.b.Version),
 	}
@@ -244,8 +206,55 @@ func (a *assembly) parts(ctx context.Context) pipeline.Parts {
 		p.Target, p.Routes = p.Routes[0].Sink, nil
 	}
 	p.Filter = a.sink(ctx, pc.FilterTarget.Use)
-	p.Failure = a.failureSink(ctx, p.Source)
+	if p.Keep = pc.FailureTarget.Keep; !p.Keep {
+		p.Failure = a.sink(ctx, pc.FailureTarget.Use)
+	}
+	a.suits(p.Source)
 	return p
+}
+
+// suits finds options that the source is not made for.
+func (a *assembly) suits(s connector.Source) {
+	if s == nil {
+		return
+	}
+	if r, ok := s.(connector.Redeliverer); a.config.FailureTarget.Keep && (!ok || !r.Redelivers()) {
+		a.found = append(a.found, a.config.Diagnose("failure_target.keep", fmt.Sprintf("the source %q is no queue, where failed messages could be kept", a.config.Source.Use.Name),
+			"take keep out, and name a target with a use block"))
+	}
+	if a.config.FinishTimeoutMillis > 0 && !fed(s) {
+		a.found = append(a.found, a.config.Diagnose("finish_timeout_ms", fmt.Sprintf("the source %q does not end with what feeds it", a.config.Source.Use.Name),
+			"take it out, or set stop_when_empty where the source is a queue"))
+	}
+}
+
+// fit has failures that go into a queue made to fit the target that a pipeline takes them to
+// from there as they are.
+func fit(made []*assembly) {
+	takers := map[string]connector.Limits{}
+	for _, a := range made {
+		if len(a.parts.Transforms)+len(a.parts.Routes) == 0 {
+			for _, q := range a.config.Upstream() {
+				if l := a.parts.Target.Limits; tighter(l, takers[q]) {
+					takers[q] = l
+				}
+			}
+		}
+	}
+	for _, a := range made {
+		if a.parts.Keep {
+			continue
+		}
+		own := &a.parts.Failure.Limits
+		if to := takers[a.config.FailureTarget.Use.Queue()]; tighter(to, *own) {
+			own.MaxMessageBytes, own.Size = to.MaxMessageBytes, to.Size
+		}
+	}
+}
+
+// tighter reports whether a takes smaller messages only than b.
+func tighter(a, b connector.Limits) bool {
+	return a.MaxMessageBytes > 0 && (b.MaxMessageBytes == 0 || a.MaxMessageBytes < b.MaxMessageBytes)
 }
 
 // transforms compiles the transforms of a pipeline, once for all of its workers.
@@ -291,7 +300,10 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		Component: component,
 		Log:       a.log.With(meter.KeyComponent, component),
 		Dir:       u.Dir(), Version: a.b.Version,
-		Store: func() queue.Store { return a.b.Store }, Queues: a.queues, Machines: a.machines,
+		Store: func() queue.Store { return a.b.Store }, Queues: a.plan.Declared, Machines: a.machines,
+	}
+	if u.Implied() {
+		deps.Queues = a.plan.Implied
 	}
 	if a.config != nil {
 		deps.Pipeline = a.config.Name
@@ -344,4 +356,33 @@ func policy(r *config.Retry) retry.Policy {
 		Transient: class(r.Transient), Throttle: class(r.Throttle), Setup: class(r.Setup),
 		Jitter: 100 * time.Millisecond,
 	}
+}
+
+// warnStranded tells of failures in the store that no pipeline of b takes to a failure
+// target, because spill was taken out of the config.
+func (a *App) warnStranded(ctx context.Context, b *Built) {
+	a.mu.Lock()
+	s := a.store
+	a.mu.Unlock()
+	if s == nil {
+		return
+	}
+	for _, p := range b.Plan.Pipelines {
+		name := config.FailureQueue(p.Name)
+		if _, taken := b.Plan.Implied[name]; taken {
+			continue
+		}
+		if st, err := s.Stats(ctx, queue.Filter{Queue: name}); err == nil && st.Open() > 0 {
+			a.Log.Warn("failed messages wait in the store and nothing takes them to the failure target: set spill = true until they are gone",
+				meter.KeyPipeline, p.Name, "queue", name, meter.KeyMessages, st.Open())
+		}
+	}
+}
+
+// Only leaves of b the pipeline called name, and the machines it may start executions of.
+func (b *Built) Only(name string) {
+	b.Pipelines = slices.DeleteFunc(b.Pipelines, func(r Runner) bool {
+		_, machine := r.(*machineRunner)
+		return !machine && r.Name() != name
+	})
 }

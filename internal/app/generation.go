@@ -61,14 +61,10 @@ func (g *generation) reach(from *member, seen map[*member]bool) {
 }
 
 // drained returns a channel that is closed when everything upstream of m has ended for good:
-// the one answer to whether more can come. A member that outlives the others waits for all
-// of them.
+// the one answer to whether more can come.
 func (g *generation) drained(m *member) <-chan struct{} {
 	end := make(chan struct{})
 	up := g.upstream(m)
-	if m.Terms().Outlives {
-		up = slices.DeleteFunc(slices.Clone(g.order), func(other *member) bool { return other.Terms().Outlives })
-	}
 	if len(up) == 0 {
 		close(end)
 		return end

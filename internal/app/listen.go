@@ -36,7 +36,7 @@ func AdminRoute(a *config.Admin) frontdoor.Route {
 
 // collisions finds the sources that could not listen, because another source or the admin
 // server of the same process does.
-func collisions(cfg *config.Config, all []listening) config.Diagnostics {
+func collisions(admin *config.Admin, all []listening) config.Diagnostics {
 	var ds config.Diagnostics
 	byPort := map[string][]listening{} // before the one that is looked at; only these can collide
 	for _, l := range all {
@@ -59,11 +59,11 @@ func collisions(cfg *config.Config, all []listening) config.Diagnostics {
 			}
 		}
 		byPort[port] = append(byPort[port], l)
-		if a := cfg.Admin; a != nil {
+		if admin != nil {
 			// It is reached where events are only when its block says so.
-			claim := frontdoor.Claim{Address: a.Address, Route: AdminRoute(a), Alone: a.Path == "" && len(a.HostNames) == 0}
+			claim := frontdoor.Claim{Address: admin.Address, Route: AdminRoute(admin), Alone: admin.Path == "" && len(admin.HostNames) == 0}
 			if c := frontdoor.Collide(claim, l.claim()); c != nil {
-				refuse("the admin block", cfg.Admin.Address, c)
+				refuse("the admin block", admin.Address, c)
 			}
 		}
 	}

@@ -21,32 +21,15 @@ import (
 	"github.com/weirdata/weir/internal/queue"
 )
 
-// NeedsStore reports whether something in cfg stands on the durable store.
-func NeedsStore(cfg *config.Config) bool {
-	return len(cfg.Queues) > 0 || len(cfg.Machines) > 0 || spills(cfg)
-}
-
-// machineQueues is the queues of the machines of cfg.
-func machineQueues(cfg *config.Config) []connector.Queue {
-	var qs []connector.Queue
-	for _, m := range cfg.Machines {
-		qs = append(qs, connector.Queue{Name: executor.StartQueue(m.Name)}, connector.Queue{Name: executor.StepQueue(m.Name)})
-	}
-	return qs
-}
-
 // handle is a machine as connectors see it, which are made before it is, and outlive it
 // where it is started again.
 type handle struct {
-	name    string
 	current atomic.Pointer[executor.Machine] // nil while the machine has a mistake
 }
 
-// Store, Accepts, StartIn and Execute are those of the machine.
 var _ connector.Machine = (*handle)(nil)
 
 func (h *handle) Store() queue.Store             { return h.current.Load().Store() }
-func (h *handle) StartQueue() string             { return executor.StartQueue(h.name) }
 func (h *handle) Accepts(m *event.Message) error { return h.current.Load().Accepts(m) }
 func (h *handle) StartIn(tx queue.Tx, b event.Batch) error {
 	return h.current.Load().StartIn(tx, b)
@@ -56,19 +39,19 @@ func (h *handle) Execute(ctx context.Context, b event.Batch) error {
 	return h.current.Load().Execute(ctx, b)
 }
 
-// machines makes the machines of cfg and their functions, and what connectors see of them.
-func (b *Builder) machines(ctx context.Context, cfg *config.Config, built *Built, queues map[string]connector.Queue) (map[string]connector.Machine, config.Diagnostics) {
+// machines makes the machines of a plan and their functions, and what connectors see of them.
+func (b *Builder) machines(ctx context.Context, plan *config.Plan, built *Built) (map[string]connector.Machine, config.Diagnostics) {
+	cfg := &plan.Process
 	seen := make(map[string]connector.Machine, len(cfg.Machines))
 	handles := make([]*handle, len(cfg.Machines))
 	for i, mc := range cfg.Machines {
-		handles[i] = &handle{name: mc.Name}
+		handles[i] = &handle{}
 		seen[mc.Name] = handles[i]
 	}
-	a := assembly{b: b, built: built, log: b.Log, queues: queues, machines: seen}
+	a := assembly{b: b, built: built, log: b.Log, plan: plan, machines: seen}
 	functions := map[string]executor.Function{}
-	var fills []string // the queues that functions put work into
 	for _, fc := range cfg.Functions {
-		if f := a.function(ctx, fc, &fills); f != nil {
+		if f := a.function(ctx, fc); f != nil {
 			functions[fc.Name] = &shared{Function: f}
 		}
 	}
@@ -82,7 +65,7 @@ func (b *Builder) machines(ctx context.Context, cfg *config.Config, built *Built
 			continue
 		}
 		counters := meter.NewPipeline(executor.StartQueue(mc.Name))
-		r := &machineRunner{handle: handles[i], stopWhenEmpty: mc.StopWhenEmpty, downstream: fills}
+		r := &machineRunner{handle: handles[i], stopWhenEmpty: mc.StopWhenEmpty, downstream: plan.FunctionsFill()}
 		r.make = func() *executor.Machine {
 			return executor.New(executor.Options{
 				Name: mc.Name, Definition: def, MaxPayload: mc.MaxPayloadBytes, Functions: maps.Clone(functions),
@@ -128,7 +111,7 @@ func (a *assembly) definition(mc *config.Machine, functions []string) *machine.D
 }
 
 // function makes a function; nil when something is wrong with it.
-func (a *assembly) function(ctx context.Context, fc *config.Function, fills *[]string) executor.Function {
+func (a *assembly) function(ctx context.Context, fc *config.Function) executor.Function {
 	if fc.Lambda != nil {
 		return a.lambda(fc)
 	}
@@ -158,9 +141,6 @@ func (a *assembly) function(ctx context.Context, fc *config.Function, fills *[]s
 	t, ok := build(ctx, a, a.b.Set.Targets, fc.Target.Use)
 	if !ok {
 		return nil
-	}
-	if q, ok := t.(connector.Filler); ok {
-		*fills = append(*fills, q.Fills())
 	}
 	put := executor.NewTarget(t)
 	if f == nil {

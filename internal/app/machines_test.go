@@ -36,7 +36,7 @@ func machineConfigIn(t *testing.T, dir string, log *slog.Logger, files map[strin
 	if found.HasErrors() {
 		return b, nil, found
 	}
-	built, found := b.Build(t.Context(), cfg)
+	built, found := b.Build(t.Context(), cfg.Plan())
 	return b, built, found
 }
 

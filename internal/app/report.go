@@ -40,7 +40,6 @@ func ReportSettings(p config.Process) report.Settings {
 func (b *Builder) Report(p config.Process, log *slog.Logger) (*Reporter, *slog.Logger) {
 	r := report.New(report.Options{AppName: Artifact, Version: b.Version, Settings: ReportSettings(p), Log: log})
 	b.Log = slog.New(r.Handler(log.Handler()))
-	b.attach = r.Attach
 	wrap := b.Wrap
 	b.Wrap = func(p *pipeline.Parts) {
 		if wrap != nil {

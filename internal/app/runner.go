@@ -8,7 +8,6 @@ import (
 	"github.com/weirdata/weir/internal/executor"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/pipeline"
-	"github.com/weirdata/weir/internal/queue"
 )
 
 // Runner is one thing of a config that runs: a pipeline, or a machine. What it is made of
@@ -45,8 +44,9 @@ type Terms struct {
 	Exclusive []string
 	// Fed runners end when everything upstream has ended and nothing is left to do.
 	Fed bool
-	// Outlives has it stopped only when all others have ended.
-	Outlives bool
+	// Finishes has a reload that leaves nothing of its name let it work until what feeds it
+	// has ended and nothing is left to do.
+	Finishes bool
 }
 
 // Failing is what the failure of a runner means.
@@ -66,27 +66,16 @@ type pipelineRunner struct {
 	upstream   []string
 	downstream []string
 	terms      Terms
+	finish     finish
+	end        <-chan struct{} // of everything upstream
 
 	mu  sync.Mutex
 	now *pipeline.Pipeline
 }
 
-func newPipelineRunner(parts pipeline.Parts, terms Terms) *pipelineRunner {
-	r := &pipelineRunner{parts: parts, terms: terms, now: pipeline.New(parts)}
-	if q, ok := parts.Source.(connector.Drawer); ok {
-		r.upstream = append(r.upstream, q.DrawsFrom())
-	}
-	targets := []connector.Target{parts.Target.Target, parts.Filter.Target, parts.Failure.Target}
-	for _, route := range parts.Routes {
-		targets = append(targets, route.Target)
-	}
-	for _, t := range targets {
-		if q, ok := t.(connector.Filler); ok {
-			r.downstream = append(r.downstream, q.Fills())
-		}
-	}
-	_, isFed := parts.Source.(connector.Fed)
-	r.terms.Fed = isFed && ends(parts.Source)
+func newPipelineRunner(parts pipeline.Parts, upstream, downstream []string, terms Terms) *pipelineRunner {
+	r := &pipelineRunner{parts: parts, upstream: upstream, downstream: downstream, terms: terms, now: pipeline.New(parts)}
+	r.terms.Fed = fed(parts.Source)
 	if x, ok := parts.Source.(connector.Exclusive); ok {
 		r.terms.Exclusive = x.Exclusive()
 	}
@@ -97,6 +86,12 @@ func newPipelineRunner(parts pipeline.Parts, terms Terms) *pipelineRunner {
 func ends(s connector.Source) bool {
 	e, ok := s.(connector.Ender)
 	return ok && e.Ends()
+}
+
+// fed reports whether a source ends with what feeds it.
+func fed(s connector.Source) bool {
+	_, is := s.(connector.Fed)
+	return is && ends(s)
 }
 
 func (r *pipelineRunner) Name() string           { return r.parts.Name }
@@ -112,6 +107,7 @@ func (r *pipelineRunner) Close(ctx context.Context) error {
 }
 
 func (r *pipelineRunner) FeedUntil(end <-chan struct{}) {
+	r.end = end
 	if f, ok := r.parts.Source.(connector.Fed); ok {
 		f.FeedUntil(end)
 	}
@@ -134,7 +130,6 @@ func (r *pipelineRunner) fresh() *pipeline.Pipeline {
 }
 
 func (r *pipelineRunner) Open(ctx context.Context) error { return r.fresh().Open(ctx) }
-func (r *pipelineRunner) Run(ctx context.Context) error  { return r.fresh().Run(ctx) }
 
 // machineRunner is a machine among the pipelines of a config.
 type machineRunner struct {
@@ -179,7 +174,8 @@ func (r *machineRunner) Run(ctx context.Context) error {
 	defer stop()
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		if r.empty(running) {
+		m := r.machine()
+		if done, _ := finished(running, r.end, m.Store, 0, executor.StepQueue(m.Name()), executor.StartQueue(m.Name())); done {
 			stop()
 		}
 	})
@@ -187,36 +183,4 @@ func (r *machineRunner) Run(ctx context.Context) error {
 	stop()
 	watch.Wait()
 	return err
-}
-
-// empty waits until everything upstream has ended and no job of the machine is open.
-func (r *machineRunner) empty(ctx context.Context) bool {
-	select {
-	case <-r.end:
-	case <-ctx.Done():
-		return false
-	}
-	m := r.machine()
-	return becomesEmpty(ctx, m.Store, executor.StepQueue(m.Name()), executor.StartQueue(m.Name()))
-}
-
-// becomesEmpty waits until no job of the queues is open; false means that ctx ended before.
-func becomesEmpty(ctx context.Context, store func() queue.Store, queues ...string) bool {
-	for {
-		open := int64(0)
-		for _, q := range queues {
-			st, err := store().Stats(ctx, queue.Filter{Queue: q})
-			if err != nil {
-				open = 1 // look again
-				break
-			}
-			open += st.Open()
-		}
-		if open == 0 {
-			return true
-		}
-		if !pause(ctx, emptyLook) {
-			return false
-		}
-	}
 }

@@ -33,7 +33,7 @@ func built(t *testing.T, b *app.Builder, hcl string) *app.Built {
 	if err := found.Err(); err != nil {
 		t.Fatal(err)
 	}
-	out, found := b.Build(t.Context(), cfg)
+	out, found := b.Build(t.Context(), cfg.Plan())
 	if err := found.Err(); err != nil {
 		t.Fatal(err)
 	}

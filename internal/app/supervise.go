@@ -38,7 +38,7 @@ const (
 // terms say so, it is started again when it fails. opened is the error of the first Open,
 // which somebody else has called.
 func (m *member) live(ctx context.Context, opened error) error {
-	if opened != nil && m.again(ctx, opened, 1) != nil {
+	if opened != nil && !m.again(ctx, opened, 1) {
 		return nil // it has read nothing
 	}
 	for failures := 0; ; {
@@ -52,7 +52,7 @@ func (m *member) live(ctx context.Context, opened error) error {
 			return err
 		}
 		failures++
-		if m.again(ctx, err, failures) != nil {
+		if !m.again(ctx, err, failures) {
 			return nil // what it had read, it has given back
 		}
 	}
@@ -71,8 +71,8 @@ func (m *member) fatal(err error) bool {
 	return true
 }
 
-// again waits until the member may be started again.
-func (m *member) again(ctx context.Context, err error, failures int) error {
+// again waits until the member is open again; false means that ctx ended before.
+func (m *member) again(ctx context.Context, err error, failures int) bool {
 	delay := min(restartAfter<<min(failures-1, 10), restartMost)
 	m.set(err)
 	m.log.Error("the pipeline failed and is started again; what it had read and not settled is delivered again",
@@ -81,13 +81,13 @@ func (m *member) again(ctx context.Context, err error, failures int) error {
 	for {
 		if !pause(ctx, delay) {
 			m.set(nil)
-			return context.Cause(ctx)
+			return false
 		}
 		// Open finds out what would fail at once, without the retries of a run.
 		if err = m.Open(ctx); err == nil {
 			m.log.Info("the pipeline runs again", meter.KeyPipeline, m.Name())
 			m.set(nil)
-			return nil
+			return true
 		}
 		failures++
 		delay = min(restartAfter<<min(failures-1, 10), restartMost)
@@ -140,6 +140,3 @@ func pause(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
-
-// emptyLook is how often somebody who waits for a queue to be empty counts what is left.
-const emptyLook = 200 * time.Millisecond

@@ -8,17 +8,19 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"pgregory.net/rapid"
+
 	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/pipeline"
-	"pgregory.net/rapid"
 )
 
 func TestMain(m *testing.M) {
@@ -106,7 +108,7 @@ type world struct {
 }
 
 func builtOf(parts ...*part) *Built {
-	b := &Built{Config: &config.Config{}}
+	b := &Built{Plan: &config.Plan{}}
 	for _, p := range parts {
 		p.meter = meter.NewPipeline(p.name)
 		b.Pipelines = append(b.Pipelines, p)
@@ -216,9 +218,10 @@ func TestTerms(t *testing.T) {
 func TestOpenAtTheStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		down := true
+		var down atomic.Bool
+		down.Store(true)
 		late := &part{name: "late", open: func() error {
-			if down {
+			if down.Load() {
 				return errDown
 			}
 			return nil
@@ -228,7 +231,7 @@ func TestOpenAtTheStart(t *testing.T) {
 		if err := w.Ready(); err != nil || len(w.Degraded()) != 1 || other.State() != pipeline.Running {
 			t.Errorf("ready: %v, degraded %q, the other is %s", err, w.Degraded(), other.State())
 		}
-		down = false
+		down.Store(false)
 		time.Sleep(2 * time.Second)
 		if late.State() != pipeline.Running || len(w.Degraded()) != 0 {
 			t.Errorf("it is %s although it can be opened", late.State())
@@ -270,15 +273,14 @@ func TestExclusive(t *testing.T) {
 			return p
 		}
 		first := owner("p", false)
-		beside := &part{name: "beside"}
-		w := begin(t, first, beside)
-		if err := w.Reload(t.Context(), builtOf(owner("p", false), &part{name: "beside"})); err != nil {
+		w := begin(t, first) // alone: the process goes on while it is handed over
+		if err := w.Reload(t.Context(), builtOf(owner("p", false))); err != nil {
 			t.Fatal(err)
 		}
 		if first.State() != pipeline.Ended {
 			t.Error("the old owner runs on")
 		}
-		if err := w.Reload(t.Context(), builtOf(owner("p", true), &part{name: "beside"})); !errors.Is(err, errDown) {
+		if err := w.Reload(t.Context(), builtOf(owner("p", true))); !errors.Is(err, errDown) {
 			t.Errorf("Reload: %v", err)
 		}
 		synctest.Wait()
@@ -292,6 +294,9 @@ func TestExclusive(t *testing.T) {
 		if err := <-w.ended; err != nil {
 			t.Errorf("Run: %v", err)
 		}
+		if err := w.Reload(t.Context(), builtOf(owner("p", false))); !errors.Is(err, errNothing) {
+			t.Errorf("Reload after the end: %v", err)
+		}
 	})
 }
 
@@ -301,7 +306,7 @@ func TestReloadOfNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := begin(t, &part{name: "p"})
 		nothing := builtOf(&part{name: "default"})
-		nothing.Config.Empty = true
+		nothing.Plan.Empty = true
 		if err := w.Reload(t.Context(), nothing); err == nil || !strings.Contains(err.Error(), "no pipeline is written in it") {
 			t.Errorf("Reload: %v", err)
 		}

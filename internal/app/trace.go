@@ -36,28 +36,19 @@ func (b *Builder) EndTrace(ctx context.Context) {
 	}
 }
 
-// checkExports finds what cfg leaves to the environment and the environment has wrong.
-func checkExports(cfg *config.Config) config.Diagnostics {
+// checkExports finds what p leaves to the environment and the environment has wrong.
+func checkExports(p *config.Process) config.Diagnostics {
 	var found config.Diagnostics
 	check := func(block, signal, endpoint string) {
 		if err := (otlp.Settings{Endpoint: endpoint}).Check(signal); err != nil {
 			found = append(found, config.Diagnostic{Severity: config.Error, What: block + ": " + err.Error(), Fix: "correct the environment variable, or unset it"})
 		}
 	}
-	if t := cfg.Tracing; t != nil {
+	if t := p.Tracing; t != nil {
 		check("tracing", "traces", t.Endpoint)
 	}
-	if m := cfg.Metrics; m != nil && m.OTLP != nil {
+	if m := p.Metrics; m != nil && m.OTLP != nil {
 		check("metrics.otlp", "metrics", m.OTLP.Endpoint)
 	}
 	return found
-}
-
-// steps are the names of the transforms of a pipeline.
-func steps(pc *config.Pipeline) []string {
-	names := make([]string, len(pc.Transform.Use))
-	for i, u := range pc.Transform.Use {
-		names[i] = u.Name
-	}
-	return names
 }

@@ -114,9 +114,9 @@ func jobsOf(name string, values, jobs int) (err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	w := bufio.NewWriter(f)
 	for i := range jobs {
-		fmt.Fprintf(w, `{"payload":"{\"n\":%d,\"type\":\"track\",\"event\":\"Order Completed\",\"context\":{\"library\":\"x\"}}","workspace":"w","destination":"d%d"}`+"\n", i, i%values)
+		_, _ = fmt.Fprintf(w, `{"payload":"{\"n\":%d,\"type\":\"track\",\"event\":\"Order Completed\",\"context\":{\"library\":\"x\"}}","workspace":"w","destination":"d%d"}`+"\n", i, i%values)
 	}
-	return w.Flush()
+	return w.Flush() // and what writing came to
 }
 
 // hanging measures how long destinations that answer wait for those that do not.
@@ -188,7 +188,7 @@ func (b *bench) waits(healthy, hanging int) (took []time.Duration, peak int64, e
 	used, uerr := s.used()
 	// What hangs would be waited for until the drain deadline.
 	err = errors.Join(err, uerr, s.cmd.Process.Kill())
-	<-s.ended
+	<-s.ended //nolint:errcheck // it was killed
 	if err != nil {
 		return nil, 0, err
 	}
@@ -224,7 +224,7 @@ func send(url string, healthy, hanging, seconds int) error {
 	for i := range all {
 		clients.Go(func() {
 			for n := range seconds {
-				time.Sleep(time.Until(begin.Add(time.Duration(n)*time.Second + time.Duration(i)*time.Second/time.Duration(all))))
+				<-time.After(time.Until(begin.Add(time.Duration(n)*time.Second + time.Duration(i)*time.Second/time.Duration(all))))
 				body := fmt.Sprintf(`{"type":"track","event":"bench","userId":"u%d","properties":{"sent":%d}}`, i, time.Now().UnixNano())
 				r, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
 				if err == nil {
@@ -239,7 +239,7 @@ func send(url string, healthy, hanging, seconds int) error {
 		})
 	}
 	clients.Wait()
-	time.Sleep(2 * time.Second) // for the last events
+	<-time.After(2 * time.Second) // for the last events
 	if err := failed.Load(); err != nil {
 		return *err
 	}

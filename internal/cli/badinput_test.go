@@ -292,6 +292,7 @@ transform {
 // runaway is a script that does not come back for some messages.
 const runaway = `
 transform {
+  worker_pool = 1
   use "js" {
     timeout_sec     = 20
     memory_limit_mb = 64
@@ -316,7 +317,7 @@ transform {
 `
 
 // TestScriptsThatRunAway: endless loops cost their time and endless allocation its limit, each
-// for its own message; memory stays bounded.
+// for its own message; memory stays bounded, by what one worker may take at once.
 func TestScriptsThatRunAway(t *testing.T) {
 	t.Parallel()
 	good := crowd(3000)

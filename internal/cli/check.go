@@ -40,7 +40,7 @@ func check(ctx context.Context, paths []string, connect, asJSON bool, s Streams)
 	var built *app.Built
 	if !found.HasErrors() {
 		var more config.Diagnostics
-		built, more = b.Build(ctx, cfg)
+		built, more = b.Build(ctx, cfg.Plan())
 		found = append(found, more...)
 	}
 	if connect && built != nil {

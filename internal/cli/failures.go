@@ -201,6 +201,13 @@ func (r *failureReader) find() error {
 // target adds the failure target of p as a place; the text says why it is none.
 func (r *failureReader) target(p *config.Pipeline) string {
 	u := p.FailureTarget.Use
+	if p.FailureTarget.Keep {
+		name, ok := p.Source.Use.Attribute("name")
+		if !ok {
+			name = "NAME"
+		}
+		return fmt.Sprintf("pipeline %q: what failed is kept in the queue that it reads, dead: see weir queue show %s --dead, and weir queue retry", p.Name, name)
+	}
 	attribute := map[string]string{"file": "path", "queue": "name"}[u.Name]
 	if attribute == "" {
 		hint := "read a copy of it with --from FILE"
@@ -297,7 +304,7 @@ func (r *failureReader) each(ctx context.Context, p *failurePlace, fn func(*fail
 
 // eachJob reads a queue: through the process that has the store open, where there is one.
 func (r *failureReader) eachJob(ctx context.Context, name string, fn func(*failures.Failure) error) error {
-	opener, found := r.builder.OpenerOf(ctx, r.cfg)
+	opener, found := r.builder.OpenerOf(ctx, r.cfg.Plan())
 	if err := report(found, r.s); err != nil {
 		return err
 	}

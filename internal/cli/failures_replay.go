@@ -235,12 +235,7 @@ func (r *failureReader) standsOnStore(p *config.Pipeline) bool {
 			return true
 		}
 	}
-	for _, u := range p.Uses()[1:] { // all but the source, which is replaced
-		if u.Kind == config.KindTarget && (u.Queue() != "" || u.Name == "machine") {
-			return true
-		}
-	}
-	return p.FailureTarget.Spill
+	return p.FailureTarget.Spill || len(p.Downstream()) > 0 // the source is replaced
 }
 
 // errReplayed is the cause with which what runs beside a replay is stopped at its end.
@@ -266,7 +261,7 @@ func (r *failureReader) run(ctx context.Context, p *config.Pipeline, plan failur
 			parts.Source = source
 		}
 	}
-	built, found := r.builder.Build(ctx, r.cfg)
+	built, found := r.builder.Build(ctx, r.cfg.Plan())
 	if err := report(found, r.s); err != nil {
 		return err
 	}

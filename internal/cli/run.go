@@ -92,22 +92,22 @@ func (r *runner) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg := built.Config
+	process := built.Plan.Process
 	r.meter = &meter.Registry{Reports: r.reports.Dropped()}
 	r.app = &app.App{Log: r.log, Meter: r.meter, Builder: r.builder}
 
-	r.printsEvents = printsEvents(cfg)
+	r.printsEvents = printsEvents(built.Plan)
 
 	ctx, stop := r.signals(ctx)
 	defer stop()
 	operated := admin.Options{Pipelines: r.meter, Ready: r.app.Ready, Degraded: r.app.Degraded, Store: r.app.Store}
-	endMetrics, err := r.builder.ExportMetrics(ctx, cfg.Process, operated.Gatherer(), &r.reports.Dropped().Metrics)
+	endMetrics, err := r.builder.ExportMetrics(ctx, process, operated.Gatherer(), &r.reports.Dropped().Metrics)
 	if err != nil {
 		return err
 	}
 	defer endMetrics()
-	if cfg.Admin != nil {
-		operated.Address, operated.Path, operated.Route, operated.Log = cfg.Admin.Address, cfg.Admin.Path, app.AdminRoute(cfg.Admin), r.log
+	if process.Admin != nil {
+		operated.Address, operated.Path, operated.Route, operated.Log = process.Admin.Address, process.Admin.Path, app.AdminRoute(process.Admin), r.log
 		server, err := admin.Listen(ctx, operated)
 		if err != nil {
 			return err
@@ -152,7 +152,7 @@ func (r *runner) build(ctx context.Context) (*app.Built, error) {
 			return nil, err
 		}
 	}
-	built, found := r.builder.Build(ctx, cfg)
+	built, found := r.builder.Build(ctx, cfg.Plan())
 	if err := r.report(found); err != nil {
 		return nil, err
 	}
@@ -178,9 +178,9 @@ func (r *runner) report(found config.Diagnostics) error {
 	return nil
 }
 
-// printsEvents reports whether a target of cfg writes to standard output.
-func printsEvents(cfg *config.Config) bool {
-	for _, p := range cfg.Pipelines {
+// printsEvents reports whether a target of a plan writes to standard output.
+func printsEvents(plan *config.Plan) bool {
+	for _, p := range plan.Pipelines {
 		for _, u := range p.Uses() {
 			if u.Name == "stdout" && u.Kind == config.KindTarget {
 				return true
@@ -258,11 +258,11 @@ func (r *runner) reload(ctx context.Context) {
 	case err != nil:
 		r.log.Error("the new config could not start, the old one runs on", meter.KeyError, err)
 	default:
-		r.flags.apply(built.Config.Process, &r.level)
-		if was, is := r.started.Admin, built.Config.Admin; !reflect.DeepEqual(was, is) {
+		r.flags.apply(built.Plan.Process, &r.level)
+		if was, is := r.started.Admin, built.Plan.Process.Admin; !reflect.DeepEqual(was, is) {
 			r.log.Warn("the admin block changes at the next start only", meter.KeyAddress, adminAddress(r.started))
 		}
-		r.warnOfReports(built.Config.Process)
+		r.warnOfReports(built.Plan.Process)
 		r.log.Info("the new config runs")
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirdata/weir/internal/admin"
-	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/queue"
@@ -74,7 +73,7 @@ func operateOn(ctx context.Context, cfg *config.Config, opener connector.StoreOp
 			err = errors.Join(err, fmt.Errorf("close the store: %w", cerr))
 		}
 	}()
-	return explain(do(admin.Local{Store: store, Name: opener.Identity(), Config: app.QueuesOf(cfg)}))
+	return explain(do(admin.Local{Store: store, Name: opener.Identity(), Config: cfg.Plan().Queues}))
 }
 
 // opener reads the config as far as the store needs it.
@@ -89,10 +88,11 @@ func (f *storeFlags) opener(ctx context.Context, s Streams) (*config.Config, con
 	if err != nil {
 		return nil, nil, err
 	}
-	if !app.NeedsStore(cfg) {
+	plan := cfg.Plan()
+	if plan.Store == nil {
 		return nil, nil, fmt.Errorf("%s declares no queue, so there is no store: add a block like queue \"events\" {}", strings.Join(paths, ", "))
 	}
-	opener, found := b.OpenerOf(ctx, cfg)
+	opener, found := b.OpenerOf(ctx, plan)
 	if err := report(found, s); err != nil {
 		return nil, nil, err
 	}

@@ -45,6 +45,10 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/meter"
 )
 
@@ -127,8 +131,18 @@ type Pipeline struct {
 	// Default: "exit" for the pipeline of the top level, if it is the only one; "end" where the
 	// source comes to an end by itself; otherwise "restart". Sources connect again in any case.
 	OnFailure string `hcl:"on_failure,optional"`
+	// Where the source ends with what feeds it, as a queue with stop_when_empty does: longest
+	// time, in milliseconds, for which the pipeline goes on once nothing more comes, while its
+	// queue does not become emptier. It ends with an error then, which says how many messages
+	// are left; they stay in the queue for the next start. 0, the default: for as long as it
+	// takes.
+	FinishTimeoutMillis int `hcl:"finish_timeout_ms,optional"`
 
-	dir string
+	dir        string
+	failuresOf *Pipeline
+	doc        *document
+	header     hcl.Range
+	body       *hclsyntax.Body
 }
 
 // What the failure of a pipeline may mean; see [Pipeline.OnFailure].
@@ -141,18 +155,29 @@ const (
 // DrainTimeout is DrainTimeoutMillis as a duration.
 func (p *Pipeline) DrainTimeout() time.Duration { return millis(p.DrainTimeoutMillis) }
 
+// FinishTimeout is FinishTimeoutMillis as a duration.
+func (p *Pipeline) FinishTimeout() time.Duration { return millis(p.FinishTimeoutMillis) }
+
+// Diagnose makes a diagnostic at one of p's attributes, or at p when field is not written.
+func (p *Pipeline) Diagnose(field, what, fix string) Diagnostic {
+	return p.doc.problem(p.body, p.header, connector.Problem{Field: field, What: what, Fix: fix}, p.doc.hiddenValues(p.body))
+}
+
 // Dir is the directory of the file the pipeline is in; "" for the built-in default.
 func (p *Pipeline) Dir() string { return p.dir }
 
 // Uses lists the components of p that a connector decodes, in the order they are built:
-// source, transforms, targets, filter target, failure target.
+// source, transforms, targets, filter target, failure target, if failures go to one.
 func (p *Pipeline) Uses() []*Use {
 	us := []*Use{p.Source.Use}
 	us = append(us, p.Transform.Use...)
 	for _, r := range p.Targets {
 		us = append(us, r.Use)
 	}
-	return append(us, p.FilterTarget.Use, p.FailureTarget.Use)
+	if us = append(us, p.FilterTarget.Use); p.FailureTarget.Keep {
+		return us
+	}
+	return append(us, p.FailureTarget.Use)
 }
 
 // Source is where a pipeline's messages come from.
@@ -199,7 +224,9 @@ type Retry struct {
 type RetryPolicy struct {
 	// Wait, in milliseconds, before the second attempt; doubled for each one after it.
 	DelayMillis int `hcl:"delay_ms,optional"`
-	// Number of attempts before giving up; 0 means no limit.
+	// Number of attempts before giving up; 0 means no limit. Where the source is a queue and
+	// no kind of failure has a limit, the target may be down for any length of time: its
+	// writers pause together while it takes nothing, and it need not be there at the start.
 	MaxAttempts int `hcl:"max_attempts,optional"`
 	// What happens when attempts are used up: true sends the messages to the failure
 	// target, false stops the pipeline and leaves them to the source.

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"cmp"
+
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
@@ -18,6 +20,13 @@ type FailureTarget struct {
 	// until the failure target has them. What it refuses for good stays there, dead, until
 	// somebody decides. Before it is taken out of a config, that queue has to be empty.
 	Spill bool `hcl:"spill,optional"`
+	// Leave failed messages in the queue that the pipeline reads from, instead of sending them
+	// anywhere (default false). They are dead there, whole as they were read and with the
+	// reason, until somebody decides: see weir queue show NAME --dead, and weir queue retry. A
+	// message that became several is kept if one of them fails. Where the source comes to its
+	// end and some were kept, the pipeline ends with an error that says how many. For pipelines
+	// whose source is a queue; there is no use block then.
+	Keep bool `hcl:"keep,optional"`
 }
 
 // FailureQueue is the name of the queue that the failed messages of a pipeline wait in when
@@ -25,22 +34,58 @@ type FailureTarget struct {
 // pipeline of a config can have such a name.
 func FailureQueue(pipeline string) string { return "failures/" + pipeline }
 
-// SpillSource is the source of p's failed messages from the store.
-func (p *Pipeline) SpillSource() *Use { return p.spillUse(KindSource) }
+// Bounds of the pipeline that takes failed messages to the failure target.
+const (
+	spillMessages    = 2000
+	spillBytes       = 32 << 20
+	spillDrainMillis = 10_000
+	spillDelayMillis = 60_000 // longest wait between two tries
+)
 
-// SpillTarget is the target that puts p's failed messages into the store.
-func (p *Pipeline) SpillTarget() *Use { return p.spillUse(KindTarget) }
+// spilled is what a pipeline whose failure target spills stands for:
+//
+//	source ─▶ transforms ─▶ target
+//	               └─ failures ─▶ queue "failures/NAME" ─▶ failure target
+//
+// The first pipeline has the queue as its failure target: a failure is durable before its
+// message is settled. The second is fed by the queue and ends with what feeds it. It never
+// gives up, and keeps in the queue what the failure target refuses.
+func (p *Pipeline) spilled() []*Pipeline {
+	name, f := FailureQueue(p.Name), p.FailureTarget.Use
+	first := *p
+	first.FailureTarget = &FailureTarget{Use: f.queue(KindTarget, map[string]cty.Value{"name": cty.StringVal(name)})}
 
-// spillUse is a use "queue" of p's failure queue, that no file wrote.
-func (p *Pipeline) spillUse(kind Kind) *Use {
-	f := p.FailureTarget.Use
-	at := f.place()
-	name := &hclsyntax.LiteralValueExpr{Val: cty.StringVal(FailureQueue(p.Name)), SrcRange: at}
-	body := &hclsyntax.Body{
-		Attributes: hclsyntax.Attributes{"name": {Name: "name", Expr: name, SrcRange: at, NameRange: at, EqualsRange: at}},
-		SrcRange:   at, EndRange: at,
+	second := &Pipeline{}
+	second.SetDefaults()
+	second.Name, second.dir, second.failuresOf = name, p.dir, p
+	second.doc, second.body, second.header = p.doc, p.body, p.header
+	second.Source = &Source{Use: f.queue(KindSource, map[string]cty.Value{"name": cty.StringVal(name), "stop_when_empty": cty.True})}
+	second.Targets = []*Route{{Use: f, Name: f.Name}}
+	second.FailureTarget.Keep = true
+	second.Retry = &Retry{Transient: p.Retry.Transient.patient(), Setup: p.Retry.Setup.patient(), Throttle: p.Retry.Throttle.patient()}
+	second.FinishTimeoutMillis = p.DrainTimeoutMillis
+	second.DrainTimeoutMillis = min(p.DrainTimeoutMillis, spillDrainMillis)
+	second.InFlight = &InFlight{Messages: min(p.InFlight.Messages, spillMessages), Bytes: min(p.InFlight.Bytes, spillBytes)}
+	return []*Pipeline{&first, second}
+}
+
+// patient is r without an end, and with a bound for the wait.
+func (r *RetryPolicy) patient() *RetryPolicy {
+	return &RetryPolicy{DelayMillis: r.DelayMillis, MaxDelayMillis: min(cmp.Or(r.MaxDelayMillis, spillDelayMillis), spillDelayMillis)}
+}
+
+// FailuresOf is the pipeline whose failed messages p takes to its failure target; nil when p
+// is written in the config.
+func (p *Pipeline) FailuresOf() *Pipeline { return p.failuresOf }
+
+// queue is a use "queue" at the place of u, that no file wrote.
+func (u *Use) queue(kind Kind, attributes map[string]cty.Value) *Use {
+	at := u.place()
+	body := &hclsyntax.Body{Attributes: hclsyntax.Attributes{}, SrcRange: at, EndRange: at}
+	for name, v := range attributes {
+		body.Attributes[name] = &hclsyntax.Attribute{Name: name, Expr: &hclsyntax.LiteralValueExpr{Val: v, SrcRange: at}, SrcRange: at, NameRange: at, EqualsRange: at}
 	}
-	return &Use{Name: "queue", Body: body, DefRange: at, NameRange: at, Kind: kind, Block: f.Block, Pipeline: p.Name, doc: f.doc, fallback: f.fallback}
+	return &Use{Name: "queue", Body: body, DefRange: at, NameRange: at, Kind: kind, Block: u.Block, Pipeline: u.Pipeline, doc: u.doc, fallback: u.fallback, implied: true}
 }
 
 // FileUse is a use "file" of the target that appends to path, for commands that send failed
@@ -52,9 +97,16 @@ func FileUse(path string) *Use {
 		Attributes: hclsyntax.Attributes{"path": {Name: "path", Expr: name}}, SrcRange: at, EndRange: at}}
 }
 
-// validate refuses to put a queue before a queue.
+// validate refuses to put a queue before a queue, and two places for failures.
 func (f *FailureTarget) validate(ps *problems) {
 	if f.Spill && f.Use != nil && f.Use.Name == "queue" {
 		ps.add("failure_target.spill", "the failure target is a queue, which is in the durable store already", "take spill out")
+	}
+	switch {
+	case !f.Keep:
+	case f.Spill:
+		ps.add("failure_target.keep", "failed messages cannot both stay in the queue that they are read from and be spilled", "take spill out, or keep")
+	case f.Use != nil && f.Use.DefRange.Start.Line > 0:
+		ps.add("failure_target.keep", "failed messages stay in the queue that they are read from, and nothing is sent to the failure target", "take its use block out, or keep")
 	}
 }

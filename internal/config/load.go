@@ -47,6 +47,9 @@ type Known struct {
 	// ReadQueue and WriteQueue are the sources and targets that read or write a durable queue,
 	// each with the attribute that names it.
 	ReadQueue, WriteQueue map[string]string
+	// StartMachine is the targets that start executions of a machine, each with the attribute
+	// that names it.
+	StartMachine map[string]string
 }
 
 // File is a config file in memory. Name is used in diagnostics, and its directory in
@@ -310,7 +313,7 @@ func (d *document) addPipeline(cfg *Config, name string, b *hclsyntax.Body, head
 	p := &Pipeline{}
 	p.SetDefaults()
 	ds := d.decode(b, p, header)
-	p.Name = name
+	p.Name, p.doc, p.body, p.header = name, d, b, header
 	if len(d.files) > 0 {
 		p.dir = filepath.Dir(cmpOr(header.Filename, d.files[0].Name))
 	}

@@ -53,6 +53,7 @@ type Use struct {
 
 	doc      *document
 	fallback hcl.Range // the place of its pipeline
+	implied  bool      // no file wrote it: what a block stands for
 }
 
 // Dir is the directory of the file u is in; relative paths in its body mean from there.
@@ -62,6 +63,9 @@ func (u *Use) Dir() string {
 	}
 	return ""
 }
+
+// Implied reports whether u is part of what a block stands for, and written nowhere.
+func (u *Use) Implied() bool { return u.implied }
 
 // String names u's place in the config: pipeline "default", target "kafka".
 func (u *Use) String() string {
@@ -148,6 +152,20 @@ func (u *Use) Queue() string {
 	if u.Kind == KindSource {
 		known = u.document().known.ReadQueue
 	}
+	return u.named(known)
+}
+
+// Machine is the machine that u starts executions of; "" when it does not, or when the name
+// cannot be told.
+func (u *Use) Machine() string {
+	if u.Kind != KindTarget {
+		return ""
+	}
+	return u.named(u.document().known.StartMachine)
+}
+
+// named is the value of the attribute that known has for u.
+func (u *Use) named(known map[string]string) string {
 	attribute, ok := known[u.Name]
 	if !ok {
 		return ""

@@ -88,6 +88,8 @@ func (p *Pipeline) Validate() []connector.Problem {
 	}
 	ps.least("drain_timeout_ms", 1, p.DrainTimeoutMillis, "leave it out for 30 seconds")
 	ps.most("drain_timeout_ms", maxMillis, p.DrainTimeoutMillis)
+	ps.least("finish_timeout_ms", 0, p.FinishTimeoutMillis, "write 0 for as long as it takes")
+	ps.most("finish_timeout_ms", maxMillis, p.FinishTimeoutMillis)
 	ps.least("in_flight.messages", 1, p.InFlight.Messages, "leave it out for 10000")
 	ps.least("in_flight.bytes", 1, p.InFlight.Bytes, "leave it out for 67108864, which is 64 MiB")
 	return ps

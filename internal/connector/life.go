@@ -2,11 +2,6 @@ package connector
 
 // The optional abilities that say how a connector lives among the others of a config.
 type (
-	// Drawer is a source that takes its work from a queue.
-	Drawer interface{ DrawsFrom() string }
-	// Filler is a target that puts messages into a queue, or starts executions, which are
-	// work in a queue of their machine.
-	Filler interface{ Fills() string }
 	// Ender is a source that comes to an end by itself. A pipeline with one is not started
 	// again when it fails: what it has read may be gone, as with standard input.
 	Ender interface{ Ends() bool }

@@ -12,8 +12,6 @@ import (
 // of it. It stands on the durable store.
 type Machine interface {
 	Store() queue.Store
-	// StartQueue is the queue in which executions wait to be started.
-	StartQueue() string
 	// Accepts says whether an execution can be started with m at all; the error is Invalid.
 	Accepts(m *event.Message) error
 	// StartIn starts an execution with each message, when tx is committed.
@@ -23,6 +21,12 @@ type Machine interface {
 	// executions go on nevertheless.
 	Execute(ctx context.Context, b event.Batch) error
 }
+
+// StartQueue is the queue of executions to start of the machine called name.
+func StartQueue(name string) string { return "machine/" + name }
+
+// StepQueue is the queue of timers and tasks of the machine called name.
+func StepQueue(name string) string { return "machine/" + name + "/steps" }
 
 // Machine finds a machine that the config declares.
 func (d Deps) Machine(name string) (Machine, error) {

@@ -26,6 +26,8 @@ type Spec[C, T any] struct {
 	// Queue is the attribute that names the durable queue a source reads or a target writes;
 	// empty when it does neither.
 	Queue string
+	// Machine is the attribute that names the machine a target starts executions of.
+	Machine string
 	// New builds the connector from a decoded, validated config. It must not touch the network.
 	New func(ctx context.Context, d Deps, c C) (T, error)
 }
@@ -37,6 +39,7 @@ type Entry[T any] struct {
 	Stability Stability
 	Config    reflect.Type // the HCL struct
 	Queue     string       // see [Spec]
+	Machine   string       // see [Spec]
 	// Default returns a pointer to a config with the defaults set.
 	Default func() any
 	// Build decodes with decode into a config that holds the defaults, and builds the
@@ -48,7 +51,7 @@ type Entry[T any] struct {
 // Of hides a spec's config type; each connector package uses it once.
 func Of[C, T any](s Spec[C, T]) Entry[T] {
 	return Entry[T]{
-		Name: s.Name, Summary: s.Summary, Stability: s.Stability, Queue: s.Queue,
+		Name: s.Name, Summary: s.Summary, Stability: s.Stability, Queue: s.Queue, Machine: s.Machine,
 		Config:  reflect.TypeFor[C](),
 		Default: func() any { c := s.Default(); return &c },
 		Build: func(ctx context.Context, d Deps, decode func(any) error) (T, error) {
@@ -82,13 +85,22 @@ func Find[T any](entries []Entry[T], name string) (Entry[T], bool) {
 
 // Queues are the entries that read or write a queue, with the attribute that names it.
 func Queues[T any](entries []Entry[T]) map[string]string {
-	queues := map[string]string{}
+	return attributes(entries, func(e Entry[T]) string { return e.Queue })
+}
+
+// Machines are the entries that start executions, with the attribute that names the machine.
+func Machines[T any](entries []Entry[T]) map[string]string {
+	return attributes(entries, func(e Entry[T]) string { return e.Machine })
+}
+
+func attributes[T any](entries []Entry[T], of func(Entry[T]) string) map[string]string {
+	names := map[string]string{}
 	for _, e := range entries {
-		if e.Queue != "" {
-			queues[e.Name] = e.Queue
+		if a := of(e); a != "" {
+			names[e.Name] = a
 		}
 	}
-	return queues
+	return names
 }
 
 // Names lists the names of entries in their order.

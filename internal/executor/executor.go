@@ -168,13 +168,10 @@ func New(o Options) *Machine {
 }
 
 // StartQueue is the queue of executions to start of the machine called name.
-func StartQueue(name string) string { return "machine/" + name }
+func StartQueue(name string) string { return connector.StartQueue(name) }
 
 // StepQueue is the queue of timers and tasks of the machine called name.
-func StepQueue(name string) string { return "machine/" + name + "/steps" }
-
-// StartQueue implements connector.Machine.
-func (m *Machine) StartQueue() string { return m.starts }
+func StepQueue(name string) string { return connector.StepQueue(name) }
 
 // Name is the machine's name.
 func (m *Machine) Name() string { return m.o.Name }

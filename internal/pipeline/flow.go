@@ -104,13 +104,14 @@ func (f *flows) signal() {
 	}
 }
 
-// left is what may be read of all values together: what is left of the budget, or else one
-// message, which only a value that holds nothing gets.
+// left is what may be read of all values together: what is left of the budget, or as much as
+// the source likes when nothing is, since only values that hold nothing have room then, for a
+// message each.
 func (f *flows) left() connector.Room {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	bytes := min(f.mostBytes-f.bytes, f.process.share(f.freed))
-	return connector.Room{Messages: int(max(f.mostMessages-f.messages, 1)), Bytes: int(max(bytes, 1))}
+	return connector.Room{Messages: int(max(f.mostMessages-f.messages, 0)), Bytes: int(max(bytes, 0))}
 }
 
 // admit counts messages of a value that were read.
@@ -339,5 +340,22 @@ func (p *Pipeline) readValues(ctx, work context.Context, todo *rota) {
 		if !p.goOn(ctx, err, &failures) {
 			return
 		}
+		if err == nil && p.flows.short() {
+			select {
+			case <-time.After(shortPause):
+			case <-ctx.Done():
+			}
+		}
 	}
+}
+
+// shortPause is how long is waited after a read in which values got no room: asking each of
+// them again whenever one message is settled would cost more than the messages.
+const shortPause = 2 * time.Millisecond
+
+// short reports whether a value that has work got no room.
+func (f *flows) short() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.refused
 }

@@ -68,7 +68,8 @@ func (d *desk) Read(context.Context, connector.Room) (event.Batch, connector.Ack
 
 func (d *desk) ReadValues(ctx context.Context, room connector.Room, of func(string) (int, int), again <-chan struct{}) ([]connector.Portion, error) {
 	for {
-		ps, ended := d.take(room.Messages, of)
+		most, _ := room.Within(1000, 1)
+		ps, ended := d.take(most, of)
 		switch {
 		case len(ps) > 0:
 			return ps, nil
@@ -247,10 +248,12 @@ func TestFlowsEnd(t *testing.T) {
 		p := New(isolated(d, func(context.Context, event.Batch) error { time.Sleep(time.Second); return nil }).parts)
 		stop := runs(t, p)
 		time.Sleep(500 * time.Millisecond)
+		synctest.Wait()
 		if n := len(p.flows.list()); n != 2 {
 			t.Errorf("%d flows, want 2", n)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if n := len(p.flows.list()); n != 0 || p.flows.messages != 0 || p.flows.bytes != 0 {
 			t.Errorf("%d flows, %d messages, %d bytes after a minute without work", n, p.flows.messages, p.flows.bytes)
 		}

@@ -19,9 +19,7 @@ import (
 // again by itself, and whether both are queues of one store, so that a move between them
 // is one transaction.
 func (p *Pipeline) relate() {
-	if r, ok := p.parts.Source.(connector.Redeliverer); ok {
-		p.redelivers = r.Redelivers()
-	}
+	p.redelivers = redelivers(p.parts.Source)
 	if d, ok := p.parts.Source.(connector.Isolated); ok && d.Isolation() != queue.None {
 		p.divided = d
 	}

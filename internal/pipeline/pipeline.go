@@ -27,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,7 +35,6 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/weirdata/weir/internal/connector"
-	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/retry"
@@ -63,6 +63,10 @@ type Parts struct {
 	// Failure receives what Format makes of messages that cannot be delivered.
 	Failure Sink
 	Format  FailureFormat
+	// Keep leaves messages that cannot be delivered in the queue that they are read from,
+	// dead, whole and with the reason; Failure and Format are not used then. The source must
+	// be a [connector.Redeliverer].
+	Keep bool
 
 	// Ordered keeps the order of messages with one key: a key stays with one writer. A
 	// target that refuses a part of a batch must refuse the later messages of a refused
@@ -100,22 +104,8 @@ type Sink struct {
 	Limits connector.Limits
 	// Middleware is applied to each attempt, outermost first, inside retry.
 	Middleware []connector.Middleware
-}
 
-// FailureFormat makes the payload that a failure target receives.
-type FailureFormat interface {
-	// Format returns the payload for f, at most limit bytes long. An error means that
-	// nothing that fits can be made.
-	Format(f Failure, limit int) ([]byte, error)
-}
-
-// Failure is a message that cannot be delivered, and why.
-type Failure struct {
-	Message *event.Message
-	Cause   error
-	// Oversized is set when the only thing wrong is the size: more than Limit bytes.
-	Oversized bool
-	Limit     int
+	late *unopened // nil: the target is open
 }
 
 // The reasons a pipeline ends work early.
@@ -169,11 +159,15 @@ type Pipeline struct {
 	traces openTraces
 
 	stop    context.CancelCauseFunc // ends reading
+	stopped <-chan struct{}         // closed when reading is to end
 	closers []closer                // in the order to close them
 
 	mu        sync.Mutex
 	err       error // why the pipeline fails, the first reason
 	unsettled int64 // messages given back
+	kept      int64 // messages left in their queue, dead
+	ended     bool  // the source has come to its end
+	pauses    []*pauses
 }
 
 // sinks are where messages go.
@@ -184,7 +178,7 @@ type sinks struct {
 
 // all is every sink, what feeds the failure sink before it.
 func (s *sinks) all() []*sink {
-	return append([]*sink{s.filter}, append(s.targets[:len(s.targets):len(s.targets)], s.failure)...)
+	return append([]*sink{s.filter}, append(slices.Clip(s.targets), s.failure)...)
 }
 
 // New makes a pipeline from its parts. It does no I/O.
@@ -200,6 +194,9 @@ func New(p Parts) *Pipeline {
 	}
 	if p.Log == nil {
 		p.Log = slog.New(slog.DiscardHandler)
+	}
+	if p.Keep {
+		p.Failure, p.Format = Sink{Target: unused{}}, nil
 	}
 	made := &Pipeline{parts: p}
 	made.plan()
@@ -272,7 +269,7 @@ func (p *Pipeline) close(ctx context.Context) {
 // drain deadline has cut the work.
 func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) {
 	reading, stop := context.WithCancelCause(ctx)
-	p.stop = stop
+	p.stop, p.stopped = stop, reading.Done()
 	defer stop(nil)
 
 	p.budget.messages = semaphore.NewWeighted(int64(p.parts.InFlightMessages))
@@ -291,11 +288,12 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 	for i, s := range p.sinks.targets {
 		s.index = i
 	}
-	defer context.AfterFunc(work, func() {
+	uncut := context.AfterFunc(work, func() {
 		for _, s := range p.sinks.all() {
 			s.each((*lane).cut)
 		}
-	})()
+	})
+	defer uncut()
 
 	endLag := p.watchLag(reading)
 	defer endLag()
@@ -393,6 +391,9 @@ func (p *Pipeline) verdict() error {
 	if err == nil && p.unsettled > 0 {
 		err = fmt.Errorf("%d %w", p.unsettled, ErrUnfinished)
 	}
+	if err == nil && p.ended && p.kept > 0 {
+		err = &Kept{p.kept}
+	}
 	if err == nil {
 		return nil
 	}
@@ -400,7 +401,7 @@ func (p *Pipeline) verdict() error {
 }
 
 // open opens the connectors, targets first, so that nothing is read that cannot be
-// written.
+// written; a patient pipeline has its messages wait in their queue, and opens later.
 func (p *Pipeline) open(ctx context.Context) error {
 	if err := p.hire(); err != nil {
 		return err
@@ -412,17 +413,31 @@ func (p *Pipeline) open(ctx context.Context) error {
 	type part struct {
 		what string
 		opener
+		late **unopened // where to note that it could not be opened; nil: it must be
 	}
-	all := []part{{"failure target", p.parts.Failure.Target}, {"filter target", p.parts.Filter.Target}}
-	for _, r := range p.routes {
-		what := "target"
+	all := []part{{what: "failure target", opener: p.parts.Failure.Target}, {what: "filter target", opener: p.parts.Filter.Target}}
+	patient := p.patient()
+	for i := range p.routes {
+		r := &p.routes[i]
+		one := part{what: "target", opener: r.Target}
 		if len(p.routes) > 1 {
-			what += " " + r.Name
+			one.what += " " + r.Name
 		}
-		all = append(all, part{what, r.Target})
+		if patient {
+			one.late = &r.late
+		}
+		all = append(all, one)
 	}
-	for _, c := range append(all, part{"source", p.parts.Source}) {
+	for _, c := range append(all, part{what: "source", opener: p.parts.Source}) {
 		p.closers = append([]closer{{c.what, c.Close}}, p.closers...)
+		if c.late != nil {
+			late := &unopened{what: c.what, target: c.opener}
+			if err := late.ready(ctx); err != nil {
+				p.parts.Log.Warn("cannot open, each write tries again", meter.KeyComponent, c.what, meter.KeyError, err)
+				*c.late = late
+			}
+			continue
+		}
 		policy := p.parts.Retry
 		policy.Notify = func(a retry.Attempt) {
 			p.parts.Log.Warn("cannot open, trying again", meter.KeyComponent, c.what, meter.KeyAttempt, a.Number, meter.KeyDelay, a.Delay, meter.KeyError, a.Err)

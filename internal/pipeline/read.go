@@ -88,7 +88,12 @@ func (p *Pipeline) goOn(ctx context.Context, err error, failures *readFailures) 
 	case err == nil:
 		*failures = 0
 		return true
-	case err == io.EOF || ctx.Err() != nil: //nolint:errorlint // a wrapped io.EOF is a connection that broke, not the end
+	case err == io.EOF: //nolint:errorlint // a wrapped io.EOF is a connection that broke, not the end
+		p.mu.Lock()
+		p.ended = true
+		p.mu.Unlock()
+		return false
+	case ctx.Err() != nil:
 		return false
 	case fault.Of(err) == fault.Setup || fault.Of(err) == fault.Fatal || fault.Of(err) == fault.Invalid:
 		p.fail(&ReadError{err})

@@ -74,7 +74,8 @@ func (p *Pipeline) processRoom(reading context.Context) (bytes int64, ok bool) {
 // there is no room for.
 func (p *Pipeline) acquire(work context.Context, messages, bytes int64) bool {
 	if !p.tryAcquire(messages, bytes) {
-		defer p.starve()()
+		end := p.starve()
+		defer end()
 		if p.budget.messages.Acquire(work, messages) != nil {
 			return false
 		}

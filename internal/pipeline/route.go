@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"slices"
+
 	"github.com/weirdata/weir/internal/condition"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/meter"
@@ -23,7 +25,7 @@ const noRoute = "no route takes it"
 
 // plan completes the routes of p and makes the workers that decide about them.
 func (p *Pipeline) plan() {
-	p.routes = p.parts.Routes
+	p.routes = slices.Clone(p.parts.Routes)
 	if len(p.routes) == 0 {
 		p.routes = []Route{{Sink: p.parts.Target}}
 	}

@@ -109,9 +109,14 @@ func (s *sink) oversized(m *event.Message, refused []Failure) []Failure {
 	return append(refused, Failure{Message: m, Oversized: true, Limit: most, Cause: cause})
 }
 
-// bury formats failures and hands them to the failure target's sink, all at once.
+// bury formats failures and hands them to the failure target's sink, all at once, or keeps
+// them where they come from.
 func (p *Pipeline) bury(fs []Failure) {
 	if len(fs) == 0 {
+		return
+	}
+	if p.parts.Keep {
+		p.keep(fs)
 		return
 	}
 	b := make(event.Batch, 0, len(fs))

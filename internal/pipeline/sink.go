@@ -36,6 +36,9 @@ type sink struct {
 	index  int    // its place among them
 	use    string // the name of its connector
 	whole  bool   // what a read became is written together, in one batch
+	late   *unopened
+	pauses *pauses // nil: writers do not wait for one another
+	policy retry.Policy
 	wg     sync.WaitGroup
 }
 
@@ -57,8 +60,13 @@ func (p *Pipeline) newSink(ctx context.Context, c Sink, ms []*meter.Sink, eager 
 	if l.FlushPeriod <= 0 {
 		l.FlushPeriod = 200 * time.Millisecond
 	}
-	s.base, s.around = c.Target, c.Middleware
-	s.write = s.chain(c.Target, p.parts.Retry, s.limiter(""))
+	s.base, s.around, s.late = c.Target, c.Middleware, c.late
+	s.policy = p.parts.Retry
+	if _, stored := c.Target.(connector.StoreTarget); stored && m == &p.parts.Meter.Failure {
+		s.policy = s.ofStore(s.policy)
+	}
+	s.pauses = p.newPauses(s)
+	s.write = s.chain(c.Target, s.policy, s.limiter(""))
 	return s
 }
 
@@ -73,7 +81,11 @@ func (s *sink) limiter(value string) *throttle.Limiter {
 // chain is how t is written to: retry(throttle(measure(write))).
 func (s *sink) chain(t connector.Target, policy retry.Policy, limit *throttle.Limiter) connector.Write {
 	p := s.p
-	write := s.attempt(p.writeOf(s, t))
+	write := p.writeOf(s, t)
+	if s.late != nil {
+		write = s.late.middleware(write)
+	}
+	write = s.attempt(write)
 	for _, v := range slices.Backward(s.around) {
 		write = v(write)
 	}
@@ -89,6 +101,9 @@ func (s *sink) chain(t connector.Target, policy retry.Policy, limit *throttle.Li
 	}
 	if here {
 		write = s.noting(policy).Middleware()(write)
+	}
+	if s.pauses != nil {
+		write = s.pauses.middleware(write)
 	}
 	return write
 }
@@ -114,7 +129,7 @@ func (s *sink) noting(policy retry.Policy) retry.Policy {
 // particular is how the messages of a value are written, and the policy for those that are
 // not: what is made for a value is told which one.
 func (s *sink) particular(value string) (connector.Write, retry.Policy) {
-	policy, limit, t := s.p.parts.Retry, s.limiter(value), s.base
+	policy, limit, t := s.policy, s.limiter(value), s.base
 	v := connector.Value{Axis: s.p.divided.Isolation(), Name: value}
 	if of := s.p.parts.Particular; of != nil {
 		own := of(v)
@@ -185,7 +200,7 @@ func (s *sink) lane(ls *lanes, f *flow, i, n int) *lane {
 		ls.all = make([]*lane, n)
 	}
 	if ls.all[i] == nil {
-		l := &lane{s: s, write: s.write, policy: s.p.parts.Retry, most: s.limits.MaxConcurrentBatches}
+		l := &lane{s: s, write: s.write, policy: s.policy, most: s.limits.MaxConcurrentBatches}
 		if s.split && s.special() {
 			l.write, l.policy = s.particular(f.value)
 		}

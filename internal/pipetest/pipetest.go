@@ -204,7 +204,7 @@ func (c Case) outcome(ctx context.Context, b app.Builder) (map[string]string, er
 		r := recorder{input: input}
 		b.Log, b.Version = slog.New(slog.DiscardHandler), "0.0.0"
 		b.Wrap = r.wrap
-		built, more := b.Build(ctx, cfg)
+		built, more := b.Build(ctx, cfg.Plan())
 		found = append(found, more...)
 		if built != nil {
 			if err := built.Pipelines[0].Run(ctx); err != nil {

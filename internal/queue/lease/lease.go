@@ -36,6 +36,9 @@ type Holder struct {
 	ctx    context.Context // of renewals
 	stop   context.CancelFunc
 	busy   sync.WaitGroup // renewals
+
+	waiting []*share // few results, for the next commit
+	commits int      // under way, of shares
 }
 
 // group is the jobs of one lease, which is renewed as long as one of them is held. Which of
@@ -135,6 +138,22 @@ func (h *Holder) forget(token uint64) {
 	}
 }
 
+// Results of few jobs are committed together with those that come while other commits are
+// under way: a transaction costs more than what it settles then.
+const (
+	fewResults    = 16
+	commitsAtOnce = 2
+)
+
+// share is the results of one Settle in a commit of several.
+type share struct {
+	ctx  context.Context
+	rs   []queue.Result
+	done []queue.Result
+	err  error
+	over chan struct{} // closed when done and err are set
+}
+
 // Settle gives results in one transaction, and one by one when a lease was lost, so that the
 // others are not handed out again with it. It returns those that are durable, with an error
 // that is queue.ErrLeaseLost when others were lost. Whatever becomes of them, it lets go of
@@ -144,6 +163,63 @@ func (h *Holder) Settle(ctx context.Context, rs []queue.Result) (done []queue.Re
 		return nil, nil
 	}
 	defer h.ended(rs)
+	if len(rs) > fewResults {
+		return h.settle(ctx, rs)
+	}
+	s := &share{ctx: ctx, rs: rs, over: make(chan struct{})}
+	h.mu.Lock()
+	h.waiting = append(h.waiting, s)
+	lead := h.commits < commitsAtOnce
+	if lead {
+		h.commits++
+	}
+	h.mu.Unlock()
+	if lead {
+		h.lead()
+	}
+	<-s.over
+	return s.done, s.err
+}
+
+// lead commits what waits, together, and has another go on with what came meanwhile.
+func (h *Holder) lead() {
+	h.mu.Lock()
+	shares := h.waiting
+	h.waiting = nil
+	h.mu.Unlock()
+	h.commit(shares)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.waiting) > 0 {
+		go h.lead()
+		return
+	}
+	h.commits--
+}
+
+// commit settles shares in one transaction, and each for itself when that fails, so that
+// none has the failure of another.
+func (h *Holder) commit(shares []*share) {
+	if len(shares) > 1 {
+		var all []queue.Result
+		for _, s := range shares {
+			all = append(all, s.rs...)
+		}
+		if h.store().Update(shares[0].ctx, func(tx queue.Tx) error { return tx.Settle(all...) }) == nil {
+			for _, s := range shares {
+				s.done = s.rs
+				close(s.over)
+			}
+			return
+		}
+	}
+	for _, s := range shares {
+		s.done, s.err = h.settle(s.ctx, s.rs)
+		close(s.over)
+	}
+}
+
+func (h *Holder) settle(ctx context.Context, rs []queue.Result) (done []queue.Result, err error) {
 	err = h.store().Update(ctx, func(tx queue.Tx) error { return tx.Settle(rs...) })
 	if err == nil {
 		return rs, nil

@@ -282,63 +282,74 @@ func (t *turn) leaseSide(l *lane, r *Side) {
 
 // freed leases jobs of the log that were handed out before, or withheld.
 func (t *turn) freed(ctx context.Context, l *lane) error {
-	p := t.p
 	for t.room() {
-		p.mu.Lock()
-		n := 0
-		for n < len(l.freed) && n < t.wants() && l.freed[n].seq == l.freed[0].seq {
-			if p.kept.has(queue.ID{Lane: l.id, Seq: l.freed[n].seq, Index: l.freed[n].index}) {
-				n = max(n, 1) // a record that is kept is alone
-				break
-			}
-			n++
-		}
-		taken := slices.Clone(l.freed[:n])
-		l.freed = l.freed[n:]
-		if len(l.freed) == 0 {
-			l.freed = nil
-		}
-		// Another owner may have settled what this one is about to give up.
-		taken = slices.DeleteFunc(taken, func(k pos) bool { return l.left(k) })
-		p.mu.Unlock()
+		taken, some := t.takeFreed(l)
 		switch {
-		case n == 0:
+		case !some:
 			return nil
 		case len(taken) == 0:
 			continue
 		}
-		v, err := t.openFreed(ctx, l, taken)
-		p.mu.Lock()
-		b := l.at(taken[0].seq)
-		for i, k := range taken {
-			if err != nil || !t.fits(v.size(k.index)) {
-				for _, k := range taken[i:] {
-					l.free(k)
-				}
-				if err == nil {
-					t.full(v.size(k.index))
-				}
-				break
-			}
-			if l.left(k) {
-				continue
-			}
-			if h := b.hash(k.index); h != 0 {
-				l.head(h, k)
-			}
-			if v.dueOf(k.index) > t.now.wall {
-				t.putOff(l, b, &v.opened, k.index, v.dueOf(k.index))
-				continue
-			}
-			t.lease(l, b, &v.opened, k.index)
-			l.add(counts{leased: 1})
-		}
-		p.mu.Unlock()
-		if err != nil {
+		if err := t.leaseFreed(ctx, l, taken); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// takeFreed takes the next of them that are of one value; some is false when there are none.
+func (t *turn) takeFreed(l *lane) (taken []pos, some bool) {
+	p := t.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for n < len(l.freed) && n < t.wants() && l.freed[n].seq == l.freed[0].seq {
+		if p.kept.has(queue.ID{Lane: l.id, Seq: l.freed[n].seq, Index: l.freed[n].index}) {
+			n = max(n, 1) // a record that is kept is alone
+			break
+		}
+		n++
+	}
+	taken = slices.Clone(l.freed[:n])
+	l.freed = l.freed[n:]
+	if len(l.freed) == 0 {
+		l.freed = nil
+	}
+	// Another owner may have settled what this one is about to give up.
+	return slices.DeleteFunc(taken, func(k pos) bool { return l.left(k) }), n > 0
+}
+
+// leaseFreed leases what was taken, or puts it off, or frees it again.
+func (t *turn) leaseFreed(ctx context.Context, l *lane, taken []pos) error {
+	p := t.p
+	v, err := t.openFreed(ctx, l, taken)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := l.at(taken[0].seq)
+	for i, k := range taken {
+		if err != nil || !t.fits(v.size(k.index)) {
+			for _, k := range taken[i:] {
+				l.free(k)
+			}
+			if err == nil {
+				t.full(v.size(k.index))
+			}
+			break
+		}
+		if l.left(k) {
+			continue
+		}
+		if h := b.hash(k.index); h != 0 {
+			l.head(h, k)
+		}
+		if v.dueOf(k.index) > t.now.wall {
+			t.putOff(l, b, &v.opened, k.index, v.dueOf(k.index))
+			continue
+		}
+		t.lease(l, b, &v.opened, k.index)
+		l.add(counts{leased: 1})
+	}
+	return err
 }
 
 // openFreed finds the value of the jobs taken, with the records of those that are to be put off.

@@ -42,11 +42,11 @@ func (r *ring) last() *node {
 	return r.ends.prev
 }
 
-// follow puts n behind p.
-func (p *node) follow(n *node) {
-	n.prev, n.next = p, p.next
-	p.next.prev = n
-	p.next = n
+// follow puts other behind n.
+func (n *node) follow(other *node) {
+	other.prev, other.next = n, n.next
+	n.next.prev = other
+	n.next = other
 }
 
 func (n *node) unlink() {

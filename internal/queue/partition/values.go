@@ -192,14 +192,6 @@ func scanValue(lane uint64, v Value) (*scanned, error) {
 	return s, nil
 }
 
-// hashOf is the hash of the ordering key of job i, 0 without.
-func (v *scanned) hashOf(i uint32) uint64 {
-	if v.hashes == nil {
-		return 0
-	}
-	return v.hashes[i]
-}
-
 // dueOf is the time before which job i is not handed out, 0 without.
 func (v *scanned) dueOf(i uint32) int64 {
 	if v.due == nil {

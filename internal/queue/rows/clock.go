@@ -1,6 +1,7 @@
 package rows
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -89,7 +90,7 @@ func (c *clock) decode(b []byte) bool {
 		return false
 	}
 	c.set, c.saved, c.stored = set, saved, true
-	return string(b) == string(c.encode())
+	return bytes.Equal(b, c.encode())
 }
 
 // noteSet compares the clocks, and reports whether the wall clock was set since.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,15 +17,30 @@ import (
 )
 
 // machineTime is the time of a machine: it passes evenly, and what the machine says of it is set.
+// The test alone changes it, the store reads it whenever it likes.
 type machineTime struct {
+	mu     sync.Mutex // held while it is changed, and by the store
 	passed time.Duration
 	set    time.Duration
 }
 
+// pass lets time pass, and shift sets the clock.
+func (m *machineTime) pass(d time.Duration)  { m.mu.Lock(); defer m.mu.Unlock(); m.passed += d }
+func (m *machineTime) shift(d time.Duration) { m.mu.Lock(); defer m.mu.Unlock(); m.set += d }
+
 var boot = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func (m *machineTime) wall() time.Time        { return boot.Add(m.passed + m.set) }
-func (m *machineTime) elapsed() time.Duration { return m.passed }
+func (m *machineTime) wall() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return boot.Add(m.passed + m.set)
+}
+
+func (m *machineTime) elapsed() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.passed
+}
 
 func (m *machineTime) open(t *testing.T, dir string) *Store {
 	t.Helper()
@@ -57,7 +73,6 @@ type waiting struct {
 	at     time.Time     // by the wall clock
 	after  time.Duration // passed
 	leased time.Duration // passed, when its lease ends
-	job    queue.Job
 }
 
 func clockHistory(t *testing.T, r *rand.Rand) {
@@ -125,9 +140,9 @@ func clockHistory(t *testing.T, r *rand.Rand) {
 				t.Fatal(err)
 			}
 		case 5:
-			m.passed += time.Duration(r.IntN(100)*r.IntN(20)) * time.Second
+			m.pass(time.Duration(r.IntN(100)*r.IntN(20)) * time.Second)
 		case 6:
-			m.set += time.Duration(r.IntN(4*7200)-2*7200) * time.Second
+			m.shift(time.Duration(r.IntN(4*7200)-2*7200) * time.Second)
 			check()
 		case 7:
 			if err := s.Close(); err != nil {
@@ -135,7 +150,7 @@ func clockHistory(t *testing.T, r *rand.Rand) {
 			}
 			// Time passes, and is set back by more: it cannot be known how much passed.
 			if r.IntN(2) == 0 {
-				m.passed += time.Duration(r.IntN(600)) * time.Second
+				m.pass(time.Duration(r.IntN(600)) * time.Second)
 			}
 			s = m.open(t, dir)
 			for _, j := range jobs {
@@ -171,14 +186,14 @@ func TestClockSetWhileClosed(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		m.set -= 2 * time.Hour
+		m.shift(-(2 * time.Hour))
 		s = m.open(t, dir)
 	}
 	p, err := s.List(t.Context(), queue.Search{Filter: queue.Filter{Queue: "q"}}, queue.ID{}, 10)
 	if err != nil || len(p.Jobs) != 1 || !p.Jobs[0].NotBefore.Equal(m.wall().Add(time.Minute)) {
 		t.Fatalf("listed %+v, want a job that waits until %s: %v", p.Jobs, m.wall().Add(time.Minute), err)
 	}
-	m.passed += time.Minute - 1
+	m.pass(time.Minute - 1)
 	if jobs := lease(); len(jobs) != 0 {
 		t.Fatal("the job came too early")
 	}

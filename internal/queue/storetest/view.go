@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -135,7 +136,7 @@ func testViewMoment(t *testing.T, b *bundle) {
 			y = []byte(scanned["y"])
 			return err1
 		})
-		if err != nil || string(x) != string(y) || i%2 == 1 && scanned["x"] != string(x) {
+		if err != nil || !bytes.Equal(x, y) || i%2 == 1 && scanned["x"] != string(x) {
 			t.Fatalf("x is %q, y %q, in one view: %v", x, y, err)
 		}
 	}

@@ -123,9 +123,6 @@ var (
 	_ connector.Isolated    = (*Source)(nil)
 )
 
-// DrawsFrom implements connector.Drawer.
-func (s *Source) DrawsFrom() string { return s.query.Queue }
-
 // Ends implements connector.Ender.
 func (s *Source) Ends() bool { return s.config.StopWhenEmpty }
 
@@ -299,9 +296,14 @@ func (s *Source) wait(ctx context.Context, q queue.Query, again <-chan struct{})
 			}
 			patience = emptyCheck
 		}
+		end := s.end
+		if !s.config.StopWhenEmpty || s.fed() {
+			end = nil
+		}
 		look := time.NewTimer(patience)
 		select {
 		case <-wake:
+		case <-end: // look again: it may be empty
 		case <-s.settled:
 		case <-look.C:
 		case <-again:

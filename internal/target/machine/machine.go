@@ -44,7 +44,7 @@ func (c Config) Validate() []connector.Problem {
 
 // Entry is the machine target.
 var Entry = connector.Of(connector.Spec[Config, connector.Target]{
-	Name: "machine", Summary: "Starts an execution of a state machine with each message.", Stability: connector.Stable,
+	Name: "machine", Summary: "Starts an execution of a state machine with each message.", Stability: connector.Stable, Machine: "name",
 	Default: func() Config {
 		return Config{Batching: &connector.Batching{MaxBatchMessages: 500, MaxBatchBytes: 16 << 20, MaxMessageBytes: queue.MaxPayload, MaxConcurrentBatches: 8, FlushPeriodMillis: 200}}
 	},
@@ -73,9 +73,6 @@ var (
 	_ connector.StoreTarget = (*Target)(nil)
 	_ connector.Limiter     = (*Waiting)(nil)
 )
-
-// Fills implements connector.Filler.
-func (t *Target) Fills() string { return t.machine.StartQueue() }
 
 // Limits implements connector.Limiter.
 func (t *Target) Limits() connector.Limits { return t.limits }
@@ -107,9 +104,6 @@ type Waiting struct {
 	machine connector.Machine
 	limits  connector.Limits
 }
-
-// Fills implements connector.Filler.
-func (t *Waiting) Fills() string { return t.machine.StartQueue() }
 
 // Limits implements connector.Limiter.
 func (t *Waiting) Limits() connector.Limits { return t.limits }

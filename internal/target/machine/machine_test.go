@@ -23,8 +23,6 @@ type recorder struct{ store *embedded.Store }
 
 func (r recorder) Store() queue.Store { return r.store }
 
-func (r recorder) StartQueue() string { return "machine/m" }
-
 func (r recorder) Accepts(m *event.Message) error {
 	if string(m.Data) == "refused" {
 		return fault.New(fault.Invalid, errors.New("refused"))

@@ -54,9 +54,6 @@ var Entry = connector.Of(connector.Spec[Config, connector.Target]{
 	},
 })
 
-// Fills implements connector.Filler.
-func (t *Target) Fills() string { return t.queue.Name }
-
 // Target appends to one queue.
 type Target struct {
 	store  func() queue.Store

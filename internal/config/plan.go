@@ -1,0 +1,121 @@
+package config
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/weirdata/weir/internal/connector"
+)
+
+// Plan is what a config comes to, with everything in it resolved: what one block stands for
+// is written out, what depends on other blocks is decided. It is what runs, and all that the
+// assembly of a process asks of a config beside its connectors' own blocks.
+type Plan struct {
+	Process Process
+	// Pipelines are those of the config. One whose failure target spills is followed by the
+	// pipeline that takes its failed messages there.
+	Pipelines []*Pipeline
+	// Store is the store that queues, machines and failed messages are kept in; nil when
+	// nothing needs one.
+	Store *Use
+	// Queues are all queues of the store, by name: those that are declared, those of machines,
+	// and those that failed messages wait in.
+	Queues []connector.Queue
+	// Declared are the queues that connectors may name; Implied those that only what a block
+	// stands for does.
+	Declared, Implied map[string]connector.Queue
+	// Empty says that no pipeline is written: there is only the built-in one.
+	Empty bool
+}
+
+// Plan is what c comes to.
+func (c *Config) Plan() *Plan {
+	p := &Plan{Process: c.Process, Empty: c.Empty, Pipelines: make([]*Pipeline, 0, len(c.Pipelines)),
+		Declared: make(map[string]connector.Queue, len(c.Queues)), Implied: map[string]connector.Queue{}}
+	for _, one := range c.Pipelines {
+		if one.OnFailure == "" && c.Lone() {
+			exits := *one
+			exits.OnFailure = FailureExit
+			one = &exits
+		}
+		if !one.FailureTarget.Spill {
+			p.Pipelines = append(p.Pipelines, one)
+			continue
+		}
+		p.Pipelines = append(p.Pipelines, one.spilled()...)
+		name := FailureQueue(one.Name)
+		p.Implied[name] = connector.Queue{Name: name}
+	}
+	p.queues()
+	if len(p.Queues) > 0 {
+		p.Store = c.Store.Use
+	}
+	return p
+}
+
+// queues finds the queues there are. A queue keeps order when a source reads it in order.
+func (p *Plan) queues() {
+	for _, q := range p.Process.Queues {
+		p.Declared[q.Name] = connector.Queue{Name: q.Name}
+	}
+	for _, one := range p.Pipelines {
+		q, known := p.Declared[one.Source.Use.Queue()]
+		if ordered, _ := one.Source.Use.Attribute("ordered"); known && ordered == "true" {
+			q.Ordered = true
+			p.Declared[q.Name] = q
+		}
+	}
+	for _, of := range []map[string]connector.Queue{p.Declared, p.Implied} {
+		for _, q := range of {
+			p.Queues = append(p.Queues, q)
+		}
+	}
+	for _, m := range p.Process.Machines {
+		p.Queues = append(p.Queues, connector.Queue{Name: connector.StartQueue(m.Name)}, connector.Queue{Name: connector.StepQueue(m.Name)})
+	}
+	slices.SortFunc(p.Queues, func(a, b connector.Queue) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// Upstream is the queues that a pipeline takes work from.
+func (p *Pipeline) Upstream() []string { return queuesOf(p.Source.Use) }
+
+// Downstream is the queues that a pipeline puts work into.
+func (p *Pipeline) Downstream() []string {
+	return queuesOf(slices.DeleteFunc(p.Uses(), func(u *Use) bool { return u.Kind != KindTarget })...)
+}
+
+// Steps are the names of a pipeline's transforms.
+func (p *Pipeline) Steps() []string {
+	names := make([]string, len(p.Transform.Use))
+	for i, u := range p.Transform.Use {
+		names[i] = u.Name
+	}
+	return names
+}
+
+// FunctionsFill is the queues that the functions of machines put work into.
+func (p *Plan) FunctionsFill() []string {
+	var us []*Use
+	for _, f := range p.Process.Functions {
+		if f.Target != nil {
+			us = append(us, f.Target.Use)
+		}
+	}
+	return queuesOf(us...)
+}
+
+// queuesOf is the queues that uses stand on: those that a source reads, or a target writes, and
+// those in which the executions that a target starts wait.
+func queuesOf(us ...*Use) []string {
+	var names []string
+	for _, u := range us {
+		name := u.Queue()
+		if m := u.Machine(); m != "" {
+			name = connector.StartQueue(m)
+		}
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
