@@ -83,6 +83,20 @@ type Worker interface {
 	Apply(ctx context.Context, out event.Batch, m *event.Message) (event.Batch, error)
 }
 
+// BatchWorker is a Worker that takes the messages of a read together, because a call costs
+// more than a message does. ApplyAll has one outcome for each of b, in their order: what
+// Apply would append for it, and nothing of another message. It is called instead of Apply.
+type BatchWorker interface {
+	Worker
+	ApplyAll(ctx context.Context, b event.Batch) []Outcome
+}
+
+// Outcome is what one message of a batch becomes, as with Apply.
+type Outcome struct {
+	Out event.Batch
+	Err error
+}
+
 // Stateless is the transform whose every worker is w, which keeps nothing from one message
 // to the next: its Apply may be called by many goroutines at once.
 func Stateless(w Worker) Transform { return stateless{w} }

@@ -169,6 +169,36 @@ func (p Place) Pass(m *Message, out Batch) {
 	c.open.Store(p.open - 1 + int32(len(out)))
 }
 
+// Places are the places of messages that a transform has together; some may descend from one
+// message that was read.
+type Places struct {
+	at   []Place
+	open map[*claim]int32 // after what was passed so far
+}
+
+// PlacesOf remembers the places of the messages of b, before a transform has them.
+func PlacesOf(b Batch) Places {
+	p := Places{at: make([]Place, len(b)), open: make(map[*claim]int32, len(b))}
+	for i, m := range b {
+		p.at[i] = PlaceOf(m)
+		if c := p.at[i].claim; c != nil {
+			p.open[c] = p.at[i].open
+		}
+	}
+	return p
+}
+
+// Pass is [Place.Pass] for the i-th message. It has to be called for each of them, once, in
+// any order, when the transform is done with all; what it made of one is no part of another's.
+func (p *Places) Pass(i int, m *Message, out Batch) {
+	c := p.at[i].claim
+	if c == nil {
+		return
+	}
+	Place{c, p.open[c]}.Pass(m, out)
+	p.open[c] = c.open.Load()
+}
+
 // seen marks the messages that Pass has come across.
 var seen claim
 

@@ -15,6 +15,7 @@ type Budget struct {
 
 	mu      sync.Mutex
 	used    int64
+	readers int64                        // pipelines that read
 	waiting map[chan<- struct{}]struct{} // told when there may be room again
 }
 
@@ -25,10 +26,25 @@ func (b *Budget) Resize(bytes int64) {
 	b.most = bytes
 }
 
-// share is how many bytes one reader may take now: half of what is left, so that something is
-// left for the next. None is left when it is not positive; then freed, which has room for an
+// join counts a pipeline that reads, until it leaves.
+func (b *Budget) join() (leave func()) {
+	if b == nil {
+		return func() {}
+	}
+	count := func(n int64) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.readers += n
+	}
+	count(1)
+	return func() { count(-1) }
+}
+
+// reserve sets bytes aside for one read, and is how many: what is left divided by all that
+// read, so that an idle one keeps no more than its share from the others. They are given back
+// when what was read is counted. None is left when it is 0; then freed, which has room for an
 // element, is given one once there may be some.
-func (b *Budget) share(freed chan<- struct{}) int64 {
+func (b *Budget) reserve(freed chan<- struct{}) (bytes int64) {
 	if b == nil {
 		return math.MaxInt64
 	}
@@ -45,7 +61,16 @@ func (b *Budget) share(freed chan<- struct{}) int64 {
 		b.waiting[freed] = struct{}{}
 		return 0
 	}
-	return (left + 1) / 2
+	bytes = max(left/max(b.readers, 1), 1)
+	b.used += bytes
+	return bytes
+}
+
+// giveBack ends a reservation.
+func (b *Budget) giveBack(reserved int64) {
+	if reserved != math.MaxInt64 {
+		b.add(-reserved)
+	}
 }
 
 // add counts bytes that were read, or with a negative number settled.
@@ -69,7 +94,7 @@ func (b *Budget) add(bytes int64) {
 	clear(b.waiting)
 }
 
-// Used is how many bytes are in flight.
+// Used is how many bytes are in flight, or set aside for reads.
 func (b *Budget) Used() int64 {
 	if b == nil {
 		return 0

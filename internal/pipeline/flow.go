@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -41,7 +42,8 @@ type flows struct {
 	refused                 bool          // a value that has work got no room
 	freed                   chan struct{} // has an element when there may be room for one that got none
 
-	process *Budget // of all pipelines
+	process  *Budget // of all pipelines
+	reserved int64   // of it, for the read under way
 
 	pace *throttle.ByValue // nil: nothing is throttled
 	rest *time.Timer       // signals freed when a value may be written to again
@@ -49,7 +51,7 @@ type flows struct {
 }
 
 func newFlows(messages, bytes int) *flows {
-	return &flows{whole: &flow{}, byValue: map[string]*flow{}, mostMessages: int64(messages), mostBytes: int64(bytes), freed: make(chan struct{}, 1)}
+	return &flows{whole: &flow{}, byValue: map[string]*flow{}, mostMessages: int64(messages), mostBytes: int64(bytes), reserved: math.MaxInt64, freed: make(chan struct{}, 1)}
 }
 
 // room is what a value may read now: half of what is left of the pipeline's budget, less
@@ -64,7 +66,7 @@ func (f *flows) room(value string) (int, int) {
 		held.messages, held.bytes = v.messages, v.bytes
 	}
 	messages := (f.mostMessages-f.messages)/2 - held.messages
-	bytes := min((f.mostBytes-f.bytes)/2-held.bytes, f.process.share(f.freed))
+	bytes := min((f.mostBytes-f.bytes)/2-held.bytes, f.reserved)
 	if held.messages == 0 {
 		messages, bytes = max(messages, 1), max(bytes, 1)
 	}
@@ -110,7 +112,8 @@ func (f *flows) signal() {
 func (f *flows) left() connector.Room {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	bytes := min(f.mostBytes-f.bytes, f.process.share(f.freed))
+	f.reserved = f.process.reserve(f.freed)
+	bytes := min(f.mostBytes-f.bytes, f.reserved)
 	return connector.Room{Messages: int(max(f.mostMessages-f.messages, 0)), Bytes: int(max(bytes, 0))}
 }
 
@@ -331,6 +334,7 @@ func (p *Pipeline) readValues(ctx, work context.Context, todo *rota) {
 			portions, err = p.divided.ReadValues(ctx, p.flows.left(), p.flows.room, p.flows.freed)
 			return err
 		})
+		p.parts.Process.giveBack(p.flows.reserved)
 		for _, part := range portions {
 			if part.Settle = unspoiled(part.Settle); p.joined == nil {
 				part.Settle = nil

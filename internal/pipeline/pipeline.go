@@ -281,6 +281,8 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 	p.relate()
 	p.flows = newFlows(p.parts.InFlightMessages, p.parts.InFlightBytes)
 	p.flows.pace, p.flows.process = p.parts.Throttle, p.parts.Process
+	leave := p.parts.Process.join()
+	defer leave()
 	newSink := func(s Sink, ms ...*meter.Sink) *sink { return p.newSink(work, s, ms, eager) }
 	p.sinks.failure = newSink(p.parts.Failure, &p.parts.Meter.Failure)
 	p.sinks.filter = newSink(p.parts.Filter, &p.parts.Meter.Filter)

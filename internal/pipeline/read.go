@@ -41,7 +41,7 @@ const emptyReadPause = 10 * time.Millisecond
 func (p *Pipeline) read(ctx, work context.Context, todo *rota) {
 	var failures readFailures
 	for ctx.Err() == nil {
-		room, ok := p.room(ctx)
+		room, reserved, ok := p.room(ctx)
 		if !ok {
 			return
 		}
@@ -56,6 +56,7 @@ func (p *Pipeline) read(ctx, work context.Context, todo *rota) {
 			}
 			return err
 		})
+		p.parts.Process.giveBack(reserved)
 		if len(b) > 0 || ack != nil {
 			p.admit(work, b, settle, ack, todo)
 		}

@@ -24,13 +24,9 @@ const (
 	roomPatience = 20 * time.Millisecond
 )
 
-// room waits until there is room for a message, and is how much a read may return now. ok is
-// false when reading has ended.
-func (p *Pipeline) room(reading context.Context) (r connector.Room, ok bool) {
-	whole, ok := p.processRoom(reading)
-	if !ok {
-		return r, false
-	}
+// room waits until there is room for a message, and is how much a read may return now, and
+// what is set aside for it of the process's budget. ok is false when reading has ended.
+func (p *Pipeline) room(reading context.Context) (r connector.Room, reserved int64, ok bool) {
 	share := func(all int) int64 { return max(int64(all)/roomShare, 1) }
 	messages, bytes := share(p.parts.InFlightMessages), share(p.parts.InFlightBytes)
 	if !p.tryAcquire(messages, bytes) {
@@ -40,23 +36,26 @@ func (p *Pipeline) room(reading context.Context) (r connector.Room, ok bool) {
 		if !ok {
 			messages, bytes = 1, 1
 			if !p.acquire(reading, messages, bytes) {
-				return r, false
+				return r, 0, false
 			}
 		}
 	}
 	p.release(messages, bytes)
+	if reserved, ok = p.processRoom(reading); !ok {
+		return r, 0, false
+	}
 	return connector.Room{
 		Messages: max(p.parts.InFlightMessages-int(p.held.messages.Load()), 1),
-		Bytes:    int(max(min(int64(p.parts.InFlightBytes)-p.held.bytes.Load(), whole), 1)),
-	}, true
+		Bytes:    int(max(min(int64(p.parts.InFlightBytes)-p.held.bytes.Load(), reserved), 1)),
+	}, reserved, true
 }
 
 // processRoom waits until the process may hold more, unless the pipeline holds nothing, and
-// is how much of it a read may take.
-func (p *Pipeline) processRoom(reading context.Context) (bytes int64, ok bool) {
+// sets aside what a read may take of it.
+func (p *Pipeline) processRoom(reading context.Context) (reserved int64, ok bool) {
 	for {
-		if bytes = p.parts.Process.share(p.flows.freed); bytes > 0 || p.held.messages.Load() == 0 {
-			return bytes, true
+		if reserved = p.parts.Process.reserve(p.flows.freed); reserved > 0 || p.held.messages.Load() == 0 {
+			return reserved, true
 		}
 		end := p.starve()
 		select {

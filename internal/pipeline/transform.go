@@ -44,7 +44,7 @@ func (p *Pipeline) hire() error {
 // transform is one worker: it takes whole batches through its own chain, and hands on what
 // is ready.
 func (p *Pipeline) transform(ctx context.Context, chain []connector.Worker, todo *rota) {
-	w := worker{p: p, chain: chain}
+	w := worker{p: p, chain: chain, batched: batched(chain)}
 	for r := todo.take(); r != nil; r = todo.take() {
 		if !w.apply(ctx, r, todo) {
 			todo.again(r)
@@ -60,6 +60,7 @@ type worker struct {
 	chain  []connector.Worker
 	stages [2]event.Batch
 
+	batched   bool                 // a step takes messages together
 	evaluator *condition.Evaluator // for routes; made when first needed
 }
 
@@ -69,6 +70,10 @@ const turn = 20 * time.Millisecond
 // apply replaces r's batch by what the chain makes of it. False means that it has stopped
 // on the way, because others wait.
 func (w *worker) apply(ctx context.Context, r *read, todo *rota) bool {
+	if w.batched {
+		w.together(ctx, r)
+		return true
+	}
 	if r.out == nil {
 		r.out = make(event.Batch, 0, len(r.batch))
 	}
