@@ -78,8 +78,7 @@ type pipelineRunner struct {
 
 func newPipelineRunner(parts pipeline.Parts, upstream, downstream []string, terms Terms) *pipelineRunner {
 	r := &pipelineRunner{parts: parts, upstream: upstream, downstream: downstream, terms: terms, now: pipeline.New(parts)}
-	r.terms.Ends = ends(parts.Source)
-	r.terms.Fed = fed(parts.Source)
+	r.terms.Fed, r.terms.Ends = fed(parts.Source), ends(parts.Source)
 	if x, ok := parts.Source.(connector.Exclusive); ok {
 		r.terms.Exclusive = x.Exclusive()
 	}

@@ -79,6 +79,10 @@ type runner struct {
 const gcPercent = 150
 
 func (r *runner) run(ctx context.Context) error {
+	// A reload that is asked for before anything runs is the start itself.
+	early := make(chan os.Signal, 1)
+	signal.Notify(early, syscall.SIGHUP)
+	defer signal.Stop(early)
 	if _, set := r.s.Env("GOGC"); !set {
 		debug.SetGCPercent(gcPercent)
 	}

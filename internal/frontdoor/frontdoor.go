@@ -106,7 +106,7 @@ type door struct {
 	key      string // in open; empty when it is not shared
 	listener net.Listener
 
-	table atomic.Pointer[table] // who gets which request
+	table atomic.Pointer[table] // who gets which request; nil until a request asks, see owners
 
 	mu      sync.Mutex
 	rooms   []*room   // in the order their owners came
@@ -191,7 +191,8 @@ func (d *door) enter(at Door, host Host) (*Place, error) {
 	p.server = d.servers[len(d.servers)-1]
 	p.server.places++
 	p.server.tls.Store(p.tls)
-	d.tabulate()
+	p.room.newest.Store(p)
+	d.table.Store(nil)
 	if first {
 		go d.accept()
 	}
@@ -357,8 +358,10 @@ func (d *door) leave(p *Place) (last bool) {
 	p.room.places = slices.Delete(p.room.places, i, i+1)
 	if len(p.room.places) == 0 {
 		d.rooms = slices.DeleteFunc(d.rooms, func(r *room) bool { return r == p.room })
+	} else {
+		p.room.newest.Store(p.room.places[len(p.room.places)-1])
 	}
-	d.tabulate()
+	d.table.Store(nil)
 	if p.server.places--; p.server.places > 0 {
 		for _, r := range d.rooms {
 			for _, other := range r.places {

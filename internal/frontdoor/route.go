@@ -23,20 +23,26 @@ type Route struct {
 
 // patterns are those of the route, for a ServeMux.
 func (r Route) patterns() []string {
-	hosts, paths := r.Hosts, r.Paths
+	hosts := r.Hosts
 	if len(hosts) == 0 {
 		hosts = []string{""}
 	}
-	if len(paths) == 0 {
-		paths = []string{"/"}
-	}
 	var all []string
 	for _, host := range hosts {
-		for _, path := range paths {
+		for _, path := range r.paths() {
 			all = append(all, host+path)
 		}
 	}
 	return all
+}
+
+var everyPath = []string{"/"}
+
+func (r Route) paths() []string {
+	if len(r.Paths) == 0 {
+		return everyPath
+	}
+	return r.Paths
 }
 
 // CheckHost says what is wrong with a host name of a route; nil when nothing is.
@@ -113,12 +119,25 @@ type table struct {
 	mux  *http.ServeMux // whose handlers are rooms; nil unless several share
 }
 
-// tabulate makes the table anew. d.mu is held.
-func (d *door) tabulate() {
-	t := &table{}
-	for _, r := range d.rooms {
-		r.newest.Store(r.places[len(r.places)-1])
+// owners is the table as it is now. Who enters or leaves does not make it, the next request does:
+// so a thousand who come together cost one table.
+func (d *door) owners() *table {
+	if t := d.table.Load(); t != nil {
+		return t
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t := d.table.Load()
+	if t == nil {
+		t = d.tabulate()
+		d.table.Store(t)
+	}
+	return t
+}
+
+// tabulate makes the table. d.mu is held.
+func (d *door) tabulate() *table {
+	t := &table{}
 	if len(d.rooms) == 1 {
 		t.only = d.rooms[0]
 	} else if len(d.rooms) > 1 {
@@ -133,7 +152,7 @@ func (d *door) tabulate() {
 			}
 		}
 	}
-	d.table.Store(t)
+	return t
 }
 
 // find is whose a request is; nil when it is nobody's, and then mux may know what to answer.
@@ -154,7 +173,7 @@ func (t *table) find(r *http.Request) (whose *room, answer http.Handler) {
 }
 
 func (d *door) dispatch(w http.ResponseWriter, r *http.Request) {
-	room, answer := d.table.Load().find(r)
+	room, answer := d.owners().find(r)
 	if room != nil {
 		if h := room.host(&d.mu); h != nil {
 			h.ServeHTTP(w, r)
@@ -171,7 +190,7 @@ func (d *door) dispatch(w http.ResponseWriter, r *http.Request) {
 
 // host is who gets a request with this host name and clean path; nil when nobody does.
 func (d *door) host(name, path []byte) Host {
-	t := d.table.Load()
+	t := d.owners()
 	room := t.only
 	if t.mux != nil {
 		room, _ = t.find(&http.Request{Method: http.MethodPost, Host: string(name), URL: &url.URL{Path: string(path)}})
@@ -184,8 +203,9 @@ func (d *door) host(name, path []byte) Host {
 
 // manned reports whether anybody is left.
 func (d *door) manned() bool {
-	t := d.table.Load()
-	return t.only != nil || t.mux != nil
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.rooms) > 0
 }
 
 // Claim is what somebody asks of an address.
@@ -214,13 +234,33 @@ type Clash struct{ Why, Fix string }
 
 // Collide is why a and b cannot both be served; nil when they can.
 func Collide(a, b Claim) *Clash {
+	same := a.Address == b.Address // nearly always, where many share one
 	switch {
-	case !Conflict(a.Address, b.Address):
+	case same && shared(a.Address) == "", !same && !Conflict(a.Address, b.Address):
 		return nil
-	case shared(a.Address) != shared(b.Address), a.Alone, b.Alone:
+	case !same && shared(a.Address) != shared(b.Address), a.Alone, b.Alone:
 		return &Clash{Fix: "choose another port"}
 	}
 	return clash(a, b)
+}
+
+// apart reports whether the routes can be told apart without asking a ServeMux, which is slow
+// where a thousand share an address: host names that differ never clash, and paths without
+// wildcards and escapes do only when they are equal. False says nothing.
+func apart(a, b Route) bool {
+	if (len(a.Hosts) == 0) != (len(b.Hosts) == 0) {
+		return true
+	}
+	if len(a.Hosts) > 0 && !slices.ContainsFunc(a.Hosts, func(h string) bool { return slices.Contains(b.Hosts, h) }) {
+		return true
+	}
+	plain := func(path string) bool { return !strings.ContainsAny(path, "{%") }
+	for _, path := range a.paths() {
+		if slices.ContainsFunc(b.paths(), func(other string) bool { return path == other || !plain(path) || !plain(other) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // clash is Collide for claims of one address.
@@ -233,13 +273,16 @@ func clash(a, b Claim) *Clash {
 	case a.Identity != b.Identity:
 		return &Clash{"their certificates or authorities are not the same", "choose another address, or name the same files"}
 	}
-	mux := http.NewServeMux()
-	for _, pattern := range a.Route.patterns() {
-		_ = register(mux, pattern, http.NotFoundHandler()) // of one route, what is there twice is the same
+	if apart(a.Route, b.Route) {
+		return nil
 	}
-	for _, pattern := range b.Route.patterns() {
-		if register(mux, pattern, http.NotFoundHandler()) != nil {
-			return &Clash{fmt.Sprintf("a request for %s could be for either", pattern), "choose another address, or let them differ by host name or path"}
+	for _, one := range a.Route.patterns() {
+		for _, other := range b.Route.patterns() {
+			mux := http.NewServeMux() // of these two alone: what a route says twice is no clash
+			_ = register(mux, one, http.NotFoundHandler())
+			if register(mux, other, http.NotFoundHandler()) != nil {
+				return &Clash{fmt.Sprintf("a request for %s could be for either", other), "choose another address, or let them differ by host name or path"}
+			}
 		}
 	}
 	return nil

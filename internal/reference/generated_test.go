@@ -6,6 +6,7 @@ import (
 
 	"github.com/weirdata/weir/internal/all"
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/config/snowbridge"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/reference"
 )
@@ -50,6 +51,23 @@ func TestEveryConnectorHasItsPage(t *testing.T) {
 	}
 	if _, ok := reference.Lookup("target", "nowhere"); ok {
 		t.Error("there is a page of the target nowhere")
+	}
+}
+
+// TestExamplesAreOfToday keeps an example from being taken for one of an older form, of which its
+// reader would be warned.
+func TestExamplesAreOfToday(t *testing.T) {
+	t.Parallel()
+	pages, err := reference.Build("../..", all.Connectors())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pages {
+		for _, text := range []string{p.Minimal, p.Full} {
+			if _, ds := snowbridge.Convert("example.hcl", []byte(text)); len(ds) > 0 {
+				t.Errorf("%s %s:\n%s", p.Kind, p.Name, ds.Text())
+			}
+		}
 	}
 }
 

@@ -200,6 +200,7 @@ func TestPresentFormsStay(t *testing.T) {
 		"target {\n  use \"http\" {\n    url = \"https://x/\"\n    oauth2_client_id = \"a\"\n    oauth2_token_url = \"https://x/t\"\n  }\n}\n",
 		"transform {\n  use \"lua\" {\n    source_b64    = \"eA==\"\n    snowplow_mode = true\n  }\n}\n",
 		"target {\n  use \"kafka\" {\n    enable_tls = false\n    cert_file = \"a\"\n    key_file = \"b\"\n  }\n}\n",
+		"source {\n  use \"http\" {\n    url = \":8443\"\n    cert_file = \"a\"\n    key_file = \"b\"\n  }\n}\n",
 	} {
 		got, ds := Convert("x.hcl", []byte(src))
 		if string(got) != src || len(ds) > 0 {

@@ -51,7 +51,8 @@ var tlsDialect = Dialect{
 
 // enableTLS: before 3.0.0, a certificate and a key turned TLS on by themselves.
 func enableTLS(r *rewriter, b *hclsyntax.Body) {
-	for _, use := range usesIn(b, "", append([]string{"source"}, targetBlocks...)...) {
+	// The source http is none of theirs: its certificate turns TLS on, and it has no enable_tls.
+	for _, use := range append(usesIn(b, "kafka", "source"), usesIn(b, "", targetBlocks...)...) {
 		if name := use.Labels[0]; name != "http" && name != "kafka" {
 			continue
 		}
