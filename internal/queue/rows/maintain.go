@@ -107,8 +107,8 @@ func (s *Store) flush() error {
 		}
 	}
 	s.applying.Unlock()
-	if err := s.db.Flush(); err != nil {
-		return stateError("flush", err)
+	if err := s.flushState(); err != nil {
+		return err
 	}
 	if err := s.log.Trim(context.Background(), n, dead...); err != nil {
 		return err

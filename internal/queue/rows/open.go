@@ -113,9 +113,8 @@ func (s *Store) pebbleOptions() *pebble.Options {
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
 				s.opt.Log.Error("the state of the queue store is damaged", "dir", s.dir, "file", i.Path, "error", i.Details)
 			},
-			BackgroundError: func(err error) {
-				s.opt.Log.Error("the state of the queue store was not written", "dir", s.dir, "error", err)
-			},
+			BackgroundError: s.notWritten,
+			FlushEnd:        s.flushed,
 		},
 	}
 	o.EnsureDefaults()

@@ -122,6 +122,8 @@ type Store struct {
 
 	mu    sync.Mutex
 	usage map[uint64]*usage // of the segments of the log
+
+	trouble trouble // with writing the state
 }
 
 // usage is what is open in a segment of the log.
