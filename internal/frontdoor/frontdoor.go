@@ -281,6 +281,9 @@ func (d *door) pass(a accepted) bool {
 		if newest.gate.offer(a) {
 			return true
 		}
+		if newest.left.Load() {
+			continue // another is the newest by now, or nobody is left
+		}
 		select {
 		case <-newest.ended: // by an error, and its host has not left yet
 			if a.conn != nil {

@@ -201,17 +201,21 @@ func (x *line) read() bool {
 // serve finds the answer of a whole request. When it needs one that is not one of its events',
 // the connection is handed over with the request.
 func (x *line) serve(q *quick) (a *gateway.Answer, ok bool) {
-	if !x.route(q) {
-		x.handing = true
-		return nil, false
-	}
-	if a = gateway.Preflight; !q.preflight {
-		if a = x.events(q); a == nil {
-			x.handing = true
-			return nil, false
+	for asked := (*session)(nil); x.route(q) && x.s != asked; asked = x.s {
+		if q.preflight {
+			return gateway.Preflight, true
 		}
+		if a = x.events(q); a != nil {
+			return a, true
+		}
+		if x.s.Accepting() {
+			break
+		}
+		// It has stopped accepting just now: its successor has the request, and the
+		// connection stays here.
 	}
-	return a, true
+	x.handing = true
+	return nil, false
 }
 
 // drop takes a request that was answered out of the buffer.
