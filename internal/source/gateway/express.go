@@ -200,12 +200,12 @@ func (x *line) read() bool {
 
 // serve finds the answer of a whole request. When it needs one that is not one of its events',
 // the connection is handed over with the request.
-func (x *line) serve(q *quick) (a *gateway.Answer, ok bool) {
+func (x *line) serve(q *quick) (*gateway.Answer, bool) {
 	for asked := (*session)(nil); x.route(q) && x.s != asked; asked = x.s {
 		if q.preflight {
 			return gateway.Preflight, true
 		}
-		if a = x.events(q); a != nil {
+		if a := x.events(q); a != nil {
 			return a, true
 		}
 		if x.s.Accepting() {
