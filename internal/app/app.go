@@ -251,12 +251,7 @@ func (a *App) open(ctx context.Context, old *generation, members []*member) (fai
 			return nil, err
 		}
 	}
-	for _, m := range given {
-		m.stop(ErrReplaced)
-	}
-	for _, m := range given {
-		<-m.ended
-	}
+	given = a.suspend(given)
 	for _, m := range last {
 		if err := one(m); err != nil {
 			a.discard(ctx, members)
@@ -264,7 +259,34 @@ func (a *App) open(ctx context.Context, old *generation, members []*member) (fai
 			return nil, err
 		}
 	}
+	for _, m := range given {
+		close(m.ended)
+	}
 	return failed, nil
+}
+
+// suspend stops members that hold what others need, and waits for them. They have not ended
+// for good until the others have what they need. It returns those that had not ended before.
+func (a *App) suspend(members []*member) (given []*member) {
+	a.mu.Lock()
+	for _, m := range members {
+		select {
+		case <-m.ended:
+		default:
+			if m.given == nil {
+				m.given = make(chan struct{})
+				given = append(given, m)
+			}
+		}
+	}
+	a.mu.Unlock()
+	for _, m := range given {
+		m.stop(ErrReplaced)
+	}
+	for _, m := range given {
+		<-m.given
+	}
+	return given
 }
 
 // mayFail reports whether m may be started although it cannot be opened: at the start, when
@@ -285,7 +307,7 @@ func (a *App) restore(members []*member) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, m := range members {
-		m.ended = make(chan struct{})
+		m.given = nil
 		a.begin(m, nil, nil)
 	}
 }
@@ -302,15 +324,19 @@ func (a *App) discard(ctx context.Context, members []*member) {
 
 // run has one member live to its end.
 func (a *App) run(ctx context.Context, m *member, after <-chan struct{}, opened error) {
-	stop, ended := m.stop, m.ended
+	stop := m.stop
 	defer stop(nil)
 	if after != nil {
 		<-after
 	}
 	err := m.live(ctx, opened)
-	close(ended)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if m.given != nil {
+		close(m.given)
+	} else {
+		close(m.ended)
+	}
 	if err != nil {
 		a.failed = append(a.failed, err)
 		switch {

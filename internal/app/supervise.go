@@ -20,6 +20,7 @@ type member struct {
 	}
 	stop  context.CancelCauseFunc
 	ended chan struct{} // closed when it has ended for good
+	given chan struct{} // guarded by App.mu: closed when it has stopped for a successor, and may go on
 
 	mu       sync.Mutex
 	degraded error // why it does not run, and is to be started again

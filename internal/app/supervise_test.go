@@ -326,10 +326,17 @@ func TestExclusive(t *testing.T) {
 		if first.State() != pipeline.Ended {
 			t.Error("the old owner runs on")
 		}
-		if err := w.Reload(t.Context(), builtOf(owner("p", true))); !errors.Is(err, errDown) {
+		// Twice what the old one holds, and nobody downstream takes its pause for its end.
+		running := w.generation().members["p"]
+		if err := w.Reload(t.Context(), builtOf(owner("p", true), owner("q", true))); !errors.Is(err, errDown) {
 			t.Errorf("Reload: %v", err)
 		}
 		synctest.Wait()
+		select {
+		case <-running.ended:
+			t.Error("the old owner is said to have ended, and runs on")
+		default:
+		}
 		if err := w.Ready(); err != nil || holders != 1 {
 			t.Errorf("after a reload that failed: %v, %d owners", err, holders)
 		}
