@@ -1,5 +1,6 @@
-// Package enginetest gives tests the real systems they need: [Postgres] is the address
-// of a fresh database on a running PostgreSQL. No double stands in for an engine.
+// Package enginetest gives tests the systems they need: [Postgres] is the address of a fresh
+// database on a running PostgreSQL, [Kafka] that of a broker. Where the system itself cannot
+// run on a test machine, what others wrote to stand in for it does.
 //
 // Where the engine comes from, in this order:
 //
@@ -12,7 +13,9 @@
 //
 // # Life of a started engine
 //
-// An engine never runs as root: a root process starts it as the user postgres or nobody.
+// An engine does not run as root: a root process starts it as the user postgres or nobody (but
+// for one in Python, whose interpreter may be in root's home). What
+// a package manager fetches is kept in the machine's cache, whole or not at all.
 // A guardian shell owns the engine and its directory. It stops the engine and removes the
 // directory as soon as its standard input ends, and the write end of that pipe is held
 // only by the process that asked for the engine: closing it, exiting, or being killed
@@ -46,7 +49,13 @@ type Engine struct {
 }
 
 // Engines lists every engine, in the order the test runner starts them.
-func Engines() []Engine { return []Engine{postgres, duckDB} }
+func Engines() []Engine {
+	engines := []Engine{postgres, duckDB}
+	for _, f := range []*fetched{apacheKafka, kinesisLocal, kinesalite, dynalite, fauxqs, moto, azurite, eventHubs} {
+		engines = append(engines, f.engine())
+	}
+	return engines
+}
 
 // ErrMissing says that an engine's programs are not installed.
 var ErrMissing = errors.New("not installed")

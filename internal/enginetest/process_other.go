@@ -23,5 +23,6 @@ var errNoStart = errors.Join(ErrMissing, errors.New("engines are started on Unix
 
 func newWorkspace(string) (*workspace, error)                        { return nil, errNoStart }
 func (*workspace) remove() error                                     { return nil }
+func (*workspace) unowned()                                          { /* nothing is started here */ }
 func (*workspace) run(context.Context, string, ...string) error      { return errNoStart }
 func (*workspace) start(string, string, ...string) (*Running, error) { return nil, errNoStart }

@@ -3,6 +3,7 @@
 package enginetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,6 +53,7 @@ const stopTimeout = 20 * time.Second
 // workspace is a directory for an engine and the user that the engine runs as.
 type workspace struct {
 	dir  string
+	home string // of the user that programs run as; dir when empty
 	attr syscall.SysProcAttr
 }
 
@@ -104,8 +106,11 @@ func (w *workspace) remove() error { return os.RemoveAll(w.dir) }
 func (w *workspace) own(c *exec.Cmd) {
 	attr := w.attr
 	c.Dir, c.SysProcAttr = w.dir, &attr
-	c.Env = append(os.Environ(), "HOME="+w.dir, "LC_ALL=C")
+	c.Env = append(os.Environ(), "HOME="+cmp.Or(w.home, w.dir), "LC_ALL=C")
 }
+
+// unowned lets what is started in w run as the user of the tests, and with his home folder.
+func (w *workspace) unowned() { w.attr.Credential = nil; w.home = os.Getenv("HOME") }
 
 // run runs a program of the engine to its end.
 func (w *workspace) run(ctx context.Context, program string, args ...string) error {
