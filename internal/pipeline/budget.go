@@ -40,11 +40,11 @@ func (b *Budget) join() (leave func()) {
 	return func() { count(-1) }
 }
 
-// reserve sets bytes aside for one read, and is how many: what is left divided by all that
-// read, so that an idle one keeps no more than its share from the others. They are given back
-// when what was read is counted. None is left when it is 0; then freed, which has room for an
-// element, is given one once there may be some.
-func (b *Budget) reserve(freed chan<- struct{}) (bytes int64) {
+// reserve sets bytes aside for one read, and is how many: no more than want, nor than what is
+// left divided by all that read, so that an idle one keeps little from the others. They are
+// given back when what was read is counted. None is left when it is 0; then freed, which has
+// room for an element, is given one once there may be some.
+func (b *Budget) reserve(want int64, freed chan<- struct{}) (bytes int64) {
 	if b == nil {
 		return math.MaxInt64
 	}
@@ -61,7 +61,7 @@ func (b *Budget) reserve(freed chan<- struct{}) (bytes int64) {
 		b.waiting[freed] = struct{}{}
 		return 0
 	}
-	bytes = max(left/max(b.readers, 1), 1)
+	bytes = max(min(left/max(b.readers, 1), want), 1)
 	b.used += bytes
 	return bytes
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -112,4 +113,52 @@ func TestProcessBudgetOfValues(t *testing.T) {
 		}
 		_ = stop()
 	})
+}
+
+// TestProcessBudgetTakenByOthers: one that finds nothing left reads a message after the other,
+// however the end of one meets the wait for the next.
+func TestProcessBudgetTakenByOthers(t *testing.T) {
+	t.Parallel()
+	const messages = 3000
+	budget := &Budget{}
+	budget.Resize(100)
+	budget.add(100)
+	b := newBench()
+	b.parts.Process = budget
+	b.parts.Source = &counted{left: messages}
+	if err := New(b.parts).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := budget.Used(); n != 100 {
+		t.Errorf("%d bytes are in flight after the end, others hold 100", n)
+	}
+}
+
+// TestIdleReaderKeepsItsOwn: who reads first and waits keeps from those that come later no
+// more than it may have itself.
+func TestIdleReaderKeepsItsOwn(t *testing.T) {
+	t.Parallel()
+	b := &Budget{}
+	b.Resize(1000)
+	b.join()
+	if n := b.reserve(100, nil); n != 100 {
+		t.Errorf("the first has %d set aside, it may hold 100", n)
+	}
+	b.join()
+	if n := b.reserve(1000, nil); n != 450 {
+		t.Errorf("the second has %d set aside, half of what is left is 450", n)
+	}
+}
+
+// counted is a source of so many messages, one at a time.
+type counted struct{ left int }
+
+func (*counted) Open(context.Context) error  { return nil }
+func (*counted) Close(context.Context) error { return nil }
+func (c *counted) Read(context.Context, connector.Room) (event.Batch, connector.Ack, error) {
+	if c.left == 0 {
+		return nil, nil, io.EOF
+	}
+	c.left--
+	return event.Batch{event.New([]byte("x"))}, nil, nil
 }

@@ -112,7 +112,7 @@ func (f *flows) signal() {
 func (f *flows) left() connector.Room {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.reserved = f.process.reserve(f.freed)
+	f.reserved = f.process.reserve(f.mostBytes-f.bytes, f.freed)
 	bytes := min(f.mostBytes-f.bytes, f.reserved)
 	return connector.Room{Messages: int(max(f.mostMessages-f.messages, 0)), Bytes: int(max(bytes, 0))}
 }

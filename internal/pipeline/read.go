@@ -116,10 +116,10 @@ func (p *Pipeline) admit(work context.Context, b event.Batch, settle connector.S
 	count := p.counted(b)
 	admitted := p.acquire(work, messages, size)
 	r := p.track(work, p.flows.whole, connector.Portion{Batch: b, Settle: settle, Ack: ack}, func() {
-		count()
 		if admitted { // after the ack: what is in flight is what the source holds open
 			p.release(messages, size)
 		}
+		count() // last: it wakes whoever waits for the process, which asks what is held
 	})
 	if !admitted {
 		p.abandon(b, context.Cause(work))
@@ -138,8 +138,8 @@ func (p *Pipeline) admitValue(work context.Context, part connector.Portion, todo
 	count := p.counted(part.Batch)
 	v := p.flows.admit(part.Value, len(p.routes), messages, size)
 	r := p.track(work, v, part, func() {
-		count()
 		p.flows.release(v, messages, size)
+		count()
 	})
 	p.begun(work, r, todo)
 }

@@ -54,7 +54,8 @@ func (p *Pipeline) room(reading context.Context) (r connector.Room, reserved int
 // sets aside what a read may take of it.
 func (p *Pipeline) processRoom(reading context.Context) (reserved int64, ok bool) {
 	for {
-		if reserved = p.parts.Process.reserve(p.flows.freed); reserved > 0 || p.held.messages.Load() == 0 {
+		want := int64(p.parts.InFlightBytes) - p.held.bytes.Load()
+		if reserved = p.parts.Process.reserve(want, p.flows.freed); reserved > 0 || p.held.messages.Load() == 0 {
 			return reserved, true
 		}
 		end := p.starve()
