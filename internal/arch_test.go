@@ -90,6 +90,7 @@ var places = map[string]place{
 	"internal/httpclient":     {floor: mechanisms},
 	"internal/tlsconfig":      {floor: mechanisms},
 	"internal/lambda":         {floor: mechanisms},
+	"internal/kafka":          {floor: mechanisms},
 	"internal/produce":        {floor: mechanisms},
 	"internal/blob/directory": {floor: mechanisms},
 	"internal/catalog":        {floor: mechanisms, beside: []string{"internal/blob/directory"}},

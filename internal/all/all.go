@@ -8,6 +8,7 @@ import (
 	gatewaysource "github.com/weirdata/weir/internal/source/gateway"
 	generatesource "github.com/weirdata/weir/internal/source/generate"
 	httpsource "github.com/weirdata/weir/internal/source/http"
+	kafkasource "github.com/weirdata/weir/internal/source/kafka"
 	queuesource "github.com/weirdata/weir/internal/source/queue"
 	"github.com/weirdata/weir/internal/source/stdin"
 	embeddedstore "github.com/weirdata/weir/internal/store/embedded"
@@ -15,6 +16,7 @@ import (
 	"github.com/weirdata/weir/internal/target/directory"
 	filetarget "github.com/weirdata/weir/internal/target/file"
 	httptarget "github.com/weirdata/weir/internal/target/http"
+	kafkatarget "github.com/weirdata/weir/internal/target/kafka"
 	"github.com/weirdata/weir/internal/target/lake"
 	machinetarget "github.com/weirdata/weir/internal/target/machine"
 	queuetarget "github.com/weirdata/weir/internal/target/queue"
@@ -40,6 +42,7 @@ func Connectors() connector.Set {
 			gatewaysource.Entry,
 			queuesource.Entry,
 			generatesource.Entry,
+			kafkasource.Entry,
 		},
 		Transforms: []connector.Entry[connector.Transform]{
 			js.Entry,
@@ -61,6 +64,7 @@ func Connectors() connector.Set {
 			filetarget.Entry,
 			directory.Entry,
 			httptarget.Entry,
+			kafkatarget.Entry,
 			webhook.Entry,
 			queuetarget.Entry,
 			machinetarget.Entry,

@@ -305,6 +305,9 @@ type Deps struct {
 	// Dir is the directory of the config file: relative paths in a config mean from there,
 	// by [Deps.Path] and [Deps.File]. It is "" for a config that is in no file.
 	Dir string
+	// Lone is set where the config has one pipeline, which is in no block, as every config of
+	// Snowbridge: what Snowbridge does, where that says nothing else, is then meant.
+	Lone bool
 	// Version is the product's version, for headers and failure payloads.
 	Version string
 	// Store returns the durable store. It is opened before any connector is, and not

@@ -1,0 +1,251 @@
+package kafkatarget
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/kafka"
+	"github.com/weirdata/weir/internal/meter"
+)
+
+// batchHeader is what a batch of records has before its first one.
+const batchHeader = 61
+
+// size is what a batch takes that holds m alone, before compression.
+func (t *Target) size(m *event.Message) int {
+	key := len(m.Key)
+	if key == 0 && t.config.MissingKey == randomKey && m.Keyed == event.KeyOpen {
+		key = 36
+	}
+	n := 1 + 1 + 1 + varint(key) + key + varint(len(m.Data)) + len(m.Data) // attributes, time and offset as in the first
+	if !t.config.SendHeaders {
+		return batchHeader + n + 1 + varint(n)
+	}
+	n += varint(len(m.Meta.Headers))
+	for i := range m.Meta.Headers {
+		h := &m.Meta.Headers[i]
+		n += varint(len(h.Name)) + len(h.Name) + varint(len(h.Value)) + len(h.Value)
+	}
+	return batchHeader + n + varint(n)
+}
+
+// varint is the bytes that a number takes, in the form that records have.
+func varint(n int) int { return (bits.Len64(uint64(n)<<1|1) + 6) / 7 }
+
+// item is a record, and which message of its write it is. The record comes first, so that who
+// is given it finds the item.
+type item struct {
+	kgo.Record
+	index int
+}
+
+// write is one Write on its way.
+type write struct {
+	done chan struct{}
+
+	mu     sync.Mutex
+	open   int
+	left   bool // nobody waits any more
+	failed map[int]error
+	acked  []bool
+}
+
+// promise notes what became of a record.
+func (w *write) promise(r *kgo.Record, err error) {
+	i := (*item)(unsafe.Pointer(r)).index
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.left {
+		return
+	}
+	w.acked[i] = true
+	if err != nil {
+		w.fail(i, err)
+	}
+	if w.open--; w.open == 0 {
+		close(w.done)
+	}
+}
+
+func (w *write) fail(i int, err error) {
+	if w.failed == nil {
+		w.failed = map[int]error{}
+	}
+	w.failed[i] = err
+}
+
+// Write implements connector.Target.
+func (t *Target) Write(ctx context.Context, b event.Batch) error {
+	if len(b) == 0 {
+		return nil
+	}
+	client, err := t.producer()
+	if err != nil {
+		return err
+	}
+	if err := t.passage.Acquire(ctx, 1); err != nil {
+		return context.Cause(ctx)
+	}
+	failed := t.send(ctx, client, b, t.items(b))
+	t.passage.Release(1)
+	if failed = t.alone(ctx, client, b, failed); len(failed) == 0 {
+		return nil
+	}
+	out := make(map[int]error, len(failed))
+	for i, err := range failed {
+		out[i] = t.meaning(b[i], err)
+	}
+	return &connector.Partial{Failed: out}
+}
+
+// meaning is what the error of a record means for delivery.
+func (t *Target) meaning(m *event.Message, err error) error {
+	if t.in != nil && spoils(err) {
+		// The transaction cannot be committed any more: all that was read in it is read again.
+		return fault.New(fault.Fatal, fmt.Errorf("write to topic %q in a transaction, which is lost with it: %w", t.topic(m), err))
+	}
+	topic := t.topic(m)
+	switch {
+	case topic == "":
+		return fault.New(fault.Invalid, fmt.Errorf("the message names no topic in %s, and there is no topic_name for those", t.config.TopicHeader+t.config.TopicField))
+	case t.limits.Group != nil && errors.Is(err, kerr.InvalidTopicException):
+		return fault.New(fault.Invalid, fmt.Errorf("the message names the topic %q: %w", topic, err))
+	}
+	return kafka.Fault(fmt.Errorf("write to topic %q: %w", topic, err))
+}
+
+// spoils reports whether a transaction has ended with the error of one of its records.
+func spoils(err error) bool {
+	for _, e := range []error{
+		kerr.InvalidProducerEpoch, kerr.ProducerFenced, kerr.InvalidTxnState, kerr.InvalidProducerIDMapping, kerr.UnknownProducerID,
+		kerr.OutOfOrderSequenceNumber, kerr.TransactionAbortable, kerr.TransactionCoordinatorFenced,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// items are the records of b.
+func (t *Target) items(b event.Batch) []item {
+	items := make([]item, len(b))
+	headers := 0
+	if t.config.SendHeaders {
+		for _, m := range b {
+			headers += len(m.Meta.Headers)
+		}
+	}
+	slab := make([]kgo.RecordHeader, 0, headers)
+	for i, m := range b {
+		r := &items[i]
+		r.index = i
+		r.Topic, r.Key, r.Value = t.config.TopicName, t.key(m), m.Data
+		if t.limits.Group != nil {
+			r.Topic = t.topic(m)
+		}
+		if t.config.Timestamp == created {
+			r.Timestamp = m.Times.Created // zero: now
+		}
+		if t.config.SendHeaders && len(m.Meta.Headers) > 0 {
+			from := len(slab)
+			for _, h := range m.Meta.Headers {
+				slab = append(slab, kgo.RecordHeader{Key: h.Name, Value: h.Value})
+			}
+			r.Headers = slab[from:len(slab):len(slab)]
+		}
+	}
+	return items
+}
+
+// key is the key of m's record, which shares memory with m.
+func (t *Target) key(m *event.Message) []byte {
+	if m.Key == "" {
+		switch {
+		case m.Keyed == event.KeyEmpty:
+			return []byte{}
+		case m.Keyed == event.KeyNone, t.config.MissingKey == none:
+			return nil
+		}
+	}
+	key := m.PartitionKey()
+	return unsafe.Slice(unsafe.StringData(key), len(key))
+}
+
+// send sends records and waits for all of them, and has the errors of those that failed.
+func (t *Target) send(ctx context.Context, client *kgo.Client, b event.Batch, items []item) map[int]error {
+	w := &write{done: make(chan struct{}), open: len(items), acked: make([]bool, len(b))}
+	for i := range items {
+		client.Produce(ctx, &items[i].Record, w.promise)
+	}
+	late := time.NewTimer(time.Duration(t.config.DeliveryTimeoutMillis) * time.Millisecond)
+	defer late.Stop()
+	began := time.Now()
+	for {
+		select {
+		case <-w.done:
+			return w.failed
+		case <-late.C:
+			w.mu.Lock()
+			open := w.open
+			w.mu.Unlock()
+			t.log.Warn("the brokers do not answer for records that were sent, and may have them; waiting", meter.KeyMessages, open, "topic", items[0].Topic, "waiting_for", time.Since(began).Round(time.Second))
+			late.Reset(time.Duration(t.config.DeliveryTimeoutMillis) * time.Millisecond)
+		case <-ctx.Done():
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.left = true
+			for i := range items {
+				if at := items[i].index; !w.acked[at] {
+					w.fail(at, fmt.Errorf("the answer was not waited for: %w", context.Cause(ctx)))
+				}
+			}
+			return w.failed
+		}
+	}
+}
+
+// alone sends those records by themselves that were refused for the size of their batch, and
+// nothing beside them.
+func (t *Target) alone(ctx context.Context, client *kgo.Client, b event.Batch, failed map[int]error) map[int]error {
+	var again []int
+	for i := range b {
+		if err := failed[i]; tooLarge(err) {
+			again = append(again, i)
+		}
+	}
+	if len(again) == 0 {
+		return failed
+	}
+	if err := t.passage.Acquire(ctx, whole); err != nil {
+		for _, i := range again {
+			failed[i] = context.Cause(ctx)
+		}
+		return failed
+	}
+	defer t.passage.Release(whole)
+	for _, i := range again {
+		items := t.items(b[i : i+1])
+		if err := t.send(ctx, client, b[i:i+1], items)[0]; err != nil {
+			failed[i] = err
+			continue
+		}
+		delete(failed, i)
+	}
+	return failed
+}
+
+func tooLarge(err error) bool {
+	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)
+}
