@@ -19,6 +19,8 @@ const (
 	commitPatience = 10 * time.Second
 	// closingPatience is how long the last one may.
 	closingPatience = 3 * time.Second
+	// lastAttempts is how often the last commit of a partition is tried.
+	lastAttempts = 5
 	// refresh is how often the positions of partitions that do not move are committed again,
 	// well within offsets.retention.minutes (7 days by default).
 	refresh = time.Hour
@@ -79,6 +81,24 @@ func (ss *session) touch() {
 func (ss *session) commit(ctx context.Context, ps []*partition) error {
 	ss.committing.Lock()
 	defer ss.committing.Unlock()
+	for attempt := 1; ; attempt++ {
+		err := ss.commitOnce(ctx, ps)
+		ss.mu.Lock()
+		last := ss.closing || ps != nil
+		ss.mu.Unlock()
+		if err == nil || notOurs(err) || !last || attempt == lastAttempts || ctx.Err() != nil {
+			return err // where it is not the last, the next one makes up for it
+		}
+		pause := time.NewTimer(100 * time.Millisecond)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+		}
+	}
+}
+
+func (ss *session) commitOnce(ctx context.Context, ps []*partition) error {
 	offsets, want, closing := ss.settled(ps)
 	if len(want) == 0 {
 		return nil

@@ -1,6 +1,8 @@
 package kafkasource
 
 import (
+	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -68,6 +70,34 @@ type portion struct {
 type run struct {
 	*partition
 	records []*kgo.Record
+	end     position // after the last of them, and after the marks of transactions behind it
+}
+
+// runOf is the messages among records: the marks of transactions are none, but are passed.
+func runOf(p *partition, records []*kgo.Record) run {
+	last := records[len(records)-1]
+	r := run{partition: p, records: records, end: after(last)}
+	if slices.ContainsFunc(records, isMark) {
+		r.records = slices.DeleteFunc(slices.Clone(records), isMark)
+	}
+	return r
+}
+
+func isMark(r *kgo.Record) bool { return r.Attrs.IsControl() }
+
+// after is the position behind a record.
+func after(r *kgo.Record) position { return position{r.Offset + 1, r.LeaderEpoch} }
+
+// pass goes over marks that no message follows yet.
+func (p *partition) pass(end position) {
+	resolve, err := p.tracker.Track(context.Background(), end)
+	if err != nil {
+		panic(err) // it never blocks
+	}
+	p.next = end.offset
+	if free, moved := resolve(); moved {
+		p.free, p.dirty = free, true
+	}
 }
 
 // settled notes the outcome of a portion.

@@ -207,7 +207,7 @@ func (ss *session) position(ctx context.Context, adm *kadm.Client, p *partition)
 	next := p.next
 	for _, r := range ss.pending {
 		if r.partition == p {
-			next = r.records[len(r.records)-1].Offset + 1
+			next = r.end.offset
 		}
 	}
 	ss.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -100,7 +101,7 @@ func (r *replay) Read(ctx context.Context, room connector.Room) (event.Batch, er
 		bytes -= size
 		n++
 	}
-	b := r.source.messages([]run{{r.at, r.pending[:n]}}, n)
+	b := r.source.messages([]run{{partition: r.at, records: r.pending[:n]}}, n)
 	r.pending = r.pending[n:]
 	return b, nil
 }
@@ -128,6 +129,7 @@ func (r *replay) poll(ctx context.Context, most int) error {
 		return r.broken
 	}
 	records := fetches.Records()
+	records = slices.DeleteFunc(records, isMark)
 	for i, rec := range records {
 		if !r.begun && rec.Offset != r.first {
 			return r.gap(fmt.Sprintf("offset %d is not there any more", r.first))

@@ -200,7 +200,13 @@ func (ss *session) poll(ctx context.Context, most int) error {
 		if p == nil || p.leaving || ss.closing {
 			return // it is read again by its owner
 		}
-		ss.pending = append(ss.pending, run{p, t.Records})
+		if r := runOf(p, t.Records); len(r.records) > 0 {
+			ss.pending = append(ss.pending, r)
+		} else if !slices.ContainsFunc(ss.pending, func(r run) bool { return r.partition == p }) {
+			p.pass(r.end)
+		} else {
+			ss.pending = append(ss.pending, r)
+		}
 	})
 	if ss.pressed && ctx.Err() == nil && ss.tx == nil {
 		ss.pressed = false
@@ -258,8 +264,12 @@ func (ss *session) take(messages, bytes int) (event.Batch, connector.Ack) {
 	}
 	from := 0
 	for _, r := range runs {
-		p, last := r.partition, r.records[len(r.records)-1]
-		resolve, err := p.tracker.Track(context.Background(), position{last.Offset + 1, last.LeaderEpoch})
+		p := r.partition
+		if len(r.records) == 0 {
+			p.pass(r.end)
+			continue
+		}
+		resolve, err := p.tracker.Track(context.Background(), r.end)
 		if err != nil {
 			panic(err) // it never blocks
 		}
@@ -267,7 +277,7 @@ func (ss *session) take(messages, bytes int) (event.Batch, connector.Ack) {
 			p.since = now
 		}
 		p.open++
-		p.next = last.Offset + 1
+		p.next = r.end.offset
 		portions = append(portions, portion{p, from, from + len(r.records), resolve})
 		from += len(r.records)
 	}
@@ -289,13 +299,14 @@ func (ss *session) cut(messages, bytes int) (runs []run, n int) {
 			n++
 			k++
 		}
-		if k > 0 {
-			runs = append(runs, run{r.partition, r.records[:k]})
-		}
 		if k < len(r.records) {
-			r.records = r.records[k:]
+			if k > 0 {
+				runs = append(runs, run{r.partition, r.records[:k], after(r.records[k-1])})
+				r.records = r.records[k:]
+			}
 			return runs, n
 		}
+		runs = append(runs, *r)
 		ss.pending[0] = run{}
 		ss.pending = ss.pending[1:]
 	}

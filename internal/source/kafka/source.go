@@ -98,6 +98,7 @@ func (s *Source) consuming() []kgo.Opt {
 		kgo.FetchMaxPartitionBytes(int32(c.FetchMaxPartitionBytes)),
 		kgo.FetchMaxWait(millis(c.FetchMaxWaitMillis)),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // our own option decides, and counts
+		kgo.KeepControlRecords(),                    // to pass the marks of transactions, behind which no message may come
 	)
 }
 
