@@ -166,6 +166,8 @@ func (c Connection) Options(d connector.Deps, by Means) []kgo.Opt {
 		kgo.DisableClientMetrics(),
 		kgo.WithLogger(clientLog{log}),
 		kgo.DialTimeout(10 * time.Second),
+		// What has moved to another broker is found again after this long.
+		kgo.MetadataMinAge(500 * time.Millisecond),
 		// A broker that is away is asked again by the client for this long; then it is the
 		// engine's turn, which logs it.
 		kgo.RetryTimeout(20 * time.Second),

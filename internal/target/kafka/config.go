@@ -6,7 +6,6 @@ import (
 	"hash/fnv"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -201,7 +200,6 @@ func (c Config) producing(limit func(topic string) int32) ([]kgo.Opt, string) {
 		kgo.ProducerBatchMaxBytesFn(limit),
 		kgo.ProducerLinger(0), // the engine has gathered a batch already
 		kgo.RecordRetries(c.MaxRetries),
-		kgo.RecordDeliveryTimeout(time.Duration(c.DeliveryTimeoutMillis) * time.Millisecond),
 		kgo.MaxBufferedRecords(1 << 20), // the engine bounds what is written at once
 	}
 	switch {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"regexp"
 	"sync"
 	"time"
 	"unsafe"
@@ -97,17 +98,34 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 	if err := t.passage.Acquire(ctx, 1); err != nil {
 		return context.Cause(ctx)
 	}
-	failed := t.send(ctx, client, b, t.items(b))
+	failed := t.send(ctx, client, len(b), t.items(b))
 	t.passage.Release(1)
-	if failed = t.alone(ctx, client, b, failed); len(failed) == 0 {
-		return nil
-	}
+	failed = t.alone(ctx, client, b, failed)
 	out := make(map[int]error, len(failed))
 	for i, err := range failed {
 		out[i] = t.meaning(b[i], err)
 	}
+	t.nameless(b, out)
+	if len(out) == 0 {
+		return nil
+	}
 	return &connector.Partial{Failed: out}
 }
+
+// nameless adds to failed the messages that name no topic there can be: they are not sent.
+func (t *Target) nameless(b event.Batch, failed map[int]error) {
+	if t.limits.Group == nil {
+		return
+	}
+	for i, m := range b {
+		if topic := t.topic(m); !topicName.MatchString(topic) {
+			failed[i] = fault.New(fault.Invalid, fmt.Errorf("the message goes to the topic %.80q, which is no name of one", topic))
+		}
+	}
+}
+
+// topicName is what topics may be called.
+var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
 // meaning is what the error of a record means for delivery.
 func (t *Target) meaning(m *event.Message, err error) error {
@@ -115,14 +133,10 @@ func (t *Target) meaning(m *event.Message, err error) error {
 		// The transaction cannot be committed any more: all that was read in it is read again.
 		return fault.New(fault.Fatal, fmt.Errorf("write to topic %q in a transaction, which is lost with it: %w", t.topic(m), err))
 	}
-	topic := t.topic(m)
-	switch {
-	case topic == "":
-		return fault.New(fault.Invalid, fmt.Errorf("the message names no topic in %s, and there is no topic_name for those", t.config.TopicHeader+t.config.TopicField))
-	case t.limits.Group != nil && errors.Is(err, kerr.InvalidTopicException):
-		return fault.New(fault.Invalid, fmt.Errorf("the message names the topic %q: %w", topic, err))
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w: %w", errLate, err)
 	}
-	return kafka.Fault(fmt.Errorf("write to topic %q: %w", topic, err))
+	return kafka.Fault(fmt.Errorf("write to topic %q: %w", t.topic(m), err))
 }
 
 // spoils reports whether a transaction has ended with the error of one of its records.
@@ -140,7 +154,7 @@ func spoils(err error) bool {
 
 // items are the records of b.
 func (t *Target) items(b event.Batch) []item {
-	items := make([]item, len(b))
+	items := make([]item, 0, len(b))
 	headers := 0
 	if t.config.SendHeaders {
 		for _, m := range b {
@@ -149,12 +163,15 @@ func (t *Target) items(b event.Batch) []item {
 	}
 	slab := make([]kgo.RecordHeader, 0, headers)
 	for i, m := range b {
-		r := &items[i]
-		r.index = i
-		r.Topic, r.Key, r.Value = t.config.TopicName, t.key(m), m.Data
+		topic := t.config.TopicName
 		if t.limits.Group != nil {
-			r.Topic = t.topic(m)
+			if topic = t.topic(m); !topicName.MatchString(topic) {
+				continue
+			}
 		}
+		items = append(items, item{index: i})
+		r := &items[len(items)-1]
+		r.Topic, r.Key, r.Value = topic, t.key(m), m.Data
 		if t.config.Timestamp == created {
 			r.Timestamp = m.Times.Created // zero: now
 		}
@@ -183,13 +200,24 @@ func (t *Target) key(m *event.Message) []byte {
 	return unsafe.Slice(unsafe.StringData(key), len(key))
 }
 
-// send sends records and waits for all of them, and has the errors of those that failed.
-func (t *Target) send(ctx context.Context, client *kgo.Client, b event.Batch, items []item) map[int]error {
-	w := &write{done: make(chan struct{}), open: len(items), acked: make([]bool, len(b))}
-	for i := range items {
-		client.Produce(ctx, &items[i].Record, w.promise)
+// errLate is the error of records that could not be sent.
+var errLate = errors.New("no broker took it within delivery_timeout_ms")
+
+// send sends records and waits for all of them, and has the errors of those that failed, by
+// their places among n messages. The client's own timeout is of no use: it counts from the time
+// of the record, which may be long ago.
+func (t *Target) send(ctx context.Context, client *kgo.Client, n int, items []item) map[int]error {
+	if len(items) == 0 {
+		return nil
 	}
-	late := time.NewTimer(time.Duration(t.config.DeliveryTimeoutMillis) * time.Millisecond)
+	patience := time.Duration(t.config.DeliveryTimeoutMillis) * time.Millisecond
+	sending, sent := context.WithTimeoutCause(ctx, patience, errLate)
+	defer sent()
+	w := &write{done: make(chan struct{}), open: len(items), acked: make([]bool, n)}
+	for i := range items {
+		client.Produce(sending, &items[i].Record, w.promise)
+	}
+	late := time.NewTimer(patience + patience/4)
 	defer late.Stop()
 	began := time.Now()
 	for {
@@ -201,7 +229,7 @@ func (t *Target) send(ctx context.Context, client *kgo.Client, b event.Batch, it
 			open := w.open
 			w.mu.Unlock()
 			t.log.Warn("the brokers do not answer for records that were sent, and may have them; waiting", meter.KeyMessages, open, "topic", items[0].Topic, "waiting_for", time.Since(began).Round(time.Second))
-			late.Reset(time.Duration(t.config.DeliveryTimeoutMillis) * time.Millisecond)
+			late.Reset(patience)
 		case <-ctx.Done():
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -236,8 +264,7 @@ func (t *Target) alone(ctx context.Context, client *kgo.Client, b event.Batch, f
 	}
 	defer t.passage.Release(whole)
 	for _, i := range again {
-		items := t.items(b[i : i+1])
-		if err := t.send(ctx, client, b[i:i+1], items)[0]; err != nil {
+		if err := t.send(ctx, client, 1, t.items(b[i:i+1]))[0]; err != nil {
 			failed[i] = err
 			continue
 		}
