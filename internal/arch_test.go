@@ -166,8 +166,10 @@ const maxLines = 500
 
 // sleepers are test files that let real time pass outside of a bubble, each for its reason.
 var sleepers = map[string]string{
-	"internal/event/event_test.go":          "cleanups of the garbage collector run in real time",
-	"internal/queue/embedded/crash_test.go": "a power failure comes at a moment that nothing in the store decides",
+	"internal/source/kafka/rebalance_test.go":   "the cluster is in the process, but its connections are real, and no bubble holds them",
+	"internal/target/kafka/transaction_test.go": "the same; faults come while messages move",
+	"internal/event/event_test.go":              "cleanups of the garbage collector run in real time",
+	"internal/queue/embedded/crash_test.go":     "a power failure comes at a moment that nothing in the store decides",
 }
 
 // file is one Go file of the tree.

@@ -100,9 +100,7 @@ func TestOutOfRange(t *testing.T) {
 				defer cancel()
 				if policy == "latest" {
 					go func() {
-						for ctx.Err() == nil && !strings.Contains(log.String(), "messages_passed_over=50") {
-							time.Sleep(time.Millisecond)
-						}
+						eventually(t, "it goes on at the end", func() bool { return strings.Contains(log.String(), "messages_passed_over=50") })
 						put(t, brokers(c), "events", 0, numbered(60, 1)...)
 					}()
 				}
