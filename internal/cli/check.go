@@ -43,6 +43,9 @@ func check(ctx context.Context, paths []string, connect, asJSON bool, s Streams)
 		built, more = b.Build(ctx, cfg.Plan())
 		found = append(found, more...)
 	}
+	if built != nil {
+		found = append(found, built.Inspect()...)
+	}
 	if connect && built != nil {
 		found = append(found, reach(ctx, built)...)
 	}
@@ -89,6 +92,9 @@ func summary(cfg *config.Config) string {
 		}
 		steps = append(steps, strings.Join(targets, " + "))
 		texts = append(texts, fmt.Sprintf("pipeline %q: %s", p.Name, strings.Join(steps, " -> ")))
+	}
+	if len(texts) > 3 {
+		return fmt.Sprintf("%d pipelines\n  %s", len(texts), strings.Join(texts, "\n  "))
 	}
 	return strings.Join(texts, "; ")
 }

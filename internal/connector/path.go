@@ -83,3 +83,11 @@ func (d Deps) File(field, name string) (string, error) { return File(d.Dir, fiel
 
 // ReadFile reads a file that the config names; see the function [ReadFile].
 func (d Deps) ReadFile(field, name string) ([]byte, error) { return ReadFile(d.Dir, field, name) }
+
+// FileLocation is the [Located] of what reads or writes the file at path.
+func FileLocation(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	return "file " + path
+}

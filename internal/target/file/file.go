@@ -92,7 +92,11 @@ type Target struct {
 var (
 	_ connector.Limiter = (*Target)(nil)
 	_ connector.Checker = (*Target)(nil)
+	_ connector.Located = (*Target)(nil)
 )
+
+// Location implements connector.Located.
+func (t *Target) Location() string { return connector.FileLocation(t.config.Path) }
 
 // Limits implements connector.Limiter.
 func (t *Target) Limits() connector.Limits {
