@@ -21,8 +21,8 @@ func checkCommand(s Streams) *cobra.Command {
 		Long: `Find everything wrong with a config that can be known without the network: syntax, names,
 types, limits, scripts, templates and certificates. A config that check accepts starts.
 
-With --connect the connections of sources and targets are opened as well; nothing is read
-or written.`,
+With --connect the connections of sources and targets are opened as well. No event is read or
+written; where files are to be written, one is created and removed.`,
 		Example: "  weir check pipeline.hcl\n  weir check --connect conf.d/",
 		RunE: func(c *cobra.Command, args []string) error {
 			return check(c.Context(), configPaths(args, s), connect, asJSON, s)

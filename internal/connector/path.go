@@ -91,3 +91,16 @@ func FileLocation(path string) string {
 	}
 	return "file " + path
 }
+
+// TryFolder tries whether files can be created in a folder: by creating one, and taking it away
+// again. Of a folder that will be made, the nearest one above it that is there has to allow it.
+func TryFolder(dir string, made bool) error {
+	for made && !exists(dir) && filepath.Dir(dir) != dir {
+		dir = filepath.Dir(dir)
+	}
+	f, err := os.CreateTemp(dir, ".weir-check-")
+	if err != nil {
+		return fmt.Errorf("try to create a file in %s: %w", dir, err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}

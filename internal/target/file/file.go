@@ -140,6 +140,9 @@ func (t *Target) Check(context.Context) error {
 	}
 	f, err := os.OpenFile(t.config.Path, os.O_WRONLY|os.O_APPEND, 0)
 	if errors.Is(err, fs.ErrNotExist) {
+		if err := connector.TryFolder(dir, t.config.CreateDirectories); err != nil {
+			return explain(t.config.Path, err)
+		}
 		return nil
 	}
 	if err != nil {
