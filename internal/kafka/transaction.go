@@ -2,6 +2,8 @@ package kafka
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -39,5 +41,9 @@ type Transactional interface {
 func Ping(ctx context.Context, cl *kgo.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, BrokerPatience)
 	defer cancel()
-	return Fault(cl.Ping(ctx))
+	if err := cl.Ping(ctx); err != nil {
+		seeds, _ := cl.OptValue(kgo.SeedBrokers).([]string)
+		return Fault(fmt.Errorf("reach the brokers %s: %w", strings.Join(seeds, ", "), err))
+	}
+	return nil
 }
