@@ -3,6 +3,7 @@ package kafkasource
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -46,17 +47,20 @@ func (s *Source) Lag(ctx context.Context) ([]connector.Lag, error) {
 			return nil, kafka.Fault(fmt.Errorf("ask for the ends of topics: %w", err))
 		}
 	}
+	begins := s.begins(ctx, ss, adm, ps, names, ends)
 	lags := make([]connector.Lag, 0, len(ps))
 	for _, p := range ps {
 		lag := connector.Lag{Stream: p.topic, Partition: p.name, Messages: connector.Unknown, Bytes: connector.Unknown, Age: connector.Unknown}
 		end, ok := ends.Lookup(p.topic, p.number)
 		until, also := stable.Lookup(p.topic, p.number)
 		if ok && also && end.Err == nil && until.Err == nil {
-			at := ss.position(ctx, adm, p)
+			at, known := ss.next(p), true
 			if at < 0 {
-				at = ss.beginning(ctx, adm, p, end.Offset)
+				at, known = begins[p.place]
 			}
-			lag.Messages = ss.behind(p, at, until.Offset, end.Offset)
+			if known {
+				lag.Messages = ss.behind(p, at, until.Offset, end.Offset)
+			}
 		}
 		if lag.Messages == 0 {
 			lag.Age = 0
@@ -66,15 +70,35 @@ func (s *Source) Lag(ctx context.Context) ([]connector.Lag, error) {
 	return lags, nil
 }
 
-// beginning is where a partition begins of which nothing was committed.
-func (ss *session) beginning(ctx context.Context, adm *kadm.Client, p *partition, end int64) int64 {
-	if ss.s.config.OffsetsInitial == newest {
-		return end
+// begins is where partitions begin of which nothing was read yet: at what the group has
+// committed, or where offsets_initial says.
+func (s *Source) begins(ctx context.Context, ss *session, adm *kadm.Client, ps []*partition, names []string, ends kadm.ListedOffsets) map[place]int64 {
+	if !slices.ContainsFunc(ps, func(p *partition) bool { return ss.next(p) < 0 }) {
+		return nil
 	}
-	if first, _, err := bounds(ctx, adm, p.place); err == nil {
-		return first
+	begins := map[place]int64{}
+	first := ends
+	if s.config.OffsetsInitial != newest {
+		var err error
+		if first, err = adm.ListStartOffsets(ctx, names...); err != nil {
+			return nil
+		}
 	}
-	return end
+	first.Each(func(o kadm.ListedOffset) {
+		if o.Err == nil {
+			begins[place{o.Topic, o.Partition}] = o.Offset
+		}
+	})
+	of, err := adm.FetchOffsets(ctx, s.config.group())
+	if err != nil {
+		return nil
+	}
+	of.Each(func(o kadm.OffsetResponse) {
+		if at := (place{o.Topic, o.Partition}); o.Err == nil && o.At >= 0 {
+			begins[at] = max(o.At, begins[at])
+		}
+	})
+	return begins
 }
 
 // behind is how many messages are between the next and what can be read of p.

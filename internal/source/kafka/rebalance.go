@@ -32,12 +32,19 @@ func (ss *session) assigned(_ context.Context, _ *kgo.Client, now map[string][]i
 	}
 }
 
-// hurry tells those who wait for messages to settle that a rebalance, or the end, waits for
-// them.
+// hurry tells that a rebalance waits for the end of a transaction.
 func (ss *session) hurry() {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	ss.pressed = true
+	ss.wake()
+}
+
+// ending tells those who wait for messages to settle that reading is to end.
+func (ss *session) ending() {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.stopping = true
 	ss.wake()
 }
 
@@ -87,11 +94,11 @@ func (ss *session) drain(ctx context.Context, ps []*partition) {
 		ss.mu.Lock()
 		open := slices.ContainsFunc(ps, func(p *partition) bool { return p.open > 0 })
 		changed, closing := ss.changed, ss.closing
-		if ss.pressed {
+		if ss.stopping {
 			if soon := time.Now().Add(hurried); soon.Before(end) {
 				end = soon
 			}
-			ss.pressed = false
+			ss.stopping = false
 		}
 		ss.mu.Unlock()
 		if !open || closing {
@@ -201,7 +208,14 @@ func bounds(ctx context.Context, adm *kadm.Client, at place) (first, last int64,
 	return s.Offset, e.Offset, nil
 }
 
-// position is the offset that is read next of p; -1 when nobody knows.
+// next is the offset after what was handed on of p; -1 before the first.
+func (ss *session) next(p *partition) int64 {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return p.next
+}
+
+// position is the offset that is polled next of p; -1 when nobody knows.
 func (ss *session) position(ctx context.Context, adm *kadm.Client, p *partition) int64 {
 	ss.mu.Lock()
 	next := p.next

@@ -226,9 +226,7 @@ func TestErrorsOfTheGroupPass(t *testing.T) {
 			put(t, brokers(c), "events", 0, want[:200]...)
 			put(t, brokers(c), "events", 1, want[200:]...)
 			eventually(t, "everything is read", func() bool { return len(got.missing(want)) == 0 })
-			if x.key != kmsg.Heartbeat && at.Hits() == 0 {
-				t.Errorf("no request was met by the fault")
-			}
+			eventually(t, "a request is met by the fault", func() bool { return at.Hits() > 0 })
 			more := numbered(1000, 100)
 			put(t, brokers(c), "events", 1, more...)
 			eventually(t, "it goes on", func() bool { return len(got.missing(more)) == 0 })

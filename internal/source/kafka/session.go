@@ -32,14 +32,15 @@ type session struct {
 
 	tx *transaction // nil without
 
-	mu      sync.Mutex
-	changed chan struct{} // closed and made anew when portions settle, and when a wait is to end
-	owned   map[place]*partition
-	pending []run
-	flying  int   // reads whose ack has not run, those of partitions that have gone with them
-	pressed bool  // a rebalance waits for us
-	closing bool  // nothing is waited for any more
-	broken  error // why there is no use in reading on
+	mu       sync.Mutex
+	changed  chan struct{} // closed and made anew when portions settle, and when a wait is to end
+	owned    map[place]*partition
+	pending  []run
+	flying   int   // reads whose ack has not run, those of partitions that have gone with them
+	pressed  bool  // a rebalance waits for the end of a transaction
+	stopping bool  // reading was asked to end: a rebalance waits for little
+	closing  bool  // nothing is waited for any more
+	broken   error // why there is no use in reading on
 }
 
 func newSession(s *Source) *session {
@@ -151,7 +152,7 @@ func (ss *session) failed() error {
 func (ss *session) read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
 	messages, bytes := room.Within(ss.s.config.MaxPollRecords, 1<<40)
 	// Who is asked to stop lets no rebalance wait for messages that may never settle.
-	defer context.AfterFunc(ctx, ss.hurry)()
+	defer context.AfterFunc(ctx, ss.ending)()
 	for {
 		if err := ss.failed(); err != nil {
 			return nil, nil, err
@@ -208,9 +209,6 @@ func (ss *session) poll(ctx context.Context, most int) error {
 			ss.pending = append(ss.pending, r)
 		}
 	})
-	if ss.pressed && ctx.Err() == nil && ss.tx == nil {
-		ss.pressed = false
-	}
 	ss.mu.Unlock()
 	fetches.EachError(func(topic string, number int32, err error) {
 		if err := ss.fetchError(ctx, place{topic, number}, err); err != nil {

@@ -64,9 +64,10 @@ type Source struct {
 }
 
 var (
-	_ connector.Lagger  = (*Source)(nil)
-	_ connector.Seeker  = (*Source)(nil)
-	_ connector.Checker = (*Source)(nil)
+	_ connector.Lagger    = (*Source)(nil)
+	_ connector.Seeker    = (*Source)(nil)
+	_ connector.Checker   = (*Source)(nil)
+	_ connector.Exclusive = (*Source)(nil)
 )
 
 // New makes a source. It reads the files that the config names and touches no network.
@@ -82,6 +83,19 @@ func New(d connector.Deps, c Config) (*Source, error) {
 		return nil, err
 	}
 	return &Source{config: c, opts: c.Connection.Options(d, by), log: d.Log}, nil
+}
+
+// Exclusive implements connector.Exclusive: two members of one name, and two producers of one,
+// would end each other.
+func (s *Source) Exclusive() []string {
+	var names []string
+	if id := s.config.InstanceID; id != "" {
+		names = append(names, fmt.Sprintf("instance %q of the consumer group %q at %s", id, s.config.group(), s.config.Connection.Cluster()))
+	}
+	if s.joined != nil {
+		names = append(names, fmt.Sprintf("transactional id %q at %s", s.joined.ID, s.config.Connection.Cluster()))
+	}
+	return names
 }
 
 // consuming are the options of a client that reads.

@@ -20,8 +20,8 @@
 //
 // A record counts with its key, its headers and the header of a batch. No batch is larger than
 // max_message_bytes, nor than max.message.bytes of its topic, where the brokers say it. A batch
-// that is refused as too large all the same is sent again record by record, alone, and only a
-// record that is refused by itself is invalid.
+// that is refused as too large all the same, or for one of its records, is sent again record by
+// record, alone, and only a record that is refused by itself is invalid.
 package kafkatarget
 
 import (

@@ -244,12 +244,12 @@ func (t *Target) send(ctx context.Context, client *kgo.Client, n int, items []it
 	}
 }
 
-// alone sends those records by themselves that were refused for the size of their batch, and
-// nothing beside them.
+// alone sends those records by themselves that were refused with a batch, for its size or for
+// one of its records, and nothing beside them.
 func (t *Target) alone(ctx context.Context, client *kgo.Client, b event.Batch, failed map[int]error) map[int]error {
 	var again []int
 	for i := range b {
-		if err := failed[i]; tooLarge(err) {
+		if err := failed[i]; refusedTogether(err) {
 			again = append(again, i)
 		}
 	}
@@ -273,6 +273,13 @@ func (t *Target) alone(ctx context.Context, client *kgo.Client, b event.Batch, f
 	return failed
 }
 
-func tooLarge(err error) bool {
-	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)
+// refusedTogether reports whether a broker has refused a whole batch for what may be the fault of
+// one record.
+func refusedTogether(err error) bool {
+	for _, e := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
