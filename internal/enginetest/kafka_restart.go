@@ -3,6 +3,7 @@
 package enginetest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -75,7 +76,7 @@ func (b *Broker) Restart(t testing.TB) {
 	defer cancel()
 	for {
 		now, err := os.ReadFile(b.pid)
-		if err == nil && string(now) != string(text) && answersTCP(ctx, b.Address) == nil {
+		if err == nil && !bytes.Equal(now, text) && answersTCP(ctx, b.Address) == nil {
 			return
 		}
 		select {

@@ -114,7 +114,7 @@ func (c Connection) Seeds() []string { return Names(c.Brokers) }
 // Names are the parts of a list that has commas between them, without spaces around them.
 func Names(list string) []string {
 	var names []string
-	for _, name := range strings.Split(list, ",") {
+	for name := range strings.SplitSeq(list, ",") {
 		if name = strings.TrimSpace(name); name != "" {
 			names = append(names, name)
 		}
@@ -247,5 +247,5 @@ func (l clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 	if level == kgo.LogLevelError {
 		to = slog.LevelWarn
 	}
-	l.Logger.Log(context.Background(), to, "kafka client: "+msg, keyvals...)
+	l.Logger.Log(context.Background(), to, "kafka client", append([]any{"says", msg}, keyvals...)...)
 }

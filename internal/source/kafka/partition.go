@@ -38,7 +38,6 @@ type partition struct {
 	free      position // what may be committed
 	committed position // what was
 	dirty     bool     // free is ahead of committed
-	at        time.Time
 
 	open  int       // portions that were handed on and whose ack has not run
 	since time.Time // when the oldest of them was handed on, or the last was settled

@@ -117,16 +117,19 @@ func (r *replay) poll(ctx context.Context, most int) error {
 	if ctx.Err() != nil && fetches.Empty() {
 		return context.Cause(ctx)
 	}
-	for _, e := range fetches.Errors() {
+	if errs := fetches.Errors(); len(errs) > 0 {
 		if waiting.Err() != nil {
 			return fmt.Errorf("read topic %q, partition %d again: no message came for %s", r.at.topic, r.at.number, stalled)
 		}
-		err := e.Err
+		err := errs[0].Err
 		if isOutOfRange(err) {
 			err = fault.New(fault.Setup, fmt.Errorf("the topic does not hold offsets %d to %d any more: %w", r.first, r.last, err))
 		}
-		r.broken = kafka.Fault(fmt.Errorf("read topic %q, partition %d again: %w", r.at.topic, r.at.number, err))
-		return r.broken
+		err = kafka.Fault(fmt.Errorf("read topic %q, partition %d again: %w", r.at.topic, r.at.number, err))
+		if fault.Of(err) != fault.Transient {
+			r.broken = err
+		}
+		return err
 	}
 	records := fetches.Records()
 	records = slices.DeleteFunc(records, isMark)

@@ -91,7 +91,7 @@ func (ss *session) close(ctx context.Context) error {
 	ss.mu.Unlock()
 	var err error
 	if ss.tx != nil {
-		err = ss.tx.close(ctx, left == 0)
+		ss.tx.close(ctx, left == 0)
 	} else {
 		err = ss.commit(ctx, nil)
 	}
@@ -152,7 +152,8 @@ func (ss *session) failed() error {
 func (ss *session) read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
 	messages, bytes := room.Within(ss.s.config.MaxPollRecords, 1<<40)
 	// Who is asked to stop lets no rebalance wait for messages that may never settle.
-	defer context.AfterFunc(ctx, ss.ending)()
+	calm := context.AfterFunc(ctx, ss.ending)
+	defer calm()
 	for {
 		if err := ss.failed(); err != nil {
 			return nil, nil, err
@@ -160,19 +161,19 @@ func (ss *session) read(ctx context.Context, room connector.Room) (event.Batch, 
 		if ctx.Err() != nil {
 			return nil, nil, context.Cause(ctx)
 		}
-		wait := ctx
+		wait, done := ctx, func() {}
 		if ss.tx != nil {
-			var done func()
 			var err error
 			if wait, done, err = ss.tx.admit(ctx); err != nil {
 				return nil, nil, err
 			}
-			defer done()
 		}
 		if b, ack := ss.take(messages, bytes); len(b) > 0 {
+			done()
 			return b, ack, nil
 		}
 		err := ss.poll(wait, messages)
+		done()
 		if ctx.Err() != nil && err == nil {
 			continue // what was polled waits for the next read
 		}

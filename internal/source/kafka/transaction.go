@@ -75,7 +75,7 @@ type transaction struct {
 func (ss *session) openTransactions() error {
 	j := ss.s.joined
 	opts := append(ss.s.joining(ss), j.opts...)
-	opts = append(opts, kgo.TransactionalID(j.ID), kgo.TransactionTimeout(j.Timeout), kgo.RequireStableFetchOffsets())
+	opts = append(opts, kgo.TransactionalID(j.ID), kgo.TransactionTimeout(j.Timeout))
 	group, err := kgo.NewGroupTransactSession(opts...)
 	if err != nil {
 		return err
@@ -196,7 +196,7 @@ func (ss *session) startOver() {
 
 // close ends what is open: committed where all of it has settled, and everything that was
 // polled was handed on.
-func (t *transaction) close(ctx context.Context, whole bool) error {
+func (t *transaction) close(ctx context.Context, whole bool) {
 	t.ss.mu.Lock()
 	begun := t.begun && !t.since.IsZero()
 	if t.ss.flying > 0 || !whole || t.ss.broken != nil {
@@ -204,11 +204,9 @@ func (t *transaction) close(ctx context.Context, whole bool) error {
 	}
 	t.ss.mu.Unlock()
 	if !begun || ctx.Err() != nil {
-		return nil // what is not ended is aborted by the next producer of its name, or by its timeout
+		return // what is not ended is aborted by the next producer of its name, or by its timeout
 	}
-	err := t.end(ctx)
-	if err != nil {
+	if err := t.end(ctx); err != nil {
 		t.ss.s.log.Warn("the last transaction was not committed: its messages are read again", meter.KeyError, err)
 	}
-	return nil
 }

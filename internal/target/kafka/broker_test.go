@@ -35,14 +35,12 @@ func topic(t *testing.T, brokers string, partitions int32, configs map[string]*s
 	return name
 }
 
-func text(s string) *string { return &s }
-
 // TestABrokerRefusesOneOfABatch: a compacted topic takes no record without a key, and refuses
 // the batch; only the message without one fails.
 func TestABrokerRefusesOneOfABatch(t *testing.T) {
 	t.Parallel()
 	brokers := enginetest.Kafka(t)
-	name := topic(t, brokers, 1, map[string]*string{"cleanup.policy": text("compact"), "max.message.bytes": text("100000")})
+	name := topic(t, brokers, 1, map[string]*string{"cleanup.policy": new("compact"), "max.message.bytes": new("100000")})
 	to := opened(t, connector.Deps{}, config(brokers, name))
 	keyed := func(data, key string) *event.Message {
 		m := message(data)
@@ -72,7 +70,7 @@ func TestARefusedMessageEndsNoTransaction(t *testing.T) {
 	t.Parallel()
 	brokers := enginetest.Kafka(t)
 	from := topic(t, brokers, 1, nil)
-	to := topic(t, brokers, 1, map[string]*string{"cleanup.policy": text("compact")})
+	to := topic(t, brokers, 1, map[string]*string{"cleanup.policy": new("compact")})
 	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers))
 	if err != nil {
 		t.Fatal(err)

@@ -39,7 +39,7 @@ type conn struct {
 }
 
 func (n *network) listen(network, address string) (net.Listener, error) {
-	l, err := net.Listen(network, address) //nolint:noctx // the signature is the fake's
+	l, err := net.Listen(network, address)
 	return listener{l, n}, err
 }
 

@@ -2,9 +2,7 @@ package kafkatarget_test
 
 import (
 	"context"
-	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -36,26 +34,6 @@ func config(brokers, topic string) kafkatarget.Config {
 	c.Connection.Brokers, c.TopicName = brokers, topic
 	return c
 }
-
-// notes is a log that a test reads.
-type notes struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (n *notes) Write(p []byte) (int, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.text.Write(p)
-}
-
-func (n *notes) String() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.text.String()
-}
-
-func (n *notes) log() *slog.Logger { return slog.New(slog.NewTextHandler(n, nil)) }
 
 func newTarget(t *testing.T, d connector.Deps, c kafkatarget.Config) *kafkatarget.Target {
 	t.Helper()

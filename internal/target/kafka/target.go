@@ -175,7 +175,7 @@ func (t *Target) learn(ctx context.Context, client *kgo.Client, topic string) {
 			t.most[topic] = n
 			t.mu.Unlock()
 			if n < t.config.Batching.MaxMessageBytes {
-				t.log.Info("the topic takes smaller messages than max_message_bytes: a larger one is refused as invalid", "topic", topic, "max.message.bytes", n,
+				t.log.Info("the topic takes smaller messages than max_message_bytes: a larger one is refused as invalid", "topic", topic, "max_message_bytes_of_topic", n,
 					"max_message_bytes", t.config.Batching.MaxMessageBytes)
 			}
 		}

@@ -231,17 +231,22 @@ func (t *Target) send(ctx context.Context, client *kgo.Client, n int, items []it
 			t.log.Warn("the brokers do not answer for records that were sent, and may have them; waiting", meter.KeyMessages, open, "topic", items[0].Topic, "waiting_for", time.Since(began).Round(time.Second))
 			late.Reset(patience)
 		case <-ctx.Done():
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.left = true
-			for i := range items {
-				if at := items[i].index; !w.acked[at] {
-					w.fail(at, fmt.Errorf("the answer was not waited for: %w", context.Cause(ctx)))
-				}
-			}
-			return w.failed
+			return w.leave(items, context.Cause(ctx))
 		}
 	}
+}
+
+// leave waits no more: what has no answer yet has failed for cause.
+func (w *write) leave(items []item, cause error) map[int]error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.left = true
+	for i := range items {
+		if at := items[i].index; !w.acked[at] {
+			w.fail(at, fmt.Errorf("the answer was not waited for: %w", cause))
+		}
+	}
+	return w.failed
 }
 
 // alone sends those records by themselves that were refused with a batch, for its size or for

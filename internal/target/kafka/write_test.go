@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -155,8 +156,8 @@ func murmur2(key string) int32 {
 		k *= m
 		h = h*m ^ k
 	}
-	for i := len(b) - 1; i >= 0; i-- {
-		h ^= uint32(b[i]) << (8 * i)
+	for i, c := range slices.Backward(b) {
+		h ^= uint32(c) << (8 * i)
 	}
 	if len(b) > 0 {
 		h *= m
@@ -275,7 +276,7 @@ func TestErrorsOfTheBroker(t *testing.T) {
 			}
 			at := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: x.err, Count: x.n})
 			var err error
-			for try := 0; try < 20; try++ { // as the engine does with what failed for now
+			for range 20 { // as the engine does with what failed for now
 				err = write(t, to, message("a"))
 				if err == nil || x.want != "" || fault.Of(failures(err)[0]) != fault.Transient {
 					break
