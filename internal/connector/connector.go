@@ -20,6 +20,8 @@
 //     New: the engine starts what failed again without reading the config. A source reads
 //     what it had read and was not settled once more, where it can; a target takes away nothing
 //     that it has written. An Ack that is called after Close does nothing to what is read later.
+//  11. A [Seeker] reads a range again as it was read, all of it or an error, however often and
+//     whatever is read and acknowledged meanwhile, and moves nothing by it.
 package connector
 
 import (
