@@ -42,7 +42,9 @@ type Source interface {
 	// Read blocks until there is something to read. io.EOF means there will never be
 	// more and ends the pipeline cleanly. Another error is retried by its fault kind;
 	// Setup and Fatal end the pipeline. Read is called by one goroutine at a time. It returns
-	// no more than there is room for, but for what cannot be divided (rule 8).
+	// no more than there is room for, but for what cannot be divided (rule 8). What is there and
+	// can be made no message of is a message that is refused ([event.Message.Refuse]), so that
+	// it stops nothing else.
 	Read(ctx context.Context, room Room) (event.Batch, Ack, error)
 	// Close is called when every Ack has run, or the drain deadline has passed.
 	Close(ctx context.Context) error
