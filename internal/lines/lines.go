@@ -208,3 +208,6 @@ func (r *Reader) fill() {
 		r.end += n
 	}
 }
+
+// Rest is what was read of a line that has no end yet. It is valid until the next Next.
+func (r *Reader) Rest() []byte { return r.buf[r.start:r.end] }
