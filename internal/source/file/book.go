@@ -162,17 +162,18 @@ func (b *book) retire(st *state) {
 func (b *book) revive(st *state, id fileID, birth int64, path string, head []byte, packed bool) {
 	b.change(func() {
 		b.gone = slices.DeleteFunc(b.gone, func(x *state) bool { return x == st })
-		st.fileID, st.Birth, st.Path, st.Packed, st.Gone = id, birth, path, packed, 0
+		st.fileID, st.Birth, st.Packed, st.Gone = id, birth, packed, 0
+		st.called(path)
 		st.Prefix, st.head = digestOf(head), head
 		b.alive[id] = st
 	})
 }
 
-// isAlive reports whether st is the state of the file there is.
-func (b *book) isAlive(st *state) bool {
+// blank reports whether nothing was read of st.
+func (b *book) blank(st *state) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.alive[st.fileID] == st
+	return st.Offset == 0 && len(st.Done) == 0 && st.read == 0 && st.Prefix.Bytes == 0
 }
 
 // forget forgets st for good.
@@ -248,9 +249,12 @@ func (b *book) prove() error {
 	return b.save()
 }
 
+// temporary is what the name of a position file ends with while it is being written.
+const temporary = ".tmp"
+
 // replace writes a file as a whole: after a crash it has the old or the new content.
 func replace(path string, content []byte) (err error) {
-	tmp := path + ".tmp"
+	tmp := path + temporary
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
 	if err != nil {
 		return err

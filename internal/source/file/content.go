@@ -59,6 +59,24 @@ func unpack(raw io.Reader, f format) (io.Reader, io.Closer, error) {
 	return raw, nil, nil
 }
 
+// withoutHole is a content without the NULs that it begins with, and how many they are.
+func withoutHole(content io.Reader) (io.Reader, int64, error) {
+	buf := make([]byte, 4096)
+	for hole := int64(0); ; {
+		n, err := content.Read(buf)
+		rest := bytes.TrimLeft(buf[:n], "\x00")
+		hole += int64(n - len(rest))
+		switch {
+		case len(rest) > 0:
+			return io.MultiReader(bytes.NewReader(rest), content), hole, nil
+		case err == io.EOF:
+			return content, hole, nil
+		case err != nil:
+			return nil, 0, err
+		}
+	}
+}
+
 // discard reads n bytes, and returns the last of them, as far as a digest goes. A content that
 // ends before is another one.
 func discard(content io.Reader, n int64) (behind []byte, err error) {

@@ -29,7 +29,7 @@ type watch struct {
 // look finds files that appeared, were renamed or removed, and those that are gone and grow.
 func (s *Source) look() error {
 	s.lastLook = time.Now()
-	names, err := matches(s.config.Path)
+	names, err := s.matches()
 	if err != nil {
 		return fault.New(fault.Setup, err)
 	}
@@ -49,6 +49,9 @@ func (s *Source) look() error {
 		id := identify(name, fi)
 		if first := there[id]; first != "" {
 			s.tell(name, "the file has another name too, and is read once", first)
+			if st := s.book.find(id); st != nil {
+				s.book.change(func() { st.also(name) })
+			}
 			continue
 		}
 		there[id] = name
@@ -72,6 +75,14 @@ func (s *Source) look() error {
 		return strings.Compare(a.path, b.path)
 	})
 	return nil
+}
+
+// matches lists the files that path names, in the order of their names. What this source writes
+// itself is none of them.
+func (s *Source) matches() ([]string, error) {
+	names, err := matches(s.config.Path)
+	own := s.config.PositionFile
+	return slices.DeleteFunc(names, func(name string) bool { return own != "" && (name == own || name == own+temporary) }), err
 }
 
 func boolOrder(a, b bool) int {
@@ -99,8 +110,9 @@ func (s *Source) follow(name string, gone time.Time) *tail {
 	if st := s.book.find(t.id); st != nil {
 		delete(s.watched, st)
 	}
-	s.note(t)
 	s.tails = append(s.tails, t)
+	s.seen(t)
+	s.note(t)
 	return t
 }
 
@@ -114,7 +126,7 @@ func (s *Source) examine(t *tail, there bool) {
 	grew := t.grew
 	t.grew = false
 	if grew {
-		t.rest, t.written = time.Time{}, time.Now()
+		t.rest = time.Time{}
 	}
 	if t.short && !t.shortAt.IsZero() && time.Since(t.shortAt) > shortFor {
 		s.tell(t.path, "the compressed file is incomplete; waiting for the rest of it", "it has not grown for a minute")
@@ -134,15 +146,16 @@ func (s *Source) examine(t *tail, there bool) {
 
 // moved keeps where the file is now.
 func (s *Source) moved(t *tail) {
-	if t.st == nil {
+	st := s.book.find(t.id)
+	if st == nil || t.st != nil && t.st != st {
 		return
 	}
 	path := nameOf(t.f)
 	if path == "" && t.gone.IsZero() {
 		path = resolved(t.path)
 	}
-	if path != "" && path != t.st.Path {
-		s.book.change(func() { t.st.Path = path })
+	if path != "" && path != st.Path {
+		s.book.change(func() { st.called(path) })
 		s.saveSoon()
 	}
 }
@@ -163,7 +176,7 @@ func (s *Source) lookAtWatched(there map[fileID]string) {
 			delete(s.watched, st) // it is followed
 			continue
 		}
-		path, fi := find(st, dirs)
+		path, fi := find(st, dirs, w)
 		if path == "" {
 			delete(s.watched, st)
 			if w.size < 0 && st.Prefix.Bytes > 0 {
@@ -174,7 +187,7 @@ func (s *Source) lookAtWatched(there map[fileID]string) {
 			continue
 		}
 		if path != st.Path {
-			s.book.change(func() { st.Path = path })
+			s.book.change(func() { st.called(path) })
 			s.saveSoon()
 		}
 		if w.size != fi.Size() || !w.time.Equal(fi.ModTime()) {
@@ -203,15 +216,8 @@ func (s *Source) watchFewer() {
 
 // find is where the file of st is now: where it was, or in the same directory. dirs are the
 // directories that were read for it.
-func find(st *state, dirs map[string][]fs.DirEntry) (string, fs.FileInfo) {
-	is := func(name string) fs.FileInfo {
-		fi, err := os.Stat(name)
-		if err != nil || irregular(fi) != "" || identify(name, fi) != st.fileID {
-			return nil
-		}
-		return fi
-	}
-	if fi := is(st.Path); fi != nil {
+func find(st *state, dirs map[string][]fs.DirEntry, known watch) (string, fs.FileInfo) {
+	if fi := has(st.Path, st, known); fi != nil {
 		return st.Path, fi
 	}
 	dir := filepath.Dir(st.Path)
@@ -222,11 +228,35 @@ func find(st *state, dirs map[string][]fs.DirEntry) (string, fs.FileInfo) {
 	}
 	for _, e := range entries {
 		name := filepath.Join(dir, e.Name())
-		if fi := is(name); fi != nil {
+		if fi := has(name, st, watch{size: -1}); fi != nil {
 			return name, fi
 		}
 	}
 	return "", nil
+}
+
+// has is what the file called name is like, if it is the one of st: one that was given its inode
+// is another. known is what it was like when that was known last.
+func has(name string, st *state, known watch) fs.FileInfo {
+	fi, err := os.Stat(name)
+	if err != nil || irregular(fi) != "" || identify(name, fi) != st.fileID {
+		return nil
+	}
+	if known.size == fi.Size() && known.time.Equal(fi.ModTime()) {
+		return fi
+	}
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrPermission) {
+		return fi // as far as can be told
+	}
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	if birth := born(f); !alike(birth, st.Birth) || birth == 0 && !st.Prefix.begins(f) {
+		return nil
+	}
+	return fi
 }
 
 // prune notes which files are not there any more that were read before.

@@ -68,7 +68,7 @@ func (s *Source) holding(partition string) (*tail, state, error) {
 		if st.Gone != 0 {
 			return nil, st, nil
 		}
-		path, _ := find(&st, map[string][]fs.DirEntry{})
+		path, _ := find(&st, map[string][]fs.DirEntry{}, watch{size: -1})
 		if path == "" {
 			return nil, st, nil
 		}
@@ -76,13 +76,13 @@ func (s *Source) holding(partition string) (*tail, state, error) {
 		if err != nil {
 			return nil, st, missing(err)
 		}
-		if same, err := has(t, &st); err != nil || !same {
+		if same, err := still(t, &st); err != nil || !same {
 			t.close()
 			return nil, st, err
 		}
 		return t, st, nil
 	}
-	names, err := matches(s.config.Path)
+	names, err := s.matches()
 	if err != nil {
 		return nil, state{}, err
 	}
@@ -125,9 +125,9 @@ func missing(err error) error {
 	return err
 }
 
-// has reports whether t still has the content of st, as far as that was read.
-func has(t *tail, st *state) (bool, error) {
-	if st.Birth != 0 && t.birth != 0 && st.Birth != t.birth || !st.Prefix.begins(t.f) {
+// still reports whether t has the content of st, as far as that was read.
+func still(t *tail, st *state) (bool, error) {
+	if !alike(st.Birth, t.birth) || !st.Prefix.begins(t.f) {
 		return false, nil
 	}
 	form, err := detect(t.f, false)

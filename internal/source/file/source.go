@@ -84,7 +84,7 @@ func (s *Source) Open(context.Context) error {
 	s.letGo() // what an Open opened that failed
 	s.at, s.lastLook, s.failed, s.session = 0, time.Time{}, nil, nil
 	s.watched, s.done, s.told = map[*state]watch{}, map[fileID]string{}, map[string]string{}
-	names, err := matches(s.config.Path)
+	names, err := s.matches()
 	if err != nil {
 		return fault.New(fault.Setup, err)
 	}
@@ -187,7 +187,7 @@ func (s *Source) ended() error {
 	if len(s.failed) == 0 {
 		return io.EOF
 	}
-	return fault.New(fault.Setup, fmt.Errorf("everything else was read, but not all of %d of the files: %w", len(s.failed), errors.Join(s.failed...)))
+	return fault.New(fault.Fatal, fmt.Errorf("everything else was read, but not all of %d of the files: %w", len(s.failed), errors.Join(s.failed...)))
 }
 
 // next reads lines from the next file that has some: from files whose name is gone first,
@@ -302,18 +302,22 @@ func (s *Source) drop(t *tail) {
 	s.forget(t)
 	fi, err := t.f.Stat()
 	there := err == nil && links(fi) > 0
-	if there && s.config.Follow && t.st != nil {
+	st := t.st
+	if st == nil {
+		st = s.book.find(t.id)
+	}
+	if there && s.config.Follow && st != nil {
 		s.moved(t)
 		w := watch{fi.Size(), fi.ModTime()}
 		if t.format == plain {
 			w.size = t.raw.offset // what was written since is not read
 		}
-		s.watched[t.st] = w
+		s.watched[st] = w
 	}
 	t.close()
 	s.tails = slices.DeleteFunc(s.tails, func(x *tail) bool { return x == t })
-	if s.config.Follow && !there && t.st != nil {
-		s.book.retire(t.st)
+	if s.config.Follow && !there && st != nil {
+		s.book.retire(st)
 		s.saveSoon()
 	}
 }

@@ -219,7 +219,7 @@ func TestBrokenCompression(t *testing.T) {
 	write(t, filepath.Join(dir, "cut.gz"), string(whole[:len(whole)-9]))
 	s := opened(t, source(dir, "cut.gz", nil))
 	_, err := untilError(t, s)
-	if fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), "repair the file or move it away") || !strings.Contains(err.Error(), "cut.gz") {
+	if fault.Of(err) != fault.Fatal || !strings.Contains(err.Error(), "repair the file or move it away") || !strings.Contains(err.Error(), "cut.gz") {
 		t.Errorf("error %v (%s)", err, fault.Of(err))
 	}
 	closed(t, s)

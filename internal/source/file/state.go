@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 )
 
@@ -14,6 +15,8 @@ import (
 type state struct {
 	Path string `json:"path"` // where it was seen last
 	fileID
+	// Names are what it was called, without the directory, the latest last.
+	Names []string `json:"names,omitempty"`
 	// Birth is when the inode was made, in unix ns; 0 where that is not known.
 	Birth int64 `json:"birth,omitzero"`
 	// Partition is what its messages say of where they are; no other content has it.
@@ -112,6 +115,26 @@ func (st *state) settle(from, to int64, tail digest) {
 		st.Offset, st.Tail = d.To, d.Tail
 		st.Done = slices.Delete(st.Done, 0, 1)
 	}
+}
+
+// mostNames is how many names of a file are kept.
+const mostNames = 8
+
+// called notes what the file is called.
+func (st *state) called(path string) {
+	st.Path = path
+	st.also(path)
+}
+
+// also notes that the file is called something else too. It reports whether that is news.
+func (st *state) also(path string) bool {
+	name := filepath.Base(path)
+	if slices.Contains(st.Names, name) {
+		return false
+	}
+	st.Names = append(st.Names, name)
+	st.Names = slices.Delete(st.Names, 0, max(len(st.Names)-mostNames, 0))
+	return true
 }
 
 func compare(a, b int64) int {

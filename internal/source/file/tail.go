@@ -38,7 +38,7 @@ type tail struct {
 	short   bool      // is compressed and incomplete: read on when it has grown
 	shortAt time.Time // since when; zero: that is said, or not so
 	done    bool      // nothing more will be read
-	written time.Time // when it was opened, or seen to grow last
+	opened  time.Time
 	rest    time.Time // not to be read before, after an error
 	errors  int       // in a row
 }
@@ -75,7 +75,7 @@ func openTail(path string, follow bool, maxLine int) (*tail, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	t := &tail{path: path, id: identify(path, fi), birth: born(f), f: f, size: fi.Size(), time: fi.ModTime(), follow: follow, most: maxLine, written: time.Now()}
+	t := &tail{path: path, id: identify(path, fi), birth: born(f), f: f, size: fi.Size(), time: fi.ModTime(), follow: follow, most: maxLine, opened: time.Now()}
 	t.raw = &growing{f: f, follow: follow}
 	return t, nil
 }
@@ -109,6 +109,12 @@ func (t *tail) begin() error {
 	}
 	if !t.want.ends(t.behind) {
 		return errReplaced
+	}
+	if t.start == 0 {
+		if content, t.hole, err = withoutHole(content); err != nil {
+			return err
+		}
+		t.start = t.hole
 	}
 	t.base, t.reader = t.start, lines.NewReader(content, t.most)
 	return nil
