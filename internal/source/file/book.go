@@ -74,6 +74,27 @@ func loadBook(path string) (*book, error) {
 	return b, nil
 }
 
+// join adds the states of other that are news: what this process knows itself is no older.
+func (b *book) join(other *book) {
+	if b == other {
+		return
+	}
+	b.change(func() {
+		for id, st := range other.alive {
+			if b.alive[id] == nil && b.named(st.Partition) == nil {
+				b.alive[id] = st
+			}
+		}
+		for _, st := range other.gone {
+			if b.named(st.Partition) == nil {
+				b.gone = append(b.gone, st)
+			}
+		}
+		slices.SortStableFunc(b.gone, func(x, y *state) int { return cmp.Compare(x.Gone, y.Gone) })
+		b.gone = slices.Delete(b.gone, 0, max(len(b.gone)-mostGone, 0))
+	})
+}
+
 // change calls f, which changes states.
 func (b *book) change(f func()) {
 	b.mu.Lock()
@@ -243,7 +264,7 @@ func (b *book) save() error {
 	return nil
 }
 
-// proves writes the position file whether or not anything has changed.
+// prove writes the position file whether or not anything has changed.
 func (b *book) prove() error {
 	b.change(func() {})
 	return b.save()

@@ -442,7 +442,7 @@ func (w *world) again() {
 		if w.rng.IntN(2) == 0 {
 			w.write(w.now, false)
 		}
-		if w.rng.IntN(3) == 0 {
+		if w.rng.IntN(3) == 0 && (w.wide || w.now.seen) {
 			w.rotate()
 		}
 		if len(w.old) > 0 && w.rng.IntN(3) == 0 {

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"errors"
 	"io"
 
 	"github.com/weirdata/weir/internal/meter"
@@ -9,8 +10,16 @@ import (
 // recognise finds out which content t has, and where to begin with it; false: that shows later.
 func (s *Source) recognise(t *tail) (bool, error) {
 	form, err := detect(t.f, t.follow)
+	if errors.Is(err, errUndecided) {
+		if st := s.book.find(t.id); st != nil && !st.Packed && t.size < s.book.at(st).Offset {
+			s.log.Warn("the file was truncated since it was read; reading it from the beginning", meter.KeyFile, t.path)
+			s.book.retire(st)
+			return true, s.fresh(t, true)
+		}
+		return false, nil
+	}
 	if err != nil {
-		return false, ignore(err, errUndecided)
+		return false, err
 	}
 	t.format = form
 	seen := s.book.find(t.id)

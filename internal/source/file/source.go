@@ -130,10 +130,11 @@ func (s *Source) openBook() error {
 		if err != nil {
 			return err
 		}
-		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) && before != nil {
-			loaded.alive, loaded.gone = before.alive, before.gone // the file is to be begun: this process knows more
+		if b == nil {
+			b = loaded
 		}
-		b = loaded
+		b.join(loaded)
+		b.path = path
 		if err := b.prove(); err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("%w; create the directory %s", err, filepath.Dir(path))
