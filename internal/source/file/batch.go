@@ -71,7 +71,9 @@ func (s *Source) batch(t *tail, room connector.Room) (event.Batch, *cut) {
 		case err == nil && c != nil && len(b) == 0:
 			continue // all of it was settled before
 		case err == nil:
-			t.errors, t.rest = 0, time.Time{}
+			if c != nil {
+				t.errors, t.rest = 0, time.Time{}
+			}
 			return b, c
 		}
 		if cannot, ok := errors.AsType[*broken](err); ok {

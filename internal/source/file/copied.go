@@ -37,8 +37,17 @@ func (s *Source) copied(t *tail) (st *state, at int64, wait bool, err error) {
 	if unzip != nil {
 		defer unzip.Close()
 	}
+	began := time.Now()
 	found, err := furthest(content, all)
+	defer func() {
+		if wait { // it costs little of the time to find out again
+			t.rest = time.Now().Add(20 * time.Since(began))
+		}
+	}()
 	switch {
+	case found == nil && errors.Is(err, errOther):
+		st, at, err = s.earlier(t, all)
+		return st, at, false, err
 	case found == nil:
 		return nil, 0, t.incomplete(err), nil
 	case found.gone != 0:
@@ -50,6 +59,64 @@ func (s *Source) copied(t *tail) (st *state, at int64, wait bool, err error) {
 		s.tell(t.path, "the file is what another was compressed to, and is not read again", found.st.Path)
 	}
 	return nil, 0, true, nil // it goes on where the other one ends
+}
+
+// earlier finds the content that was compressed to t before it grew on: t is the beginning of
+// it, and has nothing that is not there. Its state is its own, and all of it is settled.
+func (s *Source) earlier(t *tail, all []candidate) (*state, int64, error) {
+	all = slices.DeleteFunc(all, func(c candidate) bool { return c.gone != 0 || !related(t, c.st) || s.reading(c.st) == nil })
+	if len(all) == 0 {
+		return nil, 0, nil
+	}
+	content, unzip, err := unpack(io.NewSectionReader(t.f, 0, 1<<62), t.format)
+	if err != nil {
+		return nil, 0, nil //nolint:nilerr // what is wrong with it shows when it is read
+	}
+	if unzip != nil {
+		defer unzip.Close()
+	}
+	var end ending
+	if _, err := io.Copy(&end, content); err != nil || end.size == 0 {
+		return nil, 0, nil //nolint:nilerr // as above
+	}
+	for _, c := range all {
+		f := s.reading(c.st).f
+		head, herr := headOf(f, len(end.head))
+		same, berr := before(f, end.size)
+		if end.size >= c.at || herr != nil || berr != nil || !bytes.Equal(head, end.head) || !bytes.Equal(same, end.last) {
+			continue
+		}
+		s.tell(t.path, "the file is what another was compressed to, and is not read again", c.st.Path)
+		st := s.stateOf(t)
+		st.Offset, st.Tail, st.Packed = end.size, digestOf(end.last), true
+		if head, err = headOf(t.f, digestBytes); err != nil {
+			return nil, 0, err
+		}
+		st.Prefix, st.head = digestOf(head), head
+		return st, end.size, nil
+	}
+	return nil, 0, nil
+}
+
+// ending keeps the first and the last bytes of what is written to it.
+type ending struct {
+	head, last []byte
+	size       int64
+}
+
+func (e *ending) Write(p []byte) (int, error) {
+	e.head = append(e.head, p[:min(len(p), digestBytes-len(e.head))]...)
+	e.last = last(e.last, p)
+	e.size += int64(len(p))
+	return len(p), nil
+}
+
+// reading is the file that has the content of st now; nil when none is open.
+func (s *Source) reading(st *state) *tail {
+	if i := slices.IndexFunc(s.tails, func(x *tail) bool { return x.st == st }); i >= 0 {
+		return s.tails[i]
+	}
+	return nil
 }
 
 // recent reports whether to wait for what becomes of a file that appeared just now.
@@ -132,11 +199,11 @@ func (s *Source) copiedPlain(t *tail, all []candidate) (st *state, at int64, wai
 // copying reports whether t may become a copy of c, of which it has size bytes that end with
 // behind.
 func (s *Source) copying(t *tail, c *candidate, behind []byte, size int64) bool {
-	i := slices.IndexFunc(s.tails, func(x *tail) bool { return x.st == c.st })
-	if c.gone != 0 || i < 0 {
+	of := s.reading(c.st)
+	if c.gone != 0 || of == nil {
 		return s.recent(t) && time.Since(time.Unix(0, c.gone)) < s.grace
 	}
-	same, err := before(s.tails[i].f, size)
+	same, err := before(of.f, size)
 	return err == nil && bytes.Equal(same, behind) && t.follow && t.gone.IsZero() && size > 0
 }
 

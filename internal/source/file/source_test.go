@@ -708,3 +708,7 @@ func BenchmarkRead(b *testing.B) {
 		_ = s.Close(b.Context())
 	}
 }
+
+func timeout(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), d)
+}
