@@ -151,27 +151,38 @@ func TestConformance(t *testing.T) { // not parallel: it looks for goroutines
 		follow, remember bool
 	}{{"once", false, false}, {"once with positions", false, true}, {"follow", true, false}, {"follow with positions", true, true}} {
 		t.Run(c.name, func(t *testing.T) {
+			setup := func(t *testing.T, payloads [][]byte) (func() connector.Source, func()) {
+				dir := t.TempDir()
+				var lines []byte
+				for i, p := range payloads { // over two files
+					lines = append(append(lines, p...), '\n')
+					if i == len(payloads)/2 {
+						write(t, filepath.Join(dir, "1.log"), string(lines))
+						lines = nil
+					}
+				}
+				write(t, filepath.Join(dir, "2.log"), string(lines))
+				restart := func() connector.Source {
+					return source(dir, "*.log", func(x *Config) {
+						x.Follow = c.follow
+						if c.remember {
+							x.PositionFile = filepath.Join(dir, "position")
+						}
+					})
+				}
+				return restart, func() { // one is another now, and one is gone
+					write(t, filepath.Join(dir, "1.log"), "another content\n")
+					if err := os.Remove(filepath.Join(dir, "2.log")); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
 			conntest.Source(t, conntest.SourceCase{
 				Setup: func(t *testing.T, payloads [][]byte) func() connector.Source {
-					dir := t.TempDir()
-					var lines []byte
-					for i, p := range payloads { // over two files
-						lines = append(append(lines, p...), '\n')
-						if i == len(payloads)/2 {
-							write(t, filepath.Join(dir, "1.log"), string(lines))
-							lines = nil
-						}
-					}
-					write(t, filepath.Join(dir, "2.log"), string(lines))
-					return func() connector.Source {
-						return source(dir, "*.log", func(x *Config) {
-							x.Follow = c.follow
-							if c.remember {
-								x.PositionFile = filepath.Join(dir, "position")
-							}
-						})
-					}
+					restart, _ := setup(t, payloads)
+					return restart
 				},
+				Losing: setup,
 				Features: conntest.SourceFeatures{Ends: !c.follow, Ordered: !c.follow, Empty: true, Acknowledges: true, Resumes: true, Remembers: c.remember, Positions: true, Seeks: true},
 			})
 		})
