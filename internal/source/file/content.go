@@ -54,7 +54,8 @@ func unpack(raw io.Reader, f format) (io.Reader, io.Closer, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		return z, z.IOReadCloser(), nil
+		closer := z.IOReadCloser()
+		return z, closer, nil
 	}
 	return raw, nil, nil
 }
@@ -89,7 +90,7 @@ func discard(content io.Reader, n int64) (behind []byte, err error) {
 		behind = make([]byte, n)
 		_, err = io.ReadFull(content, behind)
 	}
-	if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) && len(behind) > 0 && ended(content) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && len(behind) > 0 && ended(content) {
 		return nil, errReplaced
 	}
 	return behind, err

@@ -35,7 +35,7 @@ func (s *Source) copied(t *tail) (st *state, at int64, wait bool, err error) {
 		return nil, 0, t.incomplete(err), nil // what is wrong with it shows when it is read
 	}
 	if unzip != nil {
-		defer unzip.Close()
+		defer func() { _ = unzip.Close() }()
 	}
 	began := time.Now()
 	found, err := furthest(content, all)
@@ -69,15 +69,15 @@ func (s *Source) earlier(t *tail, all []candidate) (*state, int64, error) {
 		return nil, 0, nil
 	}
 	content, unzip, err := unpack(io.NewSectionReader(t.f, 0, 1<<62), t.format)
-	if err != nil {
-		return nil, 0, nil //nolint:nilerr // what is wrong with it shows when it is read
+	if err != nil { // what is wrong with it shows when it is read
+		return nil, 0, nil
 	}
 	if unzip != nil {
-		defer unzip.Close()
+		defer func() { _ = unzip.Close() }()
 	}
 	var end ending
 	if _, err := io.Copy(&end, content); err != nil || end.size == 0 {
-		return nil, 0, nil //nolint:nilerr // as above
+		return nil, 0, nil
 	}
 	for _, c := range all {
 		f := s.reading(c.st).f

@@ -252,7 +252,7 @@ func has(name string, st *state, known watch) fs.FileInfo {
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if birth := born(f); !alike(birth, st.Birth) || birth == 0 && !st.Prefix.begins(f) {
 		return nil
 	}

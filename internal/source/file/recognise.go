@@ -14,7 +14,8 @@ func (s *Source) recognise(t *tail) (bool, error) {
 		if st := s.book.find(t.id); st != nil && !st.Packed && t.size < s.book.at(st).Offset {
 			s.log.Warn("the file was truncated since it was read; reading it from the beginning", meter.KeyFile, t.path)
 			s.book.retire(st)
-			return true, s.fresh(t, true)
+			s.fresh(t, true)
+			return true, nil
 		}
 		return false, nil
 	}
@@ -28,7 +29,8 @@ func (s *Source) recognise(t *tail) (bool, error) {
 			return true, nil
 		}
 		s.book.retire(seen)
-		return true, s.fresh(t, true)
+		s.fresh(t, true)
+		return true, nil
 	}
 	st, at, wait, err := s.copied(t)
 	switch {
@@ -38,7 +40,8 @@ func (s *Source) recognise(t *tail) (bool, error) {
 		s.book.change(func() { seen.Packed = form != plain })
 		return true, s.resumeAt(t, seen, 0)
 	case st == nil:
-		return true, s.fresh(t, false)
+		s.fresh(t, false)
+		return true, nil
 	}
 	head, err := headOf(t.f, digestBytes)
 	if err != nil {
@@ -129,7 +132,7 @@ func before(f io.ReaderAt, at int64) ([]byte, error) {
 }
 
 // fresh has t read as a content that nobody has read.
-func (s *Source) fresh(t *tail, replaced bool) error {
+func (s *Source) fresh(t *tail, replaced bool) {
 	st := s.stateOf(t)
 	if replaced {
 		st.Partition = "" // that one is taken, whether or not it is remembered
@@ -141,5 +144,4 @@ func (s *Source) fresh(t *tail, replaced bool) error {
 	if n, err := readFullAt(t.f, mark[:]); err == nil && n == 2 && (mark == [2]byte{0xff, 0xfe} || mark == [2]byte{0xfe, 0xff}) {
 		s.tell(t.path, "the file begins as text in UTF-16 does; its lines are read as bytes, convert it to UTF-8", "it begins with a byte order mark of UTF-16")
 	}
-	return nil
 }

@@ -139,7 +139,7 @@ func still(t *tail, st *state) (bool, error) {
 		at, tail = st.read, digestOf(st.behind)
 	}
 	behind, err := before(t.f, at)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return false, nil
 	}
 	return err == nil && tail.ends(behind), err

@@ -282,7 +282,7 @@ func (s *Source) tell(path, what, why string) {
 		return
 	}
 	s.told[path] = what + why
-	s.log.Warn(what, meter.KeyFile, path, meter.KeyError, why)
+	s.log.Warn(what, meter.KeyFile, path, meter.KeyError, why) //nolint:sloglint // its callers are the few that are constant
 }
 
 // fails notes that a file cannot be read, which stops no other.

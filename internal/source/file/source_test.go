@@ -182,7 +182,7 @@ func TestConformance(t *testing.T) { // not parallel: it looks for goroutines
 					restart, _ := setup(t, payloads)
 					return restart
 				},
-				Losing: setup,
+				Losing:   setup,
 				Features: conntest.SourceFeatures{Ends: !c.follow, Ordered: !c.follow, Empty: true, Acknowledges: true, Resumes: true, Remembers: c.remember, Positions: true, Seeks: true},
 			})
 		})

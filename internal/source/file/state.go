@@ -126,15 +126,14 @@ func (st *state) called(path string) {
 	st.also(path)
 }
 
-// also notes that the file is called something else too. It reports whether that is news.
-func (st *state) also(path string) bool {
+// also notes that the file is called something else too.
+func (st *state) also(path string) {
 	name := filepath.Base(path)
 	if slices.Contains(st.Names, name) {
-		return false
+		return
 	}
 	st.Names = append(st.Names, name)
 	st.Names = slices.Delete(st.Names, 0, max(len(st.Names)-mostNames, 0))
-	return true
 }
 
 func compare(a, b int64) int {
