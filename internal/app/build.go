@@ -43,12 +43,12 @@ type Builder struct {
 }
 
 // keep is connector.Deps.Kept.
-func (b *Builder) keep(name string, make func() any) any {
+func (b *Builder) keep(name string, made func() any) any {
 	if b.kept == nil {
 		b.kept = map[string]any{}
 	}
 	if _, ok := b.kept[name]; !ok {
-		b.kept[name] = make()
+		b.kept[name] = made()
 	}
 	return b.kept[name]
 }
