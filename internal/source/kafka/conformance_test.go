@@ -17,6 +17,6 @@ func TestConformance(t *testing.T) {
 			conf := config(brokers(c), "events")
 			return func() connector.Source { return newSource(t, conf, nil) }
 		},
-		Features: conntest.SourceFeatures{Ordered: true, Acknowledges: true, Remembers: true, Binary: true, Empty: true, Positions: true},
+		Features: conntest.SourceFeatures{Ordered: true, Acknowledges: true, Remembers: true, Binary: true, Empty: true, Positions: true, Seeks: true},
 	})
 }

@@ -264,11 +264,11 @@ func TestSeek(t *testing.T) {
 	}
 	all := was["0"]
 	_, err := s.Seek(t.Context(), connector.Range{Stream: "events", Partition: "0", First: position(all[9]), Last: position(all[20])})
-	if fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), "does not hold offsets 9 to 20 any more: it has 10 to 99") {
+	if fault.Of(err) != fault.Invalid || !strings.Contains(err.Error(), "does not hold offsets 9 to 20 any more: it has 10 to 99") {
 		t.Errorf("a range that is gone: %v", err)
 	}
 	for _, bad := range []connector.Range{{Stream: "events", Partition: "x"}, {Stream: "events", Partition: "0", First: connector.Position{Bytes: []byte{1}}}} {
-		if _, err := s.Seek(t.Context(), bad); fault.Of(err) != fault.Setup {
+		if _, err := s.Seek(t.Context(), bad); fault.Of(err) != fault.Invalid {
 			t.Errorf("%+v: %v", bad, err)
 		}
 	}

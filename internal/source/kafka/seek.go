@@ -34,7 +34,7 @@ func (s *Source) Seek(ctx context.Context, r connector.Range) (connector.Replay,
 	}
 	number, err := strconv.ParseInt(r.Partition, 10, 32)
 	if err != nil || last < first {
-		return nil, fault.New(fault.Setup, fmt.Errorf("read topic %q again: %q from %d to %d is no part of a partition", r.Stream, r.Partition, first, last))
+		return nil, fault.New(fault.Invalid, fmt.Errorf("read topic %q again: %q from %d to %d is no part of a partition", r.Stream, r.Partition, first, last))
 	}
 	at := place{r.Stream, int32(number)}
 	client, err := kgo.NewClient(append(s.consuming(),
@@ -47,6 +47,9 @@ func (s *Source) Seek(ctx context.Context, r connector.Range) (connector.Replay,
 	if err == nil && (first < begin || last >= end) {
 		err = replay.deleted(begin, end)
 	}
+	if isUnknownTopic(err) {
+		err = fault.New(fault.Invalid, fmt.Errorf("there is no such partition: %w", err))
+	}
 	if err != nil {
 		client.Close()
 		return nil, kafka.Fault(fmt.Errorf("read topic %q, partition %d again: %w", at.topic, at.number, err))
@@ -56,7 +59,7 @@ func (s *Source) Seek(ctx context.Context, r connector.Range) (connector.Replay,
 
 func offsetOf(p connector.Position) (int64, error) {
 	if len(p.Bytes) != 8 || p.Sub != 0 {
-		return 0, fault.New(fault.Setup, fmt.Errorf("% x.%d is no position of the kafka source", p.Bytes, p.Sub))
+		return 0, fault.New(fault.Invalid, fmt.Errorf("% x.%d is no position of the kafka source", p.Bytes, p.Sub))
 	}
 	return int64(binary.BigEndian.Uint64(p.Bytes)), nil
 }
@@ -75,7 +78,7 @@ type replay struct {
 }
 
 func (r *replay) deleted(begin, end int64) error {
-	return fault.New(fault.Setup, fmt.Errorf("the topic does not hold offsets %d to %d any more: it has %d to %d", r.first, r.last, begin, end-1))
+	return fault.New(fault.Invalid, fmt.Errorf("the topic does not hold offsets %d to %d any more: it has %d to %d", r.first, r.last, begin, end-1))
 }
 
 // Read implements connector.Replay.
@@ -123,7 +126,7 @@ func (r *replay) poll(ctx context.Context, most int) error {
 		}
 		err := errs[0].Err
 		if isOutOfRange(err) {
-			err = fault.New(fault.Setup, fmt.Errorf("the topic does not hold offsets %d to %d any more: %w", r.first, r.last, err))
+			err = fault.New(fault.Invalid, fmt.Errorf("the topic does not hold offsets %d to %d any more: %w", r.first, r.last, err))
 		}
 		err = kafka.Fault(fmt.Errorf("read topic %q, partition %d again: %w", r.at.topic, r.at.number, err))
 		if fault.Of(err) != fault.Transient {
@@ -152,7 +155,7 @@ func (r *replay) poll(ctx context.Context, most int) error {
 
 // gap is the end of a replay that is not whole.
 func (r *replay) gap(what string) error {
-	r.broken = fault.New(fault.Setup, fmt.Errorf("read topic %q, partition %d again: %w", r.at.topic, r.at.number, errors.New(what+": the topic is compacted, or was made anew")))
+	r.broken = fault.New(fault.Invalid, fmt.Errorf("read topic %q, partition %d again: %w", r.at.topic, r.at.number, errors.New(what+": the topic is compacted, or was made anew")))
 	return r.broken
 }
 
