@@ -24,7 +24,8 @@ func kafkaGroup() group {
 		title: "What it costs to move events of Kafka",
 		intro: fmt.Sprintf(`Events of 500 bytes in %d partitions, on a broker of Apache Kafka of the same machine, whose CPU is
 not counted. The bare loop is the same client library without a pipeline: it polls, produces what it
-has polled, waits for all of it and commits; it is a child process that runs in turn with Weir.
+has polled, waits for all of it and commits, with fetches of 8 MiB at most (the library's own limit is
+50 MiB); it is a child process that runs in turn with Weir.
 Events lie in the topic before either starts, so that the peak of the memory is that of one with a
 lag of all of them.`, kafkaPartitions),
 		notes: "A broker of Apache Kafka has to be installed: `go run ./internal/testrun` does so.",

@@ -67,7 +67,7 @@ type Config struct {
 	// MaxPollRecords is the most messages handed on at once; 2000 by default.
 	MaxPollRecords int `hcl:"max_poll_records,optional"`
 	// FetchMaxBytes is the most bytes of a fetch from one broker, as the broker stores them;
-	// 8388608 by default. Two fetches are held in memory for each broker.
+	// 3145728 by default. Two fetches are held in memory for each broker.
 	FetchMaxBytes int `hcl:"fetch_max_bytes,optional"`
 	// FetchMaxPartitionBytes is the most bytes of one partition in a fetch; 1048576 by default.
 	FetchMaxPartitionBytes int `hcl:"fetch_max_partition_bytes,optional"`
@@ -80,7 +80,7 @@ func defaults() Config {
 		Connection:       kafka.DefaultConnection(),
 		OffsetOutOfRange: earliest, Isolation: committed, PartitionKey: randomKey, Assignor: cooperative,
 		SessionTimeoutMillis: 45_000, RebalanceTimeoutMillis: 60_000, CommitIntervalMillis: 250, MaxProcessingMillis: 600_000,
-		MaxPollRecords: 2000, FetchMaxBytes: 8 << 20, FetchMaxPartitionBytes: 1 << 20, FetchMaxWaitMillis: 500,
+		MaxPollRecords: 2000, FetchMaxBytes: 3 << 20, FetchMaxPartitionBytes: 1 << 20, FetchMaxWaitMillis: 500,
 	}
 }
 
