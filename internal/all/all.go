@@ -9,6 +9,7 @@ import (
 	generatesource "github.com/weirdata/weir/internal/source/generate"
 	httpsource "github.com/weirdata/weir/internal/source/http"
 	queuesource "github.com/weirdata/weir/internal/source/queue"
+	sqssource "github.com/weirdata/weir/internal/source/sqs"
 	"github.com/weirdata/weir/internal/source/stdin"
 	embeddedstore "github.com/weirdata/weir/internal/store/embedded"
 	postgresstore "github.com/weirdata/weir/internal/store/postgres"
@@ -19,6 +20,7 @@ import (
 	machinetarget "github.com/weirdata/weir/internal/target/machine"
 	queuetarget "github.com/weirdata/weir/internal/target/queue"
 	"github.com/weirdata/weir/internal/target/silent"
+	sqstarget "github.com/weirdata/weir/internal/target/sqs"
 	"github.com/weirdata/weir/internal/target/stdout"
 	"github.com/weirdata/weir/internal/target/webhook"
 	"github.com/weirdata/weir/internal/transform/base64"
@@ -39,6 +41,7 @@ func Connectors() connector.Set {
 			httpsource.Entry,
 			gatewaysource.Entry,
 			queuesource.Entry,
+			sqssource.Entry,
 			generatesource.Entry,
 		},
 		Transforms: []connector.Entry[connector.Transform]{
@@ -63,6 +66,7 @@ func Connectors() connector.Set {
 			httptarget.Entry,
 			webhook.Entry,
 			queuetarget.Entry,
+			sqstarget.Entry,
 			machinetarget.Entry,
 			lake.Entry,
 			silent.Entry,
