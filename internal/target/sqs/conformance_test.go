@@ -121,7 +121,7 @@ func TestConformance(t *testing.T) {
 	for _, row := range []struct {
 		name, endpoint string
 		fifo           bool
-	}{{"standard on fauxqs", enginetest.SQS(t), false}, {"FIFO on moto", enginetest.Moto(t), true}} {
+	}{{"standard on fauxqs", enginetest.SQS(t), false}, {"FIFO on fauxqs", enginetest.SQS(t), true}} {
 		t.Run(row.name, func(t *testing.T) {
 			conntest.Target(t, conntest.TargetCase{
 				Setup: func(t *testing.T) (func() connector.Target, func() [][]byte) {

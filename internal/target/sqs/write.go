@@ -2,7 +2,6 @@ package sqstarget
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 
@@ -71,14 +70,17 @@ type delivery struct {
 	queue  format.Queue
 	batch  event.Batch
 	failed map[int]error
-	left   []outgoing      // in their order
-	held   map[string]bool // groups of a FIFO queue, of which a message is to be sent again
-	limit  int             // bytes of a request
+	left   []outgoing       // in their order
+	held   map[string]error // groups of a FIFO queue, of which a message is to be sent again, and why
+	limit  int              // bytes of a request
 }
 
-// errBehind is the error of messages that are not sent because one before them was not: they
-// are sent after it, with its next attempt.
-var errBehind = fault.Pace(errors.New("not sent: a message before it in its group was not taken"), 0)
+// behind is the error of a message that is not sent because one before it in its group was not
+// taken. It is of the same kind and counts as the same attempt: were the one before given up,
+// this one must not be sent either.
+func behind(err error) error {
+	return fmt.Errorf("not sent: a message before it in its group was not taken: %w", err)
+}
 
 func (t *Target) writeTo(ctx context.Context, name string, b event.Batch, indexes []int, failed map[int]error) {
 	failAll := func(err error) {
@@ -95,7 +97,7 @@ func (t *Target) writeTo(ctx context.Context, name string, b event.Batch, indexe
 		failAll(err)
 		return
 	}
-	d := &delivery{t: t, client: client, queue: q, batch: b, failed: failed, held: map[string]bool{}, limit: format.MaxBytes}
+	d := &delivery{t: t, client: client, queue: q, batch: b, failed: failed, held: map[string]error{}, limit: format.MaxBytes}
 	for _, i := range indexes {
 		o, err := t.outgoing(q, b[i], i, false)
 		if err != nil {
@@ -104,15 +106,19 @@ func (t *Target) writeTo(ctx context.Context, name string, b event.Batch, indexe
 		}
 		d.left = append(d.left, o)
 	}
-	for len(d.left) > 0 {
+	for inRow := 0; len(d.left) > 0; {
 		some := d.next()
 		if len(some) == 0 {
 			continue // all that was left is behind something that failed
 		}
-		if stop := d.send(ctx, some); stop != nil {
-			for _, o := range d.left {
-				failed[o.index] = stop
-			}
+		stop := d.send(ctx, some)
+		if stop == nil {
+			inRow = 0
+			continue
+		}
+		// One request that fails says little of the next; two do, and what needs somebody to act.
+		if inRow++; inRow == 2 || fault.Of(stop) == fault.Setup || ctx.Err() != nil {
+			d.failFrom(d.left, stop)
 			return
 		}
 	}
@@ -128,8 +134,8 @@ func (d *delivery) next() (some []outgoing) {
 	for _, o := range d.left {
 		ordered := d.queue.FIFO
 		switch {
-		case ordered && d.held[o.group]:
-			d.failed[o.index] = errBehind
+		case ordered && d.held[o.group] != nil:
+			d.failed[o.index] = behind(d.held[o.group])
 		case len(some) == format.MaxEntries, len(some) > 0 && size+o.size > d.limit, ordered && (skipped[o.group] || inGroup[o.group] == d.t.c.EntriesPerGroup):
 			skipped[o.group] = true
 			rest = append(rest, o)
@@ -200,7 +206,7 @@ func place(id *string, n int) (int, bool) {
 func (d *delivery) fail(o outgoing, err error) {
 	d.failed[o.index] = err
 	if d.queue.FIFO && fault.Of(err) != fault.Invalid {
-		d.held[o.group] = true
+		d.held[o.group] = err
 	}
 }
 
@@ -241,8 +247,8 @@ func (d *delivery) refused(ctx context.Context, doing string, some []outgoing, e
 		}
 		var rest []outgoing
 		for _, o := range some[half:] {
-			if d.held[o.group] && d.queue.FIFO {
-				d.failed[o.index] = errBehind
+			if err := d.held[o.group]; err != nil {
+				d.failed[o.index] = behind(err)
 				continue
 			}
 			rest = append(rest, o)
