@@ -248,7 +248,12 @@ func (s *session) settle(ctx context.Context, es []*entry, o event.Outcomes) err
 	}
 	signal(s.changed) // what is behind in a group may be next
 	deleted := s.delete(handled)
+	resume := func() {}
+	if len(first) > 0 && s.queue.FIFO {
+		resume = s.pause(ctx)
+	}
 	err := s.giveBack(ctx, behind, first, hidden)
+	resume()
 	if deleted != nil {
 		select {
 		case <-deleted.done:

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -25,14 +27,6 @@ func other(t *testing.T, endpoint string) *sqs.Client {
 	h := &http.Client{Transport: &http.Transport{}}
 	t.Cleanup(h.CloseIdleConnections)
 	return sqs.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: &endpoint, HTTPClient: h, Credentials: credentials.NewStaticCredentialsProvider("key", "secret", "")})
-}
-
-// environment is what the chain finds.
-func environment(t *testing.T) {
-	t.Helper()
-	t.Setenv("AWS_ACCESS_KEY_ID", "key")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	t.Setenv("AWS_REGION", "us-east-1")
 }
 
 // queue makes one of a name that no other test has.
@@ -68,7 +62,7 @@ func sends(t *testing.T, c *sqs.Client, url string, groups int, payloads [][]byt
 			}
 			if groups > 0 {
 				e.MessageGroupId = aws.String(fmt.Sprint("group-", i%groups))
-				e.MessageDeduplicationId = aws.String(fmt.Sprint("d", i))
+				e.MessageDeduplicationId = aws.String(fmt.Sprint("d", i, "-", time.Now().UnixNano()))
 			}
 			size += len(payloads[i])
 			in.Entries = append(in.Entries, e)
@@ -83,11 +77,10 @@ func sends(t *testing.T, c *sqs.Client, url string, groups int, payloads [][]byt
 	}
 }
 
-var queues int
+var queues atomic.Int64
 
 // TestConformance is not parallel: it looks for goroutines.
 func TestConformance(t *testing.T) {
-	environment(t)
 	for _, row := range []struct {
 		name, endpoint string
 		groups         int
@@ -103,8 +96,7 @@ func TestConformance(t *testing.T) {
 				Setup: func(t *testing.T, payloads [][]byte) func() connector.Source {
 					c := other(t, row.endpoint)
 					attributes := map[string]string{}
-					queues++
-					name := fmt.Sprint("conformance-", queues)
+					name := fmt.Sprint("conformance-", queues.Add(1))
 					if row.groups > 0 {
 						attributes["FifoQueue"] = "true"
 					}

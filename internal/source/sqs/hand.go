@@ -1,7 +1,6 @@
 package sqssource
 
 import (
-	"bytes"
 	"slices"
 	"sync"
 	"time"
@@ -133,23 +132,14 @@ func (h *hand) receive(now time.Time, es []*entry) (again int) {
 	return again
 }
 
-// enter puts a message of a group in its place among those that are held.
+// enter puts a message behind those of its group that are held. The queue gives out a group in its
+// order, and no more of it while some of it is held.
 func (h *hand) enter(e *entry) {
 	line := h.lines[e.group]
-	i := len(line)
-	for i > 0 && line[i-1].state == queued && bytes.Compare(line[i-1].position, e.position) > 0 {
-		i--
-	}
-	h.lines[e.group] = slices.Insert(line, i, e)
-	switch {
-	case i > 0:
-	case len(line) == 0:
+	if len(line) == 0 {
 		h.ready = append(h.ready, e)
-	default: // it comes before the one that was to be handed out
-		if at := slices.Index(h.ready, line[0]); at >= 0 {
-			h.ready[at] = e
-		}
 	}
+	h.lines[e.group] = append(line, e)
 }
 
 // take hands out what may be worked on now, within the room, of which the first message may be

@@ -67,6 +67,13 @@ func (q *model) call(operation string) error {
 	return fail(operation)
 }
 
+// count is how many calls of an operation there were.
+func (q *model) count(operation string) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.calls[operation]
+}
+
 // lost is what comes instead of an answer.
 func (q *model) lost(operation string) error {
 	q.mu.Lock()

@@ -57,13 +57,15 @@ type session struct {
 
 	mu       sync.Mutex
 	closed   bool
-	active   int         // receive calls under way
-	wanted   int         // how many there may be: more while they come back full
-	err      error       // of a receive, that no read has returned
-	repeat   []repeat    // receive calls of a FIFO queue whose answers were lost
-	deletes  []*entry    // to be deleted
-	deleting int         // calls that delete
-	troubled [2]troubled // what was said of extending and deleting
+	active   int           // receive calls under way
+	idle     chan struct{} // closed when none is; nil while nobody waits for that
+	paused   int           // who wants none to begin
+	wanted   int           // how many there may be: more while they come back full
+	err      error         // of a receive, that no read has returned
+	repeat   []repeat      // receive calls of a FIFO queue whose answers were lost
+	deletes  []*entry      // to be deleted
+	deleting int           // calls that delete
+	troubled [2]troubled   // what was said of extending and deleting
 }
 
 // repeat is a receive call to make again.
@@ -149,7 +151,7 @@ func (s *session) receiveFor(messages int) {
 	careful := s.hand.careful(time.Now())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.err != nil || waits >= s.c.MaxWaitingMessages || beside-waits >= mostBeside || size >= mostBytes || len(s.deletes) >= mostDeletes {
+	if s.closed || s.paused > 0 || s.err != nil || waits >= s.c.MaxWaitingMessages || beside-waits >= mostBeside || size >= mostBytes || len(s.deletes) >= mostDeletes {
 		return
 	}
 	for s.active < s.wanted && s.active*format.MaxEntries < messages {
@@ -202,7 +204,10 @@ func (s *session) receive(in *sqs.ReceiveMessageInput) {
 		}
 	}
 	s.mu.Lock()
-	s.active--
+	if s.active--; s.active == 0 && s.idle != nil {
+		close(s.idle)
+		s.idle = nil
+	}
 	switch {
 	case err != nil && s.receiving.Err() == nil:
 		s.wanted = 1
@@ -219,6 +224,36 @@ func (s *session) receive(in *sqs.ReceiveMessageInput) {
 	s.mu.Unlock()
 	signal(s.heldMore)
 	signal(s.changed)
+}
+
+// pause has no receive call begin, and waits for those that are under way, until resume is
+// called. A call that was made before a group was known to be in trouble would take the whole
+// group again.
+func (s *session) pause(ctx context.Context) (resume func()) {
+	s.mu.Lock()
+	s.paused++
+	idle := s.idle
+	if s.active > 0 && idle == nil {
+		idle = make(chan struct{})
+		s.idle = idle
+	}
+	waits := s.active > 0
+	s.mu.Unlock()
+	if waits {
+		timer := time.NewTimer(stopGrace)
+		select {
+		case <-idle:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+	return func() {
+		s.mu.Lock()
+		s.paused--
+		s.mu.Unlock()
+		signal(s.changed)
+	}
 }
 
 // entry is a message as it is held; nil for what has no id or handle, which cannot be deleted.

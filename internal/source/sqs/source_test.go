@@ -72,7 +72,7 @@ func TestExtendedWhileHeld(t *testing.T) {
 				t.Fatalf("%d of 1000 messages are hidden", hidden)
 			}
 		}
-		if calls := q.calls["extend"]; calls > 60/2*100*2 {
+		if calls := q.count("extend"); calls > 60/2*100*2 {
 			t.Errorf("%d calls extended 1000 messages for a minute: they are not batched", calls)
 		}
 		// Every message waits for its next attempt, for three timeouts.
@@ -170,12 +170,12 @@ func TestLostHandle(t *testing.T) {
 		q.messages[3].handle = "another's"
 		q.mu.Unlock()
 		time.Sleep(30 * time.Second)
-		before := q.calls["extend"]
+		before := q.count("extend")
 		if _, hidden, _ := q.state(); hidden != 9 {
 			t.Errorf("%d are hidden, want 9", hidden)
 		}
 		time.Sleep(30 * time.Second)
-		if n := q.calls["extend"] - before; n > 40 {
+		if n := q.count("extend") - before; n > 40 {
 			t.Errorf("%d calls in half a minute for 9 messages", n)
 		}
 		must(t, ack(t.Context(), nil))
@@ -254,6 +254,8 @@ func TestUnsettledGoesBackAtOnce(t *testing.T) {
 		o := make(event.Outcomes, len(b))
 		o[2], o[5] = event.ErrUnsettled, errCut
 		s.session().endReceiving() // so that nothing takes them again
+		synctest.Wait()
+		time.Sleep(time.Second)
 		must(t, ack(t.Context(), o))
 		if all, hidden, _ := q.state(); all != 2 || hidden != 0 {
 			t.Errorf("%d messages are there and %d hidden, want 2 that are visible", all, hidden)

@@ -480,7 +480,7 @@ func TestCheck(t *testing.T) {
 		t.Error(err)
 	}
 	b.proxy.On("SendMessageBatch", faultproxy.Times(1, faultproxy.Error(403, "AccessDenied", "no")))
-	if err := b.target.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "allow sqs:SendMessage") {
+	if err := b.target.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "allow sqs:SendMessage in") {
 		t.Errorf("%v", err)
 	}
 	if err := target(b.proxy.URL, "not-there").Check(t.Context()); err == nil || !strings.Contains(err.Error(), "make the queue") {
