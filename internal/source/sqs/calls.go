@@ -93,8 +93,14 @@ func handleGone(code string) bool {
 	return false
 }
 
-// say logs what goes wrong in the background, about once in a visibility timeout.
-func (s *session) say(about int, text string, err error, n int) {
+// What goes wrong in the background.
+const (
+	aboutExtending = iota
+	aboutDeleting
+)
+
+// say logs it about once in a visibility timeout.
+func (s *session) say(about int, err error, n int) {
 	s.mu.Lock()
 	now := time.Now()
 	again := now.Before(s.troubled[about].until)
@@ -106,7 +112,11 @@ func (s *session) say(about int, text string, err error, n int) {
 	if again {
 		level = slog.LevelDebug
 	}
-	s.log.Log(context.Background(), level, text, meter.KeyMessages, n, meter.KeyError, err)
+	if about == aboutExtending {
+		s.log.Log(context.Background(), level, "messages in work could not be extended, trying again", meter.KeyMessages, n, meter.KeyError, err)
+		return
+	}
+	s.log.Log(context.Background(), level, "messages that were handled could not be deleted, trying again", meter.KeyMessages, n, meter.KeyError, err)
 }
 
 // heartbeat extends what is held until the session ends.
@@ -174,7 +184,7 @@ func (s *session) extendBatch(some []beat) {
 			s.hand.unextended(b, gone)
 		}
 		if s.beating.Err() == nil && !gone {
-			s.say(0, "messages in work could not be extended, trying again", aws.Fault(doing, err), len(some))
+			s.say(aboutExtending, aws.Fault(doing, err), len(some))
 		}
 		return
 	}
@@ -187,7 +197,7 @@ func (s *session) extendBatch(some []beat) {
 		}
 		s.hand.unextended(b, x.final)
 		if !x.final {
-			s.say(0, "messages in work could not be extended, trying again", x.err, 1)
+			s.say(aboutExtending, x.err, 1)
 		}
 	}
 }

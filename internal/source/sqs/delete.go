@@ -3,6 +3,7 @@ package sqssource
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/weirdata/weir/internal/cloud/aws"
@@ -64,7 +65,7 @@ func (s *session) deleteSome() {
 		}
 		signal(s.heldMore)
 		if err != nil {
-			s.say(1, "messages that were handled could not be deleted, trying again", err, len(left))
+			s.say(aboutDeleting, err, len(left))
 			timer := time.NewTimer(min(100*time.Millisecond<<min(failures, 10), 5*time.Second))
 			failures++
 			select {
@@ -121,7 +122,7 @@ func (s *session) deleteBatch(some []*entry) (left []*entry, err error) {
 			e.ack.end(x.err)
 		case bad:
 			left, err = append(left, e), x.err
-		case !answered[fmt.Sprint(i)]:
+		case !answered[strconv.Itoa(i)]:
 			left, err = append(left, e), fmt.Errorf("%s: the answer says nothing of it", doing)
 		case s.hand.deleted(e):
 			left = append(left, e)

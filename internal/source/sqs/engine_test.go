@@ -1,6 +1,7 @@
 package sqssource_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -447,7 +448,7 @@ func TestMessages(t *testing.T) {
 		if m == nil {
 			t.Fatalf("%s did not come", want.Key)
 		}
-		if (m.Data == nil) != (want.Data == nil) || string(m.Data) != string(want.Data) {
+		if (m.Data == nil) != (want.Data == nil) || !bytes.Equal(m.Data, want.Data) {
 			t.Errorf("%s is %q, was %q", want.Key, m.Data, want.Data)
 		}
 		if d := cmp.Diff(headers, m.Meta.Headers); d != "" {

@@ -297,9 +297,7 @@ func (h *hand) leave(e *entry, behind bool, to state) []*entry {
 		switch {
 		case i < 0:
 		case behind:
-			for _, x := range line[i+1:] {
-				out = append(out, x)
-			}
+			out = append(out, line[i+1:]...)
 			line = line[:i]
 		default:
 			line = slices.Delete(line, i, i+1)

@@ -307,7 +307,7 @@ func (s *session) close(ctx context.Context) error {
 	s.closed = true
 	s.mu.Unlock()
 	s.endReceiver(ctx)
-	s.waitFor(ctx, callTimeout/2, &s.deleters) // each call has its own limit
+	s.waitFor(ctx, callTimeout/4, &s.deleters) // each call has its own limit
 	s.endBeating()
 	<-s.beatEnded
 	behind, first := s.hand.all()

@@ -3,6 +3,7 @@ package sqstarget_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"testing"
@@ -44,9 +45,7 @@ func queue(t *testing.T, c *sqs.Client, fifo bool, attributes map[string]string)
 	queues++
 	name = fmt.Sprint("target-", queues)
 	all := map[string]string{}
-	for k, v := range attributes {
-		all[k] = v
-	}
+	maps.Copy(all, attributes)
 	if fifo {
 		name += ".fifo"
 		all["FifoQueue"] = "true"
