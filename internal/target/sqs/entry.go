@@ -137,8 +137,7 @@ func (t *Target) deduplicationID(m *event.Message) string {
 		part(o.Position)
 		part([]byte(strconv.FormatUint(o.Sub, 10)))
 	}
-	part([]byte(m.Key))
-	part(m.Data)
+	part(m.Data) // not the key, which may be a new one each time that the message is read
 	return hex.EncodeToString(h.Sum(nil))
 }
 

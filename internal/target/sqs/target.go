@@ -20,8 +20,8 @@
 // one message is in a request; when one fails that is to be sent again, those behind it in its
 // group are not sent. So the order of a group is that of the pipeline's batches. De-duplication
 // ids are made of what a message is and where it was read, so that it has the same one at every
-// attempt, after a restart too. Messages with one id are one message for SQS: those that are
-// equal in everything, and that one message has become.
+// attempt, after a restart too. Messages with one id are one message for SQS: equal
+// payloads that one message has become.
 //
 // # Attributes
 //

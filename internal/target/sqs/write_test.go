@@ -381,6 +381,21 @@ func TestDeduplication(t *testing.T) {
 	if got, want := bodies(all), []string{"same", "same", "same", "same", "other", "line", "line"}; !slices.Equal(got, want) {
 		t.Fatalf("there are %q, want %q", got, want)
 	}
+	// The same without a key, which is a new one each time that it is read.
+	var ids []string
+	for range 2 {
+		m := at("keyless", "id3", 0)
+		m.Key = ""
+		if err := b.target.Write(t.Context(), event.Batch{m}); err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range drain(t, b.client, b.url) {
+			ids = append(ids, g.deduplication)
+		}
+	}
+	if len(ids) > 2 || len(ids) == 2 && ids[0] != ids[1] {
+		t.Errorf("a message without a key has the ids %q", ids)
+	}
 	// The same through a queue in between. moto knows only what is still there.
 	m := at("same", "", 1)
 	m.Meta.Origin = &event.Origin{Stream: "queue", Position: []byte{99}, First: m.Meta.Origin}
