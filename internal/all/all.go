@@ -17,6 +17,7 @@ import (
 	httptarget "github.com/weirdata/weir/internal/target/http"
 	"github.com/weirdata/weir/internal/target/lake"
 	machinetarget "github.com/weirdata/weir/internal/target/machine"
+	pubsubtarget "github.com/weirdata/weir/internal/target/pubsub"
 	queuetarget "github.com/weirdata/weir/internal/target/queue"
 	"github.com/weirdata/weir/internal/target/silent"
 	"github.com/weirdata/weir/internal/target/stdout"
@@ -62,6 +63,7 @@ func Connectors() connector.Set {
 			directory.Entry,
 			httptarget.Entry,
 			webhook.Entry,
+			pubsubtarget.Entry,
 			queuetarget.Entry,
 			machinetarget.Entry,
 			lake.Entry,
