@@ -29,6 +29,7 @@ type held struct {
 	until   time.Time               // the end of its lease
 	state   state
 	lost    bool    // its lease has ended: others may have it
+	taken   bool    // and the service says so: it cannot be extended any more
 	told    bool    // that its lease is not extended any more
 	wait    *waiter // who waits for its acknowledgement
 }
@@ -42,10 +43,13 @@ type waiter struct {
 
 // book is every message that is held.
 //
-// Invariants: a message is in it once, whatever number of deliveries it had. Those of one
-// ordering key are read in the order in which they were received, and acknowledged in it: one is
-// leaving only when all before it of its key are or have left. One that is given back takes all
-// behind it of its key with it, since the service delivers these again too.
+// Invariants: a message is in it once, whatever number of deliveries it had, and is not handed
+// out again while it is in work. Those of one ordering key are read in the order in which they
+// were received, and acknowledged in it: one is leaving only when all before it of its key are or
+// have left. Where the service delivers one of a key again, it delivers all behind it again, the
+// acknowledged too: then, when one is given back, and when it is not confirmed that one was
+// acknowledged, it and all behind it of its key are not held any more, and are handed out anew
+// when they come, so that nothing is followed for the last time by what comes before it.
 type book struct {
 	mu       sync.Mutex
 	all      map[string]*held
@@ -82,8 +86,11 @@ func (b *book) receive(ms []*pubsubpb.ReceivedMessage, now, until time.Time, ord
 	for _, r := range ms {
 		m := r.GetMessage()
 		if h := b.all[m.GetMessageId()]; h != nil {
-			h.ack, h.until, h.lost = r.GetAckId(), until, false
-			continue
+			if h.key == "" || h.state == leaving && len(b.keys[h.key]) == 0 {
+				h.ack, h.until, h.lost, h.taken = r.GetAckId(), until, false, false
+				continue
+			}
+			b.drop(h)
 		}
 		h := &held{id: m.GetMessageId(), ack: r.GetAckId(), size: len(m.GetData()), message: m, since: now, until: until}
 		for name, value := range m.GetAttributes() {
@@ -154,8 +161,22 @@ func (b *book) leave(h *held) {
 	b.bytes -= h.size
 }
 
-// drop removes h and all behind it of its key, and returns them. What is leaving stays.
+// drop removes h and all behind it of its key, and returns them. What is leaving stays, but for h.
 func (b *book) drop(h *held) []*held {
+	if h.state == leaving {
+		if w := h.wait; w != nil {
+			w.unconfirmed++
+			w.err = errLost
+			if w.left--; w.left == 0 {
+				close(w.done)
+			}
+		}
+		b.leave(h)
+		if behind := b.keys[h.key]; h.key != "" && len(behind) > 0 {
+			return append([]*held{h}, b.drop(behind[0])...)
+		}
+		return []*held{h}
+	}
 	if h.key == "" {
 		b.leave(h)
 		return []*held{h}
@@ -248,6 +269,9 @@ func (b *book) confirmed(hs []*held, err error) (unheard int) {
 			why = errLost
 		}
 		b.leave(h)
+		if behind := b.keys[h.key]; why != nil && h.key != "" && len(behind) > 0 {
+			b.drop(behind[0])
+		}
 		w := h.wait
 		switch {
 		case w != nil:
@@ -284,7 +308,7 @@ func (b *book) look(now, soon, old time.Time) (e ends) {
 		case over && !h.told:
 			h.told = true
 			e.over++
-		case !over && h.until.Before(soon):
+		case !over && !h.taken && h.until.Before(soon):
 			e.extend = append(e.extend, h)
 		}
 		if !now.Before(h.until) && !h.lost {
@@ -319,7 +343,7 @@ func (b *book) extended(hs []*held, ids []string, until time.Time) {
 func (b *book) forfeit(h *held, id string) (back []*held, inWork bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if h.ack != id || h.lost || h.state == gone {
+	if h.ack != id || h.taken || h.state == gone {
 		return nil, false
 	}
 	if h.state == waiting {
@@ -327,8 +351,15 @@ func (b *book) forfeit(h *held, id string) (back []*held, inWork bool) {
 		b.tell()
 		return back, false
 	}
-	h.lost = true
+	h.lost, h.taken = true, true
 	return nil, true
+}
+
+// still are those of hs that are to be acknowledged.
+func (b *book) still(hs []*held) []*held {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.DeleteFunc(hs, func(h *held) bool { return h.state != leaving })
 }
 
 // ids are the acknowledgement ids of hs as they are now.

@@ -149,5 +149,5 @@ func (n *session) acknowledge(hs []*held) (left []*held) {
 	if len(left) > 0 && n.ctx.Err() == nil {
 		n.log.Warn("acknowledgements failed, trying again", meter.KeyMessages, len(left), meter.KeyError, gcp.Failed("acknowledge", err, n.remedy()))
 	}
-	return left
+	return n.book.still(left)
 }
