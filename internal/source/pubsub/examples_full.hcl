@@ -4,7 +4,7 @@ source {
     subscription_id = "events-weir"
 
     max_outstanding_messages     = 5000
-    max_outstanding_bytes        = 100000000
+    max_outstanding_bytes        = 2e9
     min_extension_period_seconds = 60
     max_extension_seconds        = 7200
     streaming_pull_goroutines    = 2
