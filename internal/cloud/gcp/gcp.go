@@ -131,7 +131,9 @@ func (a Access) file() (option.ClientOption, error) {
 	if err != nil {
 		return nil, connector.Blame(a.Field, "create a key of a service account and write its path, or leave the line out to use the default credentials", fmt.Errorf("read the credentials: %w", err))
 	}
-	var kind struct{ Type option.CredentialsType }
+	var kind struct {
+		Type option.CredentialsType `json:"type"`
+	}
 	if err := json.Unmarshal(text, &kind); err != nil {
 		return nil, connector.Blame(a.Field, "write the path of a key of a service account, in JSON", fmt.Errorf("%s holds no credentials: it is not JSON", a.Credentials))
 	}

@@ -194,6 +194,9 @@ func TestBook(t *testing.T) {
 				if h.state != waiting {
 					read++
 				}
+				if listed := slices.Contains(b.keys[h.key], h); h.key != "" && listed == (h.state == leaving) {
+					t.Fatalf("%s is in state %d, in the list of its key: %t", h.id, h.state, listed)
+				}
 			}
 			if messages != b.messages || bytes != b.bytes || read != b.read {
 				t.Fatalf("%d messages of %d bytes are held, %d read; counted %d of %d, %d", messages, bytes, read, b.messages, b.bytes, b.read)

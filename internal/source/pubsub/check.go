@@ -18,7 +18,7 @@ import (
 // be. Nothing is received. What only a viewer may see is looked at where it can be seen.
 func (s *Source) Check(ctx context.Context) error {
 	link := gcp.NewLink(s.dial)
-	defer link.Close()
+	defer func() { _ = link.Close() }()
 	u, err := link.Take(ctx)
 	if err != nil {
 		return err

@@ -12,3 +12,9 @@ func Lease(s *Source, lease, look time.Duration) { s.times.lease, s.times.look =
 
 // Returned sets when a message is delivered again that was given back.
 func Returned(s *Source, d time.Duration) { s.times.returned = d }
+
+// Held is how many messages an open source holds.
+func Held(s *Source) int {
+	messages, _, _ := s.open().book.counts()
+	return messages
+}

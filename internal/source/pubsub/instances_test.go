@@ -61,7 +61,9 @@ func instance(endpoint string) error {
 			return err
 		}
 		for _, m := range b {
-			fmt.Println(string(m.Data))
+			if _, err := fmt.Fprintln(os.Stdout, string(m.Data)); err != nil {
+				return err
+			}
 		}
 		if err := ack(context.Background(), nil); err != nil {
 			return err

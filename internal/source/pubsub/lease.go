@@ -3,6 +3,7 @@ package pubsubsource
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -48,9 +49,7 @@ func verdicts(err error) func(id string) verdict {
 	if s, ok := status.FromError(err); ok {
 		for _, d := range s.Details() {
 			if info, ok := d.(*errdetails.ErrorInfo); ok {
-				for id, word := range info.GetMetadata() {
-					of[id] = word
-				}
+				maps.Copy(of, info.GetMetadata())
 			}
 		}
 	}

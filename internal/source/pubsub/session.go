@@ -14,6 +14,7 @@ import (
 	"github.com/weirdata/weir/internal/cloud/gcp"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
 )
 
@@ -153,6 +154,15 @@ func (n *session) fail(err error) {
 	select {
 	case n.trouble <- struct{}{}:
 	default:
+	}
+}
+
+// recovered forgets a failure that is over.
+func (n *session) recovered() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if k := fault.Of(n.failed); k == fault.Transient || k == fault.Throttled {
+		n.failed = nil
 	}
 }
 

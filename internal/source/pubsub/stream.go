@@ -93,6 +93,7 @@ type pull struct {
 	heard   atomic.Int64 // when the last answer came, in nanoseconds
 	works   atomic.Bool
 	silent  atomic.Bool
+	ended   atomic.Bool // by us, for another to take its place
 }
 
 // stream receives from one stream until it ends. worked says whether it did before.
@@ -122,10 +123,13 @@ func (n *session) stream() (worked bool, err error) {
 		n.healthy.Add(-1)
 	}
 	n.link.Give(u, p.silent.Load())
-	if p.silent.Load() {
-		err = errSilent
+	switch {
+	case p.ended.Load():
+		return true, nil
+	case p.silent.Load():
+		return p.works.Load(), errSilent
 	}
-	return p.works.Load() || time.Since(begin) > settledIn && !p.silent.Load(), err
+	return p.works.Load() || time.Since(begin) > settledIn, err
 }
 
 // open opens the stream.
@@ -149,9 +153,11 @@ func (p *pull) open(ctx context.Context, c *pubsub.SubscriptionAdminClient) (pub
 func (p *pull) receive(ctx context.Context) error {
 	n := p.n
 	for {
+		before := time.Now()
 		if err := p.room(ctx); err != nil {
 			return err
 		}
+		waited := time.Since(before)
 		p.heard.Store(time.Now().UnixNano())
 		p.reading.Store(true)
 		r, err := p.client.Recv()
@@ -162,6 +168,7 @@ func (p *pull) receive(ctx context.Context) error {
 		p.heard.Store(time.Now().UnixNano())
 		if !p.works.Swap(true) {
 			n.healthy.Add(1)
+			n.recovered()
 		}
 		if s := r.GetSubscriptionProperties(); s != nil {
 			n.ordered.Store(s.GetMessageOrderingEnabled())
@@ -178,7 +185,11 @@ func (p *pull) receive(ctx context.Context) error {
 				continue
 			}
 		}
-		n.book.receive(ms, now, now.Add(lease), n.ordered.Load())
+		until := now.Add(lease)
+		if waited > lease/4 { // and perhaps long before: they are extended at the next look
+			until = now.Add(lease / 4)
+		}
+		n.book.receive(ms, now, until, n.ordered.Load())
 	}
 }
 
@@ -224,6 +235,7 @@ func (p *pull) watch(over, renewal <-chan struct{}, stale <-chan struct{}) {
 				p.cancel()
 			}
 		case <-stale:
+			p.ended.Store(true)
 			p.cancel()
 			return
 		case <-renewal:
@@ -245,6 +257,7 @@ func (p *pull) send(r *pubsubpb.StreamingPullRequest) bool {
 
 // finish has the stream end, so that what is under way arrives, and cuts it when it does not.
 func (p *pull) finish(over <-chan struct{}) {
+	p.ended.Store(true)
 	p.sending.Lock()
 	p.closed = true
 	err := p.client.CloseSend()

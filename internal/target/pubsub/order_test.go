@@ -22,15 +22,16 @@ import (
 
 // passAllButTheFirst passes connections on, but for the first, which is taken and never answered.
 func passAllButTheFirst(l net.Listener, to string, taken chan<- struct{}) {
-	for n := 0; ; n++ {
+	first, err := l.Accept()
+	if err != nil {
+		return
+	}
+	defer first.Close()
+	close(taken)
+	for {
 		c, err := l.Accept()
 		if err != nil {
 			return
-		}
-		if n == 0 {
-			defer c.Close()
-			close(taken)
-			continue
 		}
 		server, err := net.Dial("tcp", to)
 		if err != nil {

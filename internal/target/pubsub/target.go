@@ -199,7 +199,7 @@ func remedy(topic string) gcp.Remedy {
 // published.
 func (t *Target) Check(ctx context.Context) error {
 	link := gcp.NewLink(t.dial)
-	defer link.Close()
+	defer func() { _ = link.Close() }()
 	u, err := link.Take(ctx)
 	if err != nil {
 		return err

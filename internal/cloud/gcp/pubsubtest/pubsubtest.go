@@ -46,10 +46,8 @@ func (r react) React(request any) (handled bool, answer any, err error) {
 	if f == nil {
 		return false, nil, nil
 	}
-	if err = f(request); err != nil {
-		return true, nil, err
-	}
-	return false, nil, nil
+	err = f(request)
+	return err != nil, nil, err
 }
 
 // New starts a server, which is closed with the test.
