@@ -8,6 +8,7 @@ import (
 	gatewaysource "github.com/weirdata/weir/internal/source/gateway"
 	generatesource "github.com/weirdata/weir/internal/source/generate"
 	httpsource "github.com/weirdata/weir/internal/source/http"
+	pubsubsource "github.com/weirdata/weir/internal/source/pubsub"
 	queuesource "github.com/weirdata/weir/internal/source/queue"
 	sqssource "github.com/weirdata/weir/internal/source/sqs"
 	"github.com/weirdata/weir/internal/source/stdin"
@@ -18,6 +19,7 @@ import (
 	httptarget "github.com/weirdata/weir/internal/target/http"
 	"github.com/weirdata/weir/internal/target/lake"
 	machinetarget "github.com/weirdata/weir/internal/target/machine"
+	pubsubtarget "github.com/weirdata/weir/internal/target/pubsub"
 	queuetarget "github.com/weirdata/weir/internal/target/queue"
 	"github.com/weirdata/weir/internal/target/silent"
 	sqstarget "github.com/weirdata/weir/internal/target/sqs"
@@ -42,6 +44,7 @@ func Connectors() connector.Set {
 			gatewaysource.Entry,
 			queuesource.Entry,
 			sqssource.Entry,
+			pubsubsource.Entry,
 			generatesource.Entry,
 		},
 		Transforms: []connector.Entry[connector.Transform]{
@@ -65,6 +68,7 @@ func Connectors() connector.Set {
 			directory.Entry,
 			httptarget.Entry,
 			webhook.Entry,
+			pubsubtarget.Entry,
 			queuetarget.Entry,
 			sqstarget.Entry,
 			machinetarget.Entry,

@@ -20,6 +20,8 @@
 //     New: the engine starts what failed again without reading the config. A source reads
 //     what it had read and was not settled once more, where it can; a target takes away nothing
 //     that it has written. An Ack that is called after Close does nothing to what is read later.
+//  11. A [Seeker] reads a range again as it was read, all of it or an error, however often and
+//     whatever is read and acknowledged meanwhile, and moves nothing by it.
 package connector
 
 import (
@@ -40,7 +42,9 @@ type Source interface {
 	// Read blocks until there is something to read. io.EOF means there will never be
 	// more and ends the pipeline cleanly. Another error is retried by its fault kind;
 	// Setup and Fatal end the pipeline. Read is called by one goroutine at a time. It returns
-	// no more than there is room for, but for what cannot be divided (rule 8).
+	// no more than there is room for, but for what cannot be divided (rule 8). What is there and
+	// can be made no message of is a message that is refused ([event.Message.Refuse]), so that
+	// it stops nothing else.
 	Read(ctx context.Context, room Room) (event.Batch, Ack, error)
 	// Close is called when every Ack has run, or the drain deadline has passed.
 	Close(ctx context.Context) error
@@ -68,6 +72,20 @@ func (r Room) Within(messages, bytes int) (int, int) {
 // exactly once for each Read, from any goroutine and in any order between Reads. An
 // outcome that is not nil asks the source to deliver that message again.
 type Ack func(ctx context.Context, o event.Outcomes) error
+
+// Unconfirmed is the error of an Ack after which the source cannot tell whether the other side
+// knows that messages are settled: it may deliver them again. It is logged and counted.
+type Unconfirmed struct {
+	Messages int
+	Err      error
+}
+
+func (u *Unconfirmed) Error() string {
+	return fmt.Sprintf("%d messages are settled, and that is not confirmed: %v", u.Messages, u.Err)
+}
+
+// Unwrap is why.
+func (u *Unconfirmed) Unwrap() error { return u.Err }
 
 // Transform is a step that was compiled, once for a config. What it does to messages is
 // done by the workers it gives out: New has read every file and found every mistake, and
@@ -314,4 +332,7 @@ type Deps struct {
 	Queues map[string]Queue
 	// Machines are the state machines of the config, by name.
 	Machines map[string]Machine
+	// Kept returns what make made when the name was first asked for in this process: what a
+	// connector keeps for the one that replaces it at a reload. nil: nothing is kept.
+	Kept func(name string, make func() any) any
 }

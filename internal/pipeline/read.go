@@ -2,8 +2,10 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -184,12 +186,33 @@ func (p *Pipeline) track(work context.Context, v *flow, part connector.Portion, 
 
 // begun sends a read on, to the workers or to the sinks.
 func (p *Pipeline) begun(work context.Context, r *read, todo *rota) {
+	r.sort()
 	if todo == nil {
 		p.route(work, r)
 		return
 	}
 	r.flow.enter(r)
 	todo.add(r)
+}
+
+// sort sets aside what the source could make no message of: it goes to the failure target
+// without passing a transform.
+func (r *read) sort() {
+	for i, m := range r.batch {
+		if m.Refused() == nil {
+			continue
+		}
+		good := slices.Clone(r.batch[:i])
+		for _, m := range r.batch[i:] {
+			if why := m.Refused(); why != nil {
+				r.invalid = append(r.invalid, rejected{m, why})
+			} else {
+				good = append(good, m)
+			}
+		}
+		r.batch = good
+		return
+	}
 }
 
 // oldest is the instant the batch was read and its earliest creation time.
@@ -230,6 +253,9 @@ func (p *Pipeline) acknowledge(work context.Context, o event.Outcomes, ack conne
 	ctx, done := context.WithTimeout(context.WithoutCancel(work), 10*time.Second)
 	defer done()
 	if err := guard(func() error { return ack(ctx, o) }); err != nil {
+		if u, ok := errors.AsType[*connector.Unconfirmed](err); ok {
+			p.parts.Meter.Unconfirmed.Add(int64(u.Messages))
+		}
 		err = fmt.Errorf("acknowledge: %w", err)
 		if k := fault.Of(err); k == fault.Setup || k == fault.Fatal {
 			p.fail(err)
