@@ -68,14 +68,16 @@ var places = map[string]place{
 	"internal/connector":         {floor: contracts, beside: []string{"internal/queue"}},
 	"internal/machine/jsonvalue": {floor: contracts},
 
-	"internal/snowplow":         {floor: formats},
-	"internal/parquet":          {floor: formats},
-	"internal/script":           {floor: formats},
-	"internal/lines":            {floor: formats},
-	"internal/workspace":        {floor: formats},
-	"internal/machine/jsonpath": {floor: formats},
-	"internal/queue/lease":      {floor: formats},
-	"internal/queue/partition":  {floor: formats},
+	"internal/snowplow":          {floor: formats},
+	"internal/parquet":           {floor: formats},
+	"internal/script":            {floor: formats},
+	"internal/lines":             {floor: formats},
+	"internal/sqs":               {floor: formats},
+	"internal/workspace":         {floor: formats},
+	"internal/machine/jsonpath":  {floor: formats},
+	"internal/queue/lease":       {floor: formats},
+	"internal/queue/partition":   {floor: formats},
+	"internal/kinesis/aggregate": {floor: formats},
 
 	"internal/condition":      {floor: mechanisms},
 	"internal/machine":        {floor: mechanisms},
@@ -122,15 +124,17 @@ var places = map[string]place{
 	"internal/cli": {floor: commands},
 	"cmd/weir":     {floor: program},
 
-	"internal/addresstest":         {floor: testing_},
-	"internal/chaos":               {floor: testing_},
-	"internal/conntest":            {floor: testing_},
-	"internal/queue/storetest":     {floor: testing_},
-	"internal/blob/blobtest":       {floor: testing_},
-	"internal/queue/log/logtest":   {floor: testing_},
-	"internal/enginetest":          {floor: testing_},
-	"internal/snowplow/sampletest": {floor: testing_},
-	"internal/otlp/otlptest":       {floor: testing_},
+	"internal/addresstest":          {floor: testing_},
+	"internal/chaos":                {floor: testing_},
+	"internal/conntest":             {floor: testing_},
+	"internal/queue/storetest":      {floor: testing_},
+	"internal/blob/blobtest":        {floor: testing_},
+	"internal/queue/log/logtest":    {floor: testing_},
+	"internal/enginetest":           {floor: testing_},
+	"internal/snowplow/sampletest":  {floor: testing_},
+	"internal/otlp/otlptest":        {floor: testing_},
+	"internal/cloud/gcp/pubsubtest": {floor: testing_},
+	"internal/faultproxy":           {floor: testing_},
 
 	"internal/testrun":            {floor: workshop, beside: nil},
 	"internal/bench":              {floor: workshop},
@@ -168,6 +172,7 @@ const maxLines = 500
 var sleepers = map[string]string{
 	"internal/source/kafka/rebalance_test.go":   "the cluster is in the process, but its connections are real, and no bubble holds them",
 	"internal/target/kafka/transaction_test.go": "the same; faults come while messages move",
+	"internal/faultproxy/tcp_test.go":           "connections are real, and so is their time",
 	"internal/event/event_test.go":              "cleanups of the garbage collector run in real time",
 	"internal/queue/embedded/crash_test.go":     "a power failure comes at a moment that nothing in the store decides",
 }
@@ -455,6 +460,7 @@ func TestOnlyTheEngineSettles(t *testing.T) {
 // ownHTTP are packages that may name net/http's own client, each for its reason.
 var ownHTTP = map[string]string{
 	"internal/httpclient": "it is the client",
+	"internal/cloud/aws":  "the SDK makes its own, which knows the authorities of AWS_CA_BUNDLE and follows no redirect of another request; here it gets limits",
 	"internal/otlp":       "the exporters of OpenTelemetry want one of net/http's, which is made by httpclient",
 }
 

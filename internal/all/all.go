@@ -9,7 +9,9 @@ import (
 	generatesource "github.com/weirdata/weir/internal/source/generate"
 	httpsource "github.com/weirdata/weir/internal/source/http"
 	kafkasource "github.com/weirdata/weir/internal/source/kafka"
+	pubsubsource "github.com/weirdata/weir/internal/source/pubsub"
 	queuesource "github.com/weirdata/weir/internal/source/queue"
+	sqssource "github.com/weirdata/weir/internal/source/sqs"
 	"github.com/weirdata/weir/internal/source/stdin"
 	embeddedstore "github.com/weirdata/weir/internal/store/embedded"
 	postgresstore "github.com/weirdata/weir/internal/store/postgres"
@@ -19,8 +21,10 @@ import (
 	kafkatarget "github.com/weirdata/weir/internal/target/kafka"
 	"github.com/weirdata/weir/internal/target/lake"
 	machinetarget "github.com/weirdata/weir/internal/target/machine"
+	pubsubtarget "github.com/weirdata/weir/internal/target/pubsub"
 	queuetarget "github.com/weirdata/weir/internal/target/queue"
 	"github.com/weirdata/weir/internal/target/silent"
+	sqstarget "github.com/weirdata/weir/internal/target/sqs"
 	"github.com/weirdata/weir/internal/target/stdout"
 	"github.com/weirdata/weir/internal/target/webhook"
 	"github.com/weirdata/weir/internal/transform/base64"
@@ -41,6 +45,8 @@ func Connectors() connector.Set {
 			httpsource.Entry,
 			gatewaysource.Entry,
 			queuesource.Entry,
+			sqssource.Entry,
+			pubsubsource.Entry,
 			generatesource.Entry,
 			kafkasource.Entry,
 		},
@@ -66,7 +72,9 @@ func Connectors() connector.Set {
 			httptarget.Entry,
 			kafkatarget.Entry,
 			webhook.Entry,
+			pubsubtarget.Entry,
 			queuetarget.Entry,
+			sqstarget.Entry,
 			machinetarget.Entry,
 			lake.Entry,
 			silent.Entry,
