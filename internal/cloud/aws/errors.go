@@ -2,6 +2,7 @@ package aws
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -162,6 +163,11 @@ func Fault(doing string, err error) error {
 		return &fault.Error{Kind: fault.Setup, Err: &failure{
 			text: fmt.Sprintf("%s: no AWS credentials: %s; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile in AWS_PROFILE, or give this machine, container or service account a role", doing, clean(none.err.Error())), err: err,
 		}, Detail: fault.Detail{Type: "api", Code: "NoCredentials", Safe: "no AWS credentials"}}
+	}
+	if untrusted, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return &fault.Error{Kind: fault.Setup, Err: &failure{
+			text: fmt.Sprintf("%s: %s; name the authority of the service's certificate in AWS_CA_BUNDLE, or look at custom_aws_endpoint", doing, clean(untrusted.Error())), err: err,
+		}, Detail: fault.Detail{Type: "api", Safe: "the certificate of the service cannot be verified"}}
 	}
 	return &fault.Error{Kind: fault.Transient, Err: &failure{text: doing + ": " + clean(err.Error()), err: err}, Detail: fault.Detail{Type: "api", Safe: "the service was not reached"}}
 }
