@@ -15,6 +15,7 @@ import (
 	"github.com/weirdata/weir/internal/target/directory"
 	filetarget "github.com/weirdata/weir/internal/target/file"
 	httptarget "github.com/weirdata/weir/internal/target/http"
+	kinesistarget "github.com/weirdata/weir/internal/target/kinesis"
 	"github.com/weirdata/weir/internal/target/lake"
 	machinetarget "github.com/weirdata/weir/internal/target/machine"
 	queuetarget "github.com/weirdata/weir/internal/target/queue"
@@ -61,6 +62,7 @@ func Connectors() connector.Set {
 			filetarget.Entry,
 			directory.Entry,
 			httptarget.Entry,
+			kinesistarget.Entry,
 			webhook.Entry,
 			queuetarget.Entry,
 			machinetarget.Entry,
