@@ -19,6 +19,7 @@ package aws
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -128,7 +129,7 @@ func Load(ctx context.Context, a Access) (aws.Config, error) {
 		cfg.Credentials = aws.AnonymousCredentials{}
 	}
 	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok { // with the authorities of AWS_CA_BUNDLE
-		cfg.HTTPClient = &http.Client{Transport: c.GetTransport(), Timeout: c.GetTimeout(), CheckRedirect: stay}
+		cfg.HTTPClient = &http.Client{Transport: transport{c.GetTransport()}, Timeout: c.GetTimeout(), CheckRedirect: stay}
 	}
 	cfg.Credentials = marked(cfg.Credentials)
 	if a.RoleARN != "" {
@@ -142,6 +143,26 @@ func Load(ctx context.Context, a Access) (aws.Config, error) {
 	}
 	cfg.APIOptions = append(cfg.APIOptions, renewRefused(cfg.Credentials))
 	return cfg, nil
+}
+
+// transport sends requests whose bodies net/http reads, rather than have them write themselves.
+// The SDK closes a body as soon as there is an answer, and a closed one that is to write itself
+// reports the end of its data as an error: net/http, which asks once more whether there is
+// anything left, would close the connection with the answer in it.
+type transport struct{ *http.Transport }
+
+// RoundTrip implements http.RoundTripper.
+func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	return t.Transport.RoundTrip(readable(req))
+}
+
+func readable(req *http.Request) *http.Request {
+	if _, writes := req.Body.(io.WriterTo); !writes {
+		return req
+	}
+	again := *req
+	again.Body = struct{ io.ReadCloser }{req.Body}
+	return &again
 }
 
 // stay follows no redirect: a request is signed for where it goes.

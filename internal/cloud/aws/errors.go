@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/aws/smithy-go"
@@ -169,7 +170,11 @@ func Fault(doing string, err error) error {
 			text: fmt.Sprintf("%s: %s; name the authority of the service's certificate in AWS_CA_BUNDLE, or look at custom_aws_endpoint", doing, clean(untrusted.Error())), err: err,
 		}, Detail: fault.Detail{Type: "api", Safe: "the certificate of the service cannot be verified"}}
 	}
-	return &fault.Error{Kind: fault.Transient, Err: &failure{text: doing + ": " + clean(err.Error()), err: err}, Detail: fault.Detail{Type: "api", Safe: "the service was not reached"}}
+	reason := err
+	if transport, ok := errors.AsType[*url.Error](err); ok {
+		reason = transport.Err // without the call that was not answered, which doing says
+	}
+	return &fault.Error{Kind: fault.Transient, Err: &failure{text: doing + ": " + clean(reason.Error()), err: err}, Detail: fault.Detail{Type: "api", Safe: "the service was not reached"}}
 }
 
 // answer is the fault of what a service answered.
@@ -207,7 +212,7 @@ func Entry(doing, code, text string) error {
 }
 
 func fail(doing, code, text string, m meaning, allow string, err error) error {
-	text = clean(text)
+	text = strings.TrimRight(clean(text), ". ")
 	whole := doing + ": " + code
 	if text != "" {
 		whole += ": " + text

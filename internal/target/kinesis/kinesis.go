@@ -258,7 +258,7 @@ func (t *Target) Check(ctx context.Context) error {
 	d, err := s.summary(ctx)
 	switch code := fault.DetailOf(err).Code; {
 	case code == "ResourceNotFoundException":
-		return fault.New(fault.Setup, fmt.Errorf("%w: aws kinesis create-stream --stream-name %s --stream-mode-details StreamMode=ON_DEMAND", err, s.name))
+		return fault.New(fault.Setup, fmt.Errorf("%w, as by aws kinesis create-stream --stream-name %s --stream-mode-details StreamMode=ON_DEMAND", err, s.name))
 	case err != nil && unasked(err):
 		return fault.New(fault.Setup, fmt.Errorf("%w; the target itself needs kinesis:PutRecords on the stream, and kms:GenerateDataKey on its key where it is encrypted with one of your own", err))
 	case err != nil:
