@@ -155,12 +155,10 @@ func Fault(doing string, err error) error {
 	if errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	var api smithy.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return answer(doing, err, api)
 	}
-	var none *credentialsError
-	if errors.As(err, &none) {
+	if none, ok := errors.AsType[*credentialsError](err); ok {
 		return &fault.Error{Kind: fault.Setup, Err: &failure{
 			text: fmt.Sprintf("%s: no AWS credentials: %s; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile in AWS_PROFILE, or give this machine, container or service account a role", doing, clean(none.err.Error())), err: err,
 		}, Detail: fault.Detail{Type: "api", Code: "NoCredentials", Safe: "no AWS credentials"}}

@@ -187,8 +187,8 @@ func (t *Target) stream(name string) (s *stream, fresh bool, err error) {
 	if t.client == nil {
 		return nil, false, errClosed
 	}
-	if s = t.streams[name]; s != nil {
-		return s, false, nil
+	if known := t.streams[name]; known != nil {
+		return known, false, nil
 	}
 	if len(t.streams) >= mostStreams {
 		for other, old := range t.streams {
