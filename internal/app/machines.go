@@ -96,18 +96,24 @@ func (a *assembly) definition(mc *config.Machine, functions []string) *machine.D
 		return nil
 	default:
 		ps = executor.CheckResources(def, functions)
+		a.report(path, config.Warning, executor.Doubts(def))
 	}
+	a.report(path, config.Error, ps)
+	if len(ps) > 0 {
+		return nil
+	}
+	return def
+}
+
+// report makes diagnostics of problems of the definition in the file at path.
+func (a *assembly) report(path string, severity config.Severity, ps machine.Problems) {
 	for _, p := range ps {
 		what := p.Message
 		if p.Path != "" {
 			what = p.Path + ": " + what
 		}
-		a.found = append(a.found, config.Diagnostic{Severity: config.Error, File: path, Line: p.Line, Column: p.Column, EndLine: p.Line, EndColumn: p.Column + 1, What: what, Fix: p.Fix})
+		a.found = append(a.found, config.Diagnostic{Severity: severity, File: path, Line: p.Line, Column: p.Column, EndLine: p.Line, EndColumn: p.Column + 1, What: what, Fix: p.Fix})
 	}
-	if len(ps) > 0 {
-		return nil
-	}
-	return def
 }
 
 // function makes a function; nil when something is wrong with it.
@@ -161,6 +167,9 @@ func (a *assembly) lambda(fc *config.Function) executor.Function {
 	}
 	f := lambda.New(lambda.Options{Name: fc.Name, Command: command, Dir: dir, Env: l.Env, Concurrency: l.Concurrency,
 		Timeout: l.Timeout(), Init: l.InitTimeout(), Log: a.log})
+	a.built.inspected = append(a.built.inspected, inspected{f, func(err error) config.Diagnostics {
+		return config.Diagnostics{fc.Diagnose("lambda.command", fmt.Sprintf("function %q: %v", fc.Name, err), "install it, or write its path: one with a slash means from the directory of the config file")}
+	}})
 	return handler{f}
 }
 
@@ -170,7 +179,7 @@ type handler struct{ *lambda.Function }
 func (h handler) Effect() executor.Effect { return executor.Elsewhere }
 
 func (h handler) Invoke(ctx context.Context, c executor.Call) (executor.Answer, error) {
-	output, err := h.Function.Invoke(ctx, c.Input)
+	output, err := h.InvokeAt(ctx, c.Input, c)
 	var failed *lambda.Error
 	switch {
 	case errors.As(err, &failed):

@@ -119,19 +119,27 @@ func New(o Options) *Function {
 	return f
 }
 
-// Open finds out whether there is such a program.
-func (f *Function) Open(context.Context) error {
+// Inspect finds out whether there is such a program.
+func (f *Function) Inspect() error {
 	if len(f.o.Command) == 0 {
-		return fault.New(fault.Setup, errors.New("the function has no command"))
+		return errors.New("the function has no command")
 	}
 	c := f.command()
 	if c.Err != nil {
-		return fault.New(fault.Setup, fmt.Errorf("find the program of the function: %w", c.Err))
+		return fmt.Errorf("find the program of the function: %w", c.Err)
 	}
 	if info, err := os.Stat(c.Path); err != nil {
-		return fault.New(fault.Setup, fmt.Errorf("find the program of the function: %w", err))
+		return fmt.Errorf("find the program of the function: %w", err)
 	} else if info.IsDir() {
-		return fault.New(fault.Setup, fmt.Errorf("the program of the function, %s, is a directory", c.Path))
+		return fmt.Errorf("the program of the function, %s, is a directory", c.Path)
+	}
+	return nil
+}
+
+// Open finds out whether there is such a program.
+func (f *Function) Open(context.Context) error {
+	if err := f.Inspect(); err != nil {
+		return fault.New(fault.Setup, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -156,12 +164,30 @@ func (f *Function) Close(context.Context) error {
 // Invoke gives the payload to a process and returns its response. The error is an *Error,
 // or that of ctx, which kills the process that has the invocation.
 func (f *Function) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	return f.InvokeAt(ctx, payload, nowhere{})
+}
+
+// Place is told how an invocation comes to work.
+type Place interface {
+	Waiting() // for one of the processes
+	Working()
+}
+
+type nowhere struct{}
+
+func (nowhere) Waiting() { /* nobody asks */ }
+func (nowhere) Working() { /* nobody asks */ }
+
+// InvokeAt is Invoke, and tells at while it waits for a process.
+func (f *Function) InvokeAt(ctx context.Context, payload []byte, at Place) ([]byte, error) {
+	at.Waiting()
 	var p *process
 	select {
 	case p = <-f.slots:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	at.Working()
 	defer func() {
 		if p != nil && !p.alive() {
 			p = nil

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -25,14 +26,10 @@ type Runtime struct {
 // New makes a runtime and runs the program's top level once, so that a script that
 // cannot start is refused before the first message.
 func (p *Program) New() (*Runtime, error) {
-	r := &Runtime{program: p, frozen: p.traits.separate == "" && !p.options.Stateful, views: !p.traits.ordinary}
-	r.guard = NewGuard(p.options.Timeout, p.options.MemoryLimit, func(reason error) {
-		if r.running != nil {
-			r.running.js.Interrupt(reason)
-		}
-	})
+	r := p.Later()
 	err := r.within(r.ensure)
 	if errors.Is(err, errSeparate) {
+		p.alone.Store(true)
 		r.frozen, r.vm = false, nil
 		err = r.within(r.ensure)
 	}
@@ -43,6 +40,18 @@ func (p *Program) New() (*Runtime, error) {
 		r.vm = nil
 	}
 	return r, nil
+}
+
+// Later makes a runtime of a program that has started before ([Program.New]): it costs
+// nothing until its first call, which runs the top level.
+func (p *Program) Later() *Runtime {
+	r := &Runtime{program: p, frozen: p.traits.separate == "" && !p.options.Stateful && !p.alone.Load(), views: !p.traits.ordinary}
+	r.guard = NewGuard(p.options.Timeout, p.options.MemoryLimit, func(reason error) {
+		if r.running != nil {
+			r.running.js.Interrupt(reason)
+		}
+	})
+	return r
 }
 
 // keeps reports whether the VM serves more than one message.
@@ -70,6 +79,13 @@ func (r *Runtime) begin(vm *VM) {
 	r.guard.mu.Lock()
 	r.running = vm
 	r.guard.mu.Unlock()
+}
+
+// CallUntil is [Runtime.Call], interrupted with the reason [Cut] soon after ctx ends.
+func (r *Runtime) CallUntil(ctx context.Context, in func(*VM) (goja.Value, error), out func(*VM, goja.Value) error) error {
+	r.guard.until.Store(&ctx)
+	defer r.guard.until.Store(nil)
+	return r.Call(in, out)
 }
 
 // Call runs the script's entry function on what in makes and gives its result to out.
@@ -264,6 +280,8 @@ func (r *Runtime) vmOf() *VM {
 
 func (r *Runtime) limited(reason error) error {
 	switch {
+	case errors.Is(reason, ErrCut):
+		return &Error{Cut, ErrCut}
 	case errors.Is(reason, ErrMemory):
 		return &Error{Memory, fmt.Errorf("%w: the script may use %d MiB", reason, r.program.options.MemoryLimit>>20)}
 	default:

@@ -69,9 +69,10 @@ type Target struct {
 	step    func(string) // of the dataset's commits; for tests
 	slots   chan struct{}
 
-	mu      sync.RWMutex
-	dataset *catalog.Dataset
-	warned  sync.Once
+	mu       sync.RWMutex
+	dataset  *catalog.Dataset
+	warned   sync.Once
+	nameless sync.Once // that an event had no id
 }
 
 var (
@@ -96,7 +97,12 @@ func New(d connector.Deps, c Config) (*Target, error) {
 func (t *Target) Limits() connector.Limits { return t.config.limits() }
 
 // Check implements connector.Checker.
-func (t *Target) Check(ctx context.Context) error { return catalog.Check(ctx, t.path, t.layout) }
+func (t *Target) Check(ctx context.Context) error {
+	if err := catalog.Check(ctx, t.path, t.layout); err != nil {
+		return err
+	}
+	return connector.TryFolder(t.path, true)
+}
 
 // Open implements connector.Target.
 func (t *Target) Open(ctx context.Context) error {
