@@ -35,6 +35,10 @@ func (h *handle) StartIn(tx queue.Tx, b event.Batch) error {
 	return h.current.Load().StartIn(tx, b)
 }
 
+func (h *handle) StartOnceIn(tx queue.Tx, b event.Batch) error {
+	return h.current.Load().StartOnceIn(tx, b)
+}
+
 func (h *handle) Execute(ctx context.Context, b event.Batch) error {
 	return h.current.Load().Execute(ctx, b)
 }
