@@ -17,8 +17,10 @@
 //
 // # Invariants
 //
-//  1. A shard has at most one holder whose time has not run out: a holder that did not reach the
-//     table for the fail-over time gives up by its own clock, before anybody else may take it.
+//  1. A holder that did not reach the table for the fail-over time gives up by its own clock,
+//     before anybody may take the shard. One from which it is taken while it lives, since another
+//     has less, finds out with its next write, for which the other waits; nothing that it does
+//     until then moves the position.
 //  2. A position in the table never moves back, and is written only by who holds the shard.
 //  3. What a holding leaves behind is refused: each has its own [Lease], which is of no use once
 //     it is lost, also to the instance that takes the shard again.

@@ -30,6 +30,29 @@ type Row struct {
 // Ended reports whether the shard has been read to its end.
 func (r Row) Ended() bool { return r.Position == End }
 
+// take is the row with another owner, but for its counter.
+func (r *Row) take(worker string) {
+	if r.Owner != "" && r.Owner != worker {
+		r.Switches++
+	}
+	r.Owner = worker
+}
+
+// save is the row with another position, but for its counter.
+func (r *Row) save(p Position, children []string) {
+	r.Position, r.Switches = p, 0
+	r.describe(children, HashRange{})
+}
+
+func (r *Row) describe(children []string, keys HashRange) {
+	if len(children) > 0 {
+		r.Children = children
+	}
+	if keys.known() {
+		r.Range = keys
+	}
+}
+
 // Broken is a row that cannot be understood. Its shard cannot be read until somebody mends it.
 type Broken struct {
 	Shard string
