@@ -12,7 +12,7 @@ import (
 )
 
 // writers is how many rows are written at once, at most.
-const writers = 20
+const writers = 32
 
 // Lease is one holding of one shard, from its taking to its loss. Its methods may be called at
 // once.
@@ -278,13 +278,14 @@ func (c *Coordinator) renewals(ctx context.Context) {
 		case <-tick.C:
 		}
 		for _, l := range c.holding() {
-			if !l.due() {
-				continue
-			}
 			select {
 			case slots <- struct{}{}:
-			default:
-				continue // at the next tick
+			case <-ctx.Done():
+				return
+			}
+			if !l.due() {
+				<-slots
+				continue
 			}
 			all.Go(func() {
 				defer func() { <-slots }()
