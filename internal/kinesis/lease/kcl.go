@@ -191,11 +191,15 @@ func (k *KCL) Create(ctx context.Context, r Row) error {
 	if len(r.Parents) > 0 {
 		it[kclParents] = texts(r.Parents)
 	}
-	if r.Range.known() {
+	if written(r.Range) {
 		it[kclFrom], it[kclTo] = text(r.Range.From), text(r.Range.To)
 	}
 	return k.t.put(ctx, it)
 }
+
+// written reports whether hash keys are kept. Those of a shard with a single key are not: a worker
+// of the library that reads such a row takes no lease any more.
+func written(keys HashRange) bool { return keys.known() && compareDecimal(keys.From, keys.To) < 0 }
 
 // unhanded is the condition that no leader of 3.x is about to give the shard to somebody.
 const unhanded = " AND attribute_not_exists(" + kclHandedFrom + ")"
@@ -255,7 +259,7 @@ func (k *KCL) Describe(ctx context.Context, shard string, children []string, key
 		set = append(set, "childShardIds = :children")
 		values[":children"] = texts(children)
 	}
-	if keys.known() {
+	if written(keys) {
 		set = append(set, "startingHashKey = :from", "endingHashKey = :to")
 		values[":from"], values[":to"] = text(keys.From), text(keys.To)
 	}

@@ -240,6 +240,22 @@ func until(t *testing.T, what string, done func() bool) {
 	}
 }
 
+// TestShardOfOneKey: the library takes no lease any more once it has read hash keys that are one.
+func TestShardOfOneKey(t *testing.T) {
+	t.Parallel()
+	k, _ := openKCL(t)
+	one := HashRange{From: "7", To: "7"}
+	if err := k.Create(t.Context(), Row{Shard: "s", Position: Latest, Range: one}); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Describe(t.Context(), "s", nil, one); err != nil {
+		t.Fatal(err)
+	}
+	if got := rawItem(t, &k.t, "s"); got[kclFrom] != "" || got[kclTo] != "" {
+		t.Errorf("the row is %v", got)
+	}
+}
+
 func TestTableOfSomethingElse(t *testing.T) {
 	t.Parallel()
 	client := dynamoAt(enginetest.DynamoDB(t))

@@ -57,14 +57,15 @@ func (r *river) split(id string) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.shards[id]
-	from, _ := new(big.Int).SetString(s.Range.From, 10)
-	to, _ := new(big.Int).SetString(s.Range.To, 10)
-	mid := new(big.Int).Rsh(new(big.Int).Add(from, to), 1)
 	r.close(id)
-	return []string{
-		r.add(HashRange{From: s.Range.From, To: mid.String()}, id),
-		r.add(HashRange{From: new(big.Int).Add(mid, big.NewInt(1)).String(), To: s.Range.To}, id),
-	}
+	mid := middle(s.Range)
+	return []string{r.add(HashRange{From: s.Range.From, To: mid}, id), r.add(HashRange{From: increment(mid), To: s.Range.To}, id)}
+}
+
+func middle(keys HashRange) string {
+	from, _ := new(big.Int).SetString(keys.From, 10)
+	to, _ := new(big.Int).SetString(keys.To, 10)
+	return new(big.Int).Rsh(new(big.Int).Add(from, to), 1).String()
 }
 
 // merge merges two open shards that meet; the first is the lower one.
