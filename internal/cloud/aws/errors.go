@@ -186,7 +186,7 @@ func kindOf(status int, api smithy.APIError) fault.Kind {
 	switch {
 	case status == 429:
 		return fault.Throttled
-	case status >= 500 || status == 408: // before all others of the client
+	case status >= 500 || status == 408:
 	case status >= 400 || api.ErrorFault() == smithy.FaultClient:
 		return fault.Setup
 	}
