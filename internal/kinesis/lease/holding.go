@@ -138,7 +138,7 @@ func (l *Lease) write(ctx context.Context, change func(context.Context, Row) (Ro
 func (l *Lease) call(ctx context.Context, until time.Time, row Row, change func(context.Context, Row) (Row, error)) (Row, error) {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	ctx, cancel = context.WithTimeout(ctx, l.c.s.Failover/3)
+	ctx, cancel = context.WithTimeout(ctx, l.c.s.Failover/5)
 	defer cancel()
 	return change(ctx, row)
 }
