@@ -315,6 +315,108 @@ func TestReshard(t *testing.T) {
 	})
 }
 
+// TestRowsDeletedByHand (K8): a row that is gone stops its shard, which starts anew by the settings,
+// and no other; the row of a parent is not missed.
+func TestRowsDeletedByHand(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t, 3, nil)
+		w.join("a")
+		settle(t, w)
+		open := w.river.open()
+		w.river.split(open[0].ID)
+		settle(t, w)
+		memory := w.table.Table.(*Memory)
+		remove := func(ids ...string) {
+			memory.mu.Lock()
+			defer memory.mu.Unlock()
+			for _, id := range ids {
+				delete(memory.rows, id)
+				delete(w.table.at, id)
+			}
+		}
+		moves := w.table.total()
+		remove(open[0].ID)
+		time.Sleep(3 * time.Minute)
+		if rows, _ := w.table.Scan(t.Context(), true); len(rows.Rows) != 4 || w.table.total() != moves {
+			t.Errorf("the rows are %+v after that of a parent was deleted", rows.Rows)
+		}
+		remove(open[1].ID)
+		time.Sleep(DefaultFailover)
+		if left := w.unread(); !slices.Equal(left, []string{open[1].ID}) {
+			t.Errorf("nobody reads %v, after the row of %s was deleted", left, open[1].ID)
+		}
+		settle(t, w)
+		var all []string
+		for _, s := range w.river.list() {
+			all = append(all, s.ID)
+		}
+		remove(all...)
+		time.Sleep(DefaultFailover)
+		if took := settle(t, w); took > 2*DefaultScan {
+			t.Errorf("an empty table was filled after %s", took)
+		}
+		w.end()
+	})
+}
+
+// TestStartAtATime: what follows a shard of which nothing was saved starts at the time too, since
+// the time may be in it; what follows one that was read starts at its beginning.
+func TestStartAtATime(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newRiver(2)
+		open := r.open()
+		r.split(open[0].ID)
+		r.split(open[1].ID)
+		// A list that leaves nothing out, whatever the time.
+		all := streamFunc(func(ctx context.Context, _ time.Time) ([]Shard, error) { return r.Shards(ctx, time.Time{}) })
+		table := NewMemory()
+		c, err := New(Settings{Table: table, Stream: all, Start: Start{Position: AtTimestamp, Time: time.Now().Add(time.Hour)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			l, err := c.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.Position() != AtTimestamp {
+				t.Errorf("%s starts at %s", l.Shard().ID, l.Position())
+			}
+			if l.Shard().ID == open[1].ID {
+				if err := l.Save(t.Context(), record(t, "5", 0)); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := l.Finish(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+		}
+		for range 4 {
+			l, err := c.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := AtTimestamp
+			if l.Shard().Parents[0] == open[1].ID {
+				want = TrimHorizon
+			}
+			if l.Position() != want {
+				t.Errorf("%s, which follows %s, starts at %s, want %s", l.Shard().ID, l.Shard().Parents[0], l.Position(), want)
+			}
+		}
+		if err := c.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+type streamFunc func(context.Context, time.Time) ([]Shard, error)
+
+func (f streamFunc) Shards(ctx context.Context, at time.Time) ([]Shard, error) { return f(ctx, at) }
+
 // TestEndOfAnOpenShard: one that the stream lists as open is not written off.
 func TestEndOfAnOpenShard(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -560,11 +662,11 @@ func TestPatience(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
 	s := newSight(DefaultFailover, DefaultForeignFailover)
-	at := func(d time.Duration) time.Time { return began.Add(d) }
+	at := began.Add
 	rows := func(java, slow int64) []Row {
 		return []Row{{Shard: "1", Owner: "java", Counter: java}, {Shard: "2", Owner: "weir/a/1", Counter: 1}, {Shard: "3"}, {Shard: "4", Owner: "slow", Counter: slow}}
 	}
-	look := func(d time.Duration, java, slow int64) { s.see(rows(java, slow), at(d), at(d)) }
+	look := func(d time.Duration, java, slow int64) { s.see(rows(java, slow), at(d)) }
 	look(0, 1, 1)
 	free := func(i int, d time.Duration) bool { return s.free(rows(1, 1)[i], at(d)) }
 	if free(0, 9*time.Second) || !free(0, 10*time.Second) {

@@ -89,25 +89,24 @@ func numberOf(it item, column string) (n int64, there bool, err error) {
 }
 
 func missingTable(err error) bool {
-	var none *types.ResourceNotFoundException
-	return errors.As(err, &none)
+	_, none := errors.AsType[*types.ResourceNotFoundException](err)
+	return none
 }
 
 // moved makes the failure of a condition ErrMoved.
 func (t *table) moved(doing string, err error) error {
-	var failed *types.ConditionalCheckFailedException
-	if errors.As(err, &failed) {
+	if _, failed := errors.AsType[*types.ConditionalCheckFailedException](err); failed {
 		return ErrMoved
 	}
 	return t.fault(doing, err)
 }
 
-// open waits until the table can be used, making it when there is none and make is true.
-func (t *table) open(ctx context.Context, make bool) error {
+// open waits until the table can be used, making it when there is none and creates is true.
+func (t *table) open(ctx context.Context, creates bool) error {
 	for {
 		out, err := t.client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &t.name})
 		switch {
-		case missingTable(err) && make:
+		case missingTable(err) && creates:
 			if err := t.create(ctx); err != nil {
 				return err
 			}
@@ -141,8 +140,7 @@ func (t *table) create(ctx context.Context) error {
 		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: &t.key, AttributeType: types.ScalarAttributeTypeS}},
 		KeySchema:            []types.KeySchemaElement{{AttributeName: &t.key, KeyType: types.KeyTypeHash}},
 	})
-	var made *types.ResourceInUseException
-	if errors.As(err, &made) {
+	if _, made := errors.AsType[*types.ResourceInUseException](err); made {
 		return nil // by another instance
 	}
 	return t.fault("make DynamoDB table "+t.name, err)

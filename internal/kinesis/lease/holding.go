@@ -196,13 +196,19 @@ func (l *Lease) save(ctx context.Context, p Position, children []string) error {
 }
 
 // Finish writes that the shard has been read to its end and that everything of it is done, after
-// the rows of its children, which it makes. Without children it looks at the stream's list for
-// them. The lease ends with it; after any other error than [ErrLost] it may be called again.
+// the rows of its children, which it makes: they start at their beginning, or still at the time of
+// the settings when no position was ever saved in this one. Without children it looks at the
+// stream's list for them. The lease ends with it; after any other error than [ErrLost] it may be called again.
 func (l *Lease) Finish(ctx context.Context, children []Shard) error {
 	if !l.Held() {
 		return ErrLost
 	}
-	children, err := l.c.succeed(ctx, l.shard, children)
+	row, _, _ := l.state()
+	start := TrimHorizon
+	if row.Position == AtTimestamp {
+		start = AtTimestamp // nothing since that time was in it, so the time may be in a child
+	}
+	children, err := l.c.succeed(ctx, l.shard, children, start)
 	if err != nil {
 		return fmt.Errorf("make the leases of what follows %s: %w", l.shard.ID, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -134,9 +135,7 @@ func TestOddItems(t *testing.T) {
 	}
 	lease := func(more item) item {
 		it := item{kclCounter: number(4), kclSequence: text("77"), kclSub: number(0), kclSwitches: number(0)}
-		for name, v := range more {
-			it[name] = v
-		}
+		maps.Copy(it, more)
 		return it
 	}
 	put("good", lease(nil))

@@ -155,7 +155,7 @@ func (k *Kinsumer) decode(it item) (Row, error) {
 	if _, finished, err := numberOf(it, "Finished"); err != nil {
 		errs = append(errs, err)
 	} else if finished {
-		r.Position = End
+		r.Unread, r.Position = r.Position.IsZero(), End
 	}
 	return r, errors.Join(errs...)
 }

@@ -176,7 +176,7 @@ func TestColumnsOfSnowbridge(t *testing.T) {
 	capture := func() error {
 		_, err := k.t.client.PutItem(ctx, &dynamodb.PutItemInput{
 			TableName: &k.t.name, Item: snowbridgeRow("s1", "5", "uuid-2", time.Now()),
-			ConditionExpression:       ptr("attribute_not_exists(OwnerID) OR attribute_type(OwnerID, :nullType) OR LastUpdate <= :cutoff"),
+			ConditionExpression:       new("attribute_not_exists(OwnerID) OR attribute_type(OwnerID, :nullType) OR LastUpdate <= :cutoff"),
 			ExpressionAttributeValues: item{":nullType": text("NULL"), ":cutoff": number(time.Now().Add(-time.Minute).UnixNano())},
 		})
 		return k.t.moved("capture", err)
@@ -200,7 +200,15 @@ func TestColumnsOfSnowbridge(t *testing.T) {
 	_, err = k.Take(ctx, get(t, k, "s1"), "weir/a/1")
 	moved(t, "take from a Snowbridge that wrote just now", err)
 	moved(t, "release what a Snowbridge has", k.Release(ctx, held))
-	// Its end.
+	// Its end, without anything and with something read in it.
+	empty := snowbridgeRow("s0", "", "", time.Now())
+	empty["Finished"] = number(1)
+	if err := k.t.force(ctx, empty); err != nil {
+		t.Fatal(err)
+	}
+	if r := get(t, k, "s0"); !r.Ended() || !r.Unread {
+		t.Errorf("a shard that ended empty is %+v", r)
+	}
 	if err := k.t.force(ctx, snowbridgeRow("s1", "9", "", time.Now())); err != nil {
 		t.Fatal(err)
 	}
@@ -215,8 +223,6 @@ func TestColumnsOfSnowbridge(t *testing.T) {
 		t.Errorf("at its end it is %v", row)
 	}
 }
-
-func ptr(s string) *string { return &s }
 
 // TestRowsOfSnowbridge: what means none, and what cannot be understood.
 func TestRowsOfSnowbridge(t *testing.T) {

@@ -69,7 +69,7 @@ func FuzzPosition(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if p.Sequence != s || p.Compare(p) != 0 {
+		if again := p; p.Sequence != s || p.Compare(again) != 0 {
 			t.Errorf("%q became %+v", s, p)
 		}
 	})
@@ -101,7 +101,7 @@ func TestListsThatDoNotCover(t *testing.T) {
 // shardsOf reads "4 8<6+7 9<5": a shard, and what it came from; an exclamation mark makes it open.
 func shardsOf(text string) []Shard {
 	var list []Shard
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		s := Shard{Closed: !strings.Contains(word, "!")}
 		id, parents, _ := strings.Cut(strings.ReplaceAll(word, "!", ""), "<")
 		s.ID = id
@@ -116,7 +116,7 @@ func shardsOf(text string) []Shard {
 
 func rowsOf(text string) Rows {
 	var rows Rows
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		id, at, _ := strings.Cut(word, "=")
 		p := Position{Sequence: at}
 		if at == "" {

@@ -76,7 +76,7 @@ func process(where, name string) error {
 		return err
 	}
 	var mu sync.Mutex
-	say := func(what string, l *Lease) { mu.Lock(); fmt.Println(what, l.Shard().ID); mu.Unlock() }
+	say := func(what string, l *Lease) { mu.Lock(); fmt.Fprintln(os.Stdout, what, l.Shard().ID); mu.Unlock() }
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
@@ -196,8 +196,7 @@ func (p *proc) stop() {
 	_ = p.in.Close()
 	<-p.done
 	if err := p.cmd.Wait(); err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if _, exit := errors.AsType[*exec.ExitError](err); exit {
 			p.t.Errorf("%s ended with %v: %s", p.name, err, p.cmd.Stderr)
 		}
 	}

@@ -68,8 +68,9 @@ func (c *Coordinator) pause(v *view, err error) time.Duration {
 		if r.Owner == "" || r.Owner == c.me || r.Ended() {
 			continue
 		}
-		if unchanged := v.sight.unchanged(r, now); unchanged > c.s.Failover/2 {
-			d = min(d, max(v.sight.patience(r.Owner)-unchanged, c.s.Scan/4))
+		unchanged, patience := v.sight.unchanged(r, now), v.sight.patience(r.Owner)
+		if unchanged > c.s.Failover/2 && unchanged < patience {
+			d = min(d, max(patience-unchanged, d/4))
 		}
 	}
 	d += rand.N(d/10 + 1)
@@ -87,7 +88,9 @@ func (c *Coordinator) round(ctx context.Context, v *view) error {
 		return err
 	}
 	if err := c.s.Table.Watch(ctx, v.rows); errors.Is(err, errNotYet) {
-		c.tell(v, "watch", err.Error())
+		if c.due(v, "watch") {
+			c.s.Log.Warn("no leases are taken yet", "reason", err.Error())
+		}
 		return nil
 	} else if err != nil {
 		c.fail(err)
@@ -122,7 +125,6 @@ func (c *Coordinator) scan(ctx context.Context, v *view, latest bool) error {
 		row, _, _ := l.state()
 		before[l.shard.ID] = row.Counter
 	}
-	began := time.Now()
 	scanning, cancel := context.WithTimeout(ctx, max(2*c.s.Failover, 10*time.Second))
 	defer cancel()
 	rows, err := c.s.Table.Scan(scanning, latest)
@@ -130,9 +132,14 @@ func (c *Coordinator) scan(ctx context.Context, v *view, latest bool) error {
 		return fmt.Errorf("read the leases in %s: %w", c.s.Table, err)
 	}
 	v.rows = rows
-	v.sight.see(rows.Rows, began, time.Now())
+	if len(rows.Rows) == 0 {
+		v.syncAt = time.Time{} // it was emptied
+	}
+	v.sight.see(rows.Rows, time.Now())
 	for _, b := range rows.Broken {
-		c.tell(v, b.Shard, fmt.Sprintf("the lease of shard %s in %s cannot be understood, so nobody reads the shard: %v; mend the row, or delete it to start the shard anew", b.Shard, c.s.Table, b.Err))
+		if c.due(v, b.Shard) {
+			c.s.Log.Error("a lease cannot be understood, so nobody reads its shard: mend the row, or delete it to start the shard anew", "shard", b.Shard, "table", c.s.Table.String(), meter.KeyError, b.Err)
+		}
 	}
 	for _, r := range rows.Rows {
 		if counter, mine := before[r.Shard]; mine && r.Owner != c.me && r.Owner != "" && r.Counter > counter {
@@ -147,16 +154,16 @@ func (c *Coordinator) scan(ctx context.Context, v *view, latest bool) error {
 	return nil
 }
 
-// tell logs something that lasts once in a while.
-func (c *Coordinator) tell(v *view, about, text string) {
+// due reports whether something that lasts is to be logged, which it is once in a while.
+func (c *Coordinator) due(v *view, about string) bool {
 	if at, ok := v.told[about]; ok && time.Since(at) < time.Minute {
-		return
+		return false
 	}
 	if len(v.told) > 1000 {
 		clear(v.told)
 	}
 	v.told[about] = time.Now()
-	c.s.Log.Warn(text)
+	return true
 }
 
 // sync asks the stream for its shards and makes the rows that are missing.
@@ -167,8 +174,8 @@ func (c *Coordinator) sync(ctx context.Context, v *view) {
 	}
 	if err != nil {
 		v.syncAt = time.Now().Add(min(c.s.Sync, 1500*time.Millisecond))
-		if ctx.Err() == nil {
-			c.tell(v, "sync", fmt.Sprintf("cannot see to it that every shard has a lease, trying again: %v", err))
+		if ctx.Err() == nil && c.due(v, "sync") {
+			c.s.Log.Warn("cannot see to it that every shard has a lease, trying again", meter.KeyError, err)
 		}
 		return
 	}
@@ -187,13 +194,13 @@ func (c *Coordinator) list(ctx context.Context, v *view) error {
 		return err
 	}
 	v.shards, v.lineage = shards, lineageOf(shards)
+	unlisted := map[string]int{}
 	for _, r := range v.rows.Rows {
-		if _, ok := v.lineage[r.Shard]; ok {
-			delete(v.unlisted, r.Shard)
-		} else {
-			v.unlisted[r.Shard]++
+		if _, ok := v.lineage[r.Shard]; !ok {
+			unlisted[r.Shard] = v.unlisted[r.Shard] + 1
 		}
 	}
+	v.unlisted = unlisted
 	return nil
 }
 
@@ -247,11 +254,13 @@ func (c *Coordinator) take(ctx context.Context, v *view, began time.Time) {
 		began := time.Now()
 		row, err := c.claim(ctx, r)
 		if err != nil {
-			if !errors.Is(err, ErrMoved) && ctx.Err() == nil {
-				c.tell(v, "take", fmt.Sprintf("cannot take the lease of shard %s in %s, trying again: %v", r.Shard, c.s.Table, err))
-				return
+			if errors.Is(err, ErrMoved) {
+				continue
 			}
-			continue
+			if ctx.Err() == nil && c.due(v, "take") {
+				c.s.Log.Warn("cannot take the lease of a shard, trying again", "shard", r.Shard, "table", c.s.Table.String(), meter.KeyError, err)
+			}
+			return
 		}
 		got++
 		if l := c.hold(row, c.shardOf(v, row), began); l != nil {
@@ -371,8 +380,8 @@ func (c *Coordinator) clean(ctx context.Context, v *view) {
 	var names []string
 	for _, r := range deletable(v.shards, v.rows, gone) {
 		if err := c.s.Table.Delete(ctx, r); err != nil {
-			if ctx.Err() == nil {
-				c.tell(v, "delete", fmt.Sprintf("cannot delete the lease of shard %s, which has ended: %v", r.Shard, err))
+			if ctx.Err() == nil && c.due(v, "delete") {
+				c.s.Log.Warn("cannot delete the lease of a shard that has ended", "shard", r.Shard, meter.KeyError, err)
 			}
 			return
 		}

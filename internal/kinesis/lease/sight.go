@@ -37,8 +37,8 @@ func newSight(failover, foreign time.Duration) *sight {
 	return &sight{failover: failover, foreign: foreign, rows: map[string]glimpse{}}
 }
 
-// see takes in the rows of a look at the table that began and ended at these times.
-func (s *sight) see(rows []Row, began, ended time.Time) {
+// see takes in the rows of a look at the table that ended then.
+func (s *sight) see(rows []Row, ended time.Time) {
 	seen, pace := make(map[string]glimpse, len(rows)), map[string]time.Duration{}
 	for _, r := range rows {
 		g, ok := s.rows[r.Shard]

@@ -37,10 +37,11 @@ func (c *Coordinator) parentsEnded(ctx context.Context, v *view, parents []strin
 }
 
 // startOf is where a shard without any position starts: at its beginning when it follows another
-// that was read, else where the settings say.
+// that has a row, else where the settings say. When nothing was ever saved in those it follows, the
+// time of the settings may be in it.
 func (c *Coordinator) startOf(s Shard, rows map[string]Row) Position {
 	for _, p := range s.Parents {
-		if _, ok := rows[p]; ok {
+		if row, ok := rows[p]; ok && (!row.Unread || c.s.Start.Position != AtTimestamp) {
 			return TrimHorizon
 		}
 	}
@@ -48,7 +49,7 @@ func (c *Coordinator) startOf(s Shard, rows map[string]Row) Position {
 }
 
 // succeed makes the rows of what follows a shard that has ended, and returns its children.
-func (c *Coordinator) succeed(ctx context.Context, s Shard, children []Shard) ([]Shard, error) {
+func (c *Coordinator) succeed(ctx context.Context, s Shard, children []Shard, start Position) ([]Shard, error) {
 	merged := slices.ContainsFunc(children, func(child Shard) bool { return len(child.Parents) > 1 })
 	var shards []Shard
 	if len(children) == 0 || merged {
@@ -78,7 +79,7 @@ func (c *Coordinator) succeed(ctx context.Context, s Shard, children []Shard) ([
 		if later(child, s, known) {
 			continue
 		}
-		if err := c.s.Table.Create(ctx, newRow(child, TrimHorizon)); err != nil {
+		if err := c.s.Table.Create(ctx, newRow(child, start)); err != nil {
 			return nil, fmt.Errorf("make a lease for shard %s: %w", child.ID, err)
 		}
 	}

@@ -15,6 +15,8 @@ type Row struct {
 	// Position is what is done, or where to start. It is none only in tables that keep no
 	// sentinels: the shard starts where the settings say, or at its beginning below a parent.
 	Position Position
+	// Unread says, in such tables, that the shard has ended and no position was ever saved in it.
+	Unread bool
 	// Parents and Range are as in [Shard], where the table keeps them.
 	Parents []string
 	Range   HashRange
