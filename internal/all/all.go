@@ -9,6 +9,7 @@ import (
 	generatesource "github.com/weirdata/weir/internal/source/generate"
 	httpsource "github.com/weirdata/weir/internal/source/http"
 	kinesissource "github.com/weirdata/weir/internal/source/kinesis"
+	pubsubsource "github.com/weirdata/weir/internal/source/pubsub"
 	queuesource "github.com/weirdata/weir/internal/source/queue"
 	"github.com/weirdata/weir/internal/source/stdin"
 	embeddedstore "github.com/weirdata/weir/internal/store/embedded"
@@ -19,6 +20,7 @@ import (
 	kinesistarget "github.com/weirdata/weir/internal/target/kinesis"
 	"github.com/weirdata/weir/internal/target/lake"
 	machinetarget "github.com/weirdata/weir/internal/target/machine"
+	pubsubtarget "github.com/weirdata/weir/internal/target/pubsub"
 	queuetarget "github.com/weirdata/weir/internal/target/queue"
 	"github.com/weirdata/weir/internal/target/silent"
 	"github.com/weirdata/weir/internal/target/stdout"
@@ -42,6 +44,7 @@ func Connectors() connector.Set {
 			gatewaysource.Entry,
 			queuesource.Entry,
 			kinesissource.Entry,
+			pubsubsource.Entry,
 			generatesource.Entry,
 		},
 		Transforms: []connector.Entry[connector.Transform]{
@@ -66,6 +69,7 @@ func Connectors() connector.Set {
 			httptarget.Entry,
 			kinesistarget.Entry,
 			webhook.Entry,
+			pubsubtarget.Entry,
 			queuetarget.Entry,
 			machinetarget.Entry,
 			lake.Entry,
