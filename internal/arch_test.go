@@ -457,7 +457,7 @@ func TestOnlyTheEngineSettles(t *testing.T) {
 // ownHTTP are packages that may name net/http's own client, each for its reason.
 var ownHTTP = map[string]string{
 	"internal/httpclient": "it is the client",
-	"internal/cloud/aws":  "the SDK makes its own, which knows the authorities of AWS_CA_BUNDLE and follows no redirect of another request; here it gets limits",
+	"internal/cloud/aws":  "the SDK makes its own with the authorities of AWS_CA_BUNDLE; here it gets limits, and follows no redirect",
 	"internal/otlp":       "the exporters of OpenTelemetry want one of net/http's, which is made by httpclient",
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/weirdata/weir/internal/target/directory"
 	filetarget "github.com/weirdata/weir/internal/target/file"
 	httptarget "github.com/weirdata/weir/internal/target/http"
+	kinesistarget "github.com/weirdata/weir/internal/target/kinesis"
 	"github.com/weirdata/weir/internal/target/lake"
 	machinetarget "github.com/weirdata/weir/internal/target/machine"
 	pubsubtarget "github.com/weirdata/weir/internal/target/pubsub"
@@ -67,6 +68,7 @@ func Connectors() connector.Set {
 			filetarget.Entry,
 			directory.Entry,
 			httptarget.Entry,
+			kinesistarget.Entry,
 			webhook.Entry,
 			pubsubtarget.Entry,
 			queuetarget.Entry,
