@@ -72,6 +72,7 @@ var places = map[string]place{
 	"internal/parquet":           {floor: formats},
 	"internal/script":            {floor: formats},
 	"internal/lines":             {floor: formats},
+	"internal/sqs":               {floor: formats},
 	"internal/workspace":         {floor: formats},
 	"internal/machine/jsonpath":  {floor: formats},
 	"internal/queue/lease":       {floor: formats},

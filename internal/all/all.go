@@ -11,6 +11,7 @@ import (
 	kinesissource "github.com/weirdata/weir/internal/source/kinesis"
 	pubsubsource "github.com/weirdata/weir/internal/source/pubsub"
 	queuesource "github.com/weirdata/weir/internal/source/queue"
+	sqssource "github.com/weirdata/weir/internal/source/sqs"
 	"github.com/weirdata/weir/internal/source/stdin"
 	embeddedstore "github.com/weirdata/weir/internal/store/embedded"
 	postgresstore "github.com/weirdata/weir/internal/store/postgres"
@@ -23,6 +24,7 @@ import (
 	pubsubtarget "github.com/weirdata/weir/internal/target/pubsub"
 	queuetarget "github.com/weirdata/weir/internal/target/queue"
 	"github.com/weirdata/weir/internal/target/silent"
+	sqstarget "github.com/weirdata/weir/internal/target/sqs"
 	"github.com/weirdata/weir/internal/target/stdout"
 	"github.com/weirdata/weir/internal/target/webhook"
 	"github.com/weirdata/weir/internal/transform/base64"
@@ -44,6 +46,7 @@ func Connectors() connector.Set {
 			gatewaysource.Entry,
 			queuesource.Entry,
 			kinesissource.Entry,
+			sqssource.Entry,
 			pubsubsource.Entry,
 			generatesource.Entry,
 		},
@@ -71,6 +74,7 @@ func Connectors() connector.Set {
 			webhook.Entry,
 			pubsubtarget.Entry,
 			queuetarget.Entry,
+			sqstarget.Entry,
 			machinetarget.Entry,
 			lake.Entry,
 			silent.Entry,

@@ -233,3 +233,20 @@ func TestTurnsOfAKey(t *testing.T) {
 		}
 	})
 }
+
+// TestTurnsAreNoFailures: who watches a pipeline is told of nothing while messages wait for their
+// turn.
+func TestTurnsAreNoFailures(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(step{payloads: mixed(40)})
+		b.target.before = part(time.Minute, time.Second)
+		w, told := b.watched(false)
+		if err := b.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.Take(); len(got.Failed) != 0 || len(*told) != 0 || len(b.target.got) != 40 {
+			t.Errorf("failures %v, told %q, %d written", got.Failed, *told, len(b.target.got))
+		}
+	})
+}
