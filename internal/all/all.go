@@ -8,6 +8,7 @@ import (
 	gatewaysource "github.com/weirdata/weir/internal/source/gateway"
 	generatesource "github.com/weirdata/weir/internal/source/generate"
 	httpsource "github.com/weirdata/weir/internal/source/http"
+	pubsubsource "github.com/weirdata/weir/internal/source/pubsub"
 	queuesource "github.com/weirdata/weir/internal/source/queue"
 	"github.com/weirdata/weir/internal/source/stdin"
 	embeddedstore "github.com/weirdata/weir/internal/store/embedded"
@@ -17,6 +18,7 @@ import (
 	httptarget "github.com/weirdata/weir/internal/target/http"
 	"github.com/weirdata/weir/internal/target/lake"
 	machinetarget "github.com/weirdata/weir/internal/target/machine"
+	pubsubtarget "github.com/weirdata/weir/internal/target/pubsub"
 	queuetarget "github.com/weirdata/weir/internal/target/queue"
 	"github.com/weirdata/weir/internal/target/silent"
 	"github.com/weirdata/weir/internal/target/stdout"
@@ -39,6 +41,7 @@ func Connectors() connector.Set {
 			httpsource.Entry,
 			gatewaysource.Entry,
 			queuesource.Entry,
+			pubsubsource.Entry,
 			generatesource.Entry,
 		},
 		Transforms: []connector.Entry[connector.Transform]{
@@ -62,6 +65,7 @@ func Connectors() connector.Set {
 			directory.Entry,
 			httptarget.Entry,
 			webhook.Entry,
+			pubsubtarget.Entry,
 			queuetarget.Entry,
 			machinetarget.Entry,
 			lake.Entry,
