@@ -100,6 +100,7 @@ var places = map[string]place{
 	"internal/queue/embedded": {floor: mechanisms, beside: []string{"internal/queue/log/disk", "internal/queue/rows"}},
 	"internal/queue/postgres": {floor: mechanisms},
 	"internal/cloud/*":        {floor: mechanisms},
+	"internal/kinesis/lease":  {floor: mechanisms},
 
 	"internal/source/*":    {floor: leaves},
 	"internal/transform/*": {floor: leaves},
