@@ -2,6 +2,7 @@ package lease
 
 import (
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -66,10 +67,15 @@ func TestTakeOverFromSnowbridge(t *testing.T) {
 	first := r.open()
 	done := r.split(first[0].ID) // its parent is read
 	half := r.split(first[1].ID) // its parent is not, and a child was begun: a Snowbridge does not wait
-	client := item{"ID": text("uuid-1"), "Name": text("host-1"), "LastUpdate": number(time.Now().UnixNano()), "LastUpdateRFC": text("")}
-	if err := k.clients.force(ctx, client); err != nil {
-		t.Fatal(err)
+	var last time.Time
+	beat := func() {
+		last = time.Now()
+		client := item{"ID": text("uuid-1"), "Name": text("host-1"), "LastUpdate": number(last.UnixNano()), "LastUpdateRFC": text("")}
+		if err := k.clients.force(ctx, client); err != nil {
+			t.Fatal(err)
+		}
 	}
+	beat()
 	ended := snowbridgeRow(first[0].ID, "100", "uuid-1", time.Now())
 	ended["Finished"], ended["FinishedRFC"] = number(time.Now().UnixNano()), text("then")
 	for _, it := range []item{
@@ -81,9 +87,8 @@ func TestTakeOverFromSnowbridge(t *testing.T) {
 		}
 	}
 	log := &syncBuffer{}
-	began := time.Now()
 	c, err := New(Settings{
-		Table: k, Stream: r, Name: "host-2", Start: Start{Position: AtTimestamp, Time: began}, Log: slog.New(slog.NewTextHandler(log, nil)),
+		Table: k, Stream: r, Name: "host-2", Start: Start{Position: AtTimestamp, Time: last}, Log: slog.New(slog.NewTextHandler(log, nil)),
 		Failover: 3 * time.Second, ForeignFailover: 3 * time.Second, Scan: 300 * time.Millisecond,
 	})
 	if err != nil {
@@ -92,13 +97,18 @@ func TestTakeOverFromSnowbridge(t *testing.T) {
 	if err := c.Open(ctx); err != nil {
 		t.Fatal(err)
 	}
+	// It lives until it was seen to.
+	until(t, "the Snowbridge is waited for", func() bool { beat(); return strings.Contains(log.String(), "stop them") })
+	if rows, err := k.Scan(ctx, true); err != nil || slices.ContainsFunc(rows.Rows, func(r Row) bool { return isOurs(r.Owner) }) {
+		t.Errorf("while a Snowbridge lives the rows are %+v (%v)", rows, err)
+	}
 	starts := map[string]string{}
 	for len(starts) < 5 {
 		l, err := c.Next(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if since := time.Since(began); since < stale-time.Second {
+		if since := time.Since(last); since < stale {
 			t.Errorf("%s was taken after %s, while the Snowbridge may live", l.Shard().ID, since)
 		}
 		starts[l.Shard().ID] = l.Position().String()
