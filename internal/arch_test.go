@@ -101,6 +101,7 @@ var places = map[string]place{
 	"internal/queue/embedded": {floor: mechanisms, beside: []string{"internal/queue/log/disk", "internal/queue/rows"}},
 	"internal/queue/postgres": {floor: mechanisms},
 	"internal/cloud/*":        {floor: mechanisms},
+	"internal/kinesis/lease":  {floor: mechanisms},
 
 	"internal/source/*":    {floor: leaves},
 	"internal/transform/*": {floor: leaves},
@@ -460,7 +461,7 @@ func TestOnlyTheEngineSettles(t *testing.T) {
 // ownHTTP are packages that may name net/http's own client, each for its reason.
 var ownHTTP = map[string]string{
 	"internal/httpclient": "it is the client",
-	"internal/cloud/aws":  "the SDK makes its own, which knows the authorities of AWS_CA_BUNDLE and follows no redirect of another request; here it gets limits",
+	"internal/cloud/aws":  "the SDK makes its own with the authorities of AWS_CA_BUNDLE; here it gets limits, and follows no redirect",
 	"internal/otlp":       "the exporters of OpenTelemetry want one of net/http's, which is made by httpclient",
 }
 

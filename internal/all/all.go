@@ -9,6 +9,7 @@ import (
 	generatesource "github.com/weirdata/weir/internal/source/generate"
 	httpsource "github.com/weirdata/weir/internal/source/http"
 	kafkasource "github.com/weirdata/weir/internal/source/kafka"
+	kinesissource "github.com/weirdata/weir/internal/source/kinesis"
 	pubsubsource "github.com/weirdata/weir/internal/source/pubsub"
 	queuesource "github.com/weirdata/weir/internal/source/queue"
 	sqssource "github.com/weirdata/weir/internal/source/sqs"
@@ -19,6 +20,7 @@ import (
 	filetarget "github.com/weirdata/weir/internal/target/file"
 	httptarget "github.com/weirdata/weir/internal/target/http"
 	kafkatarget "github.com/weirdata/weir/internal/target/kafka"
+	kinesistarget "github.com/weirdata/weir/internal/target/kinesis"
 	"github.com/weirdata/weir/internal/target/lake"
 	machinetarget "github.com/weirdata/weir/internal/target/machine"
 	pubsubtarget "github.com/weirdata/weir/internal/target/pubsub"
@@ -45,6 +47,7 @@ func Connectors() connector.Set {
 			httpsource.Entry,
 			gatewaysource.Entry,
 			queuesource.Entry,
+			kinesissource.Entry,
 			sqssource.Entry,
 			pubsubsource.Entry,
 			generatesource.Entry,
@@ -71,6 +74,7 @@ func Connectors() connector.Set {
 			directory.Entry,
 			httptarget.Entry,
 			kafkatarget.Entry,
+			kinesistarget.Entry,
 			webhook.Entry,
 			pubsubtarget.Entry,
 			queuetarget.Entry,

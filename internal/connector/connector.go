@@ -326,6 +326,9 @@ type Deps struct {
 	// Lone is set where the config has one pipeline, which is in no block, as every config of
 	// Snowbridge: what Snowbridge does, where that says nothing else, is then meant.
 	Lone bool
+	// Ordered says that the pipeline keeps the order of messages with one key: a target that
+	// refuses a part of a batch then refuses the later messages of a refused key with it.
+	Ordered bool
 	// Version is the product's version, for headers and failure payloads.
 	Version string
 	// Store returns the durable store. It is opened before any connector is, and not

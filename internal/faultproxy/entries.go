@@ -2,6 +2,7 @@ package faultproxy
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 )
 
@@ -40,16 +41,22 @@ func Some(fail func(e Entry) *EntryError) Action { return some{fail} }
 
 type some struct{ fail func(e Entry) *EntryError }
 
+// wireEntry has the members of what is asked and answered, for whole calls and entries.
 type wireEntry struct {
-	Data                            []byte
-	PartitionKey, ExplicitHashKey   string
-	ID                              string `json:"Id"`
-	MessageBody, MessageGroupID     string
-	ReceiptHandle                   string
-	StreamName, StreamARN, QueueURL string
-	ShardID, SequenceNumber         string
-	MessageID                       string
-	ErrorCode, ErrorMessage         string
+	Data            []byte `json:"Data"`
+	PartitionKey    string `json:"PartitionKey"`
+	ExplicitHashKey string `json:"ExplicitHashKey"`
+	ID              string `json:"Id"`
+	MessageBody     string `json:"MessageBody"`
+	MessageGroupID  string `json:"MessageGroupId"`
+	ReceiptHandle   string `json:"ReceiptHandle"`
+	StreamName      string `json:"StreamName"`
+	StreamARN       string `json:"StreamARN"`
+	QueueURL        string `json:"QueueUrl"`
+	ShardID         string `json:"ShardId"`
+	SequenceNumber  string `json:"SequenceNumber"`
+	MessageID       string `json:"MessageId"`
+	ErrorCode       string `json:"ErrorCode"`
 }
 
 func (w *wireEntry) into(e *Entry) {
@@ -135,9 +142,7 @@ func (s some) do(p *AWS, w http.ResponseWriter, r *http.Request, c *Call) {
 
 func with(object map[string]json.RawMessage, member string, value any) map[string]json.RawMessage {
 	out := map[string]json.RawMessage{}
-	for k, v := range object {
-		out[k] = v
-	}
+	maps.Copy(out, object)
 	out[member] = encode(value)
 	return out
 }
@@ -201,8 +206,8 @@ func (p *AWS) noteAt(c *Call, body []byte, a *answer, places []int) {
 	_, _, entries := parse(c, body)
 	var got struct {
 		wireEntry
-		Records    []wireEntry
-		Successful []wireEntry
+		Records    []wireEntry `json:"Records"`
+		Successful []wireEntry `json:"Successful"`
 	}
 	_ = json.Unmarshal(a.body, &got)
 	byID := map[string]wireEntry{}

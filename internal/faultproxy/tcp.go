@@ -1,6 +1,7 @@
 package faultproxy
 
 import (
+	"context"
 	"io"
 	"net"
 	"sync"
@@ -184,7 +185,7 @@ func (p *TCP) serve(client net.Conn) {
 		(&tcpConn{ends: [2]net.Conn{client, client}}).cut()
 		return
 	}
-	server, err := net.DialTimeout("tcp", to, 10*time.Second)
+	server, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(context.Background(), "tcp", to)
 	if err != nil {
 		(&tcpConn{ends: [2]net.Conn{client, client}}).cut()
 		return
@@ -243,7 +244,9 @@ func (p *TCP) pipe(c *tcpConn, d Direction) {
 	})
 	defer close(done)
 	for next := range line {
-		time.Sleep(time.Until(next.at))
+		if wait := time.Until(next.at); wait > 0 {
+			<-time.After(wait)
+		}
 		if !p.pass(c, d, to, next.data) {
 			c.cut()
 			return
@@ -261,12 +264,13 @@ func (p *TCP) pass(c *tcpConn, d Direction, to io.Writer, data []byte) bool {
 		p.changed.Wait()
 	}
 	last := false
+	var others []*tcpConn
 	if p.left[d] >= 0 {
 		if last = len(data) > p.left[d]; last {
 			data = data[:p.left[d]]
 			for other := range p.conns {
 				if other != c {
-					defer other.cut()
+					others = append(others, other)
 				}
 			}
 			p.left[d] = -1
@@ -277,6 +281,9 @@ func (p *TCP) pass(c *tcpConn, d Direction, to io.Writer, data []byte) bool {
 	p.passed[d] += int64(len(data))
 	c.last = time.Now()
 	p.mu.Unlock()
+	for _, other := range others {
+		other.cut()
+	}
 	if c.dead.Load() {
 		return false
 	}
@@ -290,8 +297,9 @@ func (p *TCP) pass(c *tcpConn, d Direction, to io.Writer, data []byte) bool {
 
 // watch closes connections that are idle for d, for as long as that is asked for.
 func (p *TCP) watch(d time.Duration) {
-	for {
-		time.Sleep(min(d/4, 50*time.Millisecond))
+	tick := time.NewTicker(min(d/4, 50*time.Millisecond))
+	defer tick.Stop()
+	for range tick.C {
 		p.mu.Lock()
 		if p.closed || p.idle != d {
 			p.mu.Unlock()

@@ -19,12 +19,15 @@ package aws
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/middleware"
@@ -76,19 +79,18 @@ type Access struct {
 	Log *slog.Logger
 }
 
-var (
-	regionName = regexp.MustCompile(`^[a-z]{2}(-[a-z0-9]+)+$`)
-	roleName   = regexp.MustCompile(`^arn:[\w-]+:iam::\d{12}:role/.+$`)
-)
+// regionName is what a region of Amazon's, or of a stand-in, is called.
+var regionName = regexp.MustCompile(`^[a-z0-9-]+$`)
 
 // Problems are what can be known to be wrong without a network, by the names of the options
-// region, role_arn and custom_aws_endpoint.
+// region, role_arn and custom_aws_endpoint. What is no role STS says: configs for stand-ins have
+// any text there.
 func (a Access) Problems() []connector.Problem {
 	var ps []connector.Problem
 	if a.Region != "" && !regionName.MatchString(a.Region) {
 		ps = append(ps, connector.Problem{Field: "region", What: fmt.Sprintf("region %q is not the name of one", a.Region), Fix: `write it as "eu-central-1"`})
 	}
-	if a.RoleARN != "" && !roleName.MatchString(a.RoleARN) {
+	if strings.ContainsFunc(a.RoleARN, unicode.IsSpace) {
 		ps = append(ps, connector.Problem{Field: "role_arn", What: fmt.Sprintf("role_arn %q is not the ARN of a role", a.RoleARN), Fix: `write it as "arn:aws:iam::123456789012:role/NAME"`})
 	}
 	if u, err := url.Parse(a.Endpoint); a.Endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
@@ -126,6 +128,9 @@ func Load(ctx context.Context, a Access) (aws.Config, error) {
 	if cfg.Credentials == nil {
 		cfg.Credentials = aws.AnonymousCredentials{}
 	}
+	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok { // with the authorities of AWS_CA_BUNDLE
+		cfg.HTTPClient = &http.Client{Transport: transport{c.GetTransport()}, Timeout: c.GetTimeout(), CheckRedirect: stay}
+	}
 	cfg.Credentials = marked(cfg.Credentials)
 	if a.RoleARN != "" {
 		assume := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), a.RoleARN, func(o *stscreds.AssumeRoleOptions) {
@@ -140,13 +145,43 @@ func Load(ctx context.Context, a Access) (aws.Config, error) {
 	return cfg, nil
 }
 
+// transport sends requests whose bodies net/http reads, rather than have them write themselves.
+// The SDK closes a body as soon as there is an answer, and a closed one that is to write itself
+// reports the end of its data as an error: net/http, which asks once more whether there is
+// anything left, would close the connection with the answer in it.
+type transport struct{ *http.Transport }
+
+// RoundTrip implements http.RoundTripper.
+func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	return t.Transport.RoundTrip(readable(req))
+}
+
+func readable(req *http.Request) *http.Request {
+	if _, writes := req.Body.(io.WriterTo); !writes {
+		return req
+	}
+	again := *req
+	again.Body = struct{ io.ReadCloser }{req.Body}
+	return &again
+}
+
+// stay follows no redirect: a request is signed for where it goes.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// Close closes the connections that wait for a request of a client made of cfg, which share
+// them.
+func Close(cfg aws.Config) {
+	if c, ok := cfg.HTTPClient.(*http.Client); ok {
+		c.CloseIdleConnections()
+	}
+}
+
 func cacheOptions(o *aws.CredentialsCacheOptions) {
 	o.ExpiryWindow = expiryWindow
 	o.ExpiryWindowJitterFrac = 0.5
 }
 
-// client is the SDK's own, which knows AWS_CA_BUNDLE and follows no redirect that it should not,
-// with limits.
+// client is the SDK's own, to which it adds the authorities of AWS_CA_BUNDLE, with limits.
 func (a Access) client() *awshttp.BuildableClient {
 	limit := a.Timeout
 	if limit <= 0 {

@@ -2,9 +2,11 @@ package aws_test
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -122,6 +124,7 @@ func call(t *testing.T, a aws.Access) error {
 	if err != nil {
 		return err
 	}
+	defer aws.Close(cfg)
 	_, err = kinesis.NewFromConfig(cfg).ListStreams(t.Context(), &kinesis.ListStreamsInput{})
 	return aws.Fault("list streams", err)
 }
@@ -368,13 +371,47 @@ func TestProblems(t *testing.T) {
 	if ps := good.Problems(); len(ps) != 0 {
 		t.Error(ps)
 	}
-	bad := aws.Access{Region: "Frankfurt!", RoleARN: "reader", Endpoint: "localhost:4566"}
+	standIn := aws.Access{Region: "eu-test-1", RoleARN: "xxx-test-role-arn", Endpoint: "http://integration-localstack-1:4566"}
+	if ps := standIn.Problems(); len(ps) != 0 {
+		t.Error(ps)
+	}
+	bad := aws.Access{Region: "Frankfurt!", RoleARN: "the reader", Endpoint: "localhost:4566"}
 	var fields []string
 	for _, p := range bad.Problems() {
 		fields = append(fields, p.Field)
 	}
 	if got := strings.Join(fields, " "); got != "region role_arn custom_aws_endpoint" {
 		t.Errorf("problems of %s", got)
+	}
+}
+
+// TestAuthorities: the certificates of AWS_CA_BUNDLE are trusted, and others are not.
+func TestAuthorities(t *testing.T) {
+	keys(t)
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fine(0, w) }))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of the handshake that is refused
+	defer s.Close()
+	if err := call(t, aws.Access{Region: "eu-central-1", Endpoint: s.URL}); fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), "AWS_CA_BUNDLE") {
+		t.Errorf("an unknown authority: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_CA_BUNDLE", file)
+	if err := call(t, aws.Access{Region: "eu-central-1", Endpoint: s.URL}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRedirect: a redirect is the answer; a request is signed for where it goes.
+func TestRedirect(t *testing.T) {
+	keys(t)
+	elsewhere := serve(t, fine)
+	s := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
+	defer s.Close()
+	if err := call(t, aws.Access{Region: "eu-central-1", Endpoint: s.URL}); err == nil || len(elsewhere.requests()) != 0 {
+		t.Errorf("%v, and %d requests elsewhere", err, len(elsewhere.requests()))
 	}
 }
 

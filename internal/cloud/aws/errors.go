@@ -2,8 +2,10 @@ package aws
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/aws/smithy-go"
@@ -153,17 +155,24 @@ func Fault(doing string, err error) error {
 	if errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	var api smithy.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return answer(doing, err, api)
 	}
-	var none *credentialsError
-	if errors.As(err, &none) {
+	if none, ok := errors.AsType[*credentialsError](err); ok {
 		return &fault.Error{Kind: fault.Setup, Err: &failure{
 			text: fmt.Sprintf("%s: no AWS credentials: %s; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile in AWS_PROFILE, or give this machine, container or service account a role", doing, clean(none.err.Error())), err: err,
 		}, Detail: fault.Detail{Type: "api", Code: "NoCredentials", Safe: "no AWS credentials"}}
 	}
-	return &fault.Error{Kind: fault.Transient, Err: &failure{text: doing + ": " + clean(err.Error()), err: err}, Detail: fault.Detail{Type: "api", Safe: "the service was not reached"}}
+	if untrusted, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return &fault.Error{Kind: fault.Setup, Err: &failure{
+			text: fmt.Sprintf("%s: %s; name the authority of the service's certificate in AWS_CA_BUNDLE, or look at custom_aws_endpoint", doing, clean(untrusted.Error())), err: err,
+		}, Detail: fault.Detail{Type: "api", Safe: "the certificate of the service cannot be verified"}}
+	}
+	reason := err
+	if transport, ok := errors.AsType[*url.Error](err); ok {
+		reason = transport.Err // without the call that was not answered, which doing says
+	}
+	return &fault.Error{Kind: fault.Transient, Err: &failure{text: doing + ": " + clean(reason.Error()), err: err}, Detail: fault.Detail{Type: "api", Safe: "the service was not reached"}}
 }
 
 // answer is the fault of what a service answered.
@@ -201,7 +210,7 @@ func Entry(doing, code, text string) error {
 }
 
 func fail(doing, code, text string, m meaning, allow string, err error) error {
-	text = clean(text)
+	text = strings.TrimRight(clean(text), ". ")
 	whole := doing + ": " + code
 	if text != "" {
 		whole += ": " + text
