@@ -340,5 +340,5 @@ type Deps struct {
 	Machines map[string]Machine
 	// Kept returns what make made when the name was first asked for in this process: what a
 	// connector keeps for the one that replaces it at a reload. nil: nothing is kept.
-	Kept func(name string, make func() any) any
+	Kept func(name string, with func() any) any
 }
