@@ -4,6 +4,7 @@ package all
 
 import (
 	"github.com/weirdata/weir/internal/connector"
+	eventhubsource "github.com/weirdata/weir/internal/source/eventhub"
 	filesource "github.com/weirdata/weir/internal/source/file"
 	gatewaysource "github.com/weirdata/weir/internal/source/gateway"
 	generatesource "github.com/weirdata/weir/internal/source/generate"
@@ -13,6 +14,7 @@ import (
 	embeddedstore "github.com/weirdata/weir/internal/store/embedded"
 	postgresstore "github.com/weirdata/weir/internal/store/postgres"
 	"github.com/weirdata/weir/internal/target/directory"
+	eventhubtarget "github.com/weirdata/weir/internal/target/eventhub"
 	filetarget "github.com/weirdata/weir/internal/target/file"
 	httptarget "github.com/weirdata/weir/internal/target/http"
 	"github.com/weirdata/weir/internal/target/lake"
@@ -39,6 +41,7 @@ func Connectors() connector.Set {
 			httpsource.Entry,
 			gatewaysource.Entry,
 			queuesource.Entry,
+			eventhubsource.Entry,
 			generatesource.Entry,
 		},
 		Transforms: []connector.Entry[connector.Transform]{
@@ -62,6 +65,7 @@ func Connectors() connector.Set {
 			directory.Entry,
 			httptarget.Entry,
 			webhook.Entry,
+			eventhubtarget.Entry,
 			queuetarget.Entry,
 			machinetarget.Entry,
 			lake.Entry,

@@ -115,6 +115,13 @@ func (b *Builder) Build(ctx context.Context, plan *config.Plan) (*Built, config.
 		a.parts = a.make(ctx)
 		made[i], ds = a, append(ds, a.found...)
 	}
+	if built.Store == nil && slices.ContainsFunc(made, (*assembly).records) {
+		built.Store, found = b.opener(ctx, plan, plan.Records)
+		ds = append(ds, found...)
+		if c, can := built.Store.(connector.Checker); can {
+			built.Checkers = append(built.Checkers, Checker{plan.Records, c})
+		}
+	}
 	ds = append(ds, collisions(plan.Process.Admin, built.listening)...)
 	if ds.HasErrors() {
 		return nil, ds
@@ -131,9 +138,19 @@ func (b *Builder) OpenerOf(ctx context.Context, plan *config.Plan) (connector.St
 	if plan.Store == nil {
 		return nil, nil
 	}
+	return b.opener(ctx, plan, plan.Store)
+}
+
+func (b *Builder) opener(ctx context.Context, plan *config.Plan, of *config.Use) (connector.StoreOpener, config.Diagnostics) {
 	a := assembly{b: b, built: &Built{}, log: b.Log, plan: plan}
-	opener, _ := build(ctx, &a, b.Set.Stores, plan.Store)
+	opener, _ := build(ctx, &a, b.Set.Stores, of)
 	return opener, a.found
+}
+
+// records reports whether the source of a pipeline keeps records in the store.
+func (a *assembly) records() bool {
+	r, can := a.parts.Source.(connector.Recorder)
+	return can && r.Records()
 }
 
 // assembly is one pipeline being built.

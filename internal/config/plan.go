@@ -18,6 +18,8 @@ type Plan struct {
 	// Store is the store that queues, machines and failed messages are kept in; nil when
 	// nothing needs one.
 	Store *Use
+	// Records is the same, or the store that is opened when only a source needs one.
+	Records *Use
 	// Queues are all queues of the store, by name: those that are declared, those of machines,
 	// and those that failed messages wait in.
 	Queues []connector.Queue
@@ -47,6 +49,7 @@ func (c *Config) Plan() *Plan {
 		p.Implied[name] = connector.Queue{Name: name}
 	}
 	p.queues()
+	p.Records = c.Store.Use
 	if len(p.Queues) > 0 {
 		p.Store = c.Store.Use
 	}

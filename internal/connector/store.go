@@ -13,3 +13,7 @@ type StoreOpener interface {
 	// same store.
 	Identity() string
 }
+
+// Recorder is a source that keeps records in the durable store, beside the jobs of queues: where
+// it says so, the store of the config is opened for it, though nothing else may need one.
+type Recorder interface{ Records() bool }

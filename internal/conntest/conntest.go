@@ -75,9 +75,12 @@ func cancelled() context.Context {
 }
 
 // soon is a context that ends while a call is under way.
-func soon(t *testing.T) context.Context {
+func soon(t *testing.T) context.Context { return soonAfter(t, 0) }
+
+// soonAfter is a context that ends soon after d.
+func soonAfter(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithCancel(t.Context())
-	timer := time.AfterFunc(50*time.Millisecond, cancel)
+	timer := time.AfterFunc(d+50*time.Millisecond, cancel)
 	t.Cleanup(func() { timer.Stop(); cancel() })
 	return ctx
 }

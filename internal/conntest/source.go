@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
@@ -43,6 +44,9 @@ type SourceFeatures struct {
 	Requests bool
 	// Positions: every message says where it was read.
 	Positions bool
+	// Slow is how long it may take until a source that was opened begins to read; zero for one
+	// that does at once. It is waited for where nothing more may come.
+	Slow time.Duration
 }
 
 // got is what one Read returned.
@@ -362,7 +366,7 @@ func (s sourceSuite) rest(t *testing.T, src connector.Source) (ps [][]byte) {
 	for {
 		var b event.Batch
 		var err error
-		within(t, prompt, "Read", func() { b, _, err = src.Read(soon(t), connector.Room{}) })
+		within(t, prompt+s.Features.Slow, "Read", func() { b, _, err = src.Read(soonAfter(t, s.Features.Slow), connector.Room{}) })
 		for _, m := range b {
 			ps = append(ps, m.Data)
 		}

@@ -1,0 +1,51 @@
+package eventhubsource_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/conntest"
+	"github.com/weirdata/weir/internal/enginetest"
+	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/embedded"
+)
+
+// memory is a store of this process.
+func memory(t testing.TB) queue.Store {
+	t.Helper()
+	s, err := embedded.Open("store", embedded.Options{FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// TestConformance reads one partition, which keeps the order, with both kinds of checkpoints.
+func TestConformance(t *testing.T) { // not parallel: it looks for goroutines
+	for _, kept := range []string{"store", "blobs"} {
+		t.Run(kept, func(t *testing.T) {
+			conntest.Source(t, conntest.SourceCase{
+				Setup: func(t *testing.T, payloads [][]byte) func() connector.Source {
+					hub := enginetest.NewEventHub(t, 1)
+					put(t, hub, payloads)
+					o := options{hub: hub}
+					if kept == "store" {
+						o.store = memory(t)
+					} else {
+						o.container = container(t)
+					}
+					return func() connector.Source { return o.source(t, nil) }
+				},
+				Features: conntest.SourceFeatures{Ordered: true, Acknowledges: true, Remembers: true, Binary: true, Empty: true, Positions: true, Slow: 2 * time.Second},
+			})
+		})
+	}
+}
