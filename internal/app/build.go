@@ -88,6 +88,7 @@ type Built struct {
 	// Checkers are the connectors that can say whether their other side is reachable.
 	Checkers []Checker
 
+	inspected []inspected
 	listening []listening
 	limit     int64 // of payload bytes in flight
 }
@@ -122,8 +123,9 @@ func (b *Builder) Build(ctx context.Context, plan *config.Plan) (*Built, config.
 			built.Checkers = append(built.Checkers, Checker{plan.Records, c})
 		}
 	}
+	ds = append(ds, plan.Doubts()...)
 	ds = append(ds, collisions(plan.Process.Admin, built.listening)...)
-	if ds.HasErrors() {
+	if ds = once(ds); ds.HasErrors() {
 		return nil, ds
 	}
 	fit(made)
@@ -164,6 +166,7 @@ type assembly struct {
 
 	parts    pipeline.Parts // once they are made
 	machines map[string]connector.Machine
+	located  []located
 }
 
 // runner makes the pipeline of its parts.
@@ -313,9 +316,10 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		return made, false
 	}
 	component := a.component(u)
+	log, warnings := noticing(a.log.With(meter.KeyComponent, component))
 	deps := connector.Deps{
 		Component: component,
-		Log:       a.log.With(meter.KeyComponent, component),
+		Log:       log,
 		Dir:       u.Dir(), Version: a.b.Version,
 		Store: func() queue.Store { return a.b.Store }, Queues: a.plan.Declared, Machines: a.machines,
 	}
@@ -326,6 +330,9 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		deps.Pipeline = a.config.Name
 	}
 	made, err := e.Build(ctx, deps, u.Decode)
+	for _, text := range warnings() {
+		a.found = append(a.found, u.Warn(text))
+	}
 	if err != nil {
 		var ds config.Diagnostics
 		if !errors.As(err, &ds) {
@@ -334,6 +341,10 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		a.found = append(a.found, ds...)
 		return made, false
 	}
+	if i, can := any(made).(connector.Inspector); can {
+		a.built.inspected = append(a.built.inspected, inspected{i, func(err error) config.Diagnostics { return u.Diagnose(err) }})
+	}
+	a.locate(u, made)
 	if c, can := any(made).(connector.Checker); can && u.Kind != config.KindTransform {
 		a.built.Checkers = append(a.built.Checkers, Checker{u, c})
 	}

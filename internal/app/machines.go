@@ -161,6 +161,9 @@ func (a *assembly) lambda(fc *config.Function) executor.Function {
 	}
 	f := lambda.New(lambda.Options{Name: fc.Name, Command: command, Dir: dir, Env: l.Env, Concurrency: l.Concurrency,
 		Timeout: l.Timeout(), Init: l.InitTimeout(), Log: a.log})
+	a.built.inspected = append(a.built.inspected, inspected{f, func(err error) config.Diagnostics {
+		return config.Diagnostics{fc.Diagnose("lambda.command", fmt.Sprintf("function %q: %v", fc.Name, err), "install it, or write its path: one with a slash means from the directory of the config file")}
+	}})
 	return handler{f}
 }
 

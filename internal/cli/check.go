@@ -21,8 +21,8 @@ func checkCommand(s Streams) *cobra.Command {
 		Long: `Find everything wrong with a config that can be known without the network: syntax, names,
 types, limits, scripts, templates and certificates. A config that check accepts starts.
 
-With --connect the connections of sources and targets are opened as well; nothing is read
-or written.`,
+With --connect the connections of sources and targets are opened as well. No event is read or
+written; where files are to be written, one is created and removed.`,
 		Example: "  weir check pipeline.hcl\n  weir check --connect conf.d/",
 		RunE: func(c *cobra.Command, args []string) error {
 			return check(c.Context(), configPaths(args, s), connect, asJSON, s)
@@ -42,6 +42,9 @@ func check(ctx context.Context, paths []string, connect, asJSON bool, s Streams)
 		var more config.Diagnostics
 		built, more = b.Build(ctx, cfg.Plan())
 		found = append(found, more...)
+	}
+	if built != nil {
+		found = append(found, built.Inspect()...)
 	}
 	if connect && built != nil {
 		found = append(found, reach(ctx, built)...)
@@ -89,6 +92,9 @@ func summary(cfg *config.Config) string {
 		}
 		steps = append(steps, strings.Join(targets, " + "))
 		texts = append(texts, fmt.Sprintf("pipeline %q: %s", p.Name, strings.Join(steps, " -> ")))
+	}
+	if len(texts) > 3 {
+		return fmt.Sprintf("%d pipelines\n  %s", len(texts), strings.Join(texts, "\n  "))
 	}
 	return strings.Join(texts, "; ")
 }

@@ -157,6 +157,9 @@ func (r *runner) build(ctx context.Context) (*app.Built, error) {
 		}
 	}
 	built, found := r.builder.Build(ctx, cfg.Plan())
+	if built != nil {
+		found = append(found, built.Inspect()...)
+	}
 	if err := r.report(found); err != nil {
 		return nil, err
 	}

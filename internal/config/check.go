@@ -39,6 +39,7 @@ func (p place) in() string {
 }
 
 func (c *checker) body(b *hclsyntax.Body, s *schema, at place) {
+	c.durations(b, s)
 	meant := map[string]bool{} // names that unknown options were probably meant to be
 	for _, a := range InOrder(b.Attributes) {
 		f, ok := s.attributes[a.Name]

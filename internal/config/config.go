@@ -329,13 +329,6 @@ type Store struct {
 	Use *Use `hcl:"use,block"`
 }
 
-// Queue is a durable queue: the target of pipelines and the source of others.
-type Queue struct {
-	// Name of the queue, which sources and targets use. Letters, digits, "_", "-" and ".";
-	// at most 64 characters.
-	Name string `hcl:"name,label"`
-}
-
 // Sentry reports errors to Sentry.
 type Sentry struct {
 	// The project's client key URL, as Sentry shows it.

@@ -101,6 +101,9 @@ func ReadsEnvironment(node hclsyntax.Node) bool {
 }
 
 func visit(node hclsyntax.Node, fn func(hclsyntax.Expression)) {
+	if d, ok := node.(*duration); ok { // its children are those of what it stands for
+		node = d.Expression
+	}
 	_ = hclsyntax.VisitAll(node, func(n hclsyntax.Node) hcl.Diagnostics {
 		if e, ok := n.(hclsyntax.Expression); ok {
 			fn(e)
@@ -269,7 +272,12 @@ func (d *document) fits(name string, e hclsyntax.Expression, v cty.Value, t refl
 		if f := got.AsBigFloat(); f.IsInt() {
 			return problem(name+" is outside the range of whole numbers", "write a smaller number")
 		}
+		if e, ok := e.(*duration); ok {
+			return problem(fmt.Sprintf("%s is a whole number of %s", name, e.unit.words), fmt.Sprintf(`write %s = "%s%s"`, name, rounded(got.AsBigFloat()), e.unit.short))
+		}
 		return problem(name+" must be a whole number, without a fraction", "write "+name+" = "+rounded(got.AsBigFloat()))
+	case isTime(e) && v.Type() == cty.String:
+		fix = fmt.Sprintf(`write a duration, %s = "10s", or a number of %s`, name, e.(*duration).unit.words) //nolint:forcetypeassert,errcheck // isTime has looked
 	case isInteger(t) && v.Type() == cty.String:
 		fix = "write a whole number, without quotes or a unit: " + name + " = 1"
 	case t.Kind() == reflect.String && v.Type().IsObjectType() && spelling.Same(name, "tags"):
@@ -289,6 +297,11 @@ func rounded(f *big.Float) string {
 		return s
 	}
 	return "1"
+}
+
+func isTime(e hclsyntax.Expression) bool {
+	_, is := e.(*duration)
+	return is
 }
 
 func isInteger(t reflect.Type) bool {

@@ -206,7 +206,10 @@ func (f *Function) validate(ps *problems) {
 // machines completes the machine and function blocks, and finds what is wrong with them.
 func (d *document) machines(root *hclsyntax.Body, p *Process) Diagnostics {
 	var ds Diagnostics
-	machines, functions := BlocksOf(root, "machine"), BlocksOf(root, "function")
+	machines, functions, queues := BlocksOf(root, "machine"), BlocksOf(root, "function"), BlocksOf(root, "queue")
+	for i, q := range p.Queues {
+		q.doc, q.header = d, HeaderOf(queues[i])
+	}
 	ds = append(ds, d.blockNames(machines, "machine")...)
 	ds = append(ds, d.blockNames(functions, "function")...)
 	for i, m := range p.Machines {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -121,4 +122,36 @@ func queuesOf(us ...*Use) []string {
 		}
 	}
 	return names
+}
+
+// Doubts is what a plan does that nobody can have meant: errors for what could never work,
+// warnings for what waits for something else.
+func (p *Plan) Doubts() Diagnostics {
+	var ds Diagnostics
+	read := map[string]bool{}
+	for _, one := range p.Pipelines {
+		from := one.Source.Use.Queue()
+		read[from] = true
+		if from == "" {
+			continue
+		}
+		for _, u := range one.Uses() {
+			if u.Kind == KindTarget && u.Queue() == from && !one.conditional(u) {
+				ds = append(ds, u.Diagnose(connector.Blame("name", "name another queue, or put a condition before it: when = ...",
+					fmt.Errorf("the %s puts everything back into the queue %q that the pipeline reads, for ever", u.Block, from)))...)
+			}
+		}
+	}
+	for _, q := range p.Process.Queues {
+		if !read[q.Name] {
+			ds = append(ds, q.warn(fmt.Sprintf("no pipeline reads the queue %q: what is put into it waits there", q.Name),
+				fmt.Sprintf("read it in a pipeline: use \"queue\" { name = %q }", q.Name)))
+		}
+	}
+	return ds
+}
+
+// conditional reports whether a target gets only what a condition chooses.
+func (p *Pipeline) conditional(u *Use) bool {
+	return slices.ContainsFunc(p.Targets, func(r *Route) bool { return r.Use == u && r.When != "" })
 }

@@ -145,6 +145,14 @@ func (u *Use) Diagnose(err error) Diagnostics {
 	return Diagnostics{d.problem(u.body(), u.place(), p, d.hiddenValues(u.body()))}
 }
 
+// Warn is a warning about u, at its place.
+func (u *Use) Warn(what string) Diagnostic {
+	d := u.document()
+	w := d.problem(u.body(), u.place(), connector.Problem{What: what}, d.hiddenValues(u.body()))
+	w.Severity = Warning
+	return w
+}
+
 // Queue is the durable queue that u reads or writes; "" when it does neither, or when the name
 // cannot be told.
 func (u *Use) Queue() string {

@@ -11,4 +11,11 @@ type (
 	// Exclusive is a source that holds, while it is open, what nobody else may hold, by
 	// identities that are the same in every config: "position file /var/lib/x".
 	Exclusive interface{ Exclusive() []string }
+	// Inspector can say what would keep Open from working as far as that can be seen on this
+	// machine, without the network and without changing anything: a file that is missing.
+	// The error says it as New's does ([Blame]).
+	Inspector interface{ Inspect() error }
+	// Located is a source or target at a place of this machine, by a text that is equal for
+	// equal places: the path of a file.
+	Located interface{ Location() string }
 )

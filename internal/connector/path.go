@@ -83,3 +83,24 @@ func (d Deps) File(field, name string) (string, error) { return File(d.Dir, fiel
 
 // ReadFile reads a file that the config names; see the function [ReadFile].
 func (d Deps) ReadFile(field, name string) ([]byte, error) { return ReadFile(d.Dir, field, name) }
+
+// FileLocation is the [Located] of what reads or writes the file at path.
+func FileLocation(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	return "file " + path
+}
+
+// TryFolder tries whether files can be created in a folder: by creating one, and taking it away
+// again. Of a folder that will be made, the nearest one above it that is there has to allow it.
+func TryFolder(dir string, made bool) error {
+	for made && !exists(dir) && filepath.Dir(dir) != dir {
+		dir = filepath.Dir(dir)
+	}
+	f, err := os.CreateTemp(dir, ".weir-check-")
+	if err != nil {
+		return fmt.Errorf("try to create a file in %s: %w", dir, err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}

@@ -81,3 +81,28 @@ func TestBlameIsKept(t *testing.T) {
 		t.Errorf("%#v", outer)
 	}
 }
+
+// TestTryFolder: what is tried leaves nothing, and a place that is no folder is refused.
+func TestTryFolder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := connector.TryFolder(dir, false); err != nil {
+		t.Error(err)
+	}
+	if err := connector.TryFolder(filepath.Join(dir, "a", "b"), true); err != nil {
+		t.Error(err)
+	}
+	if err := connector.TryFolder(filepath.Join(dir, "a"), false); err == nil {
+		t.Error("a folder that is not there and is not made is taken")
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("%v is left, %v", left, err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := connector.TryFolder(filepath.Join(file, "below"), true); err == nil {
+		t.Error("a folder below a file is taken")
+	}
+}

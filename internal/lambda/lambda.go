@@ -119,19 +119,27 @@ func New(o Options) *Function {
 	return f
 }
 
-// Open finds out whether there is such a program.
-func (f *Function) Open(context.Context) error {
+// Inspect finds out whether there is such a program.
+func (f *Function) Inspect() error {
 	if len(f.o.Command) == 0 {
-		return fault.New(fault.Setup, errors.New("the function has no command"))
+		return errors.New("the function has no command")
 	}
 	c := f.command()
 	if c.Err != nil {
-		return fault.New(fault.Setup, fmt.Errorf("find the program of the function: %w", c.Err))
+		return fmt.Errorf("find the program of the function: %w", c.Err)
 	}
 	if info, err := os.Stat(c.Path); err != nil {
-		return fault.New(fault.Setup, fmt.Errorf("find the program of the function: %w", err))
+		return fmt.Errorf("find the program of the function: %w", err)
 	} else if info.IsDir() {
-		return fault.New(fault.Setup, fmt.Errorf("the program of the function, %s, is a directory", c.Path))
+		return fmt.Errorf("the program of the function, %s, is a directory", c.Path)
+	}
+	return nil
+}
+
+// Open finds out whether there is such a program.
+func (f *Function) Open(context.Context) error {
+	if err := f.Inspect(); err != nil {
+		return fault.New(fault.Setup, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

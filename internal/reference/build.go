@@ -113,6 +113,7 @@ func (b *builder) options(prefix string, v reflect.Value) []Option {
 			if !o.Required {
 				o.Default = literal(v.Field(i))
 			}
+			o.Unit, o.Plain, _ = config.Unit(name, f.Type)
 			out = append(out, o)
 		case "block":
 			out = append(out, b.block(prefix+name, b.doc(t, f, name), v.Field(i))...)

@@ -67,6 +67,10 @@ type Option struct {
 	Label string `json:"label,omitempty"`
 	// Scope is "pipeline" for top-level options that may also be in a pipeline block.
 	Scope string `json:"scope,omitempty"`
+	// Unit is the unit of an option that is a time, "milliseconds"; its value may be a duration
+	// as text too, and then its name may be Plain.
+	Unit  string `json:"unit,omitempty"`
+	Plain string `json:"plain,omitempty"`
 	Doc   string `json:"doc"`
 }
 

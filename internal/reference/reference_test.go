@@ -187,7 +187,7 @@ func TestConfigPageCoversTheBlocks(t *testing.T) {
 		"source.use":                        {Type: "use", Label: "name", Default: `use "stdin" {}`, Scope: "pipeline"},
 		"transform.use":                     {Type: "uses", Label: "name", Scope: "pipeline"},
 		"filter_target.use":                 {Type: "use", Label: "name", Default: `use "silent" {}`, Scope: "pipeline"},
-		"retry.throttle.delay_ms":           {Type: "int", Default: "10000", Scope: "pipeline"},
+		"retry.throttle.delay_ms":           {Type: "int", Default: "10000", Scope: "pipeline", Unit: "milliseconds", Plain: "delay"},
 		"in_flight.bytes":                   {Type: "int", Default: "67108864", Scope: "pipeline"},
 		"pipeline":                          {Type: "blocks", Label: "name"},
 		"log_level":                         {Type: "string", Default: `"info"`},
@@ -197,11 +197,11 @@ func TestConfigPageCoversTheBlocks(t *testing.T) {
 		"monitoring.webhook.tags":           {Type: "map(string)", Default: "{}"},
 		"monitoring.metadata_reporter":      {Type: "block"},
 		"metrics.enable_e2e_latency":        {Type: "bool", Default: "false"},
-		"stats_receiver.buffer_sec":         {Type: "int", Default: "60"},
+		"stats_receiver.buffer_sec":         {Type: "int", Default: "60", Unit: "seconds", Plain: "buffer"},
 		"monitoring.webhook.endpoint":       {Type: "string", Required: true},
 		"failure_parser.format":             {Type: "string", Default: `"snowplow"`, Scope: "pipeline"},
 		"retry.transient.invalid_after_max": {Type: "bool", Default: "false", Scope: "pipeline"},
-		"monitoring.webhook.heartbeat_interval_seconds": {Type: "int", Default: "300"},
+		"monitoring.webhook.heartbeat_interval_seconds": {Type: "int", Default: "300", Unit: "seconds", Plain: "heartbeat_interval"},
 	} {
 		got, ok := page.Option(path)
 		want.Path, want.Doc = path, got.Doc

@@ -36,6 +36,10 @@ func markdown(p Page) []byte {
 	return []byte(b.String())
 }
 
+// aboutTimes is how options are written that are times.
+const aboutTimes = "An option that is a time says its unit in its name: `drain_timeout_ms = 1500`. A duration with its unit may be written\n" +
+	"instead, as text, and then the name may do without: `drain_timeout_ms = \"1.5s\"` or `drain_timeout = \"1.5s\"`. Units are ms, s, m, h and d."
+
 // sections writes a table for the top of p and for each of its blocks.
 func sections(b *strings.Builder, p Page) {
 	if len(p.Options) == 0 {
@@ -75,6 +79,9 @@ func docWords(o Option) string {
 }
 
 func typeWords(o Option) string {
+	if o.Unit != "" {
+		return o.Unit + ", or a duration"
+	}
 	switch o.Type {
 	case "block":
 		return "block"
@@ -141,7 +148,7 @@ func split(p Page) (pipeline, process Page) {
 // index is the page that lists the others.
 func index(ps []Page) []byte {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n# Reference\n\n- [Config](config.md): %s\n", mark, ps[0].Summary)
+	fmt.Fprintf(&b, "%s\n\n# Reference\n\n%s\n\n- [Config](config.md): %s\n", mark, aboutTimes, ps[0].Summary)
 	for _, kind := range []string{"source", "transform", "target", "store", KindStatsReceiver} {
 		fmt.Fprintf(&b, "\n## %ss\n\n", kindTitles[kind])
 		for _, p := range ps {

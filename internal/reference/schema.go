@@ -17,6 +17,9 @@ func schema(ps []Page) ([]byte, error) {
 	defs := node{"expression": node{
 		"type": "string", "pattern": `\$\{`,
 		"description": "An HCL expression in a string, such as \"${env.NAME}\".",
+	}, "duration": node{
+		"type": "string", "pattern": `^([0-9]+d)?([0-9]*\.?[0-9]+(ns|us|µs|ms|s|m|h))*$`, "minLength": 2,
+		"description": "A time with its units, such as \"10s\", \"1.5h\" or \"1d12h\".",
 	}}
 	for _, kind := range []string{"source", "transform", "target", "store", KindStatsReceiver} {
 		names := node{}
@@ -77,7 +80,11 @@ func object(options []Option, block, kind string) node {
 		if o.Block() != block {
 			continue
 		}
+		// Over the shorter name of a time that is called alike.
 		properties[o.Name()] = property(options, o, kind)
+		if o.Unit != "" && !o.Required && properties[o.Plain] == nil {
+			properties[o.Plain] = node{"anyOf": []any{ref("duration"), ref("expression")}, "description": o.Doc}
+		}
 		if o.Required {
 			required = append(required, o.Name())
 		}
@@ -102,6 +109,9 @@ func property(options []Option, o Option, kind string) node {
 		n = node{"type": "array", "items": ref("use." + usedKind(o))}
 	default:
 		n = value(o.Type)
+		if o.Unit != "" {
+			n["anyOf"] = append(n["anyOf"].([]any), ref("duration"))
+		}
 		if v, ok := jsonDefault(o.Default); ok {
 			n["default"] = v
 		}

@@ -25,14 +25,10 @@ type Runtime struct {
 // New makes a runtime and runs the program's top level once, so that a script that
 // cannot start is refused before the first message.
 func (p *Program) New() (*Runtime, error) {
-	r := &Runtime{program: p, frozen: p.traits.separate == "" && !p.options.Stateful, views: !p.traits.ordinary}
-	r.guard = NewGuard(p.options.Timeout, p.options.MemoryLimit, func(reason error) {
-		if r.running != nil {
-			r.running.js.Interrupt(reason)
-		}
-	})
+	r := p.Later()
 	err := r.within(r.ensure)
 	if errors.Is(err, errSeparate) {
+		p.alone.Store(true)
 		r.frozen, r.vm = false, nil
 		err = r.within(r.ensure)
 	}
@@ -43,6 +39,18 @@ func (p *Program) New() (*Runtime, error) {
 		r.vm = nil
 	}
 	return r, nil
+}
+
+// Later makes a runtime of a program that has started before ([Program.New]): it costs
+// nothing until its first call, which runs the top level.
+func (p *Program) Later() *Runtime {
+	r := &Runtime{program: p, frozen: p.traits.separate == "" && !p.options.Stateful && !p.alone.Load(), views: !p.traits.ordinary}
+	r.guard = NewGuard(p.options.Timeout, p.options.MemoryLimit, func(reason error) {
+		if r.running != nil {
+			r.running.js.Interrupt(reason)
+		}
+	})
+	return r
 }
 
 // keeps reports whether the VM serves more than one message.

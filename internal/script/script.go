@@ -34,6 +34,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/dop251/goja"
@@ -66,6 +67,9 @@ type Program struct {
 	options Options
 	code    *goja.Program
 	traits  traits
+	// alone is set once the top level was seen to write to what is shared: no VM of this
+	// program serves many messages.
+	alone atomic.Bool
 }
 
 // Reason is why a script had no result.

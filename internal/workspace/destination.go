@@ -12,7 +12,10 @@ type Destination struct {
 	Type string
 	// DisplayName is the name by which clients choose it in an event's integrations.
 	DisplayName string
-	Enabled     bool
+	// Enabled is also false where Off says why the destination is switched off whatever the
+	// file says: it cannot be read, or asks for what is not built.
+	Enabled bool
+	Off     string
 	// Processed: RudderStack's isProcessorEnabled. Events go to a destination only when it
 	// is Enabled and Processed.
 	Processed bool

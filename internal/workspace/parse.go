@@ -26,13 +26,22 @@ type document struct {
 }
 
 type sourceDocument struct {
-	ID           string                `json:"id"`
-	Name         string                `json:"name"`
-	WriteKey     string                `json:"writeKey"`
-	Enabled      bool                  `json:"enabled"`
-	WorkspaceID  string                `json:"workspaceId"`
-	Definition   sourceDefinition      `json:"sourceDefinition"`
-	Destinations []destinationDocument `json:"destinations"`
+	ID           string            `json:"id"`
+	Name         string            `json:"name"`
+	WriteKey     string            `json:"writeKey"`
+	Enabled      bool              `json:"enabled"`
+	WorkspaceID  string            `json:"workspaceId"`
+	Definition   sourceDefinition  `json:"sourceDefinition"`
+	Destinations []json.RawMessage `json:"destinations"`
+	TrackingPlan struct {
+		Plan struct {
+			ID string `json:"id"`
+		} `json:"trackingPlan"`
+	} `json:"dgSourceTrackingPlanConfig"`
+	GeoEnrichment struct {
+		Enabled bool `json:"enabled"`
+	} `json:"geoEnrichment"`
+	Transient bool `json:"transient"`
 }
 
 type sourceDefinition struct {
@@ -55,6 +64,9 @@ type destinationDocument struct {
 		DisplayName string          `json:"displayName"`
 		Config      json.RawMessage `json:"config"`
 	} `json:"destinationDefinition"`
+	Transformations []struct {
+		ID string `json:"id"`
+	} `json:"transformations"`
 }
 
 type connectionDocument struct {
@@ -125,14 +137,16 @@ func Parse(name string, data []byte, now time.Time) (*Workspace, error) {
 	if names := doc.Settings.EventBlocking.Events["track"]; len(names) > 0 {
 		blocked = setOf(names)
 	}
+	if doc.Sources == nil {
+		p.refuse("there is no list of \"sources\": this is no workspaceConfig.json")
+	}
 	off := p.switchedOff(doc.Connections)
 	for i := range doc.Sources {
 		p.source(i, &doc.Sources[i], doc.WorkspaceID, blocked)
 	}
 	for i, s := range p.w.Sources {
 		for j := range doc.Sources[p.index[i]].Destinations {
-			d := &doc.Sources[p.index[i]].Destinations[j]
-			to := p.destination(fmt.Sprintf("sources[%d].destinations[%d]", p.index[i], j), d, s)
+			to := p.destination(fmt.Sprintf("sources[%d].destinations[%d]", p.index[i], j), doc.Sources[p.index[i]].Destinations[j], s)
 			if to != nil && !off[[2]string{s.ID, to.ID}] {
 				p.connect(s, to)
 			}
@@ -193,15 +207,31 @@ func (p *parser) source(i int, d *sourceDocument, workspace string, blocked map[
 		p.w.byKey[d.WriteKey] = s
 		p.w.byHeader[authorization(d.WriteKey)] = s
 	}
+	p.notBuilt(at, d)
 	p.w.byID[d.ID] = s
 	p.w.Sources = append(p.w.Sources, s)
 	p.index = append(p.index, i)
 }
 
-// destination is the destination that d describes, made when it is new.
-func (p *parser) destination(at string, d *destinationDocument, s *Source) *Destination {
+// notBuilt warns of what a source asks for and does not get.
+func (p *parser) notBuilt(at string, d *sourceDocument) {
+	warn := func(asked bool, what string) {
+		if asked {
+			p.warn("%s asks for what is not built, %s", at, what)
+		}
+	}
+	warn(d.TrackingPlan.Plan.ID != "", "the tracking plan "+d.TrackingPlan.Plan.ID+": its events are not validated")
+	warn(d.GeoEnrichment.Enabled, "geoEnrichment: its events get no location")
+	warn(d.Transient, "transient: its events are kept like others until they are delivered")
+}
+
+// destination is the destination that text describes, made when it is new. One that cannot be
+// read, or that asks for what is not built, is switched off, and no other.
+func (p *parser) destination(at string, text json.RawMessage, s *Source) *Destination {
+	var d destinationDocument
+	wrong := json.Unmarshal(text, &d)
 	if d.ID == "" {
-		p.refuse("%s has no id: give every destination one", at)
+		p.warn("%s has no id: give every destination one; it gets no events", at)
 		return nil
 	}
 	at = fmt.Sprintf("destination %q (%s)", d.ID, at)
@@ -211,10 +241,6 @@ func (p *parser) destination(at string, d *destinationDocument, s *Source) *Dest
 			p.warn("%s differs from where it occurs first in the file: the first counts", at)
 		}
 		return known
-	}
-	if d.Definition.Name == "" {
-		p.refuse("%s has no destinationDefinition.name: it says what kind of destination it is, such as WEBHOOK", at)
-		return nil
 	}
 	to := &Destination{
 		ID: d.ID, Name: d.Name, Type: strings.ToUpper(d.Definition.Name), DisplayName: d.Definition.DisplayName,
@@ -229,27 +255,38 @@ func (p *parser) destination(at string, d *destinationDocument, s *Source) *Dest
 	if null(to.Config) {
 		to.Config = json.RawMessage("{}")
 	}
-	p.settings(at, to, d)
-	if to.Enabled && !to.Processed {
+	switch {
+	case wrong != nil:
+		to.Off = plain(wrong).Error()
+	case d.Definition.Name == "":
+		to.Off = "it has no destinationDefinition.name, which says what kind of destination it is, such as WEBHOOK"
+	case len(d.Transformations) > 0:
+		to.Off = fmt.Sprintf("it asks for the transformation %q, which is not built: its events would leave as they came", d.Transformations[0].ID)
+	default:
+		to.Off = settings(to, &d)
+	}
+	switch {
+	case to.Off != "":
+		p.warn("%s is switched off: %s", at, to.Off)
+		to.Enabled = false
+	case to.Enabled && !to.Processed:
 		p.warn(`%s is enabled, but "isProcessorEnabled" is not true: it gets no events`, at)
 	}
 	p.w.destinations[d.ID] = to
-	p.texts[d.ID] = *d
+	p.texts[d.ID] = d
 	return to
 }
 
-// settings reads what the choice of destinations depends on.
-func (p *parser) settings(at string, to *Destination, d *destinationDocument) {
+// settings reads what the choice of destinations depends on; what it returns is wrong with it.
+func settings(to *Destination, d *destinationDocument) (wrong string) {
 	var c destinationConfig
 	if err := json.Unmarshal(to.Config, &c); err != nil {
-		p.refuse("%s: config: %v", at, plain(err))
-		return
+		return fmt.Sprintf("config: %v", plain(err))
 	}
 	var def definitionConfig
 	if !null(d.Definition.Config) {
 		if err := json.Unmarshal(d.Definition.Config, &def); err != nil {
-			p.refuse("%s: destinationDefinition.config: %v", at, plain(err))
-			return
+			return fmt.Sprintf("destinationDefinition.config: %v", plain(err))
 		}
 	}
 	if len(def.SupportedMessageTypes) > 0 {
@@ -294,6 +331,7 @@ func (p *parser) settings(at string, to *Destination, d *destinationDocument) {
 			to.Consent.Ketch = append(to.Consent.Ketch, id)
 		}
 	}
+	return ""
 }
 
 func (p *parser) connect(s *Source, to *Destination) {

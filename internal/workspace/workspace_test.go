@@ -97,16 +97,58 @@ func TestMistakes(t *testing.T) {
 		`{"sources":{}}`:         `line 1, column 12: "sources" is a object, and must be a list`,
 		`{"sources":[{"id":5}]}`: `"sources.id" is a number, and must be a text`,
 		`{"sources":[{}]}`:       `sources[0] has no id: give every source one`,
-		`{"sources":[{"id":"a","writeKey":"k"},{"id":"b","writeKey":"k"}]}`:                                     `source "b" (sources[1]): source "a" has the same writeKey: events could not be told apart`,
-		`{"sources":[{"id":"a","writeKey":"k"},{"id":"a","writeKey":"l"}]}`:                                     `source "a" (sources[1]): the id is used twice: give every source its own`,
-		`{"sources":[{"id":"a","destinations":[{}]}]}`:                                                          `sources[0].destinations[0] has no id: give every destination one`,
-		`{"sources":[{"id":"a","destinations":[{"id":"d"}]}]}`:                                                  `destination "d" (sources[0].destinations[0]) has no destinationDefinition.name: it says what kind of destination it is, such as WEBHOOK`,
-		`{"sources":[{"id":"a","destinations":[{"id":"d","config":[],"destinationDefinition":{"name":"X"}}]}]}`: `destination "d" (sources[0].destinations[0]): config: "" is a array, and must be an object`,
+		`{"sources":[{"id":"a","writeKey":"k"},{"id":"b","writeKey":"k"}]}`: `source "b" (sources[1]): source "a" has the same writeKey: events could not be told apart`,
+		`{"sources":[{"id":"a","writeKey":"k"},{"id":"a","writeKey":"l"}]}`: `source "a" (sources[1]): the id is used twice: give every source its own`,
+		`{}`:               `there is no list of "sources"`,
+		`{"sources":null}`: `there is no list of "sources"`,
 	} {
 		_, err := workspace.Parse("test.json", []byte(text), time.Time{})
 		if err == nil || !strings.HasPrefix(err.Error(), "read workspace config test.json: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s\n  got  %v\n  want %s", text, err, want)
 		}
+	}
+}
+
+// TestOddDestinations: one that cannot be read, or asks for what is not built, is switched off
+// with the reason, and the others get their events.
+func TestOddDestinations(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`{}`:         `sources[0].destinations[1] has no id: give every destination one`,
+		`{"id":"d"}`: `destination "d" (sources[0].destinations[1]) is switched off: it has no destinationDefinition.name, which says what kind of destination it is, such as WEBHOOK`,
+		`{"id":"d","enabled":true,"isProcessorEnabled":true,"config":[],"destinationDefinition":{"name":"X"}}`:                                      `destination "d" (sources[0].destinations[1]) is switched off: config: "" is a array, and must be an object`,
+		`{"id":"d","enabled":true,"isProcessorEnabled":true,"config":{"consentManagement":{"web":[]}},"destinationDefinition":{"name":"X"}}`:        `config: "consentManagement" is a object, and must be a list`,
+		`{"id":"d","enabled":"yes","isProcessorEnabled":true,"destinationDefinition":{"name":"X"}}`:                                                 `"enabled" is a string, and must be true or false`,
+		`{"id":"d","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"X","config":{"supportedMessageTypes":5}}}`:             `destinationDefinition.config: `,
+		`{"id":"d","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"X"},"transformations":[{"id":"t1","versionId":"v1"}]}`: `it asks for the transformation "t1", which is not built`,
+		`[1]`: `sources[0].destinations[1] has no id`,
+	} {
+		w := parse(t, []byte(`{"sources":[{"id":"a","writeKey":"k","enabled":true,"destinations":[
+			{"id":"good","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"X"}},`+text+`]}]}`))
+		if !strings.Contains(strings.Join(w.Warnings, "\n"), want) {
+			t.Errorf("%s\n  got  %q\n  want %s", text, w.Warnings, want)
+		}
+		if d := w.Destination("good"); d == nil || !d.Enabled || d.Off != "" {
+			t.Errorf("%s: the other destination is off: %+v", text, d)
+		}
+		if d := w.Destination("d"); d != nil && (d.Enabled || d.Off == "") {
+			t.Errorf("%s: it is on: %+v", text, d)
+		}
+	}
+}
+
+// TestSourcesAskForMore: what a source asks for and is not built is named.
+func TestSourcesAskForMore(t *testing.T) {
+	t.Parallel()
+	w := parse(t, []byte(`{"sources":[{"id":"a","writeKey":"k","geoEnrichment":{"enabled":true},"transient":true,"dgSourceTrackingPlanConfig":{"trackingPlan":{"id":"tp1"}}}]}`))
+	all := strings.Join(w.Warnings, "\n")
+	for _, want := range []string{"geoEnrichment", "transient", "the tracking plan tp1"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is not in %s", want, all)
+		}
+	}
+	if len(w.Warnings) != 3 {
+		t.Errorf("warnings: %q", w.Warnings)
 	}
 }
 
@@ -161,8 +203,9 @@ func TestMessageTypes(t *testing.T) {
 		}
 	}
 	for _, text := range []string{`"track"`, `{"cloud":"track"}`, `[1]`} {
-		if _, err := workspace.Parse("x", []byte(`{"sources":[{"id":"a","destinations":[{"id":"d","destinationDefinition":{"name":"X","config":{"supportedMessageTypes":`+text+`}}}]}]}`), time.Time{}); err == nil || !strings.Contains(err.Error(), "destinationDefinition.config: ") {
-			t.Errorf("%s: %v", text, err)
+		w := parse(t, []byte(`{"sources":[{"id":"a","destinations":[{"id":"d","destinationDefinition":{"name":"X","config":{"supportedMessageTypes":`+text+`}}}]}]}`))
+		if d := w.Destination("d"); !strings.Contains(d.Off, "destinationDefinition.config: ") {
+			t.Errorf("%s: %q", text, d.Off)
 		}
 	}
 }

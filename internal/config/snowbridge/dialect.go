@@ -50,6 +50,7 @@ type dialect struct {
 // dialects are applied in this order, oldest form first: each one sees what the ones
 // before it have made.
 var dialects = []dialect{
+	{Dialect: statsdAddressDialect, rewrite: dropStatsdWithoutAddress},
 	{Dialect: tlsDialect, rewrite: enableTLS},
 	{Dialect: scriptDialect, rewrite: decodeScripts},
 	{Dialect: sourceMapsDialect, rewrite: dropSourceMaps},

@@ -255,7 +255,7 @@ func TestDialectsTogether(t *testing.T) {
 	t.Parallel()
 	var sources []string
 	for _, d := range Dialects() {
-		if d.Since != "5.1.1" && d.Name != tlsDialect.Name {
+		if !strings.HasPrefix(d.Old, "stats_receiver") && d.Name != tlsDialect.Name { // that is the process's
 			sources = append(sources, d.Old)
 		}
 	}

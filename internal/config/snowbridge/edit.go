@@ -80,6 +80,17 @@ func (r *rewriter) drop(b *hclsyntax.Block, a *hclsyntax.Attribute) {
 	r.removeLines(from, to)
 }
 
+// dropBlock takes a block out of another, with the comment above it.
+func (r *rewriter) dropBlock(from, block *hclsyntax.Block) {
+	r.touch(from)
+	from.Body.Blocks = slices.DeleteFunc(slices.Clone(from.Body.Blocks), func(b *hclsyntax.Block) bool { return b == block })
+	header := config.HeaderOf(block)
+	rg := header
+	rg.End = block.CloseBraceRange.End
+	start, end := r.linesOf(rg)
+	r.removeLines(start-len(r.commentsAbove(header)), end)
+}
+
 // closes reports whether the line at is empty or ends a block.
 func (r *rewriter) closes(at int) bool {
 	after := bytes.TrimLeft(r.file.Src[at:], " \t\r")

@@ -166,3 +166,30 @@ func dropStatsTimeout(r *rewriter, b *hclsyntax.Body) {
 		}
 	}
 }
+
+var statsdAddressDialect = Dialect{
+	Name:  "statsd without an address",
+	Since: "2.0.0",
+	Old: `stats_receiver {
+  use "statsd" {
+    prefix = "events"
+  }
+}
+`,
+	New: `stats_receiver {
+}
+`,
+	Note: "Without an address nothing is sent, and Snowbridge says nothing of it.",
+}
+
+// dropStatsdWithoutAddress: a statsd receiver that names no server has never sent anything.
+func dropStatsdWithoutAddress(r *rewriter, b *hclsyntax.Body) {
+	for _, receiver := range config.BlocksOf(b, "stats_receiver") {
+		for _, use := range config.BlocksOf(receiver.Body, "use") {
+			if len(use.Labels) == 1 && use.Labels[0] == "statsd" && use.Body.Attributes["address"] == nil {
+				r.warn(config.HeaderOf(use), `use "statsd" has no address, so no metrics are sent`, `add address = "host:port", or remove the block`)
+				r.dropBlock(receiver, use)
+			}
+		}
+	}
+}

@@ -380,7 +380,8 @@ func timeoutInMillis(r *rewriter, b *hclsyntax.Body) {
 		}
 		const name = "request_timeout_in_millis"
 		if use.Body.Attributes[name] != nil {
-			r.twice(use, a, name)
+			r.warn(a.NameRange, "request_timeout_in_seconds has no effect beside request_timeout_in_millis", "remove the line")
+			r.drop(use, a)
 			continue
 		}
 		v := r.valueOf(a).times(1000)

@@ -81,6 +81,9 @@ func (o opener) Identity() string {
 	return "embedded " + path
 }
 
+// Check implements connector.Checker.
+func (o opener) Check(context.Context) error { return connector.TryFolder(o.config.Path, true) }
+
 // Open implements connector.StoreOpener.
 func (o opener) Open(context.Context) (queue.Store, error) {
 	s, err := embedded.Open(o.config.Path, o.options())

@@ -107,6 +107,17 @@ func (t *Target) Limits() connector.Limits {
 
 // Check implements connector.Checker.
 func (t *Target) Check(context.Context) error {
+	if err := t.look(); err != nil {
+		return err
+	}
+	if err := connector.TryFolder(t.config.Path, t.config.CreateDirectories); err != nil {
+		return explain("try the directory", err)
+	}
+	return nil
+}
+
+// look finds out whether the directory is there, where it has to be.
+func (t *Target) look() error {
 	info, err := os.Stat(t.config.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && t.config.CreateDirectories:
@@ -120,13 +131,13 @@ func (t *Target) Check(context.Context) error {
 }
 
 // Open implements connector.Target.
-func (t *Target) Open(ctx context.Context) error {
+func (t *Target) Open(context.Context) error {
 	if t.config.CreateDirectories {
 		if err := os.MkdirAll(t.config.Path, 0o755); err != nil {
 			return explain("make the directory", err)
 		}
 	}
-	if err := t.Check(ctx); err != nil {
+	if err := t.look(); err != nil {
 		return err
 	}
 	t.sweep()

@@ -92,7 +92,11 @@ type Target struct {
 var (
 	_ connector.Limiter = (*Target)(nil)
 	_ connector.Checker = (*Target)(nil)
+	_ connector.Located = (*Target)(nil)
 )
+
+// Location implements connector.Located.
+func (t *Target) Location() string { return connector.FileLocation(t.config.Path) }
 
 // Limits implements connector.Limiter.
 func (t *Target) Limits() connector.Limits {
@@ -136,6 +140,9 @@ func (t *Target) Check(context.Context) error {
 	}
 	f, err := os.OpenFile(t.config.Path, os.O_WRONLY|os.O_APPEND, 0)
 	if errors.Is(err, fs.ErrNotExist) {
+		if err := connector.TryFolder(dir, t.config.CreateDirectories); err != nil {
+			return explain(t.config.Path, err)
+		}
 		return nil
 	}
 	if err != nil {

@@ -96,7 +96,12 @@ func New(d connector.Deps, c Config) (*Target, error) {
 func (t *Target) Limits() connector.Limits { return t.config.limits() }
 
 // Check implements connector.Checker.
-func (t *Target) Check(ctx context.Context) error { return catalog.Check(ctx, t.path, t.layout) }
+func (t *Target) Check(ctx context.Context) error {
+	if err := catalog.Check(ctx, t.path, t.layout); err != nil {
+		return err
+	}
+	return connector.TryFolder(t.path, true)
+}
 
 // Open implements connector.Target.
 func (t *Target) Open(ctx context.Context) error {

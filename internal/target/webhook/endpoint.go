@@ -65,6 +65,8 @@ func (t *Target) endpoint(m *event.Message) (*endpoint, error) {
 	switch {
 	case d == nil:
 		return nil, aborted("410", "destination is not available in the config")
+	case d.Off != "":
+		return nil, aborted("410", "destination is switched off: "+d.Off)
 	case !d.Enabled:
 		return nil, aborted("410", "destination is disabled")
 	}

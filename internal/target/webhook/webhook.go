@@ -45,6 +45,7 @@ package webhook
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,7 +109,29 @@ func New(_ context.Context, d connector.Deps, c Config) (*Target, error) {
 		places: newPlaces(c.MaxConcurrentRequests),
 	}
 	t.client = client(c)
+	t.warn(d.Log)
 	return t, nil
+}
+
+// warn names the destinations that events go to and whose settings do not let them be
+// delivered here.
+func (t *Target) warn(log *slog.Logger) {
+	if log == nil {
+		return
+	}
+	seen := map[string]bool{}
+	for _, s := range t.file.Current(time.Now()).Sources {
+		for _, c := range s.Connections {
+			d := c.Destination
+			if seen[d.ID] || !d.Enabled || !d.Processed {
+				continue
+			}
+			seen[d.ID] = true
+			if e := newEndpoint(d, t.c.UserAgent); e.err != nil {
+				log.Warn(fmt.Sprintf("destination %q cannot be delivered to by the webhook target, and its events fail: %v", d.ID, e.err))
+			}
+		}
+	}
 }
 
 // maxIdleConnections bounds the connections kept open without a request, over all destinations.

@@ -116,10 +116,7 @@ type Transform struct {
 func (t *Transform) Worker() (connector.Worker, error) {
 	r := t.tried.Swap(nil)
 	if r == nil {
-		var err error
-		if r, err = t.program.New(); err != nil {
-			return nil, fault.New(fault.Setup, fmt.Errorf("make a worker of the js transform: %w", err))
-		}
+		r = t.program.Later()
 	}
 	return &Worker{config: t.config, runtime: r}, nil
 }

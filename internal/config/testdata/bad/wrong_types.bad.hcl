@@ -1,5 +1,5 @@
 ordered          = "sometimes"
-drain_timeout_ms = "30s"
+drain_timeout_ms = "soon"
 log_level        = ["debug"]
 
 transform {
