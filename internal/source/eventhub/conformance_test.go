@@ -40,7 +40,7 @@ func TestConformance(t *testing.T) { // not parallel: it looks for goroutines
 					if kept == "store" {
 						o.store = memory(t)
 					} else {
-						o.container = container(t)
+						o.container = newContainer(t)
 					}
 					return func() connector.Source { return o.source(t, nil) }
 				},

@@ -206,11 +206,16 @@ func (c *coordinator) renewOne(ctx context.Context, h *holding) error {
 	begun := time.Now()
 	next, err := c.ledger.claim(ctx, claim, claim)
 	if errors.Is(err, errLost) {
-		// The answer to the last renewal may have been lost: what is there may be ours.
-		if owners, lookErr := c.ledger.owners(ctx); lookErr == nil {
-			if o := owners[claim.partition]; o.owner == c.me && o.epoch == claim.epoch {
-				next, err = o, nil
-			}
+		// The answer to the last renewal may have been lost: what is there may be ours. It has to be
+		// written anew: others count from when it was.
+		owners, lookErr := c.ledger.owners(ctx)
+		if lookErr != nil {
+			return lookErr
+		}
+		if o := owners[claim.partition]; o.owner == c.me && o.epoch == claim.epoch {
+			begun = time.Now()
+			o.lasts = c.lasts
+			next, err = c.ledger.claim(ctx, o, o)
 		}
 	}
 	if err != nil {

@@ -29,6 +29,9 @@ const (
 	// firstPause and longestPause are how long a partition is left alone whose link failed.
 	firstPause   = 200 * time.Millisecond
 	longestPause = 15 * time.Second
+	// tolerated is how many failures in a row are no reason for Read to fail: a token is renewed,
+	// a service moved.
+	tolerated = 3
 	// closePatience is how long the other side may take to end a link with us.
 	closePatience = 3 * time.Second
 	// linkPatience is how long it may take to open a link.
@@ -62,8 +65,9 @@ type reader struct {
 	kick    context.CancelFunc // ends the link; nil while there is none
 	paused  int                // by replays
 	resume  chan struct{}      // closed when nothing pauses it any more
-	end     int64              // last sequence number that the service has, from time to time
-	known   bool               // end is
+	begins  int64              // first sequence number that the service has, as it said last
+	end     int64              // last sequence number that it has
+	known   bool               // both are
 	// silences counts the links that had to be opened again since something was received.
 	silences int
 }
@@ -79,7 +83,7 @@ func (r *reader) read(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	})
-	pause := firstPause
+	pause, failures := firstPause, 0
 	for ctx.Err() == nil {
 		if !r.mayRead(ctx) {
 			return
@@ -95,7 +99,7 @@ func (r *reader) read(ctx context.Context) {
 			return
 		}
 		if received {
-			pause = firstPause
+			pause, failures = firstPause, 0
 		}
 		if again {
 			continue // a replay wants the partition, or the link was silent
@@ -104,7 +108,9 @@ func (r *reader) read(ctx context.Context) {
 			r.run.lose(r, "the service has ended its link: another reader has the partition")
 			return
 		}
-		r.run.failing(r, err)
+		if failures++; failures > tolerated {
+			r.run.failing(r, err)
+		}
 		r.s.log.Warn("a partition cannot be read, trying again", keyPartition, r.partition, meter.KeyError, err, meter.KeyDelay, pause)
 		wait := time.NewTimer(max(pause, min(fault.After(err), longestPause)))
 		select {
@@ -266,7 +272,7 @@ func (r *reader) begin(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	r.saved = cp
-	r.end, r.known = p.LastEnqueuedSequenceNumber, true
+	r.begins, r.end, r.known = p.BeginningSequenceNumber, p.LastEnqueuedSequenceNumber, true
 	r.mu.Unlock()
 	switch {
 	case there:
@@ -373,10 +379,11 @@ func (r *reader) note(cp mark) {
 func (r *reader) behind() (int64, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.known || !r.started || r.last.sequence < -1 {
+	last := r.last.sequence
+	if !r.known || !r.started || last == unknownSequence || last == noSequence && !r.s.startAt.IsZero() {
 		return 0, false
 	}
-	return max(r.end-r.last.sequence, 0), true
+	return max(r.end-max(last, r.begins-1), 0), true
 }
 
 // idle reports whether the link has waited for longer than d.

@@ -384,7 +384,7 @@ func (r *run) watch(reader *reader) {
 		r.reads(reader) // the service answers, and the link has not failed for a while
 	}
 	reader.mu.Lock()
-	reader.end, reader.known = p.LastEnqueuedSequenceNumber, true
+	reader.begins, reader.end, reader.known = p.BeginningSequenceNumber, p.LastEnqueuedSequenceNumber, true
 	reader.mu.Unlock()
 	switch reader.silent(r.s.silence) {
 	case 0:

@@ -59,8 +59,8 @@ func (o options) source(t testing.TB, change func(c *eventhubsource.Config)) *ev
 	return s.(*eventhubsource.Source)
 }
 
-// container makes a container of a test's own and returns its URL.
-func container(t testing.TB) string {
+// newContainer makes a container of a test's own and returns its URL.
+func newContainer(t testing.TB) string {
 	t.Helper()
 	account, key := enginetest.AzuriteAccount()
 	at := fmt.Sprintf("%s/%s/test-%x", enginetest.Azurite(t), account, rand.Uint64())
