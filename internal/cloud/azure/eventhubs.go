@@ -117,6 +117,9 @@ func (h *Hub) agrees(c Connection) error {
 	return nil
 }
 
+// Way is which credentials were found, without what is secret of them.
+func (h *Hub) Way() string { return h.way }
+
 // noRetries leaves it to the engine what is tried again.
 var noRetries = azeventhubs.RetryOptions{MaxRetries: -1}
 

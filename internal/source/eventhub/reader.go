@@ -349,6 +349,9 @@ func (r *reader) write(ctx context.Context, to position) error {
 		r.mu.Lock()
 		was := r.saved
 		r.mu.Unlock()
+		if was.sequence >= to.sequence {
+			return nil // the owner before has gone further, while this one read the same again
+		}
 		now, err := r.s.ledger.save(ctx, claim, was, to)
 		switch {
 		case errors.Is(err, errChanged):
@@ -356,9 +359,6 @@ func (r *reader) write(ctx context.Context, to position) error {
 				return err
 			}
 			r.note(now)
-			if now.sequence >= to.sequence {
-				return nil
-			}
 			continue
 		case err != nil:
 			return err

@@ -155,6 +155,19 @@ func (r *records) save(ctx context.Context, mine ownership, was mark, to positio
 		} else if o.owner != mine.owner || o.epoch != mine.epoch {
 			return errLost
 		}
+		// An owner before may have gone further since this one began.
+		if value, err = tx.Get(r.checkpointKey(mine.partition)); err != nil {
+			return err
+		}
+		var there checkpointRecord
+		if value != nil {
+			if err := json.Unmarshal(value, &there); err != nil {
+				return fault.New(fault.Setup, fmt.Errorf("the record is damaged: %w", err))
+			}
+			if there.Sequence != was.sequence {
+				return errChanged
+			}
+		}
 		value, err = json.Marshal(checkpointRecord{to.sequence, to.offset})
 		if err != nil {
 			return err
