@@ -85,6 +85,11 @@ func (h HubName) Hub() (*Hub, error) {
 		if err := conn.check(); err != nil {
 			return nil, connector.Blame("credentials.connection_string", "copy it whole from the namespace's shared access policies", err)
 		}
+		// The environment may be that of several configs: of its connection string the key counts.
+		if !configured && !conn.Emulator {
+			conn.Host = hub.Host
+			break
+		}
 		if err := hub.agrees(conn); err != nil {
 			return nil, err
 		}
