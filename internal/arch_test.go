@@ -68,14 +68,15 @@ var places = map[string]place{
 	"internal/connector":         {floor: contracts, beside: []string{"internal/queue"}},
 	"internal/machine/jsonvalue": {floor: contracts},
 
-	"internal/snowplow":         {floor: formats},
-	"internal/parquet":          {floor: formats},
-	"internal/script":           {floor: formats},
-	"internal/lines":            {floor: formats},
-	"internal/workspace":        {floor: formats},
-	"internal/machine/jsonpath": {floor: formats},
-	"internal/queue/lease":      {floor: formats},
-	"internal/queue/partition":  {floor: formats},
+	"internal/snowplow":          {floor: formats},
+	"internal/parquet":           {floor: formats},
+	"internal/script":            {floor: formats},
+	"internal/lines":             {floor: formats},
+	"internal/workspace":         {floor: formats},
+	"internal/machine/jsonpath":  {floor: formats},
+	"internal/queue/lease":       {floor: formats},
+	"internal/queue/partition":   {floor: formats},
+	"internal/kinesis/aggregate": {floor: formats},
 
 	"internal/condition":      {floor: mechanisms},
 	"internal/machine":        {floor: mechanisms},
@@ -128,6 +129,7 @@ var places = map[string]place{
 	"internal/blob/blobtest":       {floor: testing_},
 	"internal/queue/log/logtest":   {floor: testing_},
 	"internal/enginetest":          {floor: testing_},
+	"internal/faultproxy":          {floor: testing_},
 	"internal/snowplow/sampletest": {floor: testing_},
 	"internal/otlp/otlptest":       {floor: testing_},
 
@@ -165,6 +167,7 @@ const maxLines = 500
 
 // sleepers are test files that let real time pass outside of a bubble, each for its reason.
 var sleepers = map[string]string{
+	"internal/faultproxy/tcp_test.go":       "connections are real, and so is their time",
 	"internal/event/event_test.go":          "cleanups of the garbage collector run in real time",
 	"internal/queue/embedded/crash_test.go": "a power failure comes at a moment that nothing in the store decides",
 }
@@ -452,6 +455,7 @@ func TestOnlyTheEngineSettles(t *testing.T) {
 // ownHTTP are packages that may name net/http's own client, each for its reason.
 var ownHTTP = map[string]string{
 	"internal/httpclient": "it is the client",
+	"internal/cloud/aws":  "the SDK makes its own with the authorities of AWS_CA_BUNDLE; here it gets limits, and follows no redirect",
 	"internal/otlp":       "the exporters of OpenTelemetry want one of net/http's, which is made by httpclient",
 }
 

@@ -17,6 +17,7 @@ import (
 	eventhubtarget "github.com/weirdata/weir/internal/target/eventhub"
 	filetarget "github.com/weirdata/weir/internal/target/file"
 	httptarget "github.com/weirdata/weir/internal/target/http"
+	kinesistarget "github.com/weirdata/weir/internal/target/kinesis"
 	"github.com/weirdata/weir/internal/target/lake"
 	machinetarget "github.com/weirdata/weir/internal/target/machine"
 	queuetarget "github.com/weirdata/weir/internal/target/queue"
@@ -64,6 +65,7 @@ func Connectors() connector.Set {
 			filetarget.Entry,
 			directory.Entry,
 			httptarget.Entry,
+			kinesistarget.Entry,
 			webhook.Entry,
 			eventhubtarget.Entry,
 			queuetarget.Entry,

@@ -327,7 +327,7 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		deps.Queues = a.plan.Implied
 	}
 	if a.config != nil {
-		deps.Pipeline = a.config.Name
+		deps.Pipeline, deps.Ordered = a.config.Name, a.config.Ordered
 	}
 	made, err := e.Build(ctx, deps, u.Decode)
 	for _, text := range warnings() {

@@ -305,6 +305,9 @@ type Deps struct {
 	// Dir is the directory of the config file: relative paths in a config mean from there,
 	// by [Deps.Path] and [Deps.File]. It is "" for a config that is in no file.
 	Dir string
+	// Ordered says that the pipeline keeps the order of messages with one key: a target that
+	// refuses a part of a batch then refuses the later messages of a refused key with it.
+	Ordered bool
 	// Version is the product's version, for headers and failure payloads.
 	Version string
 	// Store returns the durable store. It is opened before any connector is, and not

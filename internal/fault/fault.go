@@ -7,6 +7,9 @@
 //	Setup      somebody must change something: retry slowly, raise an alert
 //	Invalid    this message will never be accepted: to the failure target, no retry
 //	Fatal      stop the pipeline with a non-zero exit
+//
+// A throttled message may also only wait for its turn ([Pace]): the other side takes messages,
+// and says when this one is due. That is no failed attempt.
 package fault
 
 import (
@@ -48,6 +51,9 @@ type Error struct {
 	Err  error
 	// After is how long the other side asked us to wait; zero when it did not say.
 	After time.Duration
+	// Paced says that the other side takes messages, and this one when After is over: it waits
+	// for its turn, no longer than that, and this was no failed attempt.
+	Paced bool
 	// Detail is what failure payloads and reports may show of the error.
 	Detail Detail
 }
@@ -113,4 +119,18 @@ func Throttle(err error, after time.Duration) error {
 		return nil
 	}
 	return &Error{Kind: Throttled, Err: err, After: after}
+}
+
+// Pace is the Throttled error of a message that is due after a time, when its turn comes.
+func Pace(err error, after time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Kind: Throttled, Err: err, After: after, Paced: true}
+}
+
+// Paced reports whether err is that of a message which waits for its turn: see [Error].
+func Paced(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Paced
 }

@@ -63,6 +63,13 @@ func TestDetailAndWait(t *testing.T) {
 	if got := fault.After(fmt.Errorf("x: %w", fault.Throttle(io.EOF, 3*time.Second))); got != 3*time.Second {
 		t.Errorf("wait %s", got)
 	}
+	paced := fmt.Errorf("x: %w", fault.Pace(io.EOF, time.Second))
+	if !fault.Paced(paced) || fault.After(paced) != time.Second || fault.Of(paced) != fault.Throttled || !errors.Is(paced, io.EOF) {
+		t.Errorf("paced: %v", paced)
+	}
+	if fault.Paced(fault.New(fault.Setup, paced)) || fault.Paced(io.EOF) || fault.Paced(nil) || fault.Pace(nil, 1) != nil {
+		t.Error("what is not paced is")
+	}
 }
 
 func TestNames(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/retry"
-	"github.com/weirdata/weir/internal/throttle"
 )
 
 // relate finds out how source and target stand to each other: whether the source delivers
@@ -234,7 +233,7 @@ func (p *Pipeline) redeliver(s *sink, policy retry.Policy, m *event.Message, err
 		event.Settle(m, &connector.Dead{Err: err})
 		return refused
 	}
-	if errors.Is(err, throttle.ErrWait) {
+	if fault.Paced(err) {
 		event.Settle(m, &connector.Again{After: fault.After(err), Uncounted: true, Err: err})
 		return refused
 	}

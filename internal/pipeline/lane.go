@@ -27,6 +27,10 @@ type lane struct {
 	full    []event.Batch // what waits for a writer, in order
 	writing int           // writers at work; more than none whenever full is not empty and not cut
 	closing bool          // nothing more will come
+	// back are writers whose messages have waited for their turn, and which want their place again;
+	// handed says that the last place went to one of them.
+	back   []chan struct{}
+	handed bool
 }
 
 // put adds messages. It never blocks: what the target does not take is dealt with here, the
@@ -190,16 +194,60 @@ func (l *lane) cut() {
 // writeAll is a writer: it writes b, and then what waits, until nothing does.
 func (l *lane) writeAll(b event.Batch) {
 	ctx := l.s.ctx
+	writing := ctx
+	if l.most > 1 && !l.s.p.parts.Ordered {
+		writing = retry.WithIdle(ctx, l.idle)
+	}
 	for b != nil {
 		if ctx.Err() != nil {
 			l.s.p.abandon(b, context.Cause(ctx))
 		} else {
-			l.s.settle(ctx, l.policy, b, l.s.recovered(ctx, l.write, b)) // a middleware may panic too
+			l.s.settle(ctx, l.policy, b, l.s.recovered(writing, l.write, b)) // a middleware may panic too
 		}
 		l.mu.Lock()
-		if b = l.next(); b == nil {
-			l.writing--
+		b = nil
+		if !l.hand() {
+			if b = l.next(); b == nil {
+				l.writing--
+			}
 		}
 		l.mu.Unlock()
 	}
+}
+
+// idle lets others write while a writer's messages wait for their turn: what the target takes
+// in its turn holds up nothing else. Where order is kept the writer stays, since what would be
+// written in its place may have the key of what waits.
+func (l *lane) idle(wait func() error) error {
+	l.mu.Lock()
+	if !l.hand() {
+		l.writing--
+		l.start()
+	}
+	l.mu.Unlock()
+	err := wait()
+	l.mu.Lock()
+	if err != nil || l.writing < l.most { // with an error it only gives back what it has
+		l.writing++
+		l.mu.Unlock()
+		return err
+	}
+	place := make(chan struct{})
+	l.back = append(l.back, place)
+	l.mu.Unlock()
+	<-place // each writer hands its place on when it ends or waits
+	return nil
+}
+
+// hand gives a writer's place to one that wants it back, in turn with what waits to be written. The lock
+// is held.
+func (l *lane) hand() bool {
+	if len(l.back) == 0 || l.handed && len(l.full) > 0 {
+		l.handed = false
+		return false
+	}
+	close(l.back[0])
+	l.back = l.back[1:]
+	l.handed = true
+	return true
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/retry"
-	"github.com/weirdata/weir/internal/throttle"
 )
 
 // A pipeline is patient when nothing it reads is ever given up: its source delivers again,
@@ -151,13 +150,14 @@ func (x *pauses) wait(ctx context.Context, group string) (failures int, err erro
 // note notes how a write of n messages ended that began after so many failures. Writers that
 // fail at the same time are one failure.
 func (x *pauses) note(group string, failures, n int, err error) {
-	if errors.Is(err, throttle.ErrWait) {
-		return // the target was not asked
+	none := nothing(n, err)
+	if none && paced(err) {
+		return // they wait for their turn, which says nothing of the target
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	group = x.key(group)
-	if !nothing(n, err) {
+	if !none {
 		delete(x.byGroup, group)
 		return
 	}
@@ -186,6 +186,20 @@ func nothing(n int, err error) bool {
 		}
 	}
 	return undecided == n
+}
+
+// paced reports whether all messages that a write did not deliver wait for their turn.
+func paced(err error) bool {
+	partial, ok := errors.AsType[*connector.Partial](err)
+	if !ok {
+		return fault.Paced(err)
+	}
+	for _, e := range partial.Failed {
+		if !fault.Paced(e) {
+			return false
+		}
+	}
+	return true
 }
 
 // unopened is a target of a patient pipeline that could not be opened yet: each write tries

@@ -10,7 +10,6 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/retry"
-	"github.com/weirdata/weir/internal/throttle"
 )
 
 // settle decides what became of a batch from the error its write ended with.
@@ -32,7 +31,7 @@ func (s *sink) settle(ctx context.Context, policy retry.Policy, b event.Batch, e
 			e = partial.Failed[i]
 		}
 		if e != nil {
-			if fault.Of(e) != fault.Invalid {
+			if fault.Of(e) != fault.Invalid && !fault.Paced(e) {
 				later++
 			}
 			refused = s.undelivered(ctx, policy, m, e, refused)
@@ -44,7 +43,7 @@ func (s *sink) settle(ctx context.Context, policy retry.Policy, b event.Batch, e
 	}
 	s.p.bury(refused)
 	s.written(count, bytes)
-	if later > 0 && s.p.redelivers && ctx.Err() == nil && !errors.Is(err, throttle.ErrWait) {
+	if later > 0 && s.p.redelivers && ctx.Err() == nil {
 		s.p.parts.Log.Warn("write failed, messages are due again later", meter.KeyComponent, s.meter.Role,
 			meter.KeyMessages, later, meter.KeyError, err)
 	}

@@ -7,6 +7,9 @@
 //	invalid                       never: that message is reported at once
 //	fatal                         never: the pipeline stops
 //
+// A message that waits for its turn (fault.Paced) is written again when that has come, and not
+// counted: the other side takes messages, and nobody is told of a failure.
+//
 // Only the messages that failed are written again. max_attempts counts writes, the first
 // included; 0 means without end. Each message counts its own attempts in each class, so
 // that one that gives up takes no other with it. Every wait ends at once when the context
@@ -161,6 +164,16 @@ type run struct {
 	next   connector.Write
 	left   []pending
 	final  map[int]error // by index in the original batch
+	failed bool          // somebody was told of an attempt
+}
+
+// idleKey is where a context has what is called around waits for a turn.
+type idleKey struct{}
+
+// WithIdle has around called with each wait of a write in which nothing has failed and what is
+// left waits for its turn, so that who writes can do something else until around returns.
+func WithIdle(ctx context.Context, around func(wait func() error) error) context.Context {
+	return context.WithValue(ctx, idleKey{}, around)
 }
 
 // pending is a message that is not written yet.
@@ -178,8 +191,15 @@ func (r *run) retry(ctx context.Context, err error) {
 		if len(r.left) == 0 {
 			return
 		}
-		r.notify(a)
-		if stop := r.policy.Wait(ctx, a.Delay); stop != nil {
+		wait := func() error { return r.policy.Wait(ctx, a.Delay) }
+		if a.Err != nil {
+			r.failed = true
+			r.notify(a)
+		} else if idle, ok := ctx.Value(idleKey{}).(func(func() error) error); ok {
+			paced := wait
+			wait = func() error { return idle(paced) }
+		}
+		if stop := wait(); stop != nil {
 			for _, l := range r.left {
 				r.final[l.index] = fmt.Errorf("%w while waiting to retry: %w", stop, l.err)
 			}
@@ -190,7 +210,9 @@ func (r *run) retry(ctx context.Context, err error) {
 			b[i] = l.m
 		}
 		if err = r.next(ctx, b); err == nil {
-			r.notify(Attempt{Messages: len(b)})
+			if r.failed {
+				r.notify(Attempt{Messages: len(b)})
+			}
 			return
 		}
 	}
@@ -204,7 +226,8 @@ func (r *run) notify(a Attempt) {
 
 // sort takes the outcome of one write of r.left apart: messages that are written, refused
 // or out of attempts leave, the others stay. It returns the attempt as the most patient
-// class among those that stay sees it; the delay is the longest that any of them needs.
+// class among those that stay sees it; the delay is the longest that any of them needs. When
+// all that stay wait for their turn, it has no error.
 func (r *run) sort(err error) (a Attempt) {
 	var partial *connector.Partial
 	isPartial := errors.As(err, &partial)
@@ -219,6 +242,11 @@ func (r *run) sort(err error) (a Attempt) {
 		k := fault.Of(l.err)
 		if k == fault.Invalid || k == fault.Fatal {
 			r.final[l.index] = l.err
+			continue
+		}
+		if fault.Paced(l.err) {
+			kept = append(kept, l)
+			a.Delay = max(a.Delay, fault.After(l.err))
 			continue
 		}
 		l.attempts[k]++

@@ -440,3 +440,44 @@ func TestSuccessAllocatesNothing(t *testing.T) {
 		t.Errorf("%.1f allocations for a write that succeeds", n)
 	}
 }
+
+// TestTurns: a message that waits for its turn is written again when it has come, uncounted;
+// nobody is told, and the wait goes through who may do something else meanwhile.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		turn := func(d time.Duration) error { return fault.Pace(errors.New("later"), d) }
+		w := writes{errs: append(forever(turn(time.Second))[:20:20],
+			partial(map[int]error{0: turn(3 * time.Second), 1: turn(2 * time.Second)}), // at 20
+			partial(map[int]error{0: turn(time.Minute), 1: errTransient}),              // at 23
+		)}
+		p := policy(2)
+		told := 0
+		p.Notify = func(retry.Attempt) { told++ }
+		idle := 0
+		ctx := retry.WithIdle(t.Context(), func(wait func() error) error { idle++; return wait() })
+		if err := p.Middleware()(w.write)(ctx, batch("a", "b")); err != nil {
+			t.Fatal(err)
+		}
+		if got := seconds(w.at[20:]); got != "20 23 83" {
+			t.Errorf("written at %s", got)
+		}
+		if told != 2 || idle != 21 {
+			t.Errorf("told %d times, idle %d times", told, idle)
+		}
+	})
+}
+
+func TestTurnsEndWithTheContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		w := writes{errs: forever(fault.Pace(errors.New("later"), time.Second))}
+		p := policy(2)
+		f := final(t, p.Middleware()(w.write)(ctx, batch("a")))
+		if !errors.Is(f[0], context.DeadlineExceeded) {
+			t.Error(f[0])
+		}
+	})
+}

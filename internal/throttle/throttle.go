@@ -129,7 +129,7 @@ func (b *ByValue) Of(value string) *Limiter {
 }
 
 // ErrWait is the error of a write that was not made, because its messages may not leave yet.
-// It is Throttled, with the time until they may, and is no attempt.
+// It is paced, with the time until they may.
 var ErrWait = errors.New("the pipeline's own throttle")
 
 // Hand is middleware for messages that a queue takes back until they may leave: nothing waits.
@@ -137,7 +137,7 @@ func (l *Limiter) Hand() connector.Middleware {
 	return func(next connector.Write) connector.Write {
 		return func(ctx context.Context, b event.Batch) error {
 			if d := l.Take(len(b)); d > 0 {
-				return fault.Throttle(ErrWait, d)
+				return fault.Pace(ErrWait, d)
 			}
 			return next(ctx, b)
 		}

@@ -115,6 +115,7 @@ var kinesisSizeDialect = Dialect{
   }
 }
 `,
+	Note: "More than 500 meant 500.",
 }
 
 // sizes names the options from before 5.0.0 that batching replaces, of one target.
@@ -125,6 +126,8 @@ type sizes struct {
 	message  string // most bytes of a message
 	period   string // milliseconds between writes
 
+	// mostMessages is what a larger number of messages stood for; 0: nothing else.
+	mostMessages int64
 	// zero is set where 0 means that there is no such limit.
 	zero bool
 	// The present defaults of the limits of bytes, where a message must fit into a batch
@@ -136,7 +139,7 @@ type sizes struct {
 
 var sizesOf = map[string]sizes{
 	"http":    {messages: "request_max_messages", bytes: "request_byte_limit", message: "message_byte_limit"},
-	"kinesis": {messages: "request_max_messages"},
+	"kinesis": {messages: "request_max_messages", mostMessages: 500},
 	"eventhub": {messages: "chunk_message_limit", bytes: "chunk_byte_limit", atMost: "batch_byte_limit",
 		message: "message_byte_limit", defaultBatch: 1000000, defaultMessage: 1000000},
 	"kafka": {messages: "flush_messages", bytes: "flush_bytes", message: "byte_limit", period: "flush_frequency", zero: true,
@@ -210,6 +213,9 @@ func (r *rewriter) sized(use *hclsyntax.Block, s sizes) []setting {
 		return &setting{v: r.valueOf(a), from: []*hclsyntax.Attribute{a}, at: a.NameRange}
 	}
 	messages, bytes, atMost, message, period := get(s.messages), get(s.bytes), get(s.atMost), get(s.message), get(s.period)
+	if messages != nil && s.mostMessages > 0 {
+		messages.v = messages.v.smaller(numberValue(s.mostMessages, messages.v.expr.Range()))
+	}
 	if s.zero {
 		messages, period = orDefault(messages, s.defaultMessages), orDefault(period, s.defaultPeriod)
 		bytes = orDefault(bytes, s.defaultBatch)

@@ -1,0 +1,5 @@
+target {
+  use "kinesis" {
+    stream_name = "events"
+  }
+}
