@@ -127,6 +127,19 @@ func plain(err error) string {
 	return text
 }
 
+// answer is an error that is the service's answer to a question.
+type answer interface {
+	error
+	RPCCode() int
+}
+
+// Answered reports whether an error is what the service has answered to a question, so that the
+// connection is not to blame.
+func Answered(err error) bool {
+	var a answer
+	return errors.As(err, &a)
+}
+
 // weigh is what an error means.
 func weigh(err error) (kind fault.Kind, after time.Duration, fix string) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -139,12 +152,9 @@ func weigh(err error) (kind fault.Kind, after time.Duration, fix string) {
 		}
 		return m.kind, after, m.fix
 	}
-	var answer interface {
-		error
-		RPCCode() int
-	}
-	if errors.As(err, &answer) {
-		switch answer.RPCCode() {
+	var a answer
+	if errors.As(err, &a) {
+		switch a.RPCCode() {
 		case http.StatusUnauthorized, http.StatusForbidden:
 			return fault.Setup, 0, badToken
 		case http.StatusNotFound:

@@ -13,6 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 
 	"github.com/weirdata/weir/internal/checkpoint"
+	"github.com/weirdata/weir/internal/cloud/azure"
 	"github.com/weirdata/weir/internal/meter"
 )
 
@@ -43,6 +44,8 @@ type run struct {
 	chunks  chan chunk
 	trouble chan struct{} // has an element when Read may have to fail
 	left    *chunk        // of Read: what there was no room for
+
+	unanswered int // questions of watches in a row
 
 	mu       sync.Mutex
 	readers  map[string]*reader
@@ -310,9 +313,9 @@ func answered[T any](ctx context.Context, r *run, question func(context.Context,
 		t   T
 		err error
 	}
-	var none T
 	a, err := r.asker()
 	if err != nil {
+		var none T
 		return none, err
 	}
 	asking, cancel := context.WithTimeout(ctx, askPatience)
@@ -322,17 +325,18 @@ func answered[T any](ctx context.Context, r *run, question func(context.Context,
 		t, err := question(asking, a)
 		answers <- answer{t, err}
 	})
+	var got answer
 	select {
-	case got := <-answers:
-		return got.t, got.err
+	case got = <-answers:
 	case <-asking.Done():
+		select {
+		case got = <-answers: // it has ended on its own, and asking with it
+		default:
+			got.err = context.Cause(asking)
+		}
 	}
-	select {
-	case got := <-answers: // it has ended on its own, which asking has with it
-		return got.t, got.err
-	default:
-	}
-	if ctx.Err() == nil {
+	// A client does not open its connection for questions again once it has failed.
+	if got.err != nil && ctx.Err() == nil && !azure.Answered(got.err) {
 		r.mu.Lock()
 		if r.asks == a {
 			r.asks = nil
@@ -340,7 +344,7 @@ func answered[T any](ctx context.Context, r *run, question func(context.Context,
 		r.mu.Unlock()
 		r.retire(a)
 	}
-	return none, context.Cause(asking)
+	return got.t, got.err
 }
 
 func (r *run) asker() (*azeventhubs.ProducerClient, error) {
@@ -376,10 +380,13 @@ func (r *run) watch(reader *reader) {
 	if err != nil {
 		if r.ctx.Err() == nil {
 			r.s.log.Warn("the service does not say how far a partition is", keyPartition, reader.partition, meter.KeyError, err)
-			r.failing(reader, err)
+			if r.unanswered++; r.unanswered > tolerated {
+				r.failing(reader, err)
+			}
 		}
 		return
 	}
+	r.unanswered = 0
 	if reader.idle(r.s.readEvery) {
 		r.reads(reader) // the service answers, and the link has not failed for a while
 	}
