@@ -86,7 +86,8 @@ func (h EventHub) ask(op string, args map[string]any) (map[string]any, error) {
 		return nil, fmt.Errorf("%s", data)
 	}
 	said := map[string]any{}
-	return said, json.Unmarshal(data, &said)
+	err = json.Unmarshal(data, &said)
+	return said, err
 }
 
 // Append puts events into a partition.

@@ -96,13 +96,6 @@ func (c *Credentials) Validate() []connector.Problem {
 // Environment is where credentials are looked for that a config does not have; tests have their own.
 type Environment func(name string) string
 
-// applications are the variables that hold the credentials of an application.
-const (
-	variableTenant = "AZURE_TENANT_ID"
-	variableClient = "AZURE_CLIENT_ID"
-	variableSecret = "AZURE_CLIENT_SECRET"
-)
-
 // from completes c from the environment: only as a whole, so that no half of one identity
 // meets a half of another.
 func (c *Credentials) from(env Environment) Credentials {
@@ -121,13 +114,14 @@ func (c *Credentials) from(env Environment) Credentials {
 // application is the identity of the environment; without one there is the standard chain.
 func application(env Environment) Credentials {
 	var c Credentials
-	tenant, client := env(variableTenant), env(variableClient)
+	tenant, client := env("AZURE_TENANT_ID"), env("AZURE_CLIENT_ID")
 	if tenant == "" || client == "" {
 		return c
 	}
-	switch file := first(env("AZURE_CERTIFICATE_PATH"), env("AZURE_CLIENT_CERTIFICATE_PATH")); {
-	case env(variableSecret) != "":
-		return Credentials{TenantID: tenant, ClientID: client, ClientSecret: env(variableSecret)}
+	secret, file := env("AZURE_CLIENT_SECRET"), first(env("AZURE_CERTIFICATE_PATH"), env("AZURE_CLIENT_CERTIFICATE_PATH"))
+	switch {
+	case secret != "":
+		return Credentials{TenantID: tenant, ClientID: client, ClientSecret: secret}
 	case file != "":
 		return Credentials{TenantID: tenant, ClientID: client, CertFile: file, CertPassword: first(env("AZURE_CERTIFICATE_PASSWORD"), env("AZURE_CLIENT_CERTIFICATE_PASSWORD"))}
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -57,10 +58,7 @@ func TestCredentials(t *testing.T) {
 	file := certificate(t)
 	app := map[string]string{"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c"}
 	with := func(more ...string) map[string]string {
-		m := map[string]string{}
-		for k, v := range app {
-			m[k] = v
-		}
+		m := maps.Clone(app)
 		for i := 0; i < len(more); i += 2 {
 			m[more[i]] = more[i+1]
 		}
@@ -93,7 +91,7 @@ func TestCredentials(t *testing.T) {
 			t.Parallel()
 			h, err := azure.HubName{Namespace: "acme", Name: "events", Credentials: c.config, Environment: func(n string) string { return c.env[n] },
 				Read: func(_, name string) ([]byte, error) { return os.ReadFile(name) }}.Hub()
-			got := ""
+			var got string
 			if err != nil {
 				got = err.Error()
 			} else {
@@ -101,11 +99,11 @@ func TestCredentials(t *testing.T) {
 				if h.Host != "acme.servicebus.windows.net" || h.Name != "events" {
 					t.Errorf("the hub is %s of %s", h.Name, h.Host)
 				}
-				for _, make := range []func() (io.Closer, error){
+				for _, client := range []func() (io.Closer, error){
 					func() (io.Closer, error) { c, err := h.Consumer("$Default", "i"); return closer{c}, err },
 					func() (io.Closer, error) { p, err := h.Producer(1); return closer{p}, err },
 				} {
-					made, err := make()
+					made, err := client()
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -136,8 +136,8 @@ type answer interface {
 // Answered reports whether an error is what the service has answered to a question, so that the
 // connection is not to blame.
 func Answered(err error) bool {
-	var a answer
-	return errors.As(err, &a)
+	_, ok := errors.AsType[answer](err)
+	return ok
 }
 
 // weigh is what an error means.
@@ -152,8 +152,7 @@ func weigh(err error) (kind fault.Kind, after time.Duration, fix string) {
 		}
 		return m.kind, after, m.fix
 	}
-	var a answer
-	if errors.As(err, &a) {
+	if a, ok := errors.AsType[answer](err); ok {
 		switch a.RPCCode() {
 		case http.StatusUnauthorized, http.StatusForbidden:
 			return fault.Setup, 0, badToken

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -176,8 +175,7 @@ func (b *blobs) put(ctx context.Context, name string, metadata map[string]*strin
 		}
 		return string(*r.ETag), nil
 	}
-	var nothing io.ReadSeekCloser = streaming.NopCloser(bytes.NewReader(nil))
-	r, err := client.Upload(ctx, nothing, &blockblob.UploadOptions{Metadata: metadata, AccessConditions: &blob.AccessConditions{
+	r, err := client.Upload(ctx, streaming.NopCloser(bytes.NewReader(nil)), &blockblob.UploadOptions{Metadata: metadata, AccessConditions: &blob.AccessConditions{
 		ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfNoneMatch: new(azcore.ETagAny)}}})
 	if err != nil {
 		return "", err

@@ -94,11 +94,11 @@ func (s *shelf) open(context.Context) error { return nil }
 
 func (s *shelf) owners(ctx context.Context) (map[string]ownership, error) {
 	time.Sleep(3 * time.Millisecond)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err := s.fails(); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	os := maps.Clone(s.own)
 	for p, o := range os {
 		o.age = -1
@@ -112,11 +112,11 @@ func (s *shelf) owners(ctx context.Context) (map[string]ownership, error) {
 
 func (s *shelf) claim(ctx context.Context, now, next ownership) (ownership, error) {
 	time.Sleep(3 * time.Millisecond)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err := s.fails(); err != nil {
 		return ownership{}, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.own[next.partition].version != now.version {
 		return ownership{}, errLost
 	}

@@ -67,7 +67,7 @@ func beInstance(spec string) error {
 		for owned := -1; ; time.Sleep(20 * time.Millisecond) {
 			if n := s.Owns(); n != owned {
 				owned = n
-				fmt.Printf("owns %d\n", n)
+				fmt.Fprintf(os.Stdout, "owns %d\n", n)
 			}
 		}
 	}()
@@ -79,7 +79,7 @@ func beInstance(spec string) error {
 			continue
 		}
 		for _, m := range b {
-			fmt.Printf("event %s\n", m.Data)
+			fmt.Fprintf(os.Stdout, "event %s\n", m.Data)
 		}
 		if err := ack(ctx, nil); err != nil {
 			fmt.Fprintln(os.Stderr, err)

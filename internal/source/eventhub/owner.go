@@ -39,14 +39,16 @@ func (h *holding) current() (ownership, bool) {
 	return h.claim, !h.ended && time.Since(h.renewed) < h.lasts
 }
 
-func (h *holding) end() (was ownership, first bool) {
+// end ends it; false says that it had ended before.
+func (h *holding) end() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.ended {
-		h.ended, first = true, true
-		close(h.lost)
+	if h.ended {
+		return false
 	}
-	return h.claim, first
+	h.ended = true
+	close(h.lost)
+	return true
 }
 
 // sight is when a version of an ownership was first seen, or earlier where the ledger knows.
@@ -160,7 +162,7 @@ func (c *coordinator) forget() {
 
 func (c *coordinator) lose(partition string, h *holding, why, to string) {
 	delete(c.held, partition)
-	if _, first := h.end(); first {
+	if h.end() {
 		c.log.Info("a partition is not read here any more", keyPartition, partition, "reason", why, "owner", to)
 	}
 }

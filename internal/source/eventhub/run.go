@@ -153,7 +153,7 @@ func (r *run) gained(h *holding, partition string) {
 
 // lose ends the holding of a reader; the coordinator notices with its next look.
 func (r *run) lose(of *reader, why string) {
-	if _, first := of.h.end(); first {
+	if of.h.end() {
 		r.s.log.Info("a partition is not read here any more", keyPartition, of.partition, "reason", why)
 	}
 }

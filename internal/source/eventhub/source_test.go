@@ -405,7 +405,7 @@ func TestSeek(t *testing.T) {
 				}
 				for i, m := range again {
 					was := of[ends[0]+i]
-					if string(m.Data) != string(was.Data) || m.Meta.Origin.Compare(was.Meta.Origin) != 0 {
+					if !bytes.Equal(m.Data, was.Data) || m.Meta.Origin.Compare(was.Meta.Origin) != 0 {
 						t.Fatalf("event %d of the range is %q, was %q", i, m.Data, was.Data)
 					}
 				}
