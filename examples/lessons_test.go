@@ -69,7 +69,7 @@ func TestLessons(t *testing.T) {
 	files := fmt.Sprintf("read_parquet('%s/lake/**/*.parquet', hive_partitioning = true, union_by_name = true)", out)
 	got := duck.Query(t, `SELECT count(*) AS n, count(DISTINCT event_uuid) AS ids,
 		count(*) FILTER (event_name != event_type || ':' || event_subtype) AS misnamed,
-		count(*) FILTER (epoch(created_datetime) != created_at) AS mistimed,
+		count(*) FILTER (created_datetime != created_at) AS mistimed,
 		count(*) FILTER (strftime(created_datetime, '%Y-%-m-%-d %-H') != format('{}-{}-{} {}', year::INT, month::INT, day::INT, hour::INT)) AS misplaced,
 		count(DISTINCT payload.session_id) > 59000 AS sessions FROM `+files)
 	if want := fmt.Sprintf("map[ids:%d misnamed:0 misplaced:0 mistimed:0 n:%d sessions:true]", n, n); fmt.Sprint(got[0]) != want {

@@ -35,6 +35,10 @@ func (h *handle) StartIn(tx queue.Tx, b event.Batch) error {
 	return h.current.Load().StartIn(tx, b)
 }
 
+func (h *handle) StartOnceIn(tx queue.Tx, b event.Batch) error {
+	return h.current.Load().StartOnceIn(tx, b)
+}
+
 func (h *handle) Execute(ctx context.Context, b event.Batch) error {
 	return h.current.Load().Execute(ctx, b)
 }
@@ -96,18 +100,24 @@ func (a *assembly) definition(mc *config.Machine, functions []string) *machine.D
 		return nil
 	default:
 		ps = executor.CheckResources(def, functions)
+		a.report(path, config.Warning, executor.Doubts(def))
 	}
+	a.report(path, config.Error, ps)
+	if len(ps) > 0 {
+		return nil
+	}
+	return def
+}
+
+// report makes diagnostics of problems of the definition in the file at path.
+func (a *assembly) report(path string, severity config.Severity, ps machine.Problems) {
 	for _, p := range ps {
 		what := p.Message
 		if p.Path != "" {
 			what = p.Path + ": " + what
 		}
-		a.found = append(a.found, config.Diagnostic{Severity: config.Error, File: path, Line: p.Line, Column: p.Column, EndLine: p.Line, EndColumn: p.Column + 1, What: what, Fix: p.Fix})
+		a.found = append(a.found, config.Diagnostic{Severity: severity, File: path, Line: p.Line, Column: p.Column, EndLine: p.Line, EndColumn: p.Column + 1, What: what, Fix: p.Fix})
 	}
-	if len(ps) > 0 {
-		return nil
-	}
-	return def
 }
 
 // function makes a function; nil when something is wrong with it.
@@ -173,7 +183,7 @@ type handler struct{ *lambda.Function }
 func (h handler) Effect() executor.Effect { return executor.Elsewhere }
 
 func (h handler) Invoke(ctx context.Context, c executor.Call) (executor.Answer, error) {
-	output, err := h.Function.Invoke(ctx, c.Input)
+	output, err := h.InvokeAt(ctx, c.Input, c)
 	var failed *lambda.Error
 	switch {
 	case errors.As(err, &failed):

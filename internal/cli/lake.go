@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -56,7 +57,22 @@ func lakeCommand(s Streams) *cobra.Command {
 		},
 	}
 	head.Flags().IntVarP(&rows, "rows", "n", rows, "number of rows")
-	c.AddCommand(ls, schema, head)
+	name := ""
+	view := &cobra.Command{
+		Use: "view DATASET", Short: "Print a view for DuckDB that joins columns of one key",
+		Long: `Print the statement that makes a dataset a view of DuckDB. Values that did not fit the type of
+their column are in columns beside it (amount__json); in the view a key is one column again.`,
+		Example: "  weir lake view lake | cat - query.sql | duckdb",
+		Args:    exactly(1, "the directory of one dataset"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if name == "" {
+				name = filepath.Base(filepath.Clean(args[0]))
+			}
+			return catalog.View(c.Context(), s.Out, args[0], name)
+		},
+	}
+	view.Flags().StringVar(&name, "name", "", "name of the view; default: that of the directory")
+	c.AddCommand(ls, schema, head, view)
 	return c
 }
 

@@ -16,9 +16,12 @@ type Machine interface {
 	Accepts(m *event.Message) error
 	// StartIn starts an execution with each message, when tx is committed.
 	StartIn(tx queue.Tx, b event.Batch) error
+	// StartOnceIn is StartIn, but for messages that have started an execution already, as far as
+	// their origin says who they are: those that a source delivers again after a crash.
+	StartOnceIn(tx queue.Tx, b event.Batch) error
 	// Execute starts an execution with each message and returns when all have ended. One
 	// that did not succeed is an Invalid error of its message. When ctx ends first, the
-	// executions go on nevertheless.
+	// executions go on nevertheless, and a message that comes again finds its own, by its origin.
 	Execute(ctx context.Context, b event.Batch) error
 }
 

@@ -45,6 +45,9 @@ func DuckDB(t testing.TB) Duck {
 	return Duck{address(t, duckDB, duckOnDemand)}
 }
 
+// Python is the interpreter that has the module.
+func (d Duck) Python() string { return d.python }
+
 // duckScript prints the rows of the query on its standard input as a JSON array of objects,
 // as DuckDB itself writes them.
 const duckScript = `

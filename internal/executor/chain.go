@@ -209,9 +209,16 @@ func (m *Machine) effect(t machine.Action) Effect {
 
 // load reads the execution that u is about: nothing when it is gone, or has ended.
 func (m *Machine) load(ctx context.Context, u *unit) (*machine.Definition, machine.Execution, error) {
+	ended := false
 	named := u.start && u.w.execution != u.w.job.ID.String() // by one who waits for its end
 	if !u.start || named {
 		if err := m.o.Store().View(ctx, func(r queue.Reader) error {
+			if named {
+				v, err := r.Get(m.endedKey(u.w.execution))
+				if ended = v != nil; ended || err != nil {
+					return err
+				}
+			}
 			v, err := r.Get(u.key)
 			u.before = slices.Clone(v)
 			return err
@@ -220,14 +227,17 @@ func (m *Machine) load(ctx context.Context, u *unit) (*machine.Definition, machi
 		}
 		u.compare = true
 	}
-	if u.start && u.before == nil {
+	if named {
+		u.once = m.endedKey(u.w.execution)
+	}
+	if u.start && u.before == nil && !ended {
 		def := m.o.Definition
 		x := def.New(machine.Identity{ID: "machine/" + m.o.Name + "/" + u.w.execution, Name: u.w.execution,
 			Machine: "machine/" + m.o.Name, MachineName: m.o.Name})
 		return def, x, nil
 	}
 	if u.start || u.before == nil {
-		u.key, u.compare = nil, false
+		u.key, u.compare, u.once = nil, false, nil
 		return nil, machine.Execution{}, nil // started already; ended already
 	}
 	def, x, err := m.decode(ctx, u.before)

@@ -22,6 +22,7 @@ type unit struct {
 	key           []byte // of the execution's record; nil when it is not touched
 	before, after []byte // the record, nil when there is none
 	compare       bool   // before was read, and must still be there
+	once          []byte // key of a record that must not be there: the end of this very execution
 
 	timers  []timer
 	appends []queue.Job
@@ -54,6 +55,12 @@ func (u *unit) apply(tx queue.Tx) error {
 		if !bytes.Equal(now, u.before) {
 			u.conflict = true
 			return nil
+		}
+	}
+	if u.once != nil {
+		if end, err := tx.Get(u.once); err != nil || end != nil {
+			u.conflict = end != nil
+			return err
 		}
 	}
 	if err := tx.Settle(u.verdict); err != nil {

@@ -12,6 +12,7 @@
 //	record machine/NAME/e/ID    an execution that ended and is kept for a while, likewise
 //	record machine/NAME/d/REV   the text of each definition that was ever run
 //	record machine/NAME/f/ID    an execution that failed and is about to be buried
+//	record machine/NAME/w/ID    when a message, known by its origin, has started an execution
 //
 // An execution that waits is these bytes and a job with a time: no goroutine, no memory.
 //

@@ -39,6 +39,37 @@ type Call struct {
 	ID string
 	// Input is JSON.
 	Input []byte
+
+	clock *clock
+}
+
+// Waiting stops the clock of the task's limits of time: the function waits for a place to work
+// in. Working starts it anew. A function that calls neither works from the start.
+func (c Call) Waiting() { c.clock.stop() }
+
+// Working is the end of Waiting.
+func (c Call) Working() { c.clock.start() }
+
+// clock ends a task's context when it has worked for as long as it may; nil never does.
+type clock struct {
+	timer *time.Timer
+	most  time.Duration
+}
+
+func newClock(most time.Duration, end func()) *clock {
+	return &clock{timer: time.AfterFunc(most, end), most: most}
+}
+
+func (c *clock) stop() {
+	if c != nil {
+		c.timer.Stop()
+	}
+}
+
+func (c *clock) start() {
+	if c != nil {
+		c.timer.Reset(c.most)
+	}
 }
 
 // Answer is what a task gave.
@@ -80,12 +111,14 @@ func (m *Machine) call(ctx context.Context, execution string, a machine.Action, 
 	if err != nil {
 		return Answer{}, err
 	}
+	c := Call{ID: fmt.Sprintf("%s-%d", execution, a.ID), Input: t.payload}
 	if after, cause := limit(a); after > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, after, cause)
-		defer cancel()
+		var cancel context.CancelCauseFunc
+		ctx, cancel = context.WithCancelCause(ctx)
+		c.clock = newClock(after, func() { cancel(cause) })
+		defer func() { c.clock.stop(); cancel(nil) }()
 	}
-	answer, err := guarded(ctx, t.function, Call{ID: fmt.Sprintf("%s-%d", execution, a.ID), Input: t.payload})
+	answer, err := guarded(ctx, t.function, c)
 	for _, late := range [...]error{errTaskTimeout, errTaskHeartbeat} {
 		if errors.Is(context.Cause(ctx), late) {
 			return Answer{}, late // an answer that comes too late does not count

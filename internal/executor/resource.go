@@ -85,7 +85,20 @@ func CheckResources(def *machine.Definition, functions []string) machine.Problem
 	return c.problems
 }
 
+// Doubts finds what a definition may have and nobody can have meant: states of which none ends
+// the execution, or its branch.
+func Doubts(def *machine.Definition) machine.Problems {
+	v, err := jsonvalue.ParseString(def.Text())
+	if err != nil {
+		return nil // CheckResources says so
+	}
+	c := resourceCheck{text: def.Text(), endless: true}
+	c.block(v, nil)
+	return c.problems
+}
+
 type resourceCheck struct {
+	endless   bool // the end is looked at, and not the resources
 	text      string
 	functions []string
 	problems  machine.Problems
@@ -93,11 +106,16 @@ type resourceCheck struct {
 
 func (c *resourceCheck) block(v jsonvalue.Value, at []any) {
 	states := v.Get("States")
+	if c.endless {
+		c.ends(states, at)
+	}
 	for i, name := range states.Keys() {
 		s, here := states.Item(i), append(slices.Clip(at), "States", name)
 		switch s.Get("Type").Text() {
 		case "Task":
-			c.task(s, here)
+			if !c.endless {
+				c.task(s, here)
+			}
 		case "Parallel":
 			for n, b := range s.Get("Branches").Items() {
 				c.block(b, append(slices.Clip(here), "Branches", n))
@@ -110,6 +128,18 @@ func (c *resourceCheck) block(v jsonvalue.Value, at []any) {
 			}
 		}
 	}
+}
+
+// ends reports states of which none is the last.
+func (c *resourceCheck) ends(states jsonvalue.Value, at []any) {
+	for i := range states.Keys() {
+		s := states.Item(i)
+		if kind := s.Get("Type").Text(); kind == "Succeed" || kind == "Fail" || s.Get("End").Bool() {
+			return
+		}
+	}
+	c.report(append(slices.Clip(at), "States"), "no state ends the execution: it goes on until something fails",
+		`give a state "End": true, or add one of type Succeed or Fail`)
 }
 
 func (c *resourceCheck) task(s jsonvalue.Value, at []any) {
@@ -127,6 +157,9 @@ func (c *resourceCheck) task(s jsonvalue.Value, at []any) {
 	}
 	name, ok := functionName(resource)
 	switch {
+	case !ok && strings.Contains(resource, "${"):
+		c.report(place, fmt.Sprintf("the resource %q holds a placeholder, as Terraform's templatefile and CloudFormation's DefinitionSubstitutions fill in", resource),
+			"fill it in before, or write the name of a function in its place")
 	case !ok:
 		c.report(place, fmt.Sprintf("the resource %q cannot be run here", resource),
 			`name a function of the config, as "NAME", "arn:aws:lambda:...:function:NAME" or with "arn:aws:states:::lambda:invoke"`)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dop251/goja"
@@ -24,20 +25,22 @@ type ScriptOptions struct {
 	Timeout time.Duration
 	// MemoryLimit is by how many bytes the heap may grow meanwhile; 0 means 128 MiB.
 	MemoryLimit int
-	// Runtimes is the most that run at once. At least 1.
+	// Runtimes is the most that run at once, beside those that are slow. At least 1.
 	Runtimes int
 }
 
 // Script is a function in JavaScript: its function main is called with the task's input and
-// returns the output, or a promise of it that is kept when main returns. Nothing is kept
-// between two calls.
+// returns the output, or a promise of it that is kept when main returns. The output is what
+// JSON.stringify makes of it, and null where that makes nothing. Nothing is kept between two
+// calls.
 //
 // What it throws becomes the failure's name and cause as in Lambda's Node.js runtime: the
 // name of an Error is its name, or that of its class when it has none of its own; likewise
 // for any object with a name; of anything else it is the type.
 type Script struct {
 	program *script.Program
-	free    chan *script.Runtime // nil elements are runtimes not made yet
+	places  chan struct{} // has an element for each script that works and is not slow
+	idle    chan *script.Runtime
 }
 
 // scriptEntry catches what main throws, inside the limits of the script.
@@ -68,11 +71,8 @@ func NewScript(source string, o ScriptOptions) (*Script, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Script{program: p, free: make(chan *script.Runtime, max(o.Runtimes, 1))}
-	for range cap(f.free) {
-		f.free <- nil
-	}
-	return f, nil
+	n := max(o.Runtimes, 1)
+	return &Script{program: p, places: make(chan struct{}, n), idle: make(chan *script.Runtime, n)}, nil
 }
 
 // Open implements Function.
@@ -84,25 +84,46 @@ func (f *Script) Close(context.Context) error { return nil }
 // Effect implements Function.
 func (f *Script) Effect() Effect { return None }
 
+// slow is how long a script keeps a place from others. One that works longer works on beside
+// them, bounded by the machine's workers, so that what hangs takes no place from what does not.
+const slow = 50 * time.Millisecond
+
+// enter waits for a place, and is a runtime to work in until leave is called with it.
+func (f *Script) enter(ctx context.Context, c Call) (r *script.Runtime, leave func(), err error) {
+	c.Waiting()
+	select {
+	case f.places <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	}
+	c.Working()
+	free := sync.OnceFunc(func() { <-f.places })
+	late := time.AfterFunc(slow, free)
+	select {
+	case r = <-f.idle:
+	default:
+		r = f.program.Later()
+	}
+	return r, func() {
+		late.Stop()
+		free()
+		select {
+		case f.idle <- r:
+		default: // as many as may work at once are there
+		}
+	}, nil
+}
+
 // Invoke implements Function.
 func (f *Script) Invoke(ctx context.Context, c Call) (Answer, error) {
-	var r *script.Runtime
-	select {
-	case r = <-f.free:
-	case <-ctx.Done():
-		return Answer{}, context.Cause(ctx)
+	r, leave, err := f.enter(ctx, c)
+	if err != nil {
+		return Answer{}, err
 	}
-	defer func() { f.free <- r }()
-	if r == nil {
-		made, err := f.program.New()
-		if err != nil {
-			return Answer{}, Failure(ErrorExited, err.Error(), nil)
-		}
-		r = made
-	}
+	defer leave()
 	var output []byte
 	var failure *TaskError
-	err := r.Call(
+	err = r.CallUntil(ctx,
 		func(vm *script.VM) (goja.Value, error) { return vm.Parse(string(c.Input)) },
 		func(vm *script.VM, v goja.Value) error {
 			output, failure = nil, nil
@@ -113,7 +134,10 @@ func (f *Script) Invoke(ctx context.Context, c Call) (Answer, error) {
 			}
 			if failure == nil {
 				if kept {
-					output = vm.Append(nil, value)
+					output = append(output, "null"...) // as of undefined
+					if text, ok := vm.Stringify(nil, value); ok {
+						output = text
+					}
 				} else {
 					failure = thrown(value)
 				}
@@ -122,6 +146,8 @@ func (f *Script) Invoke(ctx context.Context, c Call) (Answer, error) {
 		})
 	var limited *script.Error
 	switch {
+	case errors.As(err, &limited) && limited.Reason == script.Cut:
+		return Answer{}, context.Cause(ctx)
 	case errors.As(err, &limited) && limited.Reason == script.Timeout:
 		return Answer{}, Failure(ErrorTimedOut, err.Error(), nil)
 	case errors.As(err, &limited) && limited.Reason == script.Thrown:

@@ -2,7 +2,6 @@ package executor
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,8 +23,8 @@ const waitedPrefix = "wait-"
 func waited(execution string) bool { return strings.HasPrefix(execution, waitedPrefix) }
 
 // keepWaited is how long the end of an execution is kept at least for the one who waits for
-// it, who deletes it on hearing of it.
-const keepWaited = 10 * time.Minute
+// it.
+const keepWaited = remembered
 
 // keep is how long the end of an execution is kept.
 func (m *Machine) keep(execution string) time.Duration {
@@ -96,19 +95,20 @@ const (
 
 // Execute implements connector.Machine.
 func (m *Machine) Execute(ctx context.Context, b event.Batch) error {
-	open := make(map[int]string, len(b))
-	jobs := make([]queue.Job, len(b))
+	open, ids, known := make(map[int]string, len(b)), make([]string, len(b)), make([]bool, len(b))
+	n := names{machine: m.o.Name}
 	for i, msg := range b {
-		id := waitedPrefix + rand.Text()
-		open[i], jobs[i] = id, m.startJob(msg, id)
+		ids[i], known[i] = n.of(msg)
+		ids[i] = waitedPrefix + ids[i]
+		open[i] = ids[i]
 	}
-	if err := m.o.Store().Update(ctx, func(tx queue.Tx) error { return tx.Append(jobs...) }); err != nil {
+	if err := m.startWaited(ctx, b, ids, known); err != nil {
 		return err
 	}
 	failed := map[int]error{}
 	for delay := endedLook; ; delay = min(2*delay, endedLookMost) {
 		told := m.ended.wait()
-		if err := m.collect(ctx, open, failed); err != nil && ctx.Err() == nil {
+		if err := m.collect(ctx, open, known, failed); err != nil && ctx.Err() == nil {
 			return err
 		}
 		if len(open) == 0 {
@@ -134,8 +134,9 @@ func (m *Machine) Execute(ctx context.Context, b event.Batch) error {
 	return nil
 }
 
-// collect takes the executions that have ended out of open.
-func (m *Machine) collect(ctx context.Context, open map[int]string, failed map[int]error) error {
+// collect takes the executions that have ended out of open. The end of one that succeeded is
+// remembered where its message would find it; one that failed is done with.
+func (m *Machine) collect(ctx context.Context, open map[int]string, known []bool, failed map[int]error) error {
 	ends := make(map[int][]byte, len(open))
 	if err := m.o.Store().View(ctx, func(r queue.Reader) error {
 		clear(ends)
@@ -162,7 +163,7 @@ func (m *Machine) collect(ctx context.Context, open map[int]string, failed map[i
 		if x.Status != machine.Succeeded {
 			failed[i] = fault.New(fault.Invalid, fmt.Errorf("execution %q of machine %q: %w", open[i], m.o.Name, errors.New(causeOf(&x))))
 		}
-		if m.o.Keep == 0 {
+		if known[i] && x.Status != machine.Succeeded || !known[i] && m.o.Keep == 0 {
 			gone = append(gone, m.endedKey(open[i]))
 		}
 		delete(open, i)

@@ -35,6 +35,18 @@ func (m *Machine) sweeps(ctx context.Context) {
 // sweep forgets the ended executions that were kept long enough.
 func (m *Machine) sweep(ctx context.Context) error {
 	prefix := m.endedPrefix()
+	err := m.forgetOld(ctx, prefix, func(r queue.Record) bool {
+		_, x, err := m.decode(ctx, r.Value)
+		return err != nil || time.Since(x.Stopped) >= m.keep(string(r.Key[len(prefix):]))
+	})
+	if err != nil {
+		return fmt.Errorf("forget executions that ended: %w", err)
+	}
+	return m.forgetStarts(ctx)
+}
+
+// forgetOld deletes the records below prefix that are old, some at once.
+func (m *Machine) forgetOld(ctx context.Context, prefix []byte, isOld func(queue.Record) bool) error {
 	for after := []byte(nil); ; {
 		var page []queue.Record
 		err := m.o.Store().View(ctx, func(r queue.Reader) error {
@@ -49,17 +61,13 @@ func (m *Machine) sweep(ctx context.Context) error {
 			}
 			return nil
 		})
-		if err != nil {
-			return fmt.Errorf("list executions that ended: %w", err)
-		}
-		if len(page) == 0 {
-			return nil
+		if err != nil || len(page) == 0 {
+			return err
 		}
 		after = page[len(page)-1].Key
 		var old [][]byte
 		for _, r := range page {
-			_, x, err := m.decode(ctx, r.Value)
-			if err != nil || time.Since(x.Stopped) >= m.keep(string(r.Key[len(prefix):])) {
+			if isOld(r) {
 				old = append(old, r.Key)
 			}
 		}
@@ -74,7 +82,7 @@ func (m *Machine) sweep(ctx context.Context) error {
 			}
 			return nil
 		}); err != nil {
-			return fmt.Errorf("forget executions that ended: %w", err)
+			return err
 		}
 	}
 }

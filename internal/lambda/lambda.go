@@ -164,12 +164,30 @@ func (f *Function) Close(context.Context) error {
 // Invoke gives the payload to a process and returns its response. The error is an *Error,
 // or that of ctx, which kills the process that has the invocation.
 func (f *Function) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	return f.InvokeAt(ctx, payload, nowhere{})
+}
+
+// Place is told how an invocation comes to work.
+type Place interface {
+	Waiting() // for one of the processes
+	Working()
+}
+
+type nowhere struct{}
+
+func (nowhere) Waiting() { /* nobody asks */ }
+func (nowhere) Working() { /* nobody asks */ }
+
+// InvokeAt is Invoke, and tells at while it waits for a process.
+func (f *Function) InvokeAt(ctx context.Context, payload []byte, at Place) ([]byte, error) {
+	at.Waiting()
 	var p *process
 	select {
 	case p = <-f.slots:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	at.Working()
 	defer func() {
 		if p != nil && !p.alive() {
 			p = nil

@@ -47,12 +47,14 @@ type Decoder struct {
 	tree    *tree
 	changed bool
 	was     bool // changed, before the last Decode
+	strays  bool // a value went to a variant that was not there
 
 	data    []byte
 	scan    jsontext.Scanner // of data
 	objects uint64
 	tokens  []token
 	taps    []int32
+	begin   []int32 // where in data the values of taps begin
 	undo    []change
 	arena   []byte // strings without their escapes, JSON that was mended
 }
@@ -67,7 +69,7 @@ type change struct {
 
 // NewDecoder returns a decoder that begins with the schema s.
 func NewDecoder(s *Schema, o Options) *Decoder {
-	return &Decoder{options: o, base: s, tree: s.grow(o), taps: make([]int32, len(o.Taps))}
+	return &Decoder{options: o, base: s, tree: s.grow(o), taps: make([]int32, len(o.Taps)), begin: make([]int32, len(o.Taps))}
 }
 
 // Schema is the schema with all that was learnt. While nothing was, it is the one that the
@@ -81,6 +83,10 @@ func (d *Decoder) Schema() *Schema {
 
 // Changed reports whether the decoder has learnt a column.
 func (d *Decoder) Changed() bool { return d.changed }
+
+// Strays reports whether a value made a variant: another choice of types, by a [Survey] of all
+// objects, may need none.
+func (d *Decoder) Strays() bool { return d.strays }
 
 // Decode reads one object of at most 1 GiB; [Rows.Append] takes it from here. The tokens
 // refer to data. An error is a fault.Invalid, and nothing of data is kept.
@@ -141,6 +147,20 @@ func (d *Decoder) Tap(i int) Value {
 		return Value{}
 	}
 	return v
+}
+
+// Raw is the value of the i-th tapped field as it is written in the object that was decoded
+// last; nil when that has none, or null.
+func (d *Decoder) Raw(i int) []byte {
+	if at := d.taps[i]; at < 0 || int(at) >= len(d.tokens) || d.tokens[at].op == opSkip {
+		return nil
+	}
+	rest := d.data[d.begin[i]:]
+	scan := jsontext.Scan(rest)
+	if !scan.Value() {
+		return nil
+	}
+	return rest[:scan.At]
 }
 
 // textOf is the text of a token that is one.
@@ -265,7 +285,7 @@ func (d *Decoder) value(f, before, kid *Field, key string, me uint64) (*Field, e
 	}
 	kid.seen, kid.at = me, int32(len(d.tokens))
 	if kid.tap > 0 {
-		d.taps[kid.tap-1] = kid.at
+		d.taps[kid.tap-1], d.begin[kid.tap-1] = kid.at, int32(d.scan.At)
 	}
 	if d.plain(c, kid) {
 		return kid, nil
@@ -347,13 +367,17 @@ func (d *Decoder) push(t token) {
 	d.tokens = append(d.tokens, t)
 }
 
-// decide reports whether f holds values of kind k; a field without a kind does from now on.
+// decide reports whether f holds values of kind k; a field without a kind does from now on,
+// unless most of its values are of another.
 func (d *Decoder) decide(f *Field, k Kind) bool {
-	if f.Kind == Unknown {
+	if f.Kind == Unknown && f.takes(k) {
 		d.set(f, k)
 	}
 	return f.Kind == k
 }
+
+// takes reports whether f, which has no kind, may get the kind k.
+func (f *Field) takes(k Kind) bool { return f.prefer == Unknown || f.prefer == k }
 
 func (d *Decoder) set(f *Field, k Kind) {
 	d.note(f)
@@ -381,6 +405,9 @@ func (d *Decoder) create(parent *Field, key string) (*Field, error) {
 	if len(d.options.Types) > 0 {
 		f.Kind = cmp.Or(d.options.Types[f.path], d.options.Types[f.within()])
 	}
+	if f.Kind == Unknown {
+		f.Kind, f.prefer = d.options.Expected[f.path], d.options.Prefer[f.path]
+	}
 	return f, nil
 }
 
@@ -396,6 +423,7 @@ func (d *Decoder) variant(f *Field, v Variant) (*Field, error) {
 	if err := d.room(); err != nil {
 		return nil, err
 	}
+	d.strays = true
 	x := &Field{Key: f.Key, Name: nameFor(f.parent, f.Name+"__"+string(v)), Kind: kind, Variant: v}
 	d.tree.attach(f.parent, x, d.options)
 	d.undo = append(d.undo, change{f: x, created: true})

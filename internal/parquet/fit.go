@@ -2,6 +2,7 @@ package parquet
 
 import (
 	"math"
+	"time"
 
 	"github.com/weirdata/weir/internal/jsontext"
 )
@@ -65,7 +66,7 @@ func (d *Decoder) fitString(f *Field) (bool, error) {
 	}
 	if f.Kind == Timestamp {
 		at, ok := Instant(d.textOf(&t))
-		if !ok {
+		if !ok || !readable(at.UnixMicro()) {
 			return false, nil
 		}
 		d.push(token{op: opWord, field: f, bits: uint64(at.UnixMicro())})
@@ -102,7 +103,7 @@ func (d *Decoder) fitList(f *Field) (bool, error) {
 		if err := d.room(); err != nil {
 			return false, err
 		}
-		f.Elem = &Field{parent: f, path: f.path + "[]"}
+		f.Elem = &Field{parent: f, path: f.path + "[]", prefer: d.options.Prefer[f.path+"[]"]}
 		d.tree.count++
 		d.undo = append(d.undo, change{f: f.Elem, created: true})
 	}
@@ -127,6 +128,9 @@ func (d *Decoder) fitList(f *Field) (bool, error) {
 		}
 	}
 	d.tokens[at].bits, d.tokens[at].end = n, int32(len(d.tokens))
+	if e := f.Elem; e.Kind == Unknown && e.prefer != Unknown && e.prefer < Object { // what other lists hold
+		d.set(e, e.prefer)
+	}
 	return f.Elem.Kind != Unknown, nil
 }
 
@@ -154,12 +158,19 @@ func (d *Decoder) fitNumber(f *Field) (bool, error) {
 	switch f.Kind {
 	case TimestampS, TimestampMs, TimestampUs:
 		us, ok := micros(f.Kind, n)
-		if !isInt || !ok {
+		if !isInt {
+			us, ok = fraction(f.Kind, x)
+		}
+		if !ok || !readable(us) {
 			return false, nil
 		}
 		d.push(token{op: opWord, field: f, bits: uint64(us)})
 		return true, nil
-	case Unknown, Int, Double:
+	case Unknown:
+		if !f.takes(Int) {
+			return false, nil
+		}
+	case Int, Double:
 	default:
 		return false, nil
 	}
@@ -227,6 +238,22 @@ func micros(k Kind, n int64) (int64, bool) {
 	unit := unitOf(k)
 	return n * unit, n <= math.MaxInt64/unit && n >= math.MinInt64/unit
 }
+
+// fraction is x, in the unit of the kind k, as microseconds, to the nearest one.
+func fraction(k Kind, x float64) (int64, bool) {
+	us := math.Round(x * float64(unitOf(k)))
+	return int64(us), math.Abs(us) <= exact
+}
+
+// The microseconds of the first and the last instant of the years that readers have: those
+// with four digits, without year 0.
+var (
+	firstMicro = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
+	lastMicro  = time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC).UnixMicro()
+)
+
+// readable reports whether readers of files take the instant.
+func readable(us int64) bool { return us >= firstMicro && us <= lastMicro }
 
 // unitOf is how many microseconds one unit of the kind k has.
 func unitOf(k Kind) int64 {

@@ -2,14 +2,83 @@ package parquet
 
 import "time"
 
-// Instant is the time of RFC 3339 text in a year from 0 to 9999, as [time.Parse] with
-// [time.RFC3339Nano] reads it, but for the location.
+// Instant is the time of RFC 3339 text, a year from 0 to 9999, in every form that its section
+// 5.6 has: T and Z may be small and T may be a space, a fraction may have any number of digits,
+// of which nine count, and 23:59:60 of UTC, a leap second, is the second after it.
 func Instant(text []byte) (time.Time, bool) {
 	if at, ok := utc(text); ok {
 		return at, true
 	}
-	at, err := time.Parse(time.RFC3339Nano, string(text))
-	return at, err == nil && at.Year() >= 0
+	return anyForm(text)
+}
+
+// anyForm reads what [utc] does not.
+func anyForm(s []byte) (time.Time, bool) {
+	const form = "2006-01-02T15:04:05"
+	if len(s) <= len(form) || s[10] != 'T' && s[10] != 't' && s[10] != ' ' {
+		return time.Time{}, false
+	}
+	rest := s[len(form):]
+	nanos, scale := 0, int(time.Second)/10
+	if rest[0] == '.' {
+		n := 1
+		for ; n < len(rest) && rest[n]-'0' <= 9; n++ {
+			nanos += int(rest[n]-'0') * scale
+			scale /= 10
+		}
+		if n == 1 {
+			return time.Time{}, false
+		}
+		rest = rest[n:]
+	}
+	ahead, ok := offset(rest)
+	if !ok {
+		return time.Time{}, false
+	}
+	var plain [len(form) + 1]byte
+	copy(plain[:], s[:len(form)])
+	plain[10], plain[len(form)] = 'T', 'Z'
+	leap := plain[17] == '6' && plain[18] == '0'
+	if leap {
+		plain[17], plain[18] = '5', '9'
+	}
+	at, ok := utc(plain[:])
+	if !ok {
+		return time.Time{}, false
+	}
+	at = at.Add(time.Duration(nanos) - time.Duration(ahead)*time.Minute)
+	if leap {
+		if at = at.UTC(); at.Hour() != 23 || at.Minute() != 59 {
+			return time.Time{}, false
+		}
+		at = at.Add(time.Second)
+	}
+	return at, true
+}
+
+// offset is how many minutes a zone is ahead of UTC.
+func offset(s []byte) (minutes int, ok bool) {
+	if len(s) == 1 && (s[0] == 'Z' || s[0] == 'z') {
+		return 0, true
+	}
+	const form = "+00:00"
+	if len(s) != len(form) || s[0] != '+' && s[0] != '-' || s[3] != ':' {
+		return 0, false
+	}
+	for _, i := range []int{1, 2, 4, 5} {
+		if s[i]-'0' > 9 {
+			return 0, false
+		}
+	}
+	hours, minutes := int(s[1]-'0')*10+int(s[2]-'0'), int(s[4]-'0')*10+int(s[5]-'0')
+	if hours > 23 || minutes > 59 {
+		return 0, false
+	}
+	minutes += hours * 60
+	if s[0] == '-' {
+		minutes = -minutes
+	}
+	return minutes, true
 }
 
 // utc reads times in UTC with up to nine digits of a fraction: nearly all there are.

@@ -23,7 +23,8 @@
 //
 // The type of a column is settled by the first batch that fills it. Within that batch,
 // whole numbers widen to DOUBLE as soon as one number has a fraction, unless a whole number
-// beyond 2^53 would lose digits. Once a column is in a file its type is fixed, so that
+// beyond 2^53 would lose digits, and what one value alone would decide, most of them do
+// ([Survey]). Once a column is in a file its type is fixed, so that
 // every file of a dataset agrees on every column and a reader needs to know nothing but
 // the newest schema. A later value that does not fit goes to a variant, a column beside it
 // that is added when it is first needed:
@@ -154,6 +155,7 @@ type Field struct {
 	quoted       string            // of a Main field: its key as it is mostly written, with quotes and colon
 	open         bool              // the kind was set since the schema was last fixed
 	big          bool              // an open Int has a value beyond 2^53
+	prefer       Kind              // the only kind it may get while it has none; Unknown for any
 	next         *Field            // the field that followed this one in the last object
 	seen         uint64            // the object that has this field already
 	at           int32             // where in the tokens
@@ -179,6 +181,12 @@ type Options struct {
 	// another. A field that the schema has already keeps its kind. The path of a field of
 	// objects in a list is "items.price"; "items[].price" means it too.
 	Types map[string]Kind
+	// Expected is the same for fields that are not declared and whose kind inference would not
+	// find.
+	Expected map[string]Kind
+	// Prefer are the kinds that fields get if inference gives them one, by their path with []
+	// after that of a list, as [Survey.Kinds] has them: what fits another only goes to a variant.
+	Prefer map[string]Kind
 	// Taps are dotted paths of fields, in no list, whose values [Decoder.Tap] tells.
 	Taps []string
 	// Reserved are names that no column at the top may have: those of the partition folders.

@@ -310,12 +310,12 @@ func TestDeclaredTypes(t *testing.T) {
 	events := []string{
 		`{"t":"2024-04-07T18:11:02.123456Z","o":{"s":1712513462},"ms":-1,"us":1712513462000001,"j":{"any":[{}]},"d":1,"n":"1"}`,
 		`{"t":"yesterday","o":{"s":"x"},"ms":1.5,"us":1e30,"j":7,"d":2.5,"n":1}`,
-		`{"t":5,"o":{"s":99999999999999999},"j":"s"}`,
+		`{"t":5,"o":{"s":99999999999999999},"ms":"soon","j":"s"}`,
 	}
 	d := parquet.NewDecoder(&parquet.Schema{}, o)
 	same(t, readAll(t, file(t, d, events...)), events)
 	want := "t timestamp\no object\n  s timestamp_s\n  s__json json\nms timestamp_ms\nus timestamp_us\nj json\nd double\nn string\n" +
-		"t__json json\nms__json json\nus__json json\nn__json json\n"
+		"t__json json\nus__json json\nn__json json\nms__json json\n"
 	if diff := cmp.Diff(want, columns(d.Schema())); diff != "" {
 		t.Errorf("schema (-want +got):\n%s", diff)
 	}

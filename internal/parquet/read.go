@@ -1,6 +1,7 @@
 package parquet
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -269,7 +270,24 @@ func (n *node) value(dst []byte) []byte {
 	case Timestamp:
 		return jsontext.AppendString(dst, time.UnixMicro(v.Int64()).UTC().Format(time.RFC3339Nano))
 	}
-	return strconv.AppendInt(dst, v.Int64()/unitOf(n.field.Kind), 10)
+	return appendUnits(dst, v.Int64(), unitOf(n.field.Kind))
+}
+
+// appendUnits appends microseconds as a number of units.
+func appendUnits(dst []byte, us, unit int64) []byte {
+	whole, part := us/unit, us%unit
+	if part < 0 {
+		part = -part
+		if whole == 0 {
+			dst = append(dst, '-')
+		}
+	}
+	dst = strconv.AppendInt(dst, whole, 10)
+	if part == 0 {
+		return dst
+	}
+	digits := strconv.AppendInt(nil, part+unit, 10) // the first one keeps zeros in front
+	return append(append(dst, '.'), bytes.TrimRight(digits[1:], "0")...)
 }
 
 func (n *node) list(dst []byte) []byte {

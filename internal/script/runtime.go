@@ -1,6 +1,7 @@
 package script
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -78,6 +79,13 @@ func (r *Runtime) begin(vm *VM) {
 	r.guard.mu.Lock()
 	r.running = vm
 	r.guard.mu.Unlock()
+}
+
+// CallUntil is [Runtime.Call], interrupted with the reason [Cut] soon after ctx ends.
+func (r *Runtime) CallUntil(ctx context.Context, in func(*VM) (goja.Value, error), out func(*VM, goja.Value) error) error {
+	r.guard.until.Store(&ctx)
+	defer r.guard.until.Store(nil)
+	return r.Call(in, out)
 }
 
 // Call runs the script's entry function on what in makes and gives its result to out.
@@ -272,6 +280,8 @@ func (r *Runtime) vmOf() *VM {
 
 func (r *Runtime) limited(reason error) error {
 	switch {
+	case errors.Is(reason, ErrCut):
+		return &Error{Cut, ErrCut}
 	case errors.Is(reason, ErrMemory):
 		return &Error{Memory, fmt.Errorf("%w: the script may use %d MiB", reason, r.program.options.MemoryLimit>>20)}
 	default:

@@ -82,6 +82,7 @@ const (
 	Memory                // it used more memory than its limit
 	Depth                 // its calls nested too deep
 	Crashed               // the interpreter itself panicked
+	Cut                   // nobody waited for it any more
 )
 
 // Error is why a script had no result for a message.

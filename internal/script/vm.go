@@ -113,6 +113,14 @@ func (vm *VM) Append(dst []byte, v goja.Value) []byte {
 	return w.buf
 }
 
+// Stringify appends what JSON.stringify makes of v: members that are undefined or functions are
+// left out, toJSON is called, NaN is null. ok is false where it makes nothing of v itself.
+func (vm *VM) Stringify(dst []byte, v goja.Value) (text []byte, ok bool) {
+	w := writer{vm: vm, buf: dst}
+	ok = w.value(v, "")
+	return w.buf, ok
+}
+
 // cause is the exception behind err without the stack of Go frames.
 func cause(err error) error {
 	if ex, ok := errors.AsType[*goja.Exception](err); ok {

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"context"
 	"errors"
 	"runtime"
 	"runtime/debug"
@@ -48,6 +49,8 @@ type Guard struct {
 	stopping atomic.Bool
 	stopped  atomic.Bool
 
+	until atomic.Pointer[context.Context] // whose end ends a run early; nil for none
+
 	floor atomic.Uint64 // live heap when it began to run alone; 0 while it does not
 
 	mu     sync.Mutex
@@ -68,6 +71,7 @@ const aloneGCPercent = 25
 var (
 	ErrTime   = errors.New("runtime deadline exceeded")
 	ErrMemory = errors.New("memory limit exceeded")
+	ErrCut    = errors.New("nobody waits for it any more")
 )
 
 // NewGuard makes a guard that calls interrupt, on another goroutine, when a run takes
@@ -260,6 +264,10 @@ func (w *watchdog) look(now time.Time) (active bool) {
 		}
 		if now.Sub(s.since) >= s.guard.timeout {
 			s.stop(ErrTime)
+			continue
+		}
+		if until := s.guard.until.Load(); until != nil && (*until).Err() != nil {
+			s.stop(ErrCut)
 			continue
 		}
 		if oldest == nil || s.since.Before(oldest.since) {

@@ -24,7 +24,9 @@ type Config struct {
 	TimeField string `hcl:"time_field,optional"`
 	// TimeFormat is how the time is written: "rfc3339" (default), or as seconds,
 	// milliseconds, microseconds or nanoseconds since 1970: "epoch_s", "epoch_ms",
-	// "epoch_us", "epoch_ns". A time in another form makes the event invalid.
+	// "epoch_us", "epoch_ns", with or without a fraction. A time in another form makes the event
+	// invalid. The column of the field is a timestamp, kept to the microsecond, where the dataset
+	// does not have it yet and types says nothing else; with "epoch_ns" it stays a number.
 	TimeFormat string `hcl:"time_format,optional"`
 	// MissingTime is what happens to an event whose time field is absent or null: "invalid"
 	// (default) sends it to the failure target, "read_time" uses the time it was read.
@@ -35,7 +37,7 @@ type Config struct {
 	PartitionBy []string `hcl:"partition_by,optional"`
 
 	// DedupField is a field with a unique id of the event ("event_uuid"). An event whose id,
-	// a string or a whole number, is in its partition already is not written again, however
+	// a string or a whole number of any size, is in its partition already is not written again, however
 	// the source groups what it delivers again. Without it, the default, only a file that is
 	// delivered again as a whole is recognised, by the ids that the source gives.
 	DedupField string `hcl:"dedup_field,optional"`
@@ -199,8 +201,21 @@ func (c Config) decoding() parquet.Options {
 	for name, kind := range c.Types {
 		o.Types[name], _ = parquet.ParseKind(kind)
 	}
+	if kind := c.timeKind(); kind != parquet.Unknown {
+		o.Expected = map[string]parquet.Kind{c.TimeField: kind}
+	}
 	o.Reserved = append(o.Reserved, c.PartitionBy...)
 	return o
+}
+
+// timeKind is the type of the column of the time field, unless it is declared or there
+// already; Unknown where no timestamp keeps what the field has.
+func (c Config) timeKind() parquet.Kind {
+	if c.TimeField == "" {
+		return parquet.Unknown
+	}
+	return map[string]parquet.Kind{"rfc3339": parquet.Timestamp, "epoch_s": parquet.TimestampS,
+		"epoch_ms": parquet.TimestampMs, "epoch_us": parquet.TimestampUs}[c.TimeFormat]
 }
 
 func (c Config) limits() connector.Limits {

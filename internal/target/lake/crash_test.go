@@ -125,7 +125,7 @@ func TestKilled(t *testing.T) {
 		t.Errorf("only %d kills: the test shows little", kills)
 	}
 	got := duck.Query(t, fmt.Sprintf(`SELECT count(*) AS n, count(DISTINCT event_uuid) AS ids, count(DISTINCT hour) AS hours,
-		count(*) FILTER (date_part('hour', to_timestamp(created_at)) != hour) AS misplaced
+		count(*) FILTER (date_part('hour', created_at) != hour) AS misplaced
 		FROM read_parquet('%s/**/*.parquet', hive_partitioning = true, union_by_name = true)`, path))
 	if want := fmt.Sprintf("map[hours:5 ids:%d misplaced:0 n:%d]", crashEvents, crashEvents); fmt.Sprint(got[0]) != want {
 		t.Errorf("DuckDB finds %v, want %s", got[0], want)

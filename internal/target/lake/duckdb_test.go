@@ -1,13 +1,17 @@
 package lake
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weirdata/weir/internal/catalog"
 	"github.com/weirdata/weir/internal/enginetest"
 )
 
@@ -50,6 +54,39 @@ func TestDuckDBReadsAGrowingDataset(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, rows); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+}
+
+// TestViewOfAGrownDataset: in the view that is printed each key is one column, whatever the
+// types of its values were.
+func TestViewOfAGrownDataset(t *testing.T) {
+	t.Parallel()
+	duck := enginetest.DuckDB(t)
+	path := filepath.Join(t.TempDir(), "it's a lake")
+	target := opened(t, config(path, func(c *Config) { c.TimeField, c.TimeFormat = "ts", "epoch_s" }))
+	for i, more := range []string{
+		`"a":1,"n":1`, `"a":1.5,"n":2.5`, `"a":"high"`, `"a":{"k":[true]},"odd name":"x"`, `"e":{}`, `"odd name":7`,
+	} {
+		writes(t, target, batch(fmt.Sprintf(`{"ts":%d,%s}`, 1712512800+i, more)))
+	}
+	var view bytes.Buffer
+	if err := catalog.View(t.Context(), &view, path, "v"); err != nil {
+		t.Fatal(err)
+	}
+	from := strings.TrimSuffix(view.String()[strings.Index(view.String(), "SELECT"):], ";\n")
+	got := duck.Query(t, "SELECT a, n, odd_name, e, hour FROM ("+from+") ORDER BY ts")
+	var rows []string
+	for _, row := range got {
+		text, err := json.Marshal(bare(row))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, string(text))
+	}
+	want := []string{`{"a":1,"hour":18,"n":1.0}`, `{"a":1.5,"hour":18,"n":2.5}`, `{"a":"high","hour":18}`,
+		`{"a":{"k":[true]},"hour":18,"odd_name":"x"}`, `{"e":{},"hour":18}`, `{"hour":18,"odd_name":7}`}
+	if diff := cmp.Diff(want, rows); diff != "" {
+		t.Errorf("rows (-want +got):\n%s\n%s", diff, &view)
 	}
 }
 

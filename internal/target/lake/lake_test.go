@@ -1,6 +1,7 @@
 package lake
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -305,6 +306,72 @@ func TestDedupKeepsWhatHasNoID(t *testing.T) {
 	want := map[string]int{`. {"id":"1","v":1}`: 1, `. {}`: 4, `. {"x":1}`: 4, `. {"id":1}`: 4, `. {"id":["1"]}`: 4}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+}
+
+// TestDedupOfLargeNumbers: whole numbers of any size are ids, whatever column they are in.
+func TestDedupOfLargeNumbers(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	target := opened(t, config(path, func(c *Config) { c.DedupField = "u"; c.PartitionBy = nil }))
+	var all []string
+	for _, id := range []string{"0", "-1", "9223372036854775807", "9223372036854775808", "9223372036854775809", "18446744073709551615", "-9223372036854775809", "340282366920938463463374607431768211455"} {
+		all = append(all, `{"u":`+id+`}`, `{"u":`+id+`}`)
+	}
+	for range 3 {
+		writes(t, target, batch(all...))
+	}
+	if got := landed(t, path); len(got) != len(all)/2 {
+		t.Errorf("%d rows of %d ids: %v", len(got), len(all)/2, got)
+	}
+}
+
+// TestTheMostDecide: one event that is odd, wherever in a write it is, takes no column.
+func TestTheMostDecide(t *testing.T) {
+	t.Parallel()
+	for _, place := range []int{0, 1, 50, 99} {
+		path := t.TempDir()
+		target := opened(t, config(path, func(c *Config) { c.PartitionBy = nil }))
+		var all []string
+		for i := range 100 {
+			e := fmt.Sprintf(`{"amount":%d.5,"tags":["a"],"o":{"n":%d}}`, i, i)
+			if i == place {
+				e = `{"amount":"12 euro","tags":[],"o":7}`
+			}
+			all = append(all, e)
+		}
+		writes(t, target, batch(all...))
+		var out bytes.Buffer
+		if err := catalog.Schema(t.Context(), &out, path, false); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{"amount        double ", "tags          list of string ", "o             object "} {
+			if !strings.Contains(out.String(), "\n"+line) {
+				t.Errorf("the odd one at %d: no %q in\n%s", place, line, &out)
+			}
+		}
+		if got := landed(t, path); len(got) != 100 {
+			t.Errorf("%d rows", len(got))
+		}
+	}
+}
+
+// TestTimesOfDeclaredColumns: a declared timestamp takes what time_format takes.
+func TestTimesOfDeclaredColumns(t *testing.T) {
+	t.Parallel()
+	for format, kind := range map[string]string{"epoch_s": "timestamp_s", "epoch_ms": "timestamp_ms", "epoch_us": "timestamp_us"} {
+		for _, declared := range []map[string]string{nil, {"t": kind}} {
+			path := t.TempDir()
+			target := opened(t, config(path, func(c *Config) { c.TimeField, c.TimeFormat, c.Types, c.PartitionBy = "t", format, declared, nil }))
+			writes(t, target, batch(`{"t":1712513462}`, `{"t":1712513462.5}`, `{"t":1.712513462e9}`, `{"t":-0.25}`))
+			var out bytes.Buffer
+			if err := catalog.Schema(t.Context(), &out, path, false); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(out.String(), kind) || strings.Contains(out.String(), "t__json") {
+				t.Errorf("%s: %s", format, &out)
+			}
+		}
 	}
 }
 

@@ -73,11 +73,7 @@ func (c clock) parse(v parquet.Value) (time.Time, error) {
 	case parquet.Int:
 		return c.epoch(v.Int, 0)
 	case parquet.Double:
-		whole, part := math.Modf(v.Real)
-		if math.Abs(whole) > math.MaxInt64/2 {
-			return time.Time{}, errRange
-		}
-		return c.epoch(int64(whole), part)
+		return c.real(v.Real)
 	case parquet.String:
 		return c.text(v.Text)
 	case parquet.JSON: // of another type than the column
@@ -88,8 +84,11 @@ func (c clock) parse(v parquet.Value) (time.Time, error) {
 			if n, ok := jsontext.Integer(string(v.Text)); ok {
 				return c.epoch(n, 0)
 			}
+			if x, ok := jsontext.Float(string(v.Text)); ok {
+				return c.real(x)
+			}
 		}
-		return time.Time{}, errors.New("the value is neither text nor a whole number")
+		return time.Time{}, errors.New("the value is neither text nor a number")
 	}
 	return time.Time{}, fmt.Errorf("the value is of type %s", v.Kind)
 }
@@ -105,6 +104,15 @@ func (c clock) text(s []byte) (time.Time, error) {
 		return time.Time{}, errors.New("the text is not an RFC 3339 time")
 	}
 	return t, nil
+}
+
+// real is x units after 1970.
+func (c clock) real(x float64) (time.Time, error) {
+	whole, part := math.Modf(x)
+	if math.Abs(whole) > math.MaxInt64/2 {
+		return time.Time{}, errRange
+	}
+	return c.epoch(int64(whole), part)
 }
 
 // epoch is n units and a part of one after 1970.

@@ -1,6 +1,7 @@
 package lake
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -65,19 +66,23 @@ func newRound() *round {
 // round writes the messages from start on, as many as the limit of open partitions allows,
 // and returns the index of the first one after them.
 func (w *write) round(ctx context.Context, start int) int {
+	options, surveyed := w.t.options, false
 	for {
 		schema := w.dataset.Schema()
-		d := parquet.NewDecoder(schema, w.t.options)
+		d := parquet.NewDecoder(schema, options)
 		r := newRound()
 		end := w.decode(ctx, d, r, start)
+		if d.Strays() && !surveyed {
+			// One value must not take a column from the others: see what most of them are.
+			options.Prefer, surveyed = w.survey(start, end), true
+			w.again(r, start, end)
+			continue
+		}
 		next := d.Schema()
 		if d.Changed() && len(r.all) > 0 {
 			err := w.dataset.Evolve(ctx, schema, next)
 			if errors.Is(err, catalog.ErrStale) {
-				for i := start; i < end; i++ {
-					delete(w.failed, i)
-				}
-				r.release()
+				w.again(r, start, end)
 				continue
 			}
 			if err != nil {
@@ -93,6 +98,25 @@ func (w *write) round(ctx context.Context, start int) int {
 		r.release()
 		return end
 	}
+}
+
+// again forgets what became of the messages from start to end, which are decoded once more.
+func (w *write) again(r *round, start, end int) {
+	for i := start; i < end; i++ {
+		delete(w.failed, i)
+	}
+	r.release()
+}
+
+// survey is what most values of each field are in the messages from start to end.
+func (w *write) survey(start, end int) map[string]parquet.Kind {
+	s := parquet.NewSurvey(w.t.options)
+	for i := start; i < end; i++ {
+		if w.failed[i] == nil {
+			s.Add(w.batch[i].Data)
+		}
+	}
+	return s.Kinds()
 }
 
 // release lets others have the memory of the rows.
@@ -124,7 +148,16 @@ func (w *write) decode(ctx context.Context, d *parquet.Decoder, r *round, start 
 			continue
 		}
 		f := r.folder(w.t.layout, at)
-		id, known := idOf(d.Tap(tapID), w.t.config.DedupField != "")
+		var id catalog.ID
+		known := false
+		if w.t.config.DedupField != "" {
+			if id, known = idOf(d); !known {
+				w.t.nameless.Do(func() {
+					w.t.log.Warn("an event has no id that is a string or a whole number in dedup_field: such events land as often as they come",
+						keyPath, w.t.path, "dedup_field", w.t.config.DedupField)
+				})
+			}
+		}
 		if known {
 			there, err := w.there(ctx, r, f, id, i)
 			if there || err != nil {
@@ -201,19 +234,27 @@ func (p *part) add(d *parquet.Decoder, i int, at time.Time) {
 	}
 }
 
-// idOf is the fingerprint of an event's id, if it has one that counts.
-func idOf(v parquet.Value, wanted bool) (catalog.ID, bool) {
-	if !wanted || !v.Fits {
-		return catalog.ID{}, false
-	}
-	switch v.Kind {
-	case parquet.String:
+// idOf is the fingerprint of the id of the event that d has decoded, if it has one: a string,
+// or a whole number of any size.
+func idOf(d *parquet.Decoder) (catalog.ID, bool) {
+	v := d.Tap(tapID)
+	if v.Fits && v.Kind == parquet.String {
 		return catalog.Fingerprint('s', v.Text), true
-	case parquet.Int:
+	}
+	if v.Fits && v.Kind == parquet.Int {
 		var buf [20]byte
 		return catalog.Fingerprint('n', strconv.AppendInt(buf[:0], v.Int, 10)), true
 	}
-	return catalog.ID{}, false
+	// A whole number that no INT64 holds is in another column, or rounded.
+	raw := d.Raw(tapID)
+	digits := bytes.TrimPrefix(raw, []byte{'-'})
+	if len(digits) == 0 || len(bytes.TrimLeft(digits, "0123456789")) > 0 {
+		return catalog.ID{}, false
+	}
+	if _, err := strconv.ParseInt(string(raw), 10, 64); err == nil {
+		return catalog.ID{}, false // of another type than its column
+	}
+	return catalog.Fingerprint('n', raw), true
 }
 
 // there reports whether the event with the id is in the partition already, or will be with

@@ -23,8 +23,11 @@ type Config struct {
 	// Name of the machine, which a machine block declares.
 	Name string `hcl:"name"`
 	// Deliver a message only when its execution has succeeded; off by default. A message
-	// whose execution does not succeed is invalid and goes to the failure target. Of the
-	// batching block, max_concurrent_batches bounds how many batches wait at once.
+	// whose execution does not succeed is invalid and goes to the failure target. A message that
+	// the source delivers again after a crash finds the execution that it has started, for ten
+	// minutes after its end, where the source has positions (file, queue and others): what is
+	// committed is not repeated, and a task that was under way may be. Of the batching block,
+	// max_concurrent_batches bounds how many batches wait at once.
 	Wait bool `hcl:"wait,optional"`
 	// How messages are grouped into transactions. A batch leaves as soon as nothing more
 	// waits to join it.
@@ -95,7 +98,7 @@ func (t *Target) WriteIn(tx queue.Tx, b event.Batch) error { return t.machine.St
 // Write implements connector.Target.
 func (t *Target) Write(ctx context.Context, b event.Batch) error {
 	return accepted(t.machine, b, func(b event.Batch) error {
-		return t.machine.Store().Update(ctx, func(tx queue.Tx) error { return t.machine.StartIn(tx, b) })
+		return t.machine.Store().Update(ctx, func(tx queue.Tx) error { return t.machine.StartOnceIn(tx, b) })
 	})
 }
 

@@ -30,6 +30,8 @@ func (r recorder) Accepts(m *event.Message) error {
 	return nil
 }
 
+func (r recorder) StartOnceIn(tx queue.Tx, b event.Batch) error { return r.StartIn(tx, b) }
+
 func (r recorder) StartIn(tx queue.Tx, b event.Batch) error {
 	for _, m := range b {
 		if err := tx.Append(queue.Job{Queue: "started", Msg: m}); err != nil {
