@@ -44,7 +44,7 @@ func TestConformance(t *testing.T) { // not parallel: it looks for goroutines
 					}
 					return func() connector.Source { return o.source(t, nil) }
 				},
-				Features: conntest.SourceFeatures{Ordered: true, Acknowledges: true, Remembers: true, Binary: true, Empty: true, Positions: true, Slow: 2 * time.Second},
+				Features: conntest.SourceFeatures{Ordered: true, Acknowledges: true, Remembers: true, Binary: true, Empty: true, Positions: true, Slow: time.Second},
 			})
 		})
 	}
