@@ -351,3 +351,29 @@ func TestHoldingEndsByItself(t *testing.T) {
 		<-n.ended
 	})
 }
+
+// TestLateRenewal: a holding that has ended because nobody renewed it in time does not come back
+// with a renewal that was under way: events of it may have been let go of, and would be missed.
+func TestLateRenewal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newShelf()
+		o, err := s.claim(t.Context(), ownership{}, ownership{partition: "0", owner: "ours", epoch: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &holding{lasts: testLasts, lost: make(chan struct{}), claim: o, renewed: time.Now()}
+		c := &coordinator{ledger: s, me: "ours", every: testEvery, lasts: testLasts, log: slog.New(slog.DiscardHandler)}
+		s.fails = func() error { time.Sleep(2 * testLasts); return nil } // an answer that takes its time
+		renewed := make(chan error, 1)
+		go func() { renewed <- c.renewOne(context.WithoutCancel(t.Context()), h) }()
+		time.Sleep(testLasts + time.Second)
+		if _, holds := h.current(); holds {
+			t.Error("it holds though it was not renewed")
+		}
+		t.Logf("the renewal: %v", <-renewed)
+		if _, holds := h.current(); holds {
+			t.Error("it came back")
+		}
+	})
+}

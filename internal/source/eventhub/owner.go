@@ -21,7 +21,8 @@ const listPartitionsEvery = 5 * time.Minute
 const atOnce = 8
 
 // holding is a partition that this instance owns. It ends once: when another instance has the
-// partition, when the claim could not be renewed in time, or with the coordinator.
+// partition, when the claim could not be renewed in time, or with the coordinator. What has ended
+// does not come back, whatever a renewal says that was under way: events may have been let go of.
 type holding struct {
 	lasts time.Duration
 	lost  chan struct{} // closed at the end
@@ -30,25 +31,36 @@ type holding struct {
 	claim   ownership
 	renewed time.Time // when the last renewal that succeeded was begun
 	ended   bool
+	why     string
 }
 
 // current is the claim, while it holds.
 func (h *holding) current() (ownership, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.claim, !h.ended && time.Since(h.renewed) < h.lasts
+	if !h.ended && time.Since(h.renewed) >= h.lasts {
+		h.endLocked("it could not be renewed in time")
+	}
+	return h.claim, !h.ended
 }
 
-// end ends it; false says that it had ended before.
-func (h *holding) end() bool {
+func (h *holding) end(why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.ended {
-		return false
+	h.endLocked(why)
+}
+
+func (h *holding) endLocked(why string) {
+	if !h.ended {
+		h.ended, h.why = true, why
+		close(h.lost)
 	}
-	h.ended = true
-	close(h.lost)
-	return true
+}
+
+func (h *holding) reason() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.why
 }
 
 // sight is when a version of an ownership was first seen, or earlier where the ledger knows.
@@ -76,20 +88,19 @@ type coordinator struct {
 	listed     time.Time
 }
 
-// round looks once at who owns what, renews what is held and claims what is wanted.
+// round renews what is held, looks once at who owns what, and claims what is wanted. Renewals come
+// first, and nothing else is done while they fail: they have the least time.
 func (c *coordinator) round(ctx context.Context) error {
+	begun := time.Now()
 	c.forget()
+	if err := c.renew(ctx); err != nil {
+		return err
+	}
 	owners, err := c.look(ctx)
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	for p, h := range c.held {
-		if o, there := owners[p]; there && o.owner != c.me {
-			c.lose(p, h, "another instance has claimed it", o.owner)
-		}
-	}
-	err = c.renew(ctx)
 	claims := wanted(c.me, c.partitions, func(p string) string {
 		if c.held[p] != nil {
 			return c.me
@@ -99,19 +110,26 @@ func (c *coordinator) round(ctx context.Context) error {
 		}
 		return ""
 	})
-	return errors.Join(err, c.take(ctx, claims, owners))
+	return c.take(ctx, claims, owners, begun.Add(c.every))
 }
 
 // look lists partitions, where that is due, and owners.
 func (c *coordinator) look(ctx context.Context) (map[string]ownership, error) {
-	if c.partitions == nil || time.Since(c.listed) > listPartitionsEvery {
+	switch {
+	case c.partitions == nil: // nothing is held, so that nothing hurries
 		ps, err := c.list(ctx)
-		switch {
-		case err == nil:
-			c.partitions, c.listed = ps, time.Now()
-		case c.partitions == nil:
+		if err != nil {
 			return nil, err
 		}
+		c.partitions, c.listed = ps, time.Now()
+	case time.Since(c.listed) > listPartitionsEvery:
+		listing, cancel := context.WithTimeout(ctx, c.lasts/3)
+		ps, err := c.list(listing)
+		cancel()
+		if err == nil {
+			c.partitions = ps
+		}
+		c.listed = time.Now() // what fails is asked for the next time
 	}
 	owners, err := c.bounded(ctx, func(ctx context.Context) (map[string]ownership, error) { return c.ledger.owners(ctx) })
 	if err != nil {
@@ -133,7 +151,7 @@ func (c *coordinator) look(ctx context.Context) (map[string]ownership, error) {
 
 // bounded gives a call to the ledger no more time than a renewal may take.
 func (c *coordinator) bounded(ctx context.Context, call func(context.Context) (map[string]ownership, error)) (map[string]ownership, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.lasts/2)
+	ctx, cancel := context.WithTimeout(ctx, c.lasts/3)
 	defer cancel()
 	return call(ctx)
 }
@@ -150,21 +168,19 @@ func (c *coordinator) expired(o ownership, now time.Time) bool {
 	return now.Sub(c.seen[o.partition].since) > lasts
 }
 
-// forget lets go of holdings that have ended, and of those that were not renewed in time.
+// forget lets go of holdings that have ended.
 func (c *coordinator) forget() {
 	for p, h := range c.held {
-		if _, holds := h.current(); holds {
-			continue
+		if _, holds := h.current(); !holds {
+			c.lose(p, h, "")
 		}
-		c.lose(p, h, "it could not be renewed in time", "")
 	}
 }
 
-func (c *coordinator) lose(partition string, h *holding, why, to string) {
+func (c *coordinator) lose(partition string, h *holding, why string) {
 	delete(c.held, partition)
-	if h.end() {
-		c.log.Info("a partition is not read here any more", keyPartition, partition, "reason", why, "owner", to)
-	}
+	h.end(why)
+	c.log.Info("a partition is not read here any more", keyPartition, partition, "reason", h.reason())
 }
 
 // renew renews all that is held, and loses what somebody else has claimed.
@@ -190,7 +206,7 @@ func (c *coordinator) renew(ctx context.Context) error {
 	for o := range outcomes {
 		switch {
 		case errors.Is(o.err, errLost):
-			c.lose(o.partition, o.h, "another instance has claimed it", "")
+			c.lose(o.partition, o.h, "another instance has claimed it")
 		case o.err != nil:
 			failed = o.err
 		}
@@ -199,7 +215,7 @@ func (c *coordinator) renew(ctx context.Context) error {
 }
 
 func (c *coordinator) renewOne(ctx context.Context, h *holding) error {
-	ctx, cancel := context.WithTimeout(ctx, c.lasts/2)
+	ctx, cancel := context.WithTimeout(ctx, c.lasts/3)
 	defer cancel()
 	claim, holds := h.current()
 	if !holds {
@@ -229,10 +245,14 @@ func (c *coordinator) renewOne(ctx context.Context, h *holding) error {
 	return nil
 }
 
-// take claims partitions. One that somebody else was faster with is left to them.
-func (c *coordinator) take(ctx context.Context, claims []string, owners map[string]ownership) error {
+// take claims partitions until it is time to renew what is held; the next look takes the others. One
+// that somebody else was faster with is left to them.
+func (c *coordinator) take(ctx context.Context, claims []string, owners map[string]ownership, until time.Time) error {
 	var failed error
-	for _, p := range claims {
+	for i, p := range claims {
+		if i > 0 && time.Now().After(until) {
+			break
+		}
 		now := owners[p]
 		next := ownership{partition: p, owner: c.me, epoch: now.epoch + 1, lasts: c.lasts}
 		begun := time.Now()
@@ -264,8 +284,13 @@ func (c *coordinator) run(ctx context.Context, said func(err error)) {
 		if ctx.Err() == nil {
 			said(err)
 		}
-		// Instances that start together do not go on together.
-		wait := time.NewTimer(time.Duration(float64(c.every) * (0.8 + rand.Float64()/4)))
+		// Instances that start together do not go on together. What cannot be renewed is tried again
+		// soon, as long as it holds.
+		pause := c.every
+		if err != nil && len(c.held) > 0 {
+			pause /= 4
+		}
+		wait := time.NewTimer(time.Duration(float64(pause) * (0.8 + rand.Float64()/4)))
 		select {
 		case <-wait.C:
 		case <-ctx.Done():
@@ -279,7 +304,7 @@ func (c *coordinator) close(ctx context.Context) error {
 	var failed error
 	for p, h := range c.held {
 		claim, holds := h.current()
-		h.end()
+		h.end("the source was closed")
 		delete(c.held, p)
 		if !holds {
 			continue

@@ -105,7 +105,7 @@ func (r *reader) read(ctx context.Context) {
 			continue // a replay wants the partition, or the link was silent
 		}
 		if azure.Condition(err) == azure.Stolen {
-			r.run.lose(r, "the service has ended its link: another reader has the partition")
+			r.h.end("the service has ended its link: another reader has the partition")
 			return
 		}
 		if failures++; failures > tolerated {

@@ -151,13 +151,6 @@ func (r *run) gained(h *holding, partition string) {
 	})
 }
 
-// lose ends the holding of a reader; the coordinator notices with its next look.
-func (r *run) lose(of *reader, why string) {
-	if of.h.end() {
-		r.s.log.Info("a partition is not read here any more", keyPartition, of.partition, "reason", why)
-	}
-}
-
 func (r *run) all() []*reader {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -242,7 +235,7 @@ func (r *run) save(ctx context.Context) {
 			switch {
 			case err == nil || ctx.Err() != nil:
 			case errors.Is(err, errLost):
-				r.lose(reader, errLost.Error())
+				reader.h.end(errLost.Error())
 			default:
 				r.s.log.Warn("a checkpoint could not be saved, trying again: after a crash, what was settled since the last one is read again", keyPartition, reader.partition, meter.KeyError, err)
 			}
