@@ -21,14 +21,14 @@ type step struct {
 	printed    bool
 }
 
-var fence = regexp.MustCompile("(?ms)^```([a-z]*)(?: ([^\n]+))?\n(.*?)^```$")
+var fence = regexp.MustCompile("(?ms)(?:^)```([a-z]*)(?: ([^\n]+))?\n(.*?)\n```$")
 
 // steps are those of a page: blocks whose opening names a file, blocks of commands (sh), and
 // the blocks of text behind them.
 func steps(page string) []step {
 	var all []step
 	for _, m := range fence.FindAllStringSubmatchIndex(page, -1) {
-		kind, text := page[m[2]:m[3]], page[m[6]:m[7]]
+		kind, text := page[m[2]:m[3]], page[m[6]:m[7]]+"\n"
 		s := step{line: strings.Count(page[:m[0]], "\n") + 1}
 		switch {
 		case m[4] >= 0:

@@ -39,6 +39,18 @@ type Builder struct {
 
 	budget *pipeline.Budget // of all pipelines of the process
 	tracer *trace.Tracer    // nil: nothing is traced; see Trace
+	kept   map[string]any   // what connectors keep over reloads
+}
+
+// keep is connector.Deps.Kept.
+func (b *Builder) keep(name string, made func() any) any {
+	if b.kept == nil {
+		b.kept = map[string]any{}
+	}
+	if _, ok := b.kept[name]; !ok {
+		b.kept[name] = made()
+	}
+	return b.kept[name]
 }
 
 // inFlight is what all pipelines of the process may have in flight together.
@@ -322,6 +334,7 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		Log:       log,
 		Dir:       u.Dir(), Version: a.b.Version,
 		Store: func() queue.Store { return a.b.Store }, Queues: a.plan.Declared, Machines: a.machines,
+		Kept: a.b.keep,
 	}
 	if u.Implied() {
 		deps.Queues = a.plan.Implied

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 
@@ -136,7 +137,7 @@ func (h *noticeHandler) notice(r slog.Record) bool {
 }
 
 func (h *noticeHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &noticeHandler{h.Handler.WithAttrs(attrs), h.to, append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
+	return &noticeHandler{h.Handler.WithAttrs(attrs), h.to, append(slices.Clip(h.attrs), attrs...)}
 }
 
 func (h *noticeHandler) WithGroup(name string) slog.Handler {

@@ -277,7 +277,7 @@ func (d *document) fits(name string, e hclsyntax.Expression, v cty.Value, t refl
 		}
 		return problem(name+" must be a whole number, without a fraction", "write "+name+" = "+rounded(got.AsBigFloat()))
 	case isTime(e) && v.Type() == cty.String:
-		fix = fmt.Sprintf(`write a duration, %s = "10s", or a number of %s`, name, e.(*duration).unit.words) //nolint:forcetypeassert,errcheck // isTime has looked
+		fix = fmt.Sprintf(`write a duration, %s = "10s", or a number of %s`, name, e.(*duration).unit.words) //nolint:forcetypeassert // isTime has looked
 	case isInteger(t) && v.Type() == cty.String:
 		fix = "write a whole number, without quotes or a unit: " + name + " = 1"
 	case t.Kind() == reflect.String && v.Type().IsObjectType() && spelling.Same(name, "tags"):

@@ -20,6 +20,8 @@
 //     New: the engine starts what failed again without reading the config. A source reads
 //     what it had read and was not settled once more, where it can; a target takes away nothing
 //     that it has written. An Ack that is called after Close does nothing to what is read later.
+//  11. A [Seeker] reads a range again as it was read, all of it or an error, however often and
+//     whatever is read and acknowledged meanwhile, and moves nothing by it.
 package connector
 
 import (
@@ -40,7 +42,9 @@ type Source interface {
 	// Read blocks until there is something to read. io.EOF means there will never be
 	// more and ends the pipeline cleanly. Another error is retried by its fault kind;
 	// Setup and Fatal end the pipeline. Read is called by one goroutine at a time. It returns
-	// no more than there is room for, but for what cannot be divided (rule 8).
+	// no more than there is room for, but for what cannot be divided (rule 8). What is there and
+	// can be made no message of is a message that is refused ([event.Message.Refuse]), so that
+	// it stops nothing else.
 	Read(ctx context.Context, room Room) (event.Batch, Ack, error)
 	// Close is called when every Ack has run, or the drain deadline has passed.
 	Close(ctx context.Context) error
@@ -317,4 +321,7 @@ type Deps struct {
 	Queues map[string]Queue
 	// Machines are the state machines of the config, by name.
 	Machines map[string]Machine
+	// Kept returns what make made when the name was first asked for in this process: what a
+	// connector keeps for the one that replaces it at a reload. nil: nothing is kept.
+	Kept func(name string, make func() any) any
 }

@@ -20,7 +20,7 @@ type Position struct {
 }
 
 // Seeker is a source whose messages have positions (rule 9) and that can read a part of its
-// stream once more.
+// stream once more (rule 11).
 type Seeker interface {
 	// Seek returns the messages of r again, from Open to Close and beside Read: the same
 	// messages with the same bytes, keys, headers and positions in the same order, however
@@ -30,9 +30,12 @@ type Seeker interface {
 	Seek(ctx context.Context, r Range) (Replay, error)
 }
 
-// Replay reads one range. It is used by one goroutine at a time.
+// Replay reads one range. It is used by one goroutine at a time; several may be open at once.
 type Replay interface {
-	// Read returns the next messages within the room, and io.EOF after the last.
+	// Read returns the next messages within the room (rule 8), and io.EOF after the last, from
+	// then on. An error that says that the range is not there any more is Invalid: no further
+	// attempt will find it.
 	Read(ctx context.Context, room Room) (event.Batch, error)
+	// Close is safe twice, and after the source's.
 	Close() error
 }

@@ -2,6 +2,7 @@ package conntest_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -52,6 +53,18 @@ func TestSuitesCatch(t *testing.T) {
 		"source hides positions":                   "does not say where it was read",
 		"target opens once":                        "rule 10: Open after Close",
 		"target begins anew":                       "rule 10: written after 2 openings",
+		"source seeks less":                        "rule 11: a range has",
+		"source seeks more":                        "is not of it",
+		"source seeks without room":                "rule 8",
+		"source seeks other bytes":                 "in its range",
+		"source seeks other keys":                  "has key",
+		"source seeks other headers":               "has headers",
+		"source seeks elsewhere":                   "rule 11: message",
+		"source seeks and moves":                   "rule 11",
+		"source seeks once":                        "rule 11",
+		"source seeks what is gone":                "that is gone has",
+		"source seeks nowhere":                     "never was has",
+		"source seeks on":                          "after the end of a range",
 		"source opens once":                        "rule 10: Open after Close",
 		"source goes on":                           "rule 10: read after Close and Open",
 		"source takes acks of before":              "rule 10: read after an ack from before Close",
@@ -236,21 +249,30 @@ type memorySource struct {
 	acked  map[int]int // first index of each read that is acknowledged, and its end
 	mu     sync.Mutex
 	opens  int
+	seeks  int
 	closed bool
 }
 
 // kept outlives a restart.
-type kept struct{ committed int }
+type kept struct {
+	committed int
+	lost      bool // there is nothing any more
+}
 
 func sourceCase(defect string) conntest.SourceCase {
+	losing := func(_ *testing.T, payloads [][]byte) (func() connector.Source, func()) {
+		k := &kept{}
+		return func() connector.Source {
+			return &memorySource{defect: defect, all: payloads, kept: k, at: k.committed, acked: map[int]int{}}
+		}, func() { k.lost = true }
+	}
 	return conntest.SourceCase{
-		Setup: func(_ *testing.T, payloads [][]byte) func() connector.Source {
-			k := &kept{}
-			return func() connector.Source {
-				return &memorySource{defect: defect, all: payloads, kept: k, at: k.committed, acked: map[int]int{}}
-			}
+		Setup: func(t *testing.T, payloads [][]byte) func() connector.Source {
+			restart, _ := losing(t, payloads)
+			return restart
 		},
-		Features: conntest.SourceFeatures{Ends: defect != "source ignores cancel", Ordered: true, Acknowledges: true, Remembers: defect != "source ignores cancel", Binary: true, Empty: true, Positions: true},
+		Losing:   losing,
+		Features: conntest.SourceFeatures{Ends: defect != "source ignores cancel", Ordered: true, Acknowledges: true, Remembers: defect != "source ignores cancel", Binary: true, Empty: true, Positions: true, Seeks: true},
 	}
 }
 
@@ -290,24 +312,7 @@ func (m *memorySource) Read(ctx context.Context, room connector.Room) (event.Bat
 		end++
 	}
 	m.at = end
-	var b event.Batch
-	for i, p := range m.all[first:end] {
-		switch {
-		case m.defect == "source loses a message" && i == 1:
-			continue
-		case m.defect == "source reuses memory":
-			m.buf = append(m.buf[:0], p...)
-			p = m.buf
-		}
-		b = append(b, event.New(p))
-	}
-	event.Origins(b, "memory", "", func(i int) uint64 {
-		at := uint64(first + i)
-		if m.defect == "source moves positions" {
-			at = ^at
-		}
-		return at
-	})
+	b := m.batch(first, end)
 	if m.defect == "source hides positions" {
 		b[0].Meta.Origin = nil
 	}
@@ -337,6 +342,96 @@ func (m *memorySource) Read(ctx context.Context, room connector.Room) (event.Bat
 		return nil
 	}, nil
 }
+
+// batch is the payloads from first to end as messages.
+func (m *memorySource) batch(first, end int) (b event.Batch) {
+	for i, p := range m.all[first:end] {
+		switch {
+		case m.defect == "source loses a message" && i == 1:
+			continue
+		case m.defect == "source reuses memory":
+			m.buf = append(m.buf[:0], p...)
+			p = m.buf
+		}
+		x := event.New(p)
+		x.Key = fmt.Sprint("key of ", first+i)
+		x.Meta.Headers = event.Headers{{Name: "at", Value: fmt.Append(nil, first+i)}}
+		b = append(b, x)
+	}
+	event.Origins(b, "memory", "", func(i int) uint64 {
+		at := uint64(first + i)
+		if m.defect == "source moves positions" {
+			at = ^at
+		}
+		return at
+	})
+	return b
+}
+
+// memoryReplay reads a range, with a defect.
+type memoryReplay struct {
+	*memorySource
+	next, end int
+}
+
+var errGone = fault.New(fault.Invalid, errors.New("it is not there"))
+
+func (m *memorySource) Seek(_ context.Context, r connector.Range) (connector.Replay, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	first, last := binary.BigEndian.Uint64(r.First.Bytes), binary.BigEndian.Uint64(r.Last.Bytes)
+	p := &memoryReplay{m, int(first), int(last) + 1}
+	switch m.defect {
+	case "source seeks nowhere":
+		r.Stream, r.Partition = "memory", ""
+	case "source seeks less":
+		p.end = max(p.end-1, p.next+1)
+	case "source seeks more":
+		p.end = min(p.end+1, len(m.all))
+	case "source seeks and moves":
+		m.at = p.end
+	case "source seeks once":
+		if m.seeks++; m.seeks > 3 {
+			return nil, errors.New("no more")
+		}
+	}
+	if r.Stream != "memory" || r.Partition != "" || last < first || m.kept.lost && m.defect != "source seeks what is gone" {
+		return nil, errGone
+	}
+	return p, nil
+}
+
+func (p *memoryReplay) Read(_ context.Context, room connector.Room) (event.Batch, error) {
+	if p.next == p.end {
+		if p.defect == "source seeks on" {
+			p.next--
+		}
+		return nil, io.EOF
+	}
+	most, bytes := room.Within(10, math.MaxInt)
+	if p.defect == "source seeks without room" {
+		most, bytes = 10, math.MaxInt
+	}
+	first := p.next
+	for p.next < p.end && p.next-first < most && (p.next == first || len(p.all[p.next]) <= bytes) {
+		bytes -= len(p.all[p.next])
+		p.next++
+	}
+	b := p.batch(first, p.next)
+	switch x := b[len(b)-1]; p.defect {
+	case "source seeks other bytes":
+		x.Replace([]byte("other"))
+	case "source seeks other keys":
+		x.Key = "other"
+	case "source seeks other headers":
+		x.Meta.Headers = nil
+	case "source seeks elsewhere":
+		x.Meta.Origin = &event.Origin{Stream: "memory", Position: event.PutNumber(nil, 1<<40)}
+	}
+	return b, nil
+}
+
+func (p *memoryReplay) Close() error { return nil }
 
 // transform splits, drops and refuses, with a defect.
 type transform string

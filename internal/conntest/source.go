@@ -16,7 +16,10 @@ import (
 type SourceCase struct {
 	// Setup puts payloads where a source finds them and returns how to make one: each
 	// call is a new instance, not opened, as after a restart of the process.
-	Setup    func(t *testing.T, payloads [][]byte) (restart func() connector.Source)
+	Setup func(t *testing.T, payloads [][]byte) (restart func() connector.Source)
+	// Losing, if set, is Setup with an other side that can lose what it has: lose makes it have
+	// the first message of no partition any more. Sources that seek have it.
+	Losing   func(t *testing.T, payloads [][]byte) (restart func() connector.Source, lose func())
 	Features SourceFeatures
 }
 
@@ -47,6 +50,10 @@ type SourceFeatures struct {
 	// Slow is how long it takes, more or less, until a source that was opened begins to read; zero
 	// for one that does at once. It is waited for where nothing more may come.
 	Slow time.Duration
+	// Seeks: a range of what was read can be read again. The source is a [connector.Seeker].
+	Seeks bool
+	// Consumes: what was acknowledged has left the stream, and no range holds it any more.
+	Consumes bool
 }
 
 // got is what one Read returned.
@@ -65,6 +72,9 @@ func Source(t *testing.T, c SourceCase) {
 	t.Run("room", s.room)
 	if c.Features.Positions {
 		t.Run("positions", s.positions)
+	}
+	if c.Features.Seeks {
+		s.seek(t)
 	}
 	t.Run("memory is not used again", s.keepsMemory)
 	t.Run("end", s.end)
@@ -165,7 +175,6 @@ func (s sourceSuite) positions(t *testing.T) {
 	restart := s.Setup(t, want)
 	src := restart()
 	opens(t, src)
-	type place struct{ stream, partition string }
 	last := map[place]*event.Origin{}
 	at := map[string]*event.Origin{}
 	taken := map[string]bool{}

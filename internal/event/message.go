@@ -48,6 +48,7 @@ type Message struct {
 	spent    *claim // the claim that children took over in Split
 	children int    // how many took it
 	dropped  string // why it is filtered
+	refused  error  // why it is no message
 }
 
 // Meta is what is known about a message beside its payload.
@@ -163,6 +164,13 @@ func (m *Message) Drop(reason string) { m.dropped = reason }
 
 // Dropped is why m was filtered; empty when nobody has said so.
 func (m *Message) Dropped() string { return m.dropped }
+
+// Refuse says that what was read is no message, and why: it goes to the failure target as it
+// is. Sources call it for what they cannot make a message of and must not stop at.
+func (m *Message) Refuse(why error) { m.refused = why }
+
+// Refused is why m is no message; nil for every other.
+func (m *Message) Refused() error { return m.refused }
 
 // PartitionKey is Key, or a fresh random UUID that becomes the key, so that messages
 // without one spread evenly over a target's partitions.

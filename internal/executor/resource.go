@@ -90,7 +90,7 @@ func CheckResources(def *machine.Definition, functions []string) machine.Problem
 func Doubts(def *machine.Definition) machine.Problems {
 	v, err := jsonvalue.ParseString(def.Text())
 	if err != nil {
-		return nil // CheckResources says so
+		return nil //nolint:nilerr // CheckResources says so
 	}
 	c := resourceCheck{text: def.Text(), endless: true}
 	c.block(v, nil)

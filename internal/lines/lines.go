@@ -30,7 +30,12 @@ type Reader struct {
 	line  int64
 	read  int64   // bytes returned as lines, terminators included
 	begin []int64 // where the lines of the last Next begin
+	raw   []byte  // what the lines of the last Next took up
 	err   error   // what the stream ended with
+
+	skipping bool   // the line that begins at read is being passed over
+	head     []byte // its first bytes
+	skipped  int64  // its bytes that are not in buf any more
 }
 
 // NewReader reads lines of at most maxLine bytes from r.
@@ -44,6 +49,10 @@ func (r *Reader) Offset() int64 { return r.read }
 // until the next one.
 func (r *Reader) Begins() []int64 { return r.begin }
 
+// Raw is what the lines took up that the last Next returned, line ends included. It is never
+// written again.
+func (r *Reader) Raw() []byte { return r.raw }
+
 // Line is the number of lines returned.
 func (r *Reader) Line() int64 { return r.line }
 
@@ -51,7 +60,8 @@ func (r *Reader) Line() int64 { return r.line }
 // what is buffered: at least one, at most limit (one at least), and no more than bytes in
 // all but for the first; 0 is no bound. At the end of the stream
 // it returns io.EOF with no lines. A line that is too long is an error naming it, after
-// the lines before it were returned; it is not skipped, so every later call says the same.
+// the lines before it were returned; every later call says the same, until it is passed over
+// with Skip.
 func (r *Reader) Next(dst [][]byte, limit, bytes int) ([][]byte, error) {
 	limit = max(limit, 1)
 	if bytes <= 0 {
@@ -60,7 +70,9 @@ func (r *Reader) Next(dst [][]byte, limit, bytes int) ([][]byte, error) {
 	r.begin = r.begin[:0]
 	for before := len(dst); ; {
 		var err error
+		start := r.start
 		dst, err = r.cut(dst, before+limit, bytes)
+		r.raw = r.buf[start:r.start:r.start]
 		switch {
 		case len(dst) > before:
 			return dst, nil
@@ -109,9 +121,43 @@ func (r *Reader) last(dst [][]byte) ([][]byte, error) {
 	if err := r.tooLong(len(line)); err != nil {
 		return dst, err
 	}
-	r.start, r.seen = r.end, 0
+	r.start, r.seen, r.raw = r.end, 0, rest
 	return append(dst, r.take(line, len(rest))), nil
 }
+
+// Skip passes over the line that was too long, in bounded memory. It returns the first bytes
+// of it, as many as a line may have, and its length with its end. An error is what the stream
+// says before the line has ended: after Resume, Skip goes on where it was.
+func (r *Reader) Skip() (head []byte, size int64, err error) {
+	if !r.skipping {
+		r.skipping, r.skipped = true, 0
+		r.head = bytes.Clone(r.buf[r.start:min(r.start+r.max, r.end)])
+	}
+	for {
+		rest := r.buf[r.start:r.end]
+		i := bytes.IndexByte(rest, '\n')
+		ended := i >= 0
+		if !ended {
+			i = len(rest) - 1
+			ended = errors.Is(r.err, io.EOF)
+		}
+		r.start, r.seen, r.skipped = r.start+i+1, 0, r.skipped+int64(i)+1
+		if ended {
+			head, size = r.head, r.skipped
+			r.skipping, r.head = false, nil
+			r.line++
+			r.read += size
+			return head, size, nil
+		}
+		if r.err != nil {
+			return nil, 0, r.err
+		}
+		r.fill()
+	}
+}
+
+// Skipping reports whether a Skip has begun and not come to the end of the line.
+func (r *Reader) Skipping() bool { return r.skipping }
 
 func (r *Reader) tooLong(n int) error {
 	if n <= r.max {
@@ -162,3 +208,6 @@ func (r *Reader) fill() {
 		r.end += n
 	}
 }
+
+// Rest is what was read of a line that has no end yet. It is valid until the next Next.
+func (r *Reader) Rest() []byte { return r.buf[r.start:r.end] }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -184,12 +185,33 @@ func (p *Pipeline) track(work context.Context, v *flow, part connector.Portion, 
 
 // begun sends a read on, to the workers or to the sinks.
 func (p *Pipeline) begun(work context.Context, r *read, todo *rota) {
+	r.sort()
 	if todo == nil {
 		p.route(work, r)
 		return
 	}
 	r.flow.enter(r)
 	todo.add(r)
+}
+
+// sort sets aside what the source could make no message of: it goes to the failure target
+// without passing a transform.
+func (r *read) sort() {
+	for i, m := range r.batch {
+		if m.Refused() == nil {
+			continue
+		}
+		good := slices.Clone(r.batch[:i])
+		for _, m := range r.batch[i:] {
+			if why := m.Refused(); why != nil {
+				r.invalid = append(r.invalid, rejected{m, why})
+			} else {
+				good = append(good, m)
+			}
+		}
+		r.batch = good
+		return
+	}
 }
 
 // oldest is the instant the batch was read and its earliest creation time.

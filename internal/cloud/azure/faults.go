@@ -140,6 +140,12 @@ func Answered(err error) bool {
 	return ok
 }
 
+// Missing reports whether an error says that what was asked for is not there.
+func Missing(err error) bool {
+	a, ok := errors.AsType[answer](err)
+	return ok && a.RPCCode() == http.StatusNotFound || Condition(err) == amqp.ErrCondNotFound
+}
+
 // weigh is what an error means.
 func weigh(err error) (kind fault.Kind, after time.Duration, fix string) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

@@ -25,12 +25,15 @@ func (s *Source) Seek(ctx context.Context, r connector.Range) (connector.Replay,
 		return nil, errors.New("the source is not open")
 	}
 	if r.Stream != s.hub.Name {
-		return nil, fault.New(fault.Setup, fmt.Errorf("read a range of %s again: this source reads %s", r.Stream, s.hub.Name))
+		return nil, fault.New(fault.Invalid, fmt.Errorf("read a range of %s again: this source reads %s", r.Stream, s.hub.Name))
 	}
 	if len(r.First.Bytes) != 8 || len(r.Last.Bytes) != 8 {
-		return nil, fault.New(fault.Setup, errors.New("read a range again: its ends are no positions of Event Hubs"))
+		return nil, fault.New(fault.Invalid, errors.New("read a range again: its ends are no positions of Event Hubs"))
 	}
 	first, last := int64(binary.BigEndian.Uint64(r.First.Bytes)), int64(binary.BigEndian.Uint64(r.Last.Bytes))
+	if last < first {
+		return nil, fault.New(fault.Invalid, fmt.Errorf("read events %d to %d again: the range ends before it begins", first, last))
+	}
 	group := s.config.ReplayConsumerGroup
 	p := &replay{s: s, partition: r.Partition, next: first, last: last}
 	if group == "" {
@@ -42,17 +45,16 @@ func (s *Source) Seek(ctx context.Context, r connector.Range) (connector.Replay,
 		return nil, errors.Join(s.hub.Fault("read again", err), p.Close())
 	}
 	p.client = client
-	if last < first {
-		return p, nil
-	}
 	props, err := run.ask(ctx, r.Partition)
 	switch {
+	case azure.Missing(err):
+		return nil, errors.Join(fault.New(fault.Invalid, err), p.Close())
 	case err != nil:
 		return nil, errors.Join(err, p.Close())
 	case props.BeginningSequenceNumber > first:
-		return nil, errors.Join(fault.New(fault.Setup, fmt.Errorf("read events %d to %d of partition %s of %s again: the hub's retention has removed what is before %d", first, last, r.Partition, s.hub.Name, props.BeginningSequenceNumber)), p.Close())
+		return nil, errors.Join(fault.New(fault.Invalid, fmt.Errorf("read events %d to %d of partition %s of %s again: the hub's retention has removed what is before %d", first, last, r.Partition, s.hub.Name, props.BeginningSequenceNumber)), p.Close())
 	case props.LastEnqueuedSequenceNumber < last:
-		return nil, errors.Join(fault.New(fault.Setup, fmt.Errorf("read events %d to %d of partition %s of %s again: its last event is %d; was the hub made anew?", first, last, r.Partition, s.hub.Name, props.LastEnqueuedSequenceNumber)), p.Close())
+		return nil, errors.Join(fault.New(fault.Invalid, fmt.Errorf("read events %d to %d of partition %s of %s again: its last event is %d; was the hub made anew?", first, last, r.Partition, s.hub.Name, props.LastEnqueuedSequenceNumber)), p.Close())
 	}
 	return p, nil
 }
@@ -106,7 +108,7 @@ func (p *replay) Read(ctx context.Context, room connector.Room) (event.Batch, er
 		}
 	}
 	if at := p.left[0].SequenceNumber; at > p.next {
-		return nil, fault.New(fault.Setup, fmt.Errorf("read event %d of partition %s of %s again: it is not there any more, the next is %d", p.next, p.partition, p.s.hub.Name, at))
+		return nil, fault.New(fault.Invalid, fmt.Errorf("read event %d of partition %s of %s again: it is not there any more, the next is %d", p.next, p.partition, p.s.hub.Name, at))
 	}
 	n, bytes := 0, 0
 	for n < len(p.left) && n < limit && p.left[n].SequenceNumber <= p.last {

@@ -420,7 +420,7 @@ func TestSeek(t *testing.T) {
 			hub.Do(t, "expire", map[string]any{"partition": 1, "before": 20})
 			_, err := s.Seek(t.Context(), connector.Range{Stream: hub.Name, Partition: "1",
 				First: connector.Position{Bytes: of[10].Meta.Origin.Position}, Last: connector.Position{Bytes: of[60].Meta.Origin.Position}})
-			if fault.Of(err) != fault.Setup || !strings.Contains(fmt.Sprint(err), "retention") {
+			if fault.Of(err) != fault.Invalid || !strings.Contains(fmt.Sprint(err), "retention") {
 				t.Errorf("a range that is gone: %v", err)
 			}
 		})

@@ -1,30 +1,60 @@
 // Package file reads lines from files: one message a line, files in the order of their
 // names. Files compressed with gzip or zstd are recognised by their first bytes.
 //
-// # Following
+// # Contents
 //
-// With follow, the files are looked at five times a second, without end. A file that is
-// renamed is read on under its new name; one that disappeared is read to its end and let
-// go after five seconds without growth; one that was truncated is read again from its
-// beginning. A line counts when its line end is there; what is left of a file that is
-// gone counts as a line. Compressed files are read once. Each followed file holds one
-// file descriptor.
+// What is read is a content: the bytes that a file had, or has, from its beginning on. A file
+// is an inode, by the time it was made where the file system tells; it has one content after
+// another when it is truncated or rewritten. A content is the one that was read before when it
+// begins with the same bytes (up to 1024), and has the same bytes (up to 1024) before where
+// reading has come to. The latter are read again, at the same moment, with everything that is
+// read, so that no content is continued with another; only one that has the same kilobyte at
+// the same place cannot be told from what was there.
+//
+// A content is one state: its name as a partition, what of it is settled, and these digests.
+// The states of a pipeline's files are the same with and without a position_file. They outlive
+// a start after a failure and a reload; with a position_file they outlive the process.
 //
 // # Positions
 //
-// With a position_file, what was acknowledged is not read again after a restart. The file
-// holds, for each file, device, inode, the offset in the (decompressed) content up to
-// which every message is settled, and a digest of the first bytes, so that a new file that
-// was given the inode of an old one is read from its beginning. It is replaced as a whole
-// and synced before an acknowledgement returns. Without a position_file all of that holds in
-// memory: a pipeline that is started again in the same process goes on where it was, and the
-// next process reads everything from the beginning.
+// The position of a message is the offset of its line in the (decompressed) content. What is
+// settled is a set of offsets: all before one, and parts beyond it. So each line that is settled
+// stays so, whatever became of those before it, and one that is not is read again at the next
+// start: after a clean end nothing is read twice, after a kill what was in flight may be. The
+// position file is replaced as a whole and synced before an acknowledgement returns.
+//
+// # What happens to a file
+//
+// With follow, the files are looked at five times a second, without end.
+//
+//   - It grows: the lines are read that have an end. NULs at the end of a file are room that
+//     somebody made and has not filled; they are no part of a line before something follows.
+//   - It is renamed, to whatever name: it is read on, and found again by its inode when nothing
+//     was running meanwhile, in the directory where it was. When path does not match it any more
+//     it is closed after five seconds without growth, and what is left of it then counts as a
+//     line; it is watched for as long as it is there, and read on when it grows.
+//   - It is removed: it is read to its end, for as long as it grows within five seconds.
+//   - It is truncated, rewritten or replaced: another content begins. NULs at its beginning, which
+//     a writer makes that does not append, are passed over.
+//   - It gets another name too (a link): it is read once.
+//   - It is compressed, or copied and then truncated: the new file has the content that is known,
+//     and is read on where that was. It is taken for that when it lies in the same directory, has
+//     the content up to where it was read, and its name begins with the other's, or that is more
+//     than 256 bytes. While the file it was made of is there, it waits.
+//   - It begins with a byte order mark of UTF-8: that is no part of the first line.
+//   - It cannot be read, or not restored from what it is compressed to: that is said once, the
+//     others are read on, and so is this one when that is mended. A line that is too long, and what
+//     is left of one where a compressed file is damaged, are messages that are refused.
+//
+// Without follow each file is read once, in the same states.
 //
 // # Invariants
 //
-//   - An offset is committed only when everything read before it, in any of the files, is
-//     settled. A message that was not settled is read again after a restart.
-//   - A file that was renamed while nothing was running is found again by its inode.
+//   - A line is settled only by the acknowledgement of its message.
+//   - Only Read changes which states there are; acknowledgements change what in them is settled.
+//   - An acknowledgement settles nothing after Close.
+//   - Files that are open: those that path matches, and those gone from it for five seconds. At
+//     most 100 are watched, and 100 contents are remembered that are gone.
 package file
 
 import (
@@ -47,13 +77,13 @@ type Config struct {
 	// Keep reading what is appended, and files that appear later, instead of ending when all
 	// files are read (default false).
 	Follow bool `hcl:"follow,optional"`
-	// Where to keep how far each file was read and delivered, so that a restart continues
-	// there. A relative path means from the directory of the config file. Without it every
-	// start of the process reads the files from their beginning. One pipeline, one position
-	// file.
+	// Where to keep which lines were delivered, so that a restart continues after them. A
+	// relative path means from the directory of the config file. Without it every start of the
+	// process reads the files from their beginning; a reload, and a pipeline that is started
+	// again after a failure, go on where they were in any case. One pipeline, one position file.
 	PositionFile string `hcl:"position_file,optional"`
-	// Longest line accepted, in bytes (default 64 MiB). A longer one ends the pipeline with an
-	// error that says where it is.
+	// Longest line accepted, in bytes (default 64 MiB). A longer one goes to the failure target,
+	// as far as it is accepted, with its place; the lines after it are read on.
 	MaxLineBytes int `hcl:"max_line_bytes,optional"`
 	// Most lines handed to the transforms at once (default 1000).
 	MaxBatchMessages int `hcl:"max_batch_messages,optional"`
@@ -100,7 +130,11 @@ var Entry = connector.Of(connector.Spec[Config, connector.Source]{
 				return nil, fmt.Errorf("find %s: %w", c.PositionFile, err)
 			}
 		}
-		return &Source{config: c, log: logger(d), poll: 200 * time.Millisecond, grace: 5 * time.Second}, nil
+		s := &Source{config: c, pipeline: d.Pipeline, log: logger(d), poll: 200 * time.Millisecond, grace: 5 * time.Second}
+		if d.Kept != nil {
+			s.kept, _ = d.Kept("files of pipeline "+d.Pipeline, func() any { return &kept{} }).(*kept)
+		}
+		return s, nil
 	},
 })
 

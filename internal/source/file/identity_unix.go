@@ -13,3 +13,11 @@ func identify(_ string, fi fs.FileInfo) fileID {
 	}
 	return fileID{}
 }
+
+// links is how many names a file has.
+func links(fi fs.FileInfo) int {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return int(st.Nlink)
+	}
+	return 0
+}

@@ -24,16 +24,19 @@ type progress struct {
 
 // note says how far t has been read.
 func (s *Source) note(t *tail) {
-	at := t.raw.offset
+	at, partition := t.raw.offset, partitionOf(t.id, t.birth)
 	if t.format == plain {
 		at = t.offset() // what the reader has in its memory is not read yet
+	}
+	if t.st != nil {
+		partition = t.st.Partition
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.behind.files == nil {
 		s.behind.files = map[*tail]progress{}
 	}
-	s.behind.files[t] = progress{t.name(), t.raw.f, at}
+	s.behind.files[t] = progress{partition, t.f, at}
 }
 
 // forget says that t is not read any more.
@@ -84,8 +87,11 @@ func (s *Source) Lag(ctx context.Context) ([]connector.Lag, error) {
 		if err != nil {
 			return nil, err
 		}
-		id := tail{id: identify(name, fi)}
-		add(id.name(), fi.Size())
+		partition := partitionOf(identify(name, fi), 0)
+		if st := s.book.find(identify(name, fi)); st != nil {
+			partition = st.Partition
+		}
+		add(partition, fi.Size())
 	}
 	return lags, nil
 }

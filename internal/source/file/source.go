@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -21,28 +20,56 @@ import (
 	"github.com/weirdata/weir/internal/meter"
 )
 
-// mostOpen is how many reads may be open at once; a further one waits.
-const mostOpen = 10_000
-
 // Source reads lines from files.
 type Source struct {
-	config Config
-	log    *slog.Logger
-	poll   time.Duration // between looks at followed files
-	grace  time.Duration // how long a file that is gone may still grow
+	config   Config
+	pipeline string
+	log      *slog.Logger
+	poll     time.Duration // between looks at followed files
+	grace    time.Duration // how long a file that is gone may still grow
 
 	todo     []string // without follow: files not opened yet, in order
 	tails    []*tail  // open files; those whose name is gone first
 	at       int      // the tail to read next
 	scratch  [][]byte
 	lastLook time.Time
-	broken   error // why Read cannot go on
+	watched  map[*state]watch // files that are gone from path, are not open and may grow
+	done     map[fileID]string
+	told     map[string]string // by file, what was said of it last
+	failed   []error           // what could not be read, where that ends the pipeline
 
-	session *session   // nil before Open
-	saved   *positions // without a position file, in memory: for as long as the pipeline is started again
+	book    *book    // nil before Open
+	kept    *kept    // holds the book over reloads; nil: the source does
+	session *session // nil before Open
 
 	mu     sync.Mutex
 	behind behind
+}
+
+var (
+	_ connector.Lagger    = (*Source)(nil)
+	_ connector.Seeker    = (*Source)(nil)
+	_ connector.Exclusive = (*Source)(nil)
+	_ connector.Ender     = (*Source)(nil)
+)
+
+// kept holds the states of a pipeline's files for as long as the process lives, so that the
+// source that replaces another at a reload goes on where that one was.
+type kept struct {
+	mu   sync.Mutex
+	book *book
+}
+
+func (k *kept) get() *book {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.book
+}
+
+func (k *kept) set(b *book) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.book = b
 }
 
 func logger(d connector.Deps) *slog.Logger {
@@ -55,79 +82,95 @@ func logger(d connector.Deps) *slog.Logger {
 // Open implements connector.Source.
 func (s *Source) Open(context.Context) error {
 	s.letGo() // what an Open opened that failed
-	s.at, s.lastLook, s.broken = 0, time.Time{}, nil
-	s.session = nil
-	names, err := matches(s.config.Path)
+	s.at, s.lastLook, s.failed, s.session = 0, time.Time{}, nil, nil
+	s.watched, s.done, s.told = map[*state]watch{}, map[fileID]string{}, map[string]string{}
+	names, err := s.matches()
 	if err != nil {
 		return fault.New(fault.Setup, err)
 	}
 	if len(names) == 0 && !s.config.Follow {
 		return fault.New(fault.Setup, fmt.Errorf("no file matches path %q; correct it, create the file, or set follow = true to wait for one", s.config.Path))
 	}
-	if err := s.openPositions(); err != nil {
+	if err := s.misnamed(names); err != nil {
+		return err
+	}
+	if err := s.openBook(); err != nil {
 		return fault.New(fault.Setup, err)
 	}
 	if s.config.Follow {
-		if err := s.look(); err != nil {
-			return err
-		}
-		s.findRenamed()
-		return nil
+		s.watchRenamed()
+		return s.look()
 	}
 	s.todo = names
 	s.noteTodo()
 	s.prune()
-	for _, name := range names {
-		if fi, err := os.Stat(name); err == nil && irregular(fi) != "" {
-			return fault.New(fault.Setup, fmt.Errorf("open %s: %s", name, irregular(fi)))
-		}
+	return nil
+}
+
+// misnamed is the error of a path that names what is no file.
+func (s *Source) misnamed(names []string) error {
+	if len(names) != 1 || names[0] != s.config.Path {
+		return nil // of those that a pattern matches, files are meant
+	}
+	if fi, err := os.Stat(names[0]); err == nil && irregular(fi) != "" {
+		return fault.New(fault.Setup, fmt.Errorf("open %s: %s", names[0], irregular(fi)))
 	}
 	return nil
 }
 
-// openPositions loads what the last run left, and proves that it can be replaced.
-func (s *Source) openPositions() error {
-	switch path := s.config.PositionFile; {
-	case path != "":
-		saved, err := loadPositions(path)
+// openBook loads what the last run left, and proves that it can be replaced.
+func (s *Source) openBook() error {
+	before := s.book
+	if s.kept != nil {
+		before = s.kept.get()
+	}
+	b := before
+	if path := s.config.PositionFile; path != "" {
+		loaded, err := loadBook(path)
 		if err != nil {
 			return err
 		}
-		if err := saved.save(); err != nil {
+		if b == nil {
+			b = loaded
+		}
+		b.join(loaded)
+		b.path = path
+		if err := b.prove(); err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("%w; create the directory %s", err, filepath.Dir(path))
 			}
 			return err
 		}
-		s.saved = saved
-	case s.saved == nil:
-		s.saved = newPositions("")
 	}
-	s.session = newSession(s.saved)
+	if b == nil {
+		b = newBook("")
+	}
+	b.path = s.config.PositionFile
+	b.begin()
+	s.book, s.session = b, &session{book: b}
+	if s.kept != nil {
+		s.kept.set(b)
+	}
 	return nil
 }
 
 // Read implements connector.Source.
 func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
-	for ctx.Err() == nil && s.broken == nil {
+	for ctx.Err() == nil {
 		if s.config.Follow && time.Since(s.lastLook) >= s.poll {
 			if err := s.look(); err != nil {
 				return nil, nil, err
 			}
 		}
-		b, t, err := s.next(room)
+		b, c, err := s.next(ctx, room)
 		if err != nil {
 			return nil, nil, err
 		}
 		if len(b) > 0 {
-			ack, err := s.track(ctx, t)
-			if err != nil {
-				return nil, nil, err
-			}
-			return b, ack, nil
+			return b, s.ack(c), nil
 		}
 		if !s.config.Follow {
-			return nil, nil, io.EOF
+			return nil, nil, s.ended()
 		}
 		timer := time.NewTimer(s.poll)
 		select {
@@ -136,275 +179,155 @@ func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, co
 			timer.Stop()
 		}
 	}
-	if s.broken != nil {
-		return nil, nil, s.broken
-	}
 	return nil, nil, context.Cause(ctx)
+}
+
+// ended is the end of files that are read once. What could not be read is not passed over in
+// silence: everything else was.
+func (s *Source) ended() error {
+	if len(s.failed) == 0 {
+		return io.EOF
+	}
+	return fault.New(fault.Fatal, fmt.Errorf("everything else was read, but not all of %d of the files: %w", len(s.failed), errors.Join(s.failed...)))
 }
 
 // next reads lines from the next file that has some: from files whose name is gone first,
 // since what replaced them is younger, then from the others in turn.
-func (s *Source) next(room connector.Room) (event.Batch, *tail, error) {
+func (s *Source) next(ctx context.Context, room connector.Room) (event.Batch, *cut, error) {
+	if !s.config.Follow {
+		return s.nextOnce(ctx, room)
+	}
 	for i := 0; i < len(s.tails) && !s.tails[i].gone.IsZero(); {
 		t := s.tails[i]
-		b, err := s.batch(t, room)
-		if len(b) > 0 || err != nil {
-			return b, t, err
+		if b, c := s.batch(t, room); len(b) > 0 {
+			return b, c, nil
 		}
-		if t.done {
+		if t.done && !t.follow {
 			s.drop(t)
 			continue
 		}
 		i++
 	}
-	for range len(s.tails) + len(s.todo) {
-		if !s.config.Follow && len(s.tails) == 0 {
-			if err := s.openNext(); err != nil {
-				return nil, nil, err
-			}
-		}
-		if len(s.tails) == 0 {
-			return nil, nil, nil
-		}
+	for range len(s.tails) {
 		s.at %= len(s.tails)
 		t := s.tails[s.at]
-		b, err := s.batch(t, room)
-		if len(b) == 0 && err == nil && t.done && !s.config.Follow {
-			s.drop(t)
-			continue
-		}
-		if s.config.Follow {
-			s.at++
-		}
-		if len(b) > 0 || err != nil {
-			return b, t, err
+		s.at++
+		if b, c := s.batch(t, room); len(b) > 0 {
+			return b, c, nil
 		}
 	}
 	return nil, nil, nil
 }
 
-// batch reads what t has now.
-func (s *Source) batch(t *tail, room connector.Room) (event.Batch, error) {
-	limit, bytes := room.Within(s.config.MaxBatchMessages, math.MaxInt)
-	got, err := t.next(s.scratch[:0], limit, bytes, s.config.MaxLineBytes)
-	s.scratch = got
-	if err != nil || len(got) == 0 {
-		return nil, err
+// nextOnce reads lines from the files in their order.
+func (s *Source) nextOnce(ctx context.Context, room connector.Room) (event.Batch, *cut, error) {
+	for {
+		if ctx.Err() != nil {
+			return nil, nil, context.Cause(ctx)
+		}
+		if len(s.tails) == 0 && !s.openNext() {
+			return nil, nil, nil
+		}
+		t := s.tails[0]
+		if b, c := s.batch(t, room); len(b) > 0 {
+			return b, c, nil
+		}
+		if t.done {
+			s.drop(t)
+		}
 	}
-	b := event.NewBatch(time.Now().UTC(), got)
-	t.place(b, s.config.Path)
-	s.note(t)
-	clear(got)
-	return b, nil
 }
 
 // openNext opens the next file of those to be read once.
-func (s *Source) openNext() error {
+func (s *Source) openNext() bool {
 	for len(s.todo) > 0 {
 		path := s.todo[0]
-		t, err := openTail(path, false)
-		if err == nil {
-			s.todo = s.todo[1:]
-			s.noteTodo()
-			s.place(t)
-			s.note(t)
-			s.tails = append(s.tails, t)
-			return nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return unreadable(path, err)
-		}
-		s.log.Warn("the file has disappeared before it was read", meter.KeyFile, path)
 		s.todo = s.todo[1:]
+		s.noteTodo()
+		t, err := openTail(path, false, s.config.MaxLineBytes)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			s.log.Warn("the file has disappeared before it was read", meter.KeyFile, path)
+			continue
+		case err != nil:
+			if fi, serr := os.Stat(path); serr == nil && irregular(fi) != "" {
+				s.tell(path, "it is no file to read", irregular(fi))
+				continue
+			}
+			s.fails(path, unreadable(path, err))
+			continue
+		case s.done[t.id] != "":
+			s.tell(path, "the file has another name too, and is read once", s.done[t.id])
+			t.close()
+			continue
+		}
+		s.done[t.id] = path
+		s.note(t)
+		s.tails = append(s.tails, t)
+		return true
 	}
-	return nil
+	return false
 }
 
 func unreadable(path string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return fault.New(fault.Setup, fmt.Errorf("open %s: %w; let the user of this process read it", path, err))
+		return fmt.Errorf("open %s: %w; let the user of this process read it", path, err)
 	}
 	return fmt.Errorf("open %s: %w", path, err)
 }
 
-// place sets where t begins: where the last run left it, if it is the same file.
-func (s *Source) place(t *tail) {
-	if s.saved == nil {
+// tell warns about a file, unless that was the last that was said of it.
+func (s *Source) tell(path, what, why string) {
+	if s.told[path] == what+why {
 		return
 	}
-	p, known := s.saved.get(t.id)
-	if !known {
+	s.told[path] = what + why
+	s.log.Warn(what, meter.KeyFile, path, meter.KeyError, why) //nolint:sloglint // its callers are the few that are constant
+}
+
+// fails notes that a file cannot be read, which stops no other.
+func (s *Source) fails(path string, err error) {
+	if !s.config.Follow {
+		s.log.Error("a file cannot be read; the others are", meter.KeyFile, path, meter.KeyError, err)
+		s.failed = append(s.failed, err)
 		return
 	}
-	if !p.Prefix.still(t.raw.f) {
-		s.log.Warn("the file is not the one that was read before under its inode; reading it from the beginning", meter.KeyFile, t.path)
-		t.renew()
-		return
-	}
-	t.start, t.prefix, t.generation = p.Offset, p.Prefix, p.Generation
-	if f, err := t.detect(); err == nil && f == plain && t.size < p.Offset {
-		s.log.Warn("the file was truncated since it was read; reading it from the beginning", meter.KeyFile, t.path)
-		t.start = 0
-		t.renew()
+	if why := err.Error(); s.told[path] != why {
+		s.told[path] = why
+		s.log.Error("a file cannot be read; the others are, and it is tried again", meter.KeyFile, path, meter.KeyError, err)
 	}
 }
 
+// drop is done with a file.
 func (s *Source) drop(t *tail) {
 	s.forget(t)
+	fi, err := t.f.Stat()
+	there := err == nil && links(fi) > 0
+	st := t.st
+	if st == nil {
+		st = s.book.find(t.id)
+	}
+	if there && s.config.Follow && st != nil {
+		s.moved(t)
+		w := watch{fi.Size(), fi.ModTime()}
+		if t.format == plain {
+			w.size = t.raw.offset // what was written since is not read
+		}
+		s.watched[st] = w
+	}
 	t.close()
-	i := slices.Index(s.tails, t)
-	s.tails = slices.Delete(s.tails, i, i+1)
-	if s.config.Follow {
-		s.session.done(t.id)
+	s.tails = slices.DeleteFunc(s.tails, func(x *tail) bool { return x == t })
+	if s.config.Follow && !there && st != nil {
+		s.book.retire(st)
+		s.saveSoon()
 	}
 }
 
-// look finds files that appeared, were renamed, truncated or removed.
-func (s *Source) look() error {
-	s.lastLook = time.Now()
-	names, err := matches(s.config.Path)
-	if err != nil {
-		return fault.New(fault.Setup, err)
-	}
-	known := map[fileID]*tail{}
-	for _, t := range s.tails {
-		known[t.id] = t
-	}
-	there := map[fileID]bool{}
-	for _, name := range names {
-		fi, err := os.Stat(name)
-		if err != nil {
-			continue // it disappeared, or a link leads nowhere
-		}
-		if what := irregular(fi); what != "" {
-			if len(names) == 1 && name == s.config.Path {
-				return fault.New(fault.Setup, fmt.Errorf("open %s: %s", name, what))
-			}
-			continue
-		}
-		id := identify(name, fi)
-		there[id] = true
-		if t := known[id]; t != nil {
-			t.path, t.gone = name, time.Time{}
-			continue
-		}
-		if err := s.follow(name); err != nil {
-			return err
-		}
-	}
-	for _, t := range s.tails {
-		if err := s.examine(t, there[t.id]); err != nil {
-			return err
-		}
-	}
-	slices.SortStableFunc(s.tails, func(a, b *tail) int { // files that are gone come first
-		if c := boolOrder(!a.gone.IsZero(), !b.gone.IsZero()); c != 0 {
-			return c
-		}
-		return strings.Compare(a.path, b.path)
-	})
-	return nil
-}
-
-func boolOrder(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return -1
-	}
-	return 1
-}
-
-// follow begins to follow the file called name.
-func (s *Source) follow(name string) error {
-	t, err := openTail(name, true)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return unreadable(name, err)
-	}
-	s.place(t)
-	s.note(t)
-	s.tails = append(s.tails, t)
-	return nil
-}
-
-// examine notes what has happened to t. A file whose name is gone is let go when it has
-// not grown for a while.
-func (s *Source) examine(t *tail, there bool) error {
-	if err := t.look(); err != nil {
-		return err
-	}
-	grew := t.grew
-	t.grew = false
-	switch {
-	case there:
-	case t.gone.IsZero() || grew:
-		t.gone = time.Now()
-	case time.Since(t.gone) >= s.grace:
-		t.raw.ended, t.follow, t.short = true, false, false // the rest is its last line
-		if t.reader != nil {
-			t.reader.Resume()
-		}
-	}
-	return nil
-}
-
-// findRenamed opens files that were read by an earlier run, were renamed since to names
-// that path does not match, and have something left to read.
-func (s *Source) findRenamed() {
-	if s.saved == nil {
-		return
-	}
-	for _, p := range s.saved.all() {
-		if slices.ContainsFunc(s.tails, func(t *tail) bool { return t.id == p.fileID }) {
-			continue
-		}
-		entries, _ := os.ReadDir(filepath.Dir(p.Path))
-		found := false
-		for _, e := range entries {
-			name := filepath.Join(filepath.Dir(p.Path), e.Name())
-			fi, err := os.Stat(name)
-			if err != nil || irregular(fi) != "" || identify(name, fi) != p.fileID {
-				continue
-			}
-			t, err := openTail(name, true)
-			if err != nil || !p.Prefix.still(t.raw.f) {
-				if err == nil {
-					t.close()
-				}
-				continue
-			}
-			found = true
-			t.start, t.prefix, t.generation, t.gone = p.Offset, p.Prefix, p.Generation, time.Now()
-			s.note(t)
-			s.tails = slices.Insert(s.tails, 0, t)
-			break
-		}
-		if !found {
-			s.log.Warn("a file that was being read is gone; what was left in it cannot be read", meter.KeyFile, p.Path)
-			s.saved.forget(p.fileID)
-		}
-	}
-}
-
-// prune forgets the positions of files that are not there any more.
-func (s *Source) prune() {
-	if s.saved == nil {
-		return
-	}
-	there := map[fileID]bool{}
-	for _, name := range s.todo {
-		if fi, err := os.Stat(name); err == nil {
-			there[identify(name, fi)] = true
-		}
-	}
-	for _, p := range s.saved.all() {
-		if _, err := os.Stat(p.Path); errors.Is(err, fs.ErrNotExist) && !there[p.fileID] {
-			s.saved.forget(p.fileID)
-		}
+// saveSoon makes durable which files there are. What is settled waits for no such save, so
+// that one that fails is told by the next acknowledgement.
+func (s *Source) saveSoon() {
+	if err := s.book.save(); err != nil {
+		s.tell(s.config.PositionFile, "the position file cannot be saved", err.Error())
 	}
 }
 
@@ -418,10 +341,40 @@ func (s *Source) letGo() {
 }
 
 // Close implements connector.Source.
-func (s *Source) Close(ctx context.Context) error {
+func (s *Source) Close(context.Context) error {
 	s.letGo()
+	s.noteTodo()
 	if s.session == nil {
 		return nil
 	}
-	return s.session.close(ctx)
+	return s.session.close()
+}
+
+// Ends implements connector.Ender.
+func (s *Source) Ends() bool { return !s.config.Follow }
+
+// Exclusive implements connector.Exclusive: what a pipeline has read of its files has one owner,
+// and so have positions, by whatever name they are reached.
+func (s *Source) Exclusive() []string {
+	ids := []string{"files of pipeline " + s.pipeline}
+	if s.config.PositionFile != "" {
+		ids = append(ids, "position file "+resolved(s.config.PositionFile))
+	}
+	return ids
+}
+
+// resolved is a path without links, as far as there is something.
+func resolved(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		return filepath.Join(dir, filepath.Base(path))
+	}
+	return path
+}
+
+// within is the bounds of one read.
+func (s *Source) within(room connector.Room) (messages, bytes int) {
+	return room.Within(s.config.MaxBatchMessages, math.MaxInt)
 }

@@ -3,12 +3,14 @@ package file
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -149,28 +151,39 @@ func TestConformance(t *testing.T) { // not parallel: it looks for goroutines
 		follow, remember bool
 	}{{"once", false, false}, {"once with positions", false, true}, {"follow", true, false}, {"follow with positions", true, true}} {
 		t.Run(c.name, func(t *testing.T) {
+			setup := func(t *testing.T, payloads [][]byte) (func() connector.Source, func()) {
+				dir := t.TempDir()
+				var lines []byte
+				for i, p := range payloads { // over two files
+					lines = append(append(lines, p...), '\n')
+					if i == len(payloads)/2 {
+						write(t, filepath.Join(dir, "1.log"), string(lines))
+						lines = nil
+					}
+				}
+				write(t, filepath.Join(dir, "2.log"), string(lines))
+				restart := func() connector.Source {
+					return source(dir, "*.log", func(x *Config) {
+						x.Follow = c.follow
+						if c.remember {
+							x.PositionFile = filepath.Join(dir, "position")
+						}
+					})
+				}
+				return restart, func() { // one is another now, and one is gone
+					write(t, filepath.Join(dir, "1.log"), "another content\n")
+					if err := os.Remove(filepath.Join(dir, "2.log")); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
 			conntest.Source(t, conntest.SourceCase{
 				Setup: func(t *testing.T, payloads [][]byte) func() connector.Source {
-					dir := t.TempDir()
-					var lines []byte
-					for i, p := range payloads { // over two files
-						lines = append(append(lines, p...), '\n')
-						if i == len(payloads)/2 {
-							write(t, filepath.Join(dir, "1.log"), string(lines))
-							lines = nil
-						}
-					}
-					write(t, filepath.Join(dir, "2.log"), string(lines))
-					return func() connector.Source {
-						return source(dir, "*.log", func(x *Config) {
-							x.Follow = c.follow
-							if c.remember {
-								x.PositionFile = filepath.Join(dir, "position")
-							}
-						})
-					}
+					restart, _ := setup(t, payloads)
+					return restart
 				},
-				Features: conntest.SourceFeatures{Ends: !c.follow, Ordered: !c.follow, Empty: true, Acknowledges: true, Resumes: true, Remembers: c.remember, Positions: true},
+				Losing:   setup,
+				Features: conntest.SourceFeatures{Ends: !c.follow, Ordered: !c.follow, Empty: true, Acknowledges: true, Resumes: true, Remembers: c.remember, Positions: true, Seeks: true},
 			})
 		})
 	}
@@ -217,7 +230,7 @@ func TestBrokenCompression(t *testing.T) {
 	write(t, filepath.Join(dir, "cut.gz"), string(whole[:len(whole)-9]))
 	s := opened(t, source(dir, "cut.gz", nil))
 	_, err := untilError(t, s)
-	if fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), "repair the file or move it away") || !strings.Contains(err.Error(), "cut.gz") {
+	if fault.Of(err) != fault.Fatal || !strings.Contains(err.Error(), "repair the file or move it away") || !strings.Contains(err.Error(), "cut.gz") {
 		t.Errorf("error %v (%s)", err, fault.Of(err))
 	}
 	closed(t, s)
@@ -242,16 +255,42 @@ func TestErrorsOfOpen(t *testing.T) {
 	}
 }
 
+// TestLineThatIsTooLong: its beginning is a message that is refused, and everything after it is
+// read.
 func TestLineThatIsTooLong(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "file"), "short\nfar too long\n")
-	s := opened(t, source(dir, "file", func(c *Config) { c.MaxLineBytes = 5 }))
-	got, err := untilError(t, s)
-	want := "read " + filepath.Join(dir, "file") + ": the line at byte 6 has more than max_line_bytes (5); raise max_line_bytes of the file source"
-	if got != "short" || err.Error() != want || fault.Of(err) != fault.Setup {
-		t.Errorf("%s; %v", got, err)
+	write(t, filepath.Join(dir, "1.log"), "short\nfar too long\nnext\n"+strings.Repeat("x", 1<<20)+"\r\nlast\nno end of it")
+	write(t, filepath.Join(dir, "2.log"), "other\n")
+	change := func(c *Config) { c.MaxLineBytes, c.PositionFile = 5, filepath.Join(dir, "position") }
+	s := opened(t, source(dir, "*.log", change))
+	var got []string
+	for {
+		b, ack, err := s.Read(t.Context(), connector.Room{})
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range b {
+			text := string(m.Data)
+			if why := m.Refused(); why != nil {
+				if fault.Of(why) != fault.Invalid || !strings.Contains(why.Error(), "1.log: the line at byte "+fmt.Sprint(binary.BigEndian.Uint64(m.Meta.Origin.Position))+" has ") || !strings.Contains(why.Error(), "raise max_line_bytes") {
+					t.Errorf("refused: %v", why)
+				}
+				text = "(" + text + ")"
+			}
+			got = append(got, text)
+		}
+		if err := ack(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
 	}
+	wantLines(t, "all", strings.Join(got, " "), "short (far t) next (xxxxx) last (no en) other")
+	closed(t, s)
+	s = opened(t, source(dir, "*.log", change))
+	wantLines(t, "again", all(t, s), "")
 	closed(t, s)
 }
 
@@ -296,8 +335,8 @@ func TestFollow(t *testing.T) {
 		appendTo(t, log, "more\n")
 		wantLines(t, "restarted and grown", all(t, s), "more")
 		closed(t, s)
-		if n := len(s.saved.files); n != 1 {
-			t.Errorf("%d positions are kept, want 1", n)
+		if n := len(s.book.all()); n != 2 { // the rotated file may still grow
+			t.Errorf("%d positions are kept, want 2", n)
 		}
 	})
 }
@@ -556,9 +595,7 @@ func TestPositionsOverRestarts(t *testing.T) {
 			if rng.IntN(3) > 0 { // or it is killed: nothing is closed
 				closed(t, s)
 			} else {
-				for _, tl := range s.tails {
-					tl.close()
-				}
+				s.letGo()
 			}
 			if ended && len(settled) == n {
 				break
@@ -600,8 +637,8 @@ func TestAckIsDurable(t *testing.T) {
 	if err := second(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
-	ps, err := loadPositions(filepath.Join(sub, "position"))
-	if err != nil || len(ps.files) != 1 || ps.all()[0].Offset != 4 {
+	ps, err := loadBook(filepath.Join(sub, "position"))
+	if err != nil || len(ps.all()) != 1 || ps.all()[0].Offset != 4 {
 		t.Errorf("positions %+v, %v", ps, err)
 	}
 	closed(t, s)
@@ -650,15 +687,15 @@ func FuzzPositionFile(f *testing.F) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "position")
 		write(t, path, string(content))
-		ps, err := loadPositions(path)
+		ps, err := loadBook(path)
 		if err != nil {
 			return
 		}
-		if err := ps.save(); err != nil {
+		if err := ps.prove(); err != nil {
 			t.Fatal(err)
 		}
-		again, err := loadPositions(path)
-		if err != nil || !slices.Equal(again.all(), ps.all()) {
+		again, err := loadBook(path)
+		if err != nil || !reflect.DeepEqual(again.all(), ps.all()) || !reflect.DeepEqual(again.gone, ps.gone) {
 			t.Fatalf("saved %+v, loaded %+v (%v)", ps.all(), again.all(), err)
 		}
 	})
@@ -681,4 +718,8 @@ func BenchmarkRead(b *testing.B) {
 		}
 		_ = s.Close(b.Context())
 	}
+}
+
+func timeout(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), d)
 }

@@ -1,220 +1,213 @@
 package file
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-
-	"github.com/weirdata/weir/internal/event"
-	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/lines"
 )
-
-// errAtEnd says that a followed file has nothing more now.
-var errAtEnd = errors.New("no more for now")
-
-// errUndecided says that a file is too short to tell whether it is compressed.
-var errUndecided = errors.New("too short to tell")
 
 // tail is one file being read.
 type tail struct {
 	path   string
 	id     fileID
-	raw    *growing
+	birth  int64
+	f      *os.File
+	st     *state // of its content; nil until it is known which one that is
 	format format
-	reader *lines.Reader // nil until the format is known
+	raw    *growing
+	reader *lines.Reader // nil until reading has begun
 	unzip  io.Closer     // of the decompressor, if it has one
 	base   int64         // offset in the content where reader began
 	start  int64         // offset in the content to begin at
-	prefix prefix
+	behind []byte        // the content before what is read next, as far as a digest goes
+	want   digest        // of the content before start
+	hole   int64         // how many NULs were passed over at the beginning; 0 when that is noted
+	most   int           // longest line, in bytes
 
-	generation int64  // when its content was replaced, in unix ns; 0: never
-	partition  string // its name; made when first asked for
-
-	size   int64     // when last looked at
-	time   time.Time // when it was changed last, as of then
-	grew   bool      // since it was last examined
-	atEnd  bool      // everything there was has been read
-	gone   time.Time // when it was last seen to grow after its name was gone; zero: still there
-	again  bool      // was truncated: read from the beginning after the rest
-	follow bool      // the file may grow
-	short  bool      // is compressed and incomplete: read on when it has grown
-	done   bool      // nothing more will be read
+	size    int64     // when last looked at
+	time    time.Time // when it was changed last, as of then
+	grew    bool      // since it was last examined
+	atEnd   bool      // everything there was has been read
+	gone    time.Time // when it was last seen to grow after its name was gone; zero: still there
+	follow  bool      // the file may grow
+	short   bool      // is compressed and incomplete: read on when it has grown
+	shortAt time.Time // since when; zero: that is said, or not so
+	done    bool      // nothing more will be read
+	opened  time.Time
+	rest    time.Time // not to be read before, after an error
+	errors  int       // in a row
 }
 
-// format is how a file is compressed.
-type format int
-
-const (
-	plain format = iota
-	gzipped
-	zstandard
+var (
+	// errAtEnd says that a followed file has nothing more now.
+	errAtEnd = errors.New("no more for now")
+	// errUndecided says that a file is too short to tell what it is.
+	errUndecided = errors.New("too short to tell")
+	// errReplaced says that the content is not the one that was being read.
+	errReplaced = errors.New("the content was replaced")
 )
 
-// magics are the first bytes of what is compressed.
-var magics = [...]struct {
-	format format
-	bytes  []byte
-}{{gzipped, []byte{0x1f, 0x8b, 0x08}}, {zstandard, []byte{0x28, 0xb5, 0x2f, 0xfd}}}
-
-// growing reads a file that others append to.
-type growing struct {
-	f      *os.File
-	offset int64
-	follow bool
-	ended  bool // whatever is appended now is not read
+// broken is the error of a compressed file that cannot be restored on.
+type broken struct {
+	err  error
+	at   int64  // where the line begins that cannot be restored
+	rest []byte // what there is of it
 }
 
-func (g *growing) Read(p []byte) (int, error) {
-	if g.ended {
-		return 0, io.EOF
-	}
-	n, err := g.f.ReadAt(p, g.offset)
-	g.offset += int64(n)
-	switch {
-	case err == io.EOF && n > 0:
-		err = nil
-	case err == io.EOF && g.follow:
-		err = errAtEnd
-	}
-	return n, err
-}
+func (b *broken) Error() string { return b.err.Error() }
+func (b *broken) Unwrap() error { return b.err }
 
-func readFullAt(f *os.File, buf []byte) (int, error) {
-	n, err := f.ReadAt(buf, 0)
-	if err == io.EOF {
-		err = nil
-	}
-	return n, err
-}
-
-// openTail opens the file at path, to be read from offset start of its content.
-func openTail(path string, follow bool) (*tail, error) {
+// openTail opens the file at path.
+func openTail(path string, follow bool, maxLine int) (*tail, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	fi, err := f.Stat()
+	if err == nil && irregular(fi) != "" {
+		err = &fs.PathError{Op: "open", Path: path, Err: errors.New(irregular(fi))} // it was another one just now
+	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &tail{path: path, id: identify(path, fi), raw: &growing{f: f, follow: follow}, size: fi.Size(), follow: follow}, nil
-}
-
-// detect finds the format of the file by its first bytes.
-func (t *tail) detect() (format, error) {
-	var buf [4]byte
-	n, err := readFullAt(t.raw.f, buf[:])
-	if err != nil {
-		return plain, err
-	}
-	for _, magic := range magics {
-		if n >= len(magic.bytes) && bytes.HasPrefix(buf[:n], magic.bytes) {
-			return magic.format, nil
-		}
-		if t.follow && n < len(magic.bytes) && bytes.HasPrefix(magic.bytes, buf[:n]) {
-			return plain, errUndecided
-		}
-	}
-	return plain, nil
+	t := &tail{path: path, id: identify(path, fi), birth: born(f), f: f, size: fi.Size(), time: fi.ModTime(), follow: follow, most: maxLine, opened: time.Now()}
+	t.raw = &growing{f: f, follow: follow}
+	return t, nil
 }
 
 // begin makes the reader, at offset t.start of the content.
-func (t *tail) begin(maxLine int) error {
-	f, err := t.detect()
+func (t *tail) begin() error {
+	var err error
+	if t.format, err = detect(t.f, t.follow); err != nil {
+		return err
+	}
+	t.raw = &growing{f: t.f, follow: t.follow}
+	if t.format == plain {
+		if t.start == 0 {
+			if t.start, err = t.holeBefore(); err != nil {
+				return err
+			}
+			t.hole = t.start
+		}
+		t.raw.offset, t.raw.behind = t.start, t.behind
+		t.base, t.reader = t.start, lines.NewReader(t.raw, t.most)
+		return nil
+	}
+	t.raw.follow, t.raw.packed = false, true
+	content, unzip, err := unpack(t.raw, t.format)
 	if err != nil {
 		return err
 	}
-	t.format, t.base, t.raw.offset, t.raw.ended = f, t.start, 0, false
-	var content io.Reader = t.raw
-	switch f {
-	case plain:
-		t.raw.offset = t.start
-		t.reader = lines.NewReader(content, maxLine)
-		return nil
-	case gzipped:
-		t.raw.follow = false
-		z, err := gzip.NewReader(t.raw)
-		if err != nil {
-			return err
-		}
-		content = z
-	case zstandard:
-		t.raw.follow = false
-		z, err := zstd.NewReader(t.raw, zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return err
-		}
-		t.unzip, content = z.IOReadCloser(), z
-	}
-	if _, err := io.CopyN(io.Discard, content, t.start); err != nil && !errors.Is(err, io.EOF) {
+	t.unzip = unzip
+	if t.behind, err = discard(content, t.start); err != nil {
 		return err
 	}
-	t.reader = lines.NewReader(content, maxLine)
+	if !t.want.ends(t.behind) {
+		return errReplaced
+	}
+	if t.start == 0 {
+		if content, t.hole, err = withoutHole(content); err != nil {
+			return err
+		}
+		t.start = t.hole
+	}
+	t.base, t.reader = t.start, lines.NewReader(content, t.most)
 	return nil
 }
 
+// holeBefore is where the content of a plain file begins behind what is left of a hole, which a
+// writer makes that does not append when its file is truncated.
+func (t *tail) holeBefore() (int64, error) {
+	at, some, err := firstByte(t.f, 0)
+	if err == nil && !some && t.follow && t.size > 0 {
+		return 0, errUndecided // it may be filled yet
+	}
+	if !some {
+		at = 0
+	}
+	return at, err
+}
+
 // next appends to dst the lines that are there, at most limit and in bytes; none is nothing
-// for now, or never again when t.done is set.
-func (t *tail) next(dst [][]byte, limit, bytes, maxLine int) ([][]byte, error) {
-	if t.short {
+// for now, or never again when t.done is set. errReplaced and lines.ErrTooLong are for the
+// source to handle, and a *broken one.
+func (t *tail) next(dst [][]byte, limit, bytes int) ([][]byte, error) {
+	if t.short || t.done {
 		return dst, nil
 	}
-	if t.atEnd { // what is there now may be another content
-		t.atEnd = false
-		if err := t.look(); err != nil {
+	if t.atEnd {
+		changed, err := t.changed()
+		if err != nil || !changed {
 			return dst, err
 		}
+		t.atEnd = false
 	}
 	if t.reader == nil {
-		err := t.begin(maxLine)
-		if errors.Is(err, errUndecided) {
-			return dst, nil
+		if err := t.begin(); err != nil {
+			if errors.Is(err, errUndecided) || errors.Is(err, errReplaced) {
+				return dst, ignore(err, errUndecided)
+			}
+			return dst, t.fails(err)
 		}
-		if err != nil {
-			return dst, t.broken(err)
-		}
+	}
+	if t.reader.Skipping() {
+		return dst, lines.ErrTooLong
 	}
 	dst, err := t.reader.Next(dst, limit, bytes)
 	switch {
-	case err == nil:
-		return dst, nil
+	case err == nil, errors.Is(err, lines.ErrTooLong):
+		return dst, err
+	}
+	return dst, t.stopped(err)
+}
+
+func ignore(err, what error) error {
+	if errors.Is(err, what) {
+		return nil
+	}
+	return err
+}
+
+// stopped is what it means that the stream has nothing more.
+func (t *tail) stopped(err error) error {
+	switch {
 	case errors.Is(err, errAtEnd):
 		t.reader.Resume()
 		t.atEnd = true
-		return dst, nil
-	case errors.Is(err, io.EOF) && t.again:
-		t.restart()
-		return dst, nil
+		return nil
+	case errors.Is(err, io.EOF) && t.raw.replaced:
+		return errReplaced
 	case errors.Is(err, io.EOF):
 		t.done = true
-		return dst, nil
-	case errors.Is(err, lines.ErrTooLong):
-		return dst, fault.New(fault.Setup, fmt.Errorf("read %s: the line at byte %d has more than max_line_bytes (%d); raise max_line_bytes of the file source", t.path, t.offset(), maxLine))
+		return nil
 	}
-	return dst, t.broken(err)
+	return t.fails(err)
 }
 
-// broken is the error of a file that cannot be read on; nil for one that is still being
-// written.
-func (t *tail) broken(err error) error {
-	t.stopUnzip()
-	t.start, t.reader = t.offset(), nil
-	if t.follow && t.format != plain && t.gone.IsZero() && errors.Is(err, io.ErrUnexpectedEOF) {
-		t.short = true
+// fails is what it means that reading has failed; nil for a file that is still being written.
+func (t *tail) fails(err error) error {
+	b := &broken{at: t.offset()}
+	if t.reader != nil {
+		b.rest = t.reader.Rest()
+	}
+	t.again()
+	cut := errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
+	if t.follow && t.format != plain && t.gone.IsZero() && cut {
+		t.short, t.shortAt = true, time.Now()
 		return nil
 	}
 	var path *os.PathError
 	if t.format == plain || errors.As(err, &path) {
 		return fmt.Errorf("read %s: %w", t.path, err)
 	}
-	return fault.New(fault.Setup, fmt.Errorf("read %s: what it was compressed from cannot be restored after byte %d: %w; repair the file or move it away", t.path, t.start, err))
+	t.done = true
+	b.err = fmt.Errorf("read %s: what it was compressed from cannot be restored after byte %d: %w; repair the file or move it away", t.path, b.at, err)
+	return b
 }
 
 // offset is where the next line begins in the content.
@@ -225,72 +218,61 @@ func (t *tail) offset() int64 {
 	return t.base + t.reader.Offset()
 }
 
-// restart reads the file from its beginning.
-func (t *tail) restart() {
+// again has reading begin anew where it was.
+func (t *tail) again() {
 	t.stopUnzip()
-	if t.offset() > 0 {
-		t.renew()
+	if t.reader != nil {
+		t.want = digestOf(t.behind)
 	}
-	t.reader, t.start, t.again, t.prefix = nil, 0, false, prefix{}
-	t.raw.offset, t.raw.ended = 0, false
+	t.start, t.reader = t.offset(), nil
 }
 
-// renew notes that the file begins anew with other content: positions in it are of another
-// partition than those before.
-func (t *tail) renew() {
-	t.generation = max(time.Now().UnixNano(), t.generation+1)
-	t.partition = ""
+// restart reads the file from its beginning, as the content of st.
+func (t *tail) restart(st *state) {
+	t.stopUnzip()
+	t.st, t.reader, t.start, t.behind, t.want = st, nil, 0, nil, digest{}
+	t.raw = &growing{f: t.f, follow: t.follow}
+	t.atEnd, t.short, t.done = false, false, false
 }
 
-// name is the partition of what t reads now: the file and, when its content was replaced, when.
-func (t *tail) name() string {
-	if t.partition == "" {
-		t.partition = fmt.Sprintf("%d-%d", t.id.Device, t.id.Inode)
-		if t.generation != 0 {
-			t.partition += fmt.Sprintf("-%d", t.generation)
-		}
-	}
-	return t.partition
-}
-
-// place says of each message of b, which are the lines that next returned, where it was read.
-func (t *tail) place(b event.Batch, stream string) {
-	begins := t.reader.Begins()
-	event.Origins(b, stream, t.name(), func(i int) uint64 { return uint64(t.base + begins[i]) })
-}
-
-// look finds out whether the file was truncated or rewritten, and whether it has grown.
-func (t *tail) look() error {
-	fi, err := t.raw.f.Stat()
+// changed finds out whether there can be more than there was at the last look, or something
+// else. What was changed just now may be changed again without showing it.
+func (t *tail) changed() (bool, error) {
+	fi, err := t.f.Stat()
 	if err != nil {
-		return fmt.Errorf("look at %s: %w", t.path, err)
+		return false, fmt.Errorf("look at %s: %w", t.path, err)
 	}
-	size := fi.Size()
-	grown := size != t.size || !fi.ModTime().Equal(t.time)
-	t.time = fi.ModTime()
-	t.size, t.short, t.grew = size, t.short && !grown, t.grew || grown
-	if t.format != plain || t.again || !grown {
-		return nil
+	grown := fi.Size() != t.size || !fi.ModTime().Equal(t.time)
+	t.size, t.time, t.grew, t.atEnd = fi.Size(), fi.ModTime(), t.grew || grown, t.atEnd && !grown
+	if d := time.Since(t.time); !grown && d > 2*time.Second {
+		return false, nil
 	}
-	if size < t.raw.offset || !t.prefix.still(t.raw.f) {
-		t.again, t.raw.ended = true, true // first what is left of the last line
-		if t.reader != nil {
-			t.reader.Resume()
-		} else {
-			t.restart()
-		}
+	if grown && t.st != nil && !t.st.Prefix.begins(t.f) {
+		t.raw.replaced, t.raw.ended = true, true // first what is left of the last line
 	}
-	return nil
+	return true, nil
 }
 
-// where is t's position as it is kept, and updates the prefix while the file is short.
-func (t *tail) where() position {
-	if t.prefix.Bytes < prefixBytes && !t.again {
-		if p, err := prefixOf(t.raw.f, prefixBytes); err == nil {
-			t.prefix = p
-		}
+// look notes whether the file has grown. A compressed one that was read as far as it went is
+// read on, or anew.
+func (t *tail) look() error {
+	before := t.grew
+	t.grew = false
+	_, err := t.changed()
+	if t.grew && t.format != plain && (t.short || t.done) {
+		t.again()
+		t.short, t.done = false, false
 	}
-	return position{Path: t.path, fileID: t.id, Offset: t.offset(), Prefix: t.prefix, Generation: t.generation}
+	t.grew = t.grew || before
+	return err
+}
+
+// end says that what the file has is all: an incomplete line is one.
+func (t *tail) end() {
+	t.follow, t.raw.follow, t.raw.ended, t.short, t.atEnd = false, false, t.raw.ended || t.format == plain, false, false
+	if t.reader != nil {
+		t.reader.Resume()
+	}
 }
 
 func (t *tail) stopUnzip() {
@@ -302,5 +284,5 @@ func (t *tail) stopUnzip() {
 
 func (t *tail) close() {
 	t.stopUnzip()
-	_ = t.raw.f.Close()
+	_ = t.f.Close()
 }

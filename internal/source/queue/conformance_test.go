@@ -42,7 +42,7 @@ func TestConformance(t *testing.T) { // not parallel: it looks for goroutines
 						return build(t, s, func(c *queuesource.Config) { c.StopWhenEmpty = ends })
 					}
 				},
-				Features: conntest.SourceFeatures{Acknowledges: true, Remembers: true, Binary: true, Empty: true},
+				Features: conntest.SourceFeatures{Acknowledges: true, Remembers: true, Binary: true, Empty: true, Positions: true, Seeks: true, Consumes: true},
 			})
 		})
 	}

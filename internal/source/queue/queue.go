@@ -11,6 +11,17 @@
 // Isolation divides the work by workspace, source or destination: the values that have
 // work take turns, and each has a share of what may be in flight and writers of its own, so
 // that one that is stuck holds up no other, however many are.
+//
+// # Positions and ranges
+//
+// A partition of the stream is a lane of the queue, and a position in it the number of the
+// append and that of the job in it, as in [queue.ID]. A range is read with Seek without leasing
+// anything: its jobs are those that are open, whoever has them and whenever they are due, and
+// those that are dead, in the order of append. A job that is done has left the queue, and a
+// range that had it is gone: Seek says so where the first or the last job of the range or one
+// between others is missing. It cannot know of those that were the last of one append, with
+// jobs of a later append in the range after them; who wants to read a range again leaves its
+// jobs unsettled until then. A job that was dead and is to be tried again is at a new position.
 package queuesource
 
 import (
@@ -125,6 +136,7 @@ var (
 	_ connector.Redeliverer = (*Source)(nil)
 	_ connector.Lagger      = (*Source)(nil)
 	_ connector.Isolated    = (*Source)(nil)
+	_ connector.Seeker      = (*Source)(nil)
 )
 
 // Ends implements connector.Ender.

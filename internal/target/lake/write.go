@@ -148,16 +148,7 @@ func (w *write) decode(ctx context.Context, d *parquet.Decoder, r *round, start 
 			continue
 		}
 		f := r.folder(w.t.layout, at)
-		var id catalog.ID
-		known := false
-		if w.t.config.DedupField != "" {
-			if id, known = idOf(d); !known {
-				w.t.nameless.Do(func() {
-					w.t.log.Warn("an event has no id that is a string or a whole number in dedup_field: such events land as often as they come",
-						keyPath, w.t.path, "dedup_field", w.t.config.DedupField)
-				})
-			}
-		}
+		id, known := w.id(d)
 		if known {
 			there, err := w.there(ctx, r, f, id, i)
 			if there || err != nil {
@@ -232,6 +223,21 @@ func (p *part) add(d *parquet.Decoder, i int, at time.Time) {
 	if at.After(p.last) {
 		p.last = at
 	}
+}
+
+// id is the fingerprint of the event that d has decoded, where events are told apart by one.
+// That one has none is said once.
+func (w *write) id(d *parquet.Decoder) (id catalog.ID, known bool) {
+	if w.t.config.DedupField == "" {
+		return id, false
+	}
+	if id, known = idOf(d); !known {
+		w.t.nameless.Do(func() {
+			w.t.log.Warn("an event has no id that is a string or a whole number in dedup_field: such events land as often as they come",
+				keyPath, w.t.path, "dedup_field", w.t.config.DedupField)
+		})
+	}
+	return id, known
 }
 
 // idOf is the fingerprint of the id of the event that d has decoded, if it has one: a string,
