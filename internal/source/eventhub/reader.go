@@ -63,8 +63,6 @@ type reader struct {
 	started bool     // last is known
 	waits   time.Time
 	kick    context.CancelFunc // ends the link; nil while there is none
-	paused  int                // by replays
-	resume  chan struct{}      // closed when nothing pauses it any more
 	begins  int64              // first sequence number that the service has, as it said last
 	end     int64              // last sequence number that it has
 	known   bool               // both are
@@ -85,13 +83,14 @@ func (r *reader) read(ctx context.Context) {
 	})
 	pause, failures := firstPause, 0
 	for ctx.Err() == nil {
-		if !r.mayRead(ctx) {
-			return
-		}
 		link, kick := context.WithCancel(ctx)
 		r.mu.Lock()
-		r.kick = kick
+		r.kick = kick // before it is asked whether it may read: a pause that comes now ends the link
 		r.mu.Unlock()
+		if !r.mayRead(ctx) {
+			kick()
+			return
+		}
 		received, err := r.link(link)
 		again := link.Err() != nil
 		kick()
@@ -125,15 +124,12 @@ func (r *reader) read(ctx context.Context) {
 // mayRead waits while replays have the partition; false means that ctx has ended.
 func (r *reader) mayRead(ctx context.Context) bool {
 	for {
-		r.mu.Lock()
-		resume := r.resume
-		if r.paused == 0 {
-			r.mu.Unlock()
+		resumed := r.run.paused(r.partition)
+		if resumed == nil {
 			return true
 		}
-		r.mu.Unlock()
 		select {
-		case <-resume:
+		case <-resumed:
 		case <-ctx.Done():
 			return false
 		}
@@ -397,9 +393,10 @@ func (r *reader) idle(d time.Duration) bool {
 // 0 while this one may still.
 func (r *reader) silent(d time.Duration) int {
 	n, known := r.behind()
+	paused := r.run.paused(r.partition) != nil
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !known || n == 0 || r.paused > 0 || r.waits.IsZero() || time.Since(r.waits) <= d {
+	if !known || n == 0 || paused || r.waits.IsZero() || time.Since(r.waits) <= d {
 		return 0
 	}
 	r.silences++

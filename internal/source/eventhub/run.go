@@ -49,6 +49,7 @@ type run struct {
 
 	mu       sync.Mutex
 	readers  map[string]*reader
+	pauses   map[string]*pause // of partitions that replays have
 	failed   map[*reader]error // of readers that cannot read
 	owning   error             // of the last round
 	consumer *azeventhubs.ConsumerClient

@@ -59,28 +59,45 @@ func (s *Source) Seek(ctx context.Context, r connector.Range) (connector.Replay,
 	return p, nil
 }
 
-// pause has the partition not read until the function it returns is called.
+// pause is how many replays have a partition; resumed is closed when none has it any more.
+type pause struct {
+	replays int
+	resumed chan struct{}
+}
+
+// pause has a partition not read until the function it returns is called, also where it is gained
+// in the meantime.
 func (r *run) pause(partition string) (resume func()) {
 	r.mu.Lock()
+	p := r.pauses[partition]
+	if p == nil {
+		p = &pause{resumed: make(chan struct{})}
+		r.pauses[partition] = p
+	}
+	p.replays++
 	reader := r.readers[partition]
 	r.mu.Unlock()
-	if reader == nil {
-		return func() {}
+	if reader != nil {
+		reader.reopen()
 	}
-	reader.mu.Lock()
-	if reader.paused == 0 {
-		reader.resume = make(chan struct{})
-	}
-	reader.paused++
-	reader.mu.Unlock()
-	reader.reopen()
 	return func() {
-		reader.mu.Lock()
-		defer reader.mu.Unlock()
-		if reader.paused--; reader.paused == 0 {
-			close(reader.resume)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if p.replays--; p.replays == 0 {
+			delete(r.pauses, partition)
+			close(p.resumed)
 		}
 	}
+}
+
+// paused is closed when no replay has the partition any more; nil when none has it.
+func (r *run) paused(partition string) <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p := r.pauses[partition]; p != nil {
+		return p.resumed
+	}
+	return nil
 }
 
 // replay reads events from one sequence number to another, both with it.

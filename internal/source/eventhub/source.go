@@ -55,7 +55,7 @@ func (s *Source) Open(ctx context.Context) error {
 	if err != nil {
 		return fault.New(fault.Setup, err)
 	}
-	r := &run{s: s, id: id, chunks: make(chan chunk), trouble: make(chan struct{}, 1), readers: map[string]*reader{}, failed: map[*reader]error{}}
+	r := &run{s: s, id: id, chunks: make(chan chunk), trouble: make(chan struct{}, 1), readers: map[string]*reader{}, pauses: map[string]*pause{}, failed: map[*reader]error{}}
 	r.ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
 	r.owner = &coordinator{ledger: s.ledger, me: id, every: time.Duration(s.config.BalanceIntervalMillis) * time.Millisecond,
 		lasts: time.Duration(s.config.OwnershipExpiryMillis) * time.Millisecond, log: s.log, list: r.partitions, gained: r.gained}
