@@ -9,7 +9,10 @@ import (
 	gatewaysource "github.com/weirdata/weir/internal/source/gateway"
 	generatesource "github.com/weirdata/weir/internal/source/generate"
 	httpsource "github.com/weirdata/weir/internal/source/http"
+	kinesissource "github.com/weirdata/weir/internal/source/kinesis"
+	pubsubsource "github.com/weirdata/weir/internal/source/pubsub"
 	queuesource "github.com/weirdata/weir/internal/source/queue"
+	sqssource "github.com/weirdata/weir/internal/source/sqs"
 	"github.com/weirdata/weir/internal/source/stdin"
 	embeddedstore "github.com/weirdata/weir/internal/store/embedded"
 	postgresstore "github.com/weirdata/weir/internal/store/postgres"
@@ -20,8 +23,10 @@ import (
 	kinesistarget "github.com/weirdata/weir/internal/target/kinesis"
 	"github.com/weirdata/weir/internal/target/lake"
 	machinetarget "github.com/weirdata/weir/internal/target/machine"
+	pubsubtarget "github.com/weirdata/weir/internal/target/pubsub"
 	queuetarget "github.com/weirdata/weir/internal/target/queue"
 	"github.com/weirdata/weir/internal/target/silent"
+	sqstarget "github.com/weirdata/weir/internal/target/sqs"
 	"github.com/weirdata/weir/internal/target/stdout"
 	"github.com/weirdata/weir/internal/target/webhook"
 	"github.com/weirdata/weir/internal/transform/base64"
@@ -43,6 +48,9 @@ func Connectors() connector.Set {
 			gatewaysource.Entry,
 			queuesource.Entry,
 			eventhubsource.Entry,
+			kinesissource.Entry,
+			sqssource.Entry,
+			pubsubsource.Entry,
 			generatesource.Entry,
 		},
 		Transforms: []connector.Entry[connector.Transform]{
@@ -68,7 +76,9 @@ func Connectors() connector.Set {
 			kinesistarget.Entry,
 			webhook.Entry,
 			eventhubtarget.Entry,
+			pubsubtarget.Entry,
 			queuetarget.Entry,
+			sqstarget.Entry,
 			machinetarget.Entry,
 			lake.Entry,
 			silent.Entry,

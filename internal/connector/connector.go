@@ -73,6 +73,20 @@ func (r Room) Within(messages, bytes int) (int, int) {
 // outcome that is not nil asks the source to deliver that message again.
 type Ack func(ctx context.Context, o event.Outcomes) error
 
+// Unconfirmed is the error of an Ack after which the source cannot tell whether the other side
+// knows that messages are settled: it may deliver them again. It is logged and counted.
+type Unconfirmed struct {
+	Messages int
+	Err      error
+}
+
+func (u *Unconfirmed) Error() string {
+	return fmt.Sprintf("%d messages are settled, and that is not confirmed: %v", u.Messages, u.Err)
+}
+
+// Unwrap is why.
+func (u *Unconfirmed) Unwrap() error { return u.Err }
+
 // Transform is a step that was compiled, once for a config. What it does to messages is
 // done by the workers it gives out: New has read every file and found every mistake, and
 // Worker reads nothing.

@@ -33,6 +33,11 @@ type (
 	// retry what comes from it.
 	Redeliverer interface{ Redelivers() bool }
 
+	// DeadLetterer is a Redeliverer whose other side puts aside what cannot be delivered. When
+	// DeadLetters says so, which it can once the source is open, a message that is refused ends
+	// as [Dead] instead of going to the failure target.
+	DeadLetterer interface{ DeadLetters() bool }
+
 	// Isolated is a source whose work is divided by an axis of the scope. The engine gives
 	// each value that has work a turn to read, a share of what may be in flight and lanes
 	// to write, so that no value waits for another.

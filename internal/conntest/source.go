@@ -47,13 +47,13 @@ type SourceFeatures struct {
 	Requests bool
 	// Positions: every message says where it was read.
 	Positions bool
-	// Slow is how long it takes, more or less, until a source that was opened begins to read; zero
-	// for one that does at once. It is waited for where nothing more may come.
-	Slow time.Duration
 	// Seeks: a range of what was read can be read again. The source is a [connector.Seeker].
 	Seeks bool
 	// Consumes: what was acknowledged has left the stream, and no range holds it any more.
 	Consumes bool
+	// Slow is how long it may take until a source that was opened begins to read; zero for one
+	// that does at once. It is waited for where nothing more may come.
+	Slow time.Duration
 }
 
 // got is what one Read returned.

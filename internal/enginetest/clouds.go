@@ -27,12 +27,16 @@ var kinesisLocal = &fetched{
 	address: httpURL, answers: answersTCP,
 }
 
+// aborted has a program live on when a client hangs up in the middle of a request, which the
+// servers of this family take for their own end.
+const aborted = `data:text/javascript,process.on("uncaughtException", (e) => { if (e.code !== "ECONNRESET") { console.error(e); process.exit(1) } })`
+
 // kinesalite is quick, and knows neither fan-out nor the children of a shard.
 var kinesalite = &fetched{
 	name: "kinesalite", variable: "WEIR_TEST_KINESALITE", version: "3.3.3",
 	needs: []string{"npm", "node"}, fetch: npm("kinesalite@3.3.3"),
 	command: func(_ context.Context, _ *workspace, dir, port string) ([]string, error) {
-		return []string{"node", filepath.Join(dir, "node_modules", "kinesalite", "cli.js"), "--port", port, "--shardLimit", "1000", "--createStreamMs", "10", "--updateStreamMs", "10", "--deleteStreamMs", "10"}, nil
+		return []string{"node", "--import", aborted, filepath.Join(dir, "node_modules", "kinesalite", "cli.js"), "--port", port, "--shardLimit", "1000", "--createStreamMs", "10", "--updateStreamMs", "10", "--deleteStreamMs", "10"}, nil
 	},
 	address: httpURL, answers: answersTCP,
 }
@@ -42,7 +46,7 @@ var dynalite = &fetched{
 	name: "dynalite", variable: "WEIR_TEST_DYNAMODB", version: "4.0.0",
 	needs: []string{"npm", "node"}, fetch: npm("dynalite@4.0.0"),
 	command: func(_ context.Context, _ *workspace, dir, port string) ([]string, error) {
-		return []string{"node", filepath.Join(dir, "node_modules", "dynalite", "cli.js"), "--port", port, "--createTableMs", "10"}, nil
+		return []string{"node", "--import", aborted, filepath.Join(dir, "node_modules", "dynalite", "cli.js"), "--port", port, "--createTableMs", "10"}, nil
 	},
 	address: httpURL, answers: answersTCP,
 }

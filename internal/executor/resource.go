@@ -157,7 +157,7 @@ func (c *resourceCheck) task(s jsonvalue.Value, at []any) {
 	}
 	name, ok := functionName(resource)
 	switch {
-	case !ok && strings.Contains(resource, "${"):
+	case strings.Contains(resource, "${"):
 		c.report(place, fmt.Sprintf("the resource %q holds a placeholder, as Terraform's templatefile and CloudFormation's DefinitionSubstitutions fill in", resource),
 			"fill it in before, or write the name of a function in its place")
 	case !ok:

@@ -52,6 +52,7 @@ type Pipeline struct {
 	Invalid       atomic.Int64 // messages a transform or target refused
 	Oversized     atomic.Int64 // messages larger than the target takes
 	Unsettled     atomic.Int64 // messages given back to the source
+	Unconfirmed   atomic.Int64 // messages settled, and the source's side may not know it
 	Panics        atomic.Int64 // recovered in transforms and targets
 	Restarts      atomic.Int64 // starts after a failure
 	Degraded      atomic.Int64 // 1 while it waits to be started again
@@ -252,6 +253,7 @@ var perPipeline = []series{
 	{desc("weir_invalid_messages_total", "Messages refused by a transform or a target."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Invalid.Load() }},
 	{desc("weir_oversized_messages_total", "Messages larger than the target accepts."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Oversized.Load() }},
 	{desc("weir_unsettled_messages_total", "Messages given back to the source undelivered."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Unsettled.Load() }},
+	{desc("weir_unconfirmed_messages_total", "Messages settled whose acknowledgement the source could not confirm: they may be delivered again."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Unconfirmed.Load() }},
 	{desc("weir_panics_total", "Panics recovered in transforms and targets."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Panics.Load() }},
 	{desc("weir_restarts_total", "Starts of the pipeline after a failure."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Restarts.Load() }},
 	{desc("weir_degraded", "1 while the pipeline has failed and waits to be started again."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.Degraded.Load() }},

@@ -55,8 +55,8 @@ func (k *Kept) Error() string {
 	return fmt.Sprintf("the target refused %d messages; they are kept, dead, in their queue", k.Messages)
 }
 
-// keep leaves the messages of failures in the queue that they are read from, dead, whole and
-// with the reason (invariant 2). A message of which a part fails is kept as a whole.
+// keep leaves the messages of failures in the queue that they are read from, dead, whole and,
+// in a queue of ours, with the reason (invariant 2). A message of which a part fails is kept as a whole.
 func (p *Pipeline) keep(fs []Failure) {
 	p.mu.Lock()
 	p.kept += int64(len(fs))

@@ -19,6 +19,8 @@ import (
 // is one transaction.
 func (p *Pipeline) relate() {
 	p.redelivers = redelivers(p.parts.Source)
+	d, ok := p.parts.Source.(connector.DeadLetterer)
+	p.keeps = p.parts.Keep || ok && p.redelivers && d.DeadLetters()
 	if d, ok := p.parts.Source.(connector.Isolated); ok && d.Isolation() != queue.None {
 		p.divided = d
 	}

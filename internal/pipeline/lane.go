@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,10 +28,7 @@ type lane struct {
 	full    []event.Batch // what waits for a writer, in order
 	writing int           // writers at work; more than none whenever full is not empty and not cut
 	closing bool          // nothing more will come
-	// back are writers whose messages have waited for their turn, and which want their place again;
-	// handed says that the last place went to one of them.
-	back   []chan struct{}
-	handed bool
+	turns   turns
 }
 
 // put adds messages. It never blocks: what the target does not take is dealt with here, the
@@ -129,9 +127,25 @@ func (l *lane) start() {
 	}
 }
 
-// next is what a free writer writes: a batch that waits, or the one that is filling if it
-// is to leave without waiting for more: an eager one, one that reading waits for, the last.
+// next is what a free writer writes.
 func (l *lane) next() event.Batch {
+	if !l.s.p.parts.Ordered || l.turns.idle() {
+		return l.ready()
+	}
+	if b := l.turns.free(); b != nil {
+		return b
+	}
+	for b := l.ready(); b != nil; b = l.ready() {
+		if b = l.turns.split(b); len(b) > 0 {
+			return b
+		}
+	}
+	return nil
+}
+
+// ready is a batch that waits, or the one that is filling if it is to leave without waiting
+// for more: an eager one, one that reading waits for, the last.
+func (l *lane) ready() event.Batch {
 	if len(l.full) > 0 {
 		b := l.full[0]
 		l.full[0] = nil
@@ -183,8 +197,8 @@ func (l *lane) cut() {
 	for len(l.filling) > 0 {
 		l.flush(l.filling[0])
 	}
-	left := l.full
-	l.full = nil
+	left := slices.Concat(l.turns.behind, l.full)
+	l.full, l.turns.behind = nil, nil
 	l.mu.Unlock()
 	for _, b := range left {
 		l.s.p.abandon(b, context.Cause(l.s.ctx))
@@ -195,7 +209,7 @@ func (l *lane) cut() {
 func (l *lane) writeAll(b event.Batch) {
 	ctx := l.s.ctx
 	writing := ctx
-	if l.most > 1 && !l.s.p.parts.Ordered {
+	if l.most > 1 || l.s.p.parts.Ordered { // a lone writer keeps the order of everything
 		writing = retry.WithIdle(ctx, l.idle)
 	}
 	for b != nil {
@@ -208,46 +222,9 @@ func (l *lane) writeAll(b event.Batch) {
 		b = nil
 		if !l.hand() {
 			if b = l.next(); b == nil {
-				l.writing--
+				l.leave()
 			}
 		}
 		l.mu.Unlock()
 	}
-}
-
-// idle lets others write while a writer's messages wait for their turn: what the target takes
-// in its turn holds up nothing else. Where order is kept the writer stays, since what would be
-// written in its place may have the key of what waits.
-func (l *lane) idle(wait func() error) error {
-	l.mu.Lock()
-	if !l.hand() {
-		l.writing--
-		l.start()
-	}
-	l.mu.Unlock()
-	err := wait()
-	l.mu.Lock()
-	if err != nil || l.writing < l.most { // with an error it only gives back what it has
-		l.writing++
-		l.mu.Unlock()
-		return err
-	}
-	place := make(chan struct{})
-	l.back = append(l.back, place)
-	l.mu.Unlock()
-	<-place // each writer hands its place on when it ends or waits
-	return nil
-}
-
-// hand gives a writer's place to one that wants it back, in turn with what waits to be written. The lock
-// is held.
-func (l *lane) hand() bool {
-	if len(l.back) == 0 || l.handed && len(l.full) > 0 {
-		l.handed = false
-		return false
-	}
-	close(l.back[0])
-	l.back = l.back[1:]
-	l.handed = true
-	return true
 }

@@ -153,6 +153,7 @@ type Pipeline struct {
 	chains [][]connector.Worker // one for each worker; empty when nothing is to be done to messages
 
 	redelivers bool                  // the source delivers again what was not handled
+	keeps      bool                  // what is refused stays where it comes from
 	joined     connector.StoreSource // set when source and target are queues of one store
 	divided    connector.Isolated    // the source, when it is isolated by values
 

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -252,6 +253,9 @@ func (p *Pipeline) acknowledge(work context.Context, o event.Outcomes, ack conne
 	ctx, done := context.WithTimeout(context.WithoutCancel(work), 10*time.Second)
 	defer done()
 	if err := guard(func() error { return ack(ctx, o) }); err != nil {
+		if u, ok := errors.AsType[*connector.Unconfirmed](err); ok {
+			p.parts.Meter.Unconfirmed.Add(int64(u.Messages))
+		}
 		err = fmt.Errorf("acknowledge: %w", err)
 		if k := fault.Of(err); k == fault.Setup || k == fault.Fatal {
 			p.fail(err)

@@ -85,6 +85,63 @@ func TestQueueInvalidAfterMax(t *testing.T) {
 	})
 }
 
+// keeper is a source whose other side puts aside what cannot be delivered, if it keeps.
+type keeper struct {
+	*queuesource.Source
+	keeps bool
+}
+
+func (k keeper) DeadLetters() bool { return k.keeps }
+
+// TestDeadLettersOfTheSource leaves what is refused with a source that says it puts it aside,
+// whoever refuses it, and only then.
+func TestDeadLettersOfTheSource(t *testing.T) {
+	t.Parallel()
+	for _, keeps := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := openStore(t, vfs.NewMem())
+			put(t, s, "a", "refused", "fine", "much too large")
+			b := newBench()
+			src, ok := queueSource(t, s, "a", nil).(*queuesource.Source)
+			if !ok {
+				t.Fatal("the source queue is another type")
+			}
+			b.parts.Source = keeper{src, keeps}
+			b.parts.Target.Limits.MaxMessageBytes = 10
+			b.target.before = func(_ context.Context, batch event.Batch) error {
+				failed := map[int]error{}
+				for i, m := range batch {
+					if string(m.Data) == "refused" {
+						failed[i] = fault.New(fault.Invalid, errors.New("never"))
+					}
+				}
+				if len(failed) == 0 {
+					return nil
+				}
+				return &connector.Partial{Failed: failed}
+			}
+			err := b.run(t.Context())
+			wantPayloads(t, "target", b.target, "fine")
+			if keeps {
+				if _, ok := errors.AsType[*Kept](err); !ok {
+					t.Errorf("Run: %v", err)
+				}
+				wantPayloads(t, "failure target", b.failure)
+				wantHeld(t, "the dead of queue a", held(t, s, "a", queue.Buried), "refused", "much too large")
+			} else {
+				if err != nil {
+					t.Error(err)
+				}
+				if n := len(b.failure.got); n != 2 {
+					t.Errorf("the failure target has %d messages, want 2", n)
+				}
+				wantHeld(t, "the dead of queue a", held(t, s, "a", queue.Buried))
+			}
+			closeStore(t, s)
+		})
+	}
+}
+
 // TestQueueAtLeastOnce delivers every message through random failures and stops
 // of the pipeline, and those of one key in order.
 func TestQueueAtLeastOnce(t *testing.T) {

@@ -114,7 +114,7 @@ func (p *Pipeline) bury(fs []Failure) {
 	if len(fs) == 0 {
 		return
 	}
-	if p.parts.Keep {
+	if p.keeps {
 		p.keep(fs)
 		return
 	}

@@ -430,3 +430,28 @@ func TestTransformThatDropsOut(t *testing.T) {
 		}
 	})
 }
+
+// An acknowledgement that was not confirmed is counted, by messages, and ends nothing.
+func TestUnconfirmedAcksAreCounted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(step{payloads: []string{"a", "b", "c"}}, step{payloads: []string{"d"}}, step{payloads: []string{"e"}})
+		b.source.onAck = func(n int, _ event.Outcomes) error {
+			switch n {
+			case 0:
+				return fmt.Errorf("subscription: %w", &connector.Unconfirmed{Messages: 2, Err: errors.New("too late")})
+			case 1:
+				return errors.New("of another kind")
+			}
+			return nil
+		}
+		p := New(b.parts)
+		if err := p.Run(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n := p.Meter().Unconfirmed.Load(); n != 2 {
+			t.Errorf("%d messages are counted, want 2", n)
+		}
+		wantPayloads(t, "target", b.target, "a", "b", "c", "d", "e")
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -60,7 +61,7 @@ func TestTurnsHoldUpNothingElse(t *testing.T) {
 		writers int
 		ordered bool
 		holds   bool // what is behind waits
-	}{{3, false, false}, {1, false, true}, {3, true, true}} {
+	}{{3, false, false}, {1, false, true}, {3, true, false}, {1, true, false}} {
 		t.Run(fmt.Sprint(row), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -68,7 +69,7 @@ func TestTurnsHoldUpNothingElse(t *testing.T) {
 				b.parts.Ordered = row.ordered
 				b.parts.Target.Limits.MaxConcurrentBatches = row.writers
 				b.parts.Retry.Throttle.MaxAttempts = 2
-				b.target.before = part(10*time.Minute, 50*time.Millisecond)
+				b.target.before = part(time.Minute, 50*time.Millisecond)
 				begin := time.Now()
 				if err := b.run(t.Context()); err != nil {
 					t.Fatal(err)
@@ -82,7 +83,7 @@ func TestTurnsHoldUpNothingElse(t *testing.T) {
 						cold = max(cold, at)
 					}
 				}
-				if len(b.target.got) != 400 || hot < 10*time.Minute || hot > 10*time.Minute+time.Second {
+				if len(b.target.got) != 400 || hot < time.Minute || hot > time.Minute+time.Second {
 					t.Errorf("%d messages, the last of the hot ones after %s", len(b.target.got), hot)
 				}
 				if held := cold > time.Second; held != row.holds {
@@ -123,17 +124,28 @@ func TestTurnsEndWithTheDrain(t *testing.T) {
 	})
 }
 
-// TestTurnsProperty: whatever parts take and refuse, and however many writers there are, every
-// message is written once and no more writes run at once than may.
+// TestTurnsProperty: whatever parts take and refuse, however many writers there are and whether
+// order is kept or not: every message is written once, no more writes run at once than may, and
+// where order is kept, messages with one key are written in theirs.
 func TestTurnsProperty(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(r *rapid.T) {
 		writers := rapid.IntRange(1, 5).Draw(r, "writers")
+		ordered := rapid.Bool().Draw(r, "ordered")
 		n := rapid.IntRange(1, 120).Draw(r, "messages")
 		waits := rapid.SliceOfN(rapid.IntRange(0, 300), 7, 7).Draw(r, "waits")
-		turns := rapid.SliceOfN(rapid.IntRange(0, 6), n, n).Draw(r, "turns") // how often a message is sent back
+		turns := rapid.SliceOfN(rapid.SampledFrom([]int{0, 0, 0, 1, 2, 6}), n, n).Draw(r, "turns") // how often a message is sent back
+		keys := rapid.SliceOfN(rapid.SampledFrom([]string{"", "a", "b", "c", "d", "e", "f"}), n, n).Draw(r, "keys")
+		pauses := rapid.SliceOfN(rapid.IntRange(0, 200), 8, 8).Draw(r, "pauses")
 		synctest.Test(t, func(t *testing.T) {
-			b := newBench(step{payloads: numbered("m", n)})
+			var script []step
+			all := numbered("m", n)
+			for i := 0; i < n; i += 15 {
+				end := min(i+15, n)
+				script = append(script, step{payloads: all[i:end], keys: keys[i:end], after: time.Duration(pauses[i/15]) * time.Millisecond})
+			}
+			b := newBench(script...)
+			b.parts.Ordered = ordered
 			b.parts.Target.Limits.MaxConcurrentBatches = writers
 			b.parts.Target.Limits.MaxBatchMessages = 7
 			var mu sync.Mutex
@@ -145,12 +157,17 @@ func TestTurnsProperty(t *testing.T) {
 				time.Sleep(3 * time.Millisecond)
 				mu.Lock()
 				defer mu.Unlock()
-				failed := map[int]error{}
+				failed, behind := map[int]error{}, map[string]bool{}
 				for i, m := range batch {
-					if k := left[string(m.Data)]; k > 0 {
-						left[string(m.Data)]--
-						failed[i] = fault.Pace(errTurn, time.Duration(waits[k])*time.Millisecond)
+					k := left[string(m.Data)]
+					if k == 0 && !behind[m.Key] {
+						continue
 					}
+					if !behind[m.Key] {
+						left[string(m.Data)]--
+					}
+					behind[m.Key] = ordered && m.Key != ""
+					failed[i] = fault.Pace(errTurn, time.Duration(waits[k])*time.Millisecond)
 				}
 				if len(failed) == 0 {
 					return nil
@@ -168,6 +185,68 @@ func TestTurnsProperty(t *testing.T) {
 			if b.target.maxWrite > writers {
 				r.Fatalf("%d writes at once, of %d", b.target.maxWrite, writers)
 			}
+			last := map[string]int{}
+			for _, k := range b.target.got {
+				i, _ := strconv.Atoi(k.payload[1:])
+				if before, has := last[k.key]; ordered && k.key != "" && has && i < before {
+					r.Fatalf("key %s: %d after %d", k.key, i, before)
+				}
+				last[k.key] = i
+			}
 		})
+	})
+}
+
+// TestTurnsOfAKey: in an ordered pipeline a key that waits holds up no other, and what comes
+// behind it with the key comes behind it.
+func TestTurnsOfAKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var keys []string
+		for i := range 400 {
+			keys = append(keys, []string{"waits", "a", "b", "c"}[i%4])
+		}
+		b := newBench(step{payloads: mixed(400), keys: keys})
+		b.parts.Ordered = true
+		b.parts.Target.Limits.MaxConcurrentBatches = 2
+		b.target.before = part(time.Hour, time.Second)
+		begin := time.Now()
+		if err := b.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		last := -1
+		for _, k := range b.target.got {
+			if k.key != "waits" {
+				if at := k.at.Sub(begin); at > 10*time.Second {
+					t.Errorf("%s came after %s", k.payload, at)
+				}
+				continue
+			}
+			i, _ := strconv.Atoi(k.payload[3:])
+			if i <= last {
+				t.Errorf("%d after %d", i, last)
+			}
+			last = i
+		}
+		if len(b.target.got) != 400 {
+			t.Errorf("%d messages", len(b.target.got))
+		}
+	})
+}
+
+// TestTurnsAreNoFailures: who watches a pipeline is told of nothing while messages wait for their
+// turn.
+func TestTurnsAreNoFailures(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(step{payloads: mixed(40)})
+		b.target.before = part(time.Minute, time.Second)
+		w, told := b.watched(false)
+		if err := b.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.Take(); len(got.Failed) != 0 || len(*told) != 0 || len(b.target.got) != 40 {
+			t.Errorf("failures %v, told %q, %d written", got.Failed, *told, len(b.target.got))
+		}
 	})
 }

@@ -29,7 +29,7 @@ func (s *sink) watch(b event.Batch, begin time.Time, took time.Duration, err err
 		if fault.Of(e) == fault.Setup {
 			setup = e
 		}
-		if s.target && e != nil && fault.Of(e) != fault.Invalid {
+		if s.target && e != nil && fault.Of(e) != fault.Invalid && !fault.Paced(e) {
 			p.Watch.Failed(e, 1)
 		}
 	}

@@ -167,12 +167,23 @@ type run struct {
 	failed bool          // somebody was told of an attempt
 }
 
-// idleKey is where a context has what is called around waits for a turn.
+// batch is what is left.
+func (r *run) batch() event.Batch {
+	b := make(event.Batch, len(r.left))
+	for i, l := range r.left {
+		b[i] = l.m
+	}
+	return b
+}
+
+// Idle is called around a wait of a write in which nothing has failed: what is left waits for
+// its turn. Who writes can do something else until wait returns.
+type Idle func(left event.Batch, wait func() error) error
+
 type idleKey struct{}
 
-// WithIdle has around called with each wait of a write in which nothing has failed and what is
-// left waits for its turn, so that who writes can do something else until around returns.
-func WithIdle(ctx context.Context, around func(wait func() error) error) context.Context {
+// WithIdle is ctx for a write whose waits for a turn go through around.
+func WithIdle(ctx context.Context, around Idle) context.Context {
 	return context.WithValue(ctx, idleKey{}, around)
 }
 
@@ -195,9 +206,9 @@ func (r *run) retry(ctx context.Context, err error) {
 		if a.Err != nil {
 			r.failed = true
 			r.notify(a)
-		} else if idle, ok := ctx.Value(idleKey{}).(func(func() error) error); ok {
-			paced := wait
-			wait = func() error { return idle(paced) }
+		} else if idle, ok := ctx.Value(idleKey{}).(Idle); ok {
+			paced, left := wait, r.batch()
+			wait = func() error { return idle(left, paced) }
 		}
 		if stop := wait(); stop != nil {
 			for _, l := range r.left {
@@ -205,10 +216,7 @@ func (r *run) retry(ctx context.Context, err error) {
 			}
 			return
 		}
-		b := make(event.Batch, len(r.left))
-		for i, l := range r.left {
-			b[i] = l.m
-		}
+		b := r.batch()
 		if err = r.next(ctx, b); err == nil {
 			if r.failed {
 				r.notify(Attempt{Messages: len(b)})

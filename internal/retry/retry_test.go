@@ -455,14 +455,14 @@ func TestTurns(t *testing.T) {
 		told := 0
 		p.Notify = func(retry.Attempt) { told++ }
 		idle := 0
-		ctx := retry.WithIdle(t.Context(), func(wait func() error) error { idle++; return wait() })
+		ctx := retry.WithIdle(t.Context(), func(left event.Batch, wait func() error) error { idle += len(left); return wait() })
 		if err := p.Middleware()(w.write)(ctx, batch("a", "b")); err != nil {
 			t.Fatal(err)
 		}
 		if got := seconds(w.at[20:]); got != "20 23 83" {
 			t.Errorf("written at %s", got)
 		}
-		if told != 2 || idle != 21 {
+		if told != 2 || idle != 42 {
 			t.Errorf("told %d times, idle %d times", told, idle)
 		}
 	})

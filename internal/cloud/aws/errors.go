@@ -234,7 +234,11 @@ func permission(err error) string {
 	if op == nil {
 		return "allow it in a policy of the identity in use"
 	}
-	return fmt.Sprintf("allow %s:%s in a policy of the identity in use", strings.ToLower(op.Service()), op.Operation())
+	action := op.Operation()
+	if op.Service() == "SQS" {
+		action = strings.TrimSuffix(action, "Batch") // a batch is allowed with the action on one
+	}
+	return fmt.Sprintf("allow %s:%s in a policy of the identity in use", strings.ToLower(op.Service()), action)
 }
 
 // failure is an error with a text of our own, and what it was made of.

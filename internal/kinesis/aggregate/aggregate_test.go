@@ -70,8 +70,6 @@ func sealed(message []byte) []byte {
 	return slices.Concat([]byte{0xf3, 0x89, 0x9a, 0xc2}, message, sum[:])
 }
 
-func one(v uint64) *uint64 { return &v }
-
 func TestRead(t *testing.T) {
 	t.Parallel()
 	var unknown []byte
@@ -81,7 +79,7 @@ func TestRead(t *testing.T) {
 	unknown = protowire.AppendBytes(protowire.AppendTag(unknown, 93, protowire.BytesType), []byte("later"))
 	full := encoded{
 		keys: []string{"a", "b"}, hashes: []string{"340282366920938463463374607431768211455"},
-		records: []entry{{key: 1, data: []byte("first")}, {key: 0, hash: one(0), data: []byte{}}, {key: 0, data: []byte("third")}},
+		records: []entry{{key: 1, data: []byte("first")}, {key: 0, hash: new(uint64(0)), data: []byte{}}, {key: 0, data: []byte("third")}},
 	}
 	want := []aggregate.Record{{Key: "b", Data: []byte("first")}, {Key: "a", ExplicitHash: full.hashes[0], Data: []byte{}}, {Key: "a", Data: []byte("third")}}
 	with := func(change func(*encoded)) []byte {
@@ -106,7 +104,7 @@ func TestRead(t *testing.T) {
 		"a wrong checksum":                 {append(slices.Clone(whole[:len(whole)-1]), whole[len(whole)-1]+1), aggregate.Plain},
 		"cut":                              {whole[:len(whole)-1], aggregate.Plain},
 		"a key outside its table":          {with(func(e *encoded) { e.records[2].key = 2 }), aggregate.Broken},
-		"a hash outside its table":         {with(func(e *encoded) { e.records[1].hash = one(1) }), aggregate.Broken},
+		"a hash outside its table":         {with(func(e *encoded) { e.records[1].hash = new(uint64(1)) }), aggregate.Broken},
 		"a record without a key":           {with(func(e *encoded) { e.records[0].omitKey = true }), aggregate.Broken},
 		"a record without data":            {with(func(e *encoded) { e.records[0].data = nil }), aggregate.Broken},
 		"no records":                       {with(func(e *encoded) { e.records = nil }), aggregate.Broken},

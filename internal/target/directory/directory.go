@@ -75,7 +75,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Target]{
 	},
 	New: func(_ context.Context, d connector.Deps, c Config) (connector.Target, error) {
 		c.Path = d.Path(c.Path)
-		return &Target{config: c, path: fieldPath(c.NameField)}, nil
+		return &Target{config: c, path: jsontext.Path(c.NameField)}, nil
 	},
 })
 
@@ -207,7 +207,7 @@ func (t *Target) name(m *event.Message) (string, error) {
 	if t.config.NameField == "" {
 		return fresh(time.Now()) + t.config.Extension, nil
 	}
-	text := fieldText(m.Data, t.path)
+	text := jsontext.Field(m.Data, t.path)
 	if text == "" {
 		return "", fault.New(fault.Invalid, fmt.Errorf("the payload has no text or number in the field %q to name its file after", t.config.NameField))
 	}
@@ -216,34 +216,6 @@ func (t *Target) name(m *event.Message) (string, error) {
 		return "", fault.New(fault.Invalid, fmt.Errorf("the field %q has %d bytes: a file name has at most %d", t.config.NameField, len(name), maxName-len(t.config.Extension)))
 	}
 	return name + t.config.Extension, nil
-}
-
-// fieldText is the text or number at path in a JSON payload, empty when there is none.
-func fieldText(payload []byte, path []string) string {
-	if !jsontext.Valid(payload) {
-		return ""
-	}
-	value, found := jsontext.Find(string(payload), path)
-	if !found {
-		return ""
-	}
-	switch c := value[0]; {
-	case c == '"':
-		return jsontext.Unquoted(value)
-	case c == '-' || c >= '0' && c <= '9':
-		return string(jsontext.AppendPlain(nil, value))
-	}
-	return ""
-}
-
-// fieldPath takes a path like "order.id" apart; a dot that is part of a name has a backslash.
-func fieldPath(text string) []string {
-	const dot = "\x00"
-	path := strings.Split(strings.ReplaceAll(text, `\.`, dot), ".")
-	for i := range path {
-		path[i] = strings.ReplaceAll(path[i], dot, ".")
-	}
-	return path
 }
 
 // fresh is a name that nothing else has: a UUID of version 7.

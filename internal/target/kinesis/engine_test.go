@@ -156,10 +156,14 @@ func engines(t *testing.T, f func(t *testing.T, endpoint string)) {
 
 func TestConformance(t *testing.T) {
 	engines(t, func(t *testing.T, endpoint string) {
+		light := func(*Config) {}
+		if endpoint == enginetest.KinesisLocal(t) { // which takes a second for what others do at once
+			light = func(c *Config) { c.Batching.MaxConcurrentBatches, c.Batching.MaxMessageBytes = 2, 256<<10 }
+		}
 		conntest.Target(t, conntest.TargetCase{
 			Setup: func(t *testing.T) (func() connector.Target, func() [][]byte) {
 				w := newWorld(t, endpoint, 2)
-				return func() connector.Target { return w.target(t, endpoint, nil) }, func() [][]byte { return w.payloads(t) }
+				return func() connector.Target { return w.target(t, endpoint, light) }, func() [][]byte { return w.payloads(t) }
 			},
 			Broken: func(t *testing.T) connector.Target {
 				w := newWorld(t, endpoint, 1)

@@ -25,7 +25,8 @@
 // refused because its shard has enough, its part is left alone for 50 ms at first and up to a
 // second, and its records wait for their turn (fault.Pace), without a request and without an
 // attempt. The parts follow the shards of a stream however these are split and merged, and need
-// no permission. One in which nothing was taken for a minute is reported as throttled.
+// no permission. A record that was refused while its part and its shard have taken nothing for a
+// minute is reported as throttled.
 //
 // # Order
 //
@@ -190,12 +191,12 @@ func (t *Target) stream(name string) (s *stream, fresh bool, err error) {
 	if known := t.streams[name]; known != nil {
 		return known, false, nil
 	}
-	if len(t.streams) >= mostStreams {
-		for other, old := range t.streams {
-			if other != t.c.StreamName && old.parts.idle() {
-				delete(t.streams, other)
-				break
-			}
+	for other := range t.streams { // one of no particular order; what was known of it is learnt again
+		if len(t.streams) < mostStreams {
+			break
+		}
+		if other != t.c.StreamName {
+			delete(t.streams, other)
 		}
 	}
 	s = &stream{name: name, client: t.client, log: t.log}

@@ -67,11 +67,11 @@ func TestParts(t *testing.T) {
 	}
 	want := []time.Duration{50, 100, 200, 400, 800, 1000, 1000}
 	for i, d := range want {
-		wait, barren, tell := p.refused(1, now)
+		wait, barren, tell := p.refused(1, "", now)
 		if wait != d*time.Millisecond || tell != (i == 0) {
 			t.Errorf("refusal %d: %s, %t", i, wait, tell)
 		}
-		if again, _, _ := p.refused(1, now.Add(10*time.Millisecond)); again != wait-10*time.Millisecond {
+		if again, _, _ := p.refused(1, "", now.Add(10*time.Millisecond)); again != wait-10*time.Millisecond {
 			t.Errorf("a refusal that was on its way makes it %s", again)
 		}
 		if i > 0 && barren == 0 || p.idle() || p.wait(1, now) != wait || p.wait(2, now) > 0 {
@@ -79,18 +79,27 @@ func TestParts(t *testing.T) {
 		}
 		now = now.Add(wait)
 	}
-	p.taken(2)
-	p.taken(1)
+	p.taken(2, "s", now)
+	p.taken(1, "s", now)
 	if !p.idle() {
 		t.Error("it takes something")
 	}
-	if wait, barren, _ := p.refused(1, now); wait != leastWait || barren != 0 {
+	if wait, barren, _ := p.refused(1, "", now); wait != leastWait || barren != 0 {
 		t.Errorf("after a record that was taken: %s, %s", wait, barren)
 	}
-	if _, barren, tell := p.refused(1, now.Add(patience)); barren != patience || !tell {
+	if _, barren, tell := p.refused(1, "", now.Add(patience)); barren != patience || !tell {
 		t.Errorf("a minute later: %s, %t", barren, tell)
 	}
-	if _, barren, _ := p.refused(1, now.Add(time.Hour)); barren != 0 {
+	if p.taken(3, "s", now.Add(patience)); p.idle() {
+		t.Error("another part of the shard takes something")
+	}
+	if _, barren, _ := p.refused(1, "s", now.Add(patience+time.Second)); barren != time.Second {
+		t.Errorf("the shard took something a second ago: %s", barren)
+	}
+	if _, barren, _ := p.refused(1, "other", now.Add(patience+time.Second)); barren != patience+time.Second {
+		t.Errorf("another shard did: %s", barren)
+	}
+	if _, barren, _ := p.refused(1, "", now.Add(time.Hour)); barren != 0 {
 		t.Errorf("an hour later: %s", barren)
 	}
 	if p.wait(1, now.Add(2*time.Hour)) > 0 || !p.idle() {

@@ -26,7 +26,8 @@ type parts struct {
 	n    atomic.Int32 // of hot
 	mu   sync.Mutex
 	hot  map[part]*hot
-	told time.Time // when somebody was told last
+	took map[string]time.Time // when shards have taken something last; only while there are hot parts
+	told time.Time            // when somebody was told last
 }
 
 // hot is a part that has enough.
@@ -53,9 +54,10 @@ func (p *parts) wait(of part, now time.Time) time.Duration {
 	return h.until.Sub(now)
 }
 
-// refused notes that a record of a part was refused, and says how long those of the part have to
-// wait, for how long nothing was taken, and whether somebody should be told.
-func (p *parts) refused(of part, now time.Time) (wait, barren time.Duration, tell bool) {
+// refused notes that a record of a part was refused, by a shard if that is known, and says how long
+// those of the part have to wait, for how long nothing was taken by part or shard, and
+// whether somebody should be told.
+func (p *parts) refused(of part, shard string, now time.Time) (wait, barren time.Duration, tell bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.hot == nil {
@@ -74,13 +76,21 @@ func (p *parts) refused(of part, now time.Time) (wait, barren time.Duration, tel
 	if tell = now.Sub(p.told) >= patience; tell {
 		p.told = now
 	}
-	return h.until.Sub(now), now.Sub(h.since), tell
+	barren = now.Sub(h.since)
+	if at, known := p.took[shard]; known {
+		barren = min(barren, now.Sub(at))
+	}
+	return h.until.Sub(now), barren, tell
 }
 
-// taken notes that a record of a part was taken.
-func (p *parts) taken(of part) {
+// taken notes that a record of a part was taken, and by which shard.
+func (p *parts) taken(of part, shard string, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.took == nil {
+		p.took = map[string]time.Time{}
+	}
+	p.took[shard] = now
 	if p.hot[of] != nil {
 		p.forget(of)
 	}
@@ -90,4 +100,7 @@ func (p *parts) taken(of part) {
 func (p *parts) forget(of part) {
 	delete(p.hot, of)
 	p.n.Store(int32(len(p.hot)))
+	if len(p.hot) == 0 {
+		clear(p.took)
+	}
 }

@@ -101,10 +101,18 @@ func spread(n int) event.Batch {
 }
 
 // TestHotShard (P4): while a shard takes nothing, everything that belongs to the others is
-// written; no attempt is counted for what waits; and it asks the hot shard less often than
-// there are messages.
+// written, whether order is kept or not, and no attempt is counted for what waits.
 func TestHotShard(t *testing.T) {
 	t.Parallel()
+	for _, ordered := range []bool{false, true} {
+		t.Run(fmt.Sprint("ordered ", ordered), func(t *testing.T) {
+			t.Parallel()
+			hotShard(t, ordered)
+		})
+	}
+}
+
+func hotShard(t *testing.T, ordered bool) {
 	const n = 4000
 	w := newWorld(t, enginetest.Kinesalite(t), 2)
 	p := faultproxy.NewAWS(t, w.endpoint)
@@ -135,8 +143,9 @@ func TestHotShard(t *testing.T) {
 		close(cold)
 	})
 	k := w.open(t, p.URL, nil)
+	k.ordered = ordered
 	s := &source{left: spread(n)}
-	failed := run(t, s, k, retry.Default(), false)
+	failed := run(t, s, k, retry.Default(), ordered)
 	close(stop)
 	watch.Wait()
 	if s.acked.Load() != n || len(failed) > 0 {

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"regexp"
 	"strings"
 	"time"
 
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
@@ -244,7 +246,7 @@ func (w *write) outcomes(rs []record, out *kinesis.PutRecordsOutput) {
 	if !failed && len(out.Records) == len(rs) && w.s.parts.idle() {
 		return
 	}
-	var now time.Time
+	now := time.Now()
 	for i, r := range rs {
 		if i >= len(out.Records) {
 			w.fail(r, fault.New(fault.Transient, fmt.Errorf("put records into stream %s: the answer has %d outcomes for %d records", w.s.name, len(out.Records), len(rs))))
@@ -252,7 +254,7 @@ func (w *write) outcomes(rs []record, out *kinesis.PutRecordsOutput) {
 		}
 		if e := &out.Records[i]; e.ErrorCode == nil || *e.ErrorCode == "" {
 			if !w.s.parts.idle() {
-				w.s.parts.taken(r.part())
+				w.s.parts.taken(r.part(), sdk.ToString(e.ShardId), now)
 			}
 		}
 	}
@@ -261,16 +263,13 @@ func (w *write) outcomes(rs []record, out *kinesis.PutRecordsOutput) {
 		if e.ErrorCode == nil || *e.ErrorCode == "" {
 			continue
 		}
-		text := ""
-		if e.ErrorMessage != nil {
-			text = *e.ErrorMessage
-		}
-		if now.IsZero() {
-			now = time.Now()
-		}
+		text := sdk.ToString(e.ErrorMessage)
 		w.fail(r, w.entry(&r, *e.ErrorCode, text, now))
 	}
 }
+
+// shardIn finds in the text of a refusal which shard it was.
+var shardIn = regexp.MustCompile(`shardId-\d+`)
 
 // entry is the error of one record: one whose shard has enough waits for its turn, as long as
 // the shard takes others.
@@ -279,7 +278,7 @@ func (w *write) entry(r *record, code, text string, now time.Time) error {
 	if fault.Of(err) != fault.Throttled {
 		return err
 	}
-	wait, barren, tell := w.s.parts.refused(r.part(), now)
+	wait, barren, tell := w.s.parts.refused(r.part(), shardIn.FindString(text), now)
 	if tell {
 		w.s.log.Warn("a shard takes less than comes: its records wait for their turn", "stream", w.s.name, "reason", text)
 	}

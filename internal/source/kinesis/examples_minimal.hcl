@@ -1,0 +1,7 @@
+source {
+  use "kinesis" {
+    stream_name = "events"
+    region      = "eu-central-1"
+    app_name    = "weir"
+  }
+}

@@ -1,0 +1,5 @@
+source {
+  use "sqs" {
+    queue_name = "events"
+  }
+}

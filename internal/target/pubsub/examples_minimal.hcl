@@ -1,0 +1,6 @@
+target {
+  use "pubsub" {
+    project_id = "my-project"
+    topic_name = "events"
+  }
+}

@@ -1,0 +1,5 @@
+target {
+  use "sqs" {
+    queue_name = "events"
+  }
+}
