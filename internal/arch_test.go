@@ -92,6 +92,7 @@ var places = map[string]place{
 	"internal/httpclient":     {floor: mechanisms},
 	"internal/tlsconfig":      {floor: mechanisms},
 	"internal/lambda":         {floor: mechanisms},
+	"internal/kafka":          {floor: mechanisms},
 	"internal/produce":        {floor: mechanisms},
 	"internal/blob/directory": {floor: mechanisms},
 	"internal/catalog":        {floor: mechanisms, beside: []string{"internal/blob/directory"}},
@@ -170,9 +171,11 @@ const maxLines = 500
 
 // sleepers are test files that let real time pass outside of a bubble, each for its reason.
 var sleepers = map[string]string{
-	"internal/faultproxy/tcp_test.go":       "connections are real, and so is their time",
-	"internal/event/event_test.go":          "cleanups of the garbage collector run in real time",
-	"internal/queue/embedded/crash_test.go": "a power failure comes at a moment that nothing in the store decides",
+	"internal/source/kafka/rebalance_test.go":   "the cluster is in the process, but its connections are real, and no bubble holds them",
+	"internal/target/kafka/transaction_test.go": "the same; faults come while messages move",
+	"internal/faultproxy/tcp_test.go":           "connections are real, and so is their time",
+	"internal/event/event_test.go":              "cleanups of the garbage collector run in real time",
+	"internal/queue/embedded/crash_test.go":     "a power failure comes at a moment that nothing in the store decides",
 }
 
 // file is one Go file of the tree.

@@ -9,6 +9,7 @@ import (
 	gatewaysource "github.com/weirdata/weir/internal/source/gateway"
 	generatesource "github.com/weirdata/weir/internal/source/generate"
 	httpsource "github.com/weirdata/weir/internal/source/http"
+	kafkasource "github.com/weirdata/weir/internal/source/kafka"
 	kinesissource "github.com/weirdata/weir/internal/source/kinesis"
 	pubsubsource "github.com/weirdata/weir/internal/source/pubsub"
 	queuesource "github.com/weirdata/weir/internal/source/queue"
@@ -20,6 +21,7 @@ import (
 	eventhubtarget "github.com/weirdata/weir/internal/target/eventhub"
 	filetarget "github.com/weirdata/weir/internal/target/file"
 	httptarget "github.com/weirdata/weir/internal/target/http"
+	kafkatarget "github.com/weirdata/weir/internal/target/kafka"
 	kinesistarget "github.com/weirdata/weir/internal/target/kinesis"
 	"github.com/weirdata/weir/internal/target/lake"
 	machinetarget "github.com/weirdata/weir/internal/target/machine"
@@ -52,6 +54,7 @@ func Connectors() connector.Set {
 			sqssource.Entry,
 			pubsubsource.Entry,
 			generatesource.Entry,
+			kafkasource.Entry,
 		},
 		Transforms: []connector.Entry[connector.Transform]{
 			js.Entry,
@@ -73,6 +76,7 @@ func Connectors() connector.Set {
 			filetarget.Entry,
 			directory.Entry,
 			httptarget.Entry,
+			kafkatarget.Entry,
 			kinesistarget.Entry,
 			webhook.Entry,
 			eventhubtarget.Entry,

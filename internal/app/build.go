@@ -242,6 +242,7 @@ func (a *assembly) make(ctx context.Context) pipeline.Parts {
 		p.Failure = a.sink(ctx, pc.FailureTarget.Use)
 	}
 	a.suits(p.Source)
+	a.transacts(&p)
 	return p
 }
 
@@ -257,6 +258,38 @@ func (a *assembly) suits(s connector.Source) {
 	if a.config.FinishTimeoutMillis > 0 && !fed(s) {
 		a.found = append(a.found, a.config.Diagnose("finish_timeout_ms", fmt.Sprintf("the source %q does not end with what feeds it", a.config.Source.Use.Name),
 			"take it out, or set stop_when_empty where the source is a queue"))
+	}
+}
+
+// transacts has the targets of p that write in transactions of its source do so, and finds
+// those that cannot.
+func (a *assembly) transacts(p *pipeline.Parts) {
+	join := func(t connector.Target, u *config.Use) {
+		to, ok := t.(connector.TransactionTarget)
+		if !ok || !to.Transactional() || p.Source == nil {
+			return
+		}
+		err := fmt.Errorf("the source %q has no transactions that a target could write in", a.config.Source.Use.Name)
+		if from, can := p.Source.(connector.TransactionSource); can {
+			err = from.JoinTransactions(to)
+		}
+		if err != nil {
+			a.found = append(a.found, u.Diagnose(connector.Blame("transactional", "remove transactional, or read and write the same cluster of Kafka", err))...)
+		}
+	}
+	sinks := []pipeline.Sink{p.Target}
+	for _, r := range p.Routes {
+		sinks = append(sinks, r.Sink)
+	}
+	if len(p.Routes) > 0 {
+		sinks = sinks[1:]
+	}
+	for i, s := range sinks {
+		join(s.Target, a.config.Targets[i].Use)
+	}
+	join(p.Filter.Target, a.config.FilterTarget.Use)
+	if !p.Keep {
+		join(p.Failure.Target, a.config.FailureTarget.Use)
 	}
 }
 
@@ -332,7 +365,7 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 	deps := connector.Deps{
 		Component: component,
 		Log:       log,
-		Dir:       u.Dir(), Version: a.b.Version,
+		Dir:       u.Dir(), Version: a.b.Version, Lone: a.plan.Lone,
 		Store: func() queue.Store { return a.b.Store }, Queues: a.plan.Declared, Machines: a.machines,
 		Kept: a.b.keep,
 	}

@@ -8,7 +8,7 @@
 //	go run ./internal/bench -profile DIR full   with a CPU profile of each server
 //
 // The groups are the pages of docs/bench: engine (standard input to standard output),
-// queue, gateway, lake, machine, isolation and kinesis.
+// queue, gateway, lake, machine, isolation, kinesis and kafka.
 //
 // Every measured program is a child process: Weir with a config, or this program as the
 // limit, the load or the sink of a case. Limit and Weir run in turn, round by round, so
@@ -64,7 +64,7 @@ func cmpEnv(name, otherwise string) string {
 // roleVariable says which part of a benchmark this process is, where it is a child.
 const roleVariable = "WEIR_BENCH_ROLE"
 
-var roles = map[string]func(args []string) error{"limit": limit, "bare": bare, "load": load, "sink": sink, "consume": consume}
+var roles = map[string]func(args []string) error{"limit": limit, "bare": bare, "load": load, "sink": sink, "consume": consume, "kafka": bareKafka}
 
 // bench is one run of the program.
 type bench struct {
@@ -92,7 +92,7 @@ type group struct {
 }
 
 func groups() []group {
-	return []group{engineGroup(), queueGroup(), gatewayGroup(), lakeGroup(), machineGroup(), isolationGroup(), kinesisGroup()}
+	return []group{engineGroup(), queueGroup(), gatewayGroup(), lakeGroup(), machineGroup(), isolationGroup(), kinesisGroup(), kafkaGroup()}
 }
 
 func (b *bench) run(only []string, out io.Writer) (err error) {

@@ -29,11 +29,13 @@ type Plan struct {
 	Declared, Implied map[string]connector.Queue
 	// Empty says that no pipeline is written: there is only the built-in one.
 	Empty bool
+	// Lone says that the pipeline of the top level is the only one of the config.
+	Lone bool
 }
 
 // Plan is what c comes to.
 func (c *Config) Plan() *Plan {
-	p := &Plan{Process: c.Process, Empty: c.Empty, Pipelines: make([]*Pipeline, 0, len(c.Pipelines)),
+	p := &Plan{Process: c.Process, Empty: c.Empty, Lone: c.Lone(), Pipelines: make([]*Pipeline, 0, len(c.Pipelines)),
 		Declared: make(map[string]connector.Queue, len(c.Queues)), Implied: map[string]connector.Queue{}}
 	for _, one := range c.Pipelines {
 		if one.OnFailure == "" && c.Lone() {

@@ -323,6 +323,9 @@ type Deps struct {
 	// Dir is the directory of the config file: relative paths in a config mean from there,
 	// by [Deps.Path] and [Deps.File]. It is "" for a config that is in no file.
 	Dir string
+	// Lone is set where the config has one pipeline, which is in no block, as every config of
+	// Snowbridge: what Snowbridge does, where that says nothing else, is then meant.
+	Lone bool
 	// Ordered says that the pipeline keeps the order of messages with one key: a target that
 	// refuses a part of a batch then refuses the later messages of a refused key with it.
 	Ordered bool

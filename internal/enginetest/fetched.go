@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type fetched struct {
 	// address is what the tests get for a port; answers waits until the server does.
 	address func(port string) string
 	answers func(ctx context.Context, address string) error
+	signal  string // that ends it; KILL when empty
 
 	once sync.Once
 	own  *Running
@@ -166,7 +168,7 @@ func (f *fetched) startFrom(ctx context.Context, dir string) (*Running, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare %s: %w", f.name, err), w.remove())
 	}
-	r, err := w.start("KILL", line[0], line[1:]...)
+	r, err := w.start(cmp.Or(f.signal, "KILL"), line[0], line[1:]...)
 	if err != nil {
 		return nil, errors.Join(err, w.remove())
 	}

@@ -32,8 +32,10 @@ type Message struct {
 	// an empty slice that is not nil is an empty payload.
 	Data []byte
 	// Key orders and partitions: messages with one key can keep their order. Empty
-	// means the source gave none; see [Message.PartitionKey].
+	// means the source gave none, unless Keyed says more; see [Message.PartitionKey].
 	Key string
+	// Keyed says what an empty Key stands for.
+	Keyed Keyed
 	// Meta is what the source said about the message beside its payload.
 	Meta Meta
 	// Times are the instants that latency metrics are made of.
@@ -50,6 +52,17 @@ type Message struct {
 	dropped  string // why it is filtered
 	refused  error  // why it is no message
 }
+
+// Keyed is what an empty key of a message stands for. A message whose Key is not empty has
+// that key, whatever Keyed says.
+type Keyed uint8
+
+// What an empty key stands for.
+const (
+	KeyOpen  Keyed = iota // the source said nothing: a target may choose one
+	KeyNone               // the source keeps keys, and the message has none
+	KeyEmpty              // the message has a key, which is empty
+)
 
 // Meta is what is known about a message beside its payload.
 type Meta struct {
@@ -206,7 +219,7 @@ func (m *Message) SetHeader(name, value string) {
 
 // derive copies m without its claim and parsed form.
 func (m *Message) derive(data []byte) Message {
-	return Message{Data: data, Key: m.Key, Meta: m.Meta, Times: m.Times, raw: m.Raw()}
+	return Message{Data: data, Key: m.Key, Keyed: m.Keyed, Meta: m.Meta, Times: m.Times, raw: m.Raw()}
 }
 
 // Split returns one message for each payload. They take m's place: m's claim is

@@ -166,6 +166,15 @@ func (a *OAuth) Authorize(ctx context.Context, req *http.Request) error {
 	return nil
 }
 
+// Bearer is a token that is valid now, for those who carry it otherwise than in a request.
+func (a *OAuth) Bearer(ctx context.Context) (string, error) {
+	t, err := a.token(ctx)
+	if err != nil {
+		return "", err
+	}
+	return t.AccessToken, nil
+}
+
 // token is a token that is valid now.
 func (a *OAuth) token(ctx context.Context) (*oauth2.Token, error) {
 	if t := a.valid(); t != nil {

@@ -243,7 +243,7 @@ func (s *sink) each(f func(*lane)) {
 
 // laneOf is the lane of m's key; a message without one may take any.
 func (s *sink) laneOf(m *event.Message, n int) int {
-	if m.Key == "" {
+	if m.Key == "" && m.Keyed != event.KeyEmpty {
 		return rand.IntN(n)
 	}
 	return int(maphash.String(s.seed, m.Key) % uint64(n))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -95,7 +96,7 @@ func (w *worker) all(ctx context.Context, t connector.BatchWorker, i int, cur, n
 	for k, m := range cur {
 		looks[k] = r.traced.before(m)
 	}
-	outcomes := w.contained(ctx, t, cur)
+	outcomes := w.payloads(ctx, t, cur)
 	given := make(map[*event.Message]bool, len(cur))
 	for k, m := range cur {
 		o := outcomes[k]
@@ -113,6 +114,30 @@ func (w *worker) all(ctx context.Context, t connector.BatchWorker, i int, cur, n
 		next = append(next, o.Out...)
 	}
 	return next
+}
+
+// payloads calls t with the messages that have a payload; the others are left as they are.
+func (w *worker) payloads(ctx context.Context, t connector.BatchWorker, b event.Batch) []connector.Outcome {
+	without := func(m *event.Message) bool { return m.Data == nil }
+	if !slices.ContainsFunc(b, without) {
+		return w.contained(ctx, t, b)
+	}
+	outcomes := make([]connector.Outcome, len(b))
+	var some event.Batch
+	var at []int
+	for k, m := range b {
+		if without(m) {
+			outcomes[k].Out = event.Batch{m}
+			continue
+		}
+		some, at = append(some, m), append(at, k)
+	}
+	if len(some) > 0 {
+		for k, o := range w.contained(ctx, t, some) {
+			outcomes[at[k]] = o
+		}
+	}
+	return outcomes
 }
 
 // contained calls t. When it panics for several messages it is called for each, so that only

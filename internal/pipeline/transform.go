@@ -193,7 +193,9 @@ func extends(grown, out event.Batch) bool {
 	return len(grown) >= n && (n == 0 || (grown[0] == out[0] && grown[n-1] == out[n-1]))
 }
 
-// step applies one transform to one message. A panic is that message's error (invariant 3).
+// step applies one transform to one message. A panic is that message's error (invariant 3). A
+// message without a payload, which says that something is deleted, is left as it is: there is
+// nothing in it to transform.
 func (w *worker) step(ctx context.Context, t connector.Worker, out event.Batch, m *event.Message) (grown event.Batch, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -205,6 +207,9 @@ func (w *worker) step(ctx context.Context, t connector.Worker, out event.Batch, 
 				fault.Detail{Type: "transformation", Code: "Panic", Safe: "panic in transform"})
 		}
 	}()
+	if m.Data == nil {
+		return append(out, m), nil
+	}
 	return t.Apply(ctx, out, m)
 }
 

@@ -15,7 +15,7 @@ import (
 //	body    := 1 version(1 byte = 2) flags(2 bytes) [notBefore] [key] [id] [headers] [origin] [descriptor]
 //	           [raw] created [read] data
 //	key, id, raw := size(uvarint) bytes
-//	headers := count(uvarint) (size bytes size bytes)*
+//	headers := count(uvarint) (size bytes size bytes)*, and size+1 or 0 for each value where one is nil
 //	origin  := stream partition position, each size bytes; sub(uvarint) [at]
 //	descriptor := jobRun taskRun type name, each size bytes
 //	time    := seconds(varint) nanoseconds(uvarint)

@@ -40,6 +40,7 @@ func TestRoundTrip(t *testing.T) {
 		for range rapid.IntRange(0, 5).Draw(t, "jobs") {
 			m := event.New(blob.Draw(t, "raw"))
 			m.Key, m.Meta.ID = rapid.String().Draw(t, "key"), rapid.String().Draw(t, "id")
+			m.Keyed = rapid.SampledFrom([]event.Keyed{event.KeyOpen, event.KeyNone, event.KeyEmpty}).Draw(t, "keyed")
 			for range rapid.IntRange(0, 4).Draw(t, "headers") { // names repeat
 				name := rapid.SampledFrom([]string{"", "a", "A", "b", "\xff"}).Draw(t, "name")
 				m.Meta.Headers = m.Meta.Headers.Add(name, blob.Draw(t, "value"))
@@ -113,7 +114,16 @@ func viewOf(j *Job) string {
 	if d := j.Msg.Meta.Descriptor; d != nil {
 		about = fmt.Sprintf("%+v", *d)
 	}
-	return fmt.Sprintf("%q %v %q %q %q %q %v %v %v %v %s %s", j.Msg.Data, j.Msg.Data == nil, j.Msg.Raw(), j.Msg.Key, j.Msg.Meta.ID,
+	nils := ""
+	for _, h := range j.Msg.Meta.Headers {
+		if h.Value == nil {
+			nils += " nil " + h.Name
+		}
+	}
+	if j.Msg.Key == "" && j.Msg.Keyed != event.KeyOpen {
+		nils += fmt.Sprint(" keyed ", j.Msg.Keyed)
+	}
+	return fmt.Sprintf("%q %v %q %q %q %q %v %v %v %v %s %s"+nils, j.Msg.Data, j.Msg.Data == nil, j.Msg.Raw(), j.Msg.Key, j.Msg.Meta.ID,
 		j.Msg.Meta.Headers, j.Msg.Times.Created, j.Msg.Times.Read, ordered, j.NotBefore, origin, about)
 }
 

@@ -26,6 +26,9 @@ const (
 	flagOriginAt
 	flagDescriptor
 	flagTransient
+	flagNilValues // a header has no value, and sizes of values are one more
+	flagKeyNone
+	flagKeyEmpty
 	flagsKnown = 1<<iota - 1
 )
 
@@ -52,7 +55,11 @@ func AppendRecord(dst []byte, j *Job) []byte {
 		dst = binary.AppendUvarint(dst, uint64(len(m.Meta.Headers)))
 		for i := range m.Meta.Headers {
 			dst = appendBytes(dst, m.Meta.Headers[i].Name)
-			dst = appendBytes(dst, m.Meta.Headers[i].Value)
+			if flags&flagNilValues != 0 {
+				dst = appendOptional(dst, m.Meta.Headers[i].Value)
+			} else {
+				dst = appendBytes(dst, m.Meta.Headers[i].Value)
+			}
 		}
 	}
 	if flags&flagOrigin != 0 {
@@ -84,12 +91,17 @@ func AppendRecord(dst []byte, j *Job) []byte {
 func describe(j *Job, origin *event.Origin, about *event.Descriptor) (flags, size int) {
 	m := j.Msg
 	size = bodyHead
-	if m.Key != "" {
+	switch {
+	case m.Key != "":
 		flags |= flagKey
 		size += bytesSize(len(m.Key))
 		if j.Ordered {
 			flags |= flagOrdered
 		}
+	case m.Keyed == event.KeyNone:
+		flags |= flagKeyNone
+	case m.Keyed == event.KeyEmpty:
+		flags |= flagKeyEmpty
 	}
 	if m.Meta.ID != "" {
 		flags |= flagID
@@ -99,7 +111,13 @@ func describe(j *Job, origin *event.Origin, about *event.Descriptor) (flags, siz
 		flags |= flagHeaders
 		size += uvarintSize(uint64(len(m.Meta.Headers)))
 		for i := range m.Meta.Headers {
+			if m.Meta.Headers[i].Value == nil {
+				flags |= flagNilValues
+			}
 			size += bytesSize(len(m.Meta.Headers[i].Name)) + bytesSize(len(m.Meta.Headers[i].Value))
+		}
+		if flags&flagNilValues != 0 {
+			size += optionalSize(m.Meta.Headers)
 		}
 	}
 	if origin != nil {
@@ -141,6 +159,25 @@ func describe(j *Job, origin *event.Origin, about *event.Descriptor) (flags, siz
 func appendBytes[T string | []byte](dst []byte, b T) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(b)))
 	return append(dst, b...)
+}
+
+// appendOptional appends bytes, or that there are none.
+func appendOptional(dst, b []byte) []byte {
+	if b == nil {
+		return append(dst, 0)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(b))+1)
+	return append(dst, b...)
+}
+
+// optionalSize is how much more the values of h take where one of them is nil.
+func optionalSize(h event.Headers) (n int) {
+	for i := range h {
+		if v := h[i].Value; v != nil {
+			n += uvarintSize(uint64(len(v))+1) - uvarintSize(uint64(len(v)))
+		}
+	}
+	return n
 }
 
 func appendTime(dst []byte, t time.Time) []byte {
@@ -198,6 +235,21 @@ func (r *reader) bytes() []byte {
 	}
 	out := r.b[:n:n]
 	r.b = r.b[n:]
+	return out
+}
+
+// optional is bytes, or nil, as appendOptional writes them.
+func (r *reader) optional() []byte {
+	n := r.uvarint()
+	if n == 0 {
+		return nil
+	}
+	if n-1 > uint64(len(r.b)) {
+		r.bad, r.b = true, nil
+		return nil
+	}
+	out := r.b[: n-1 : n-1]
+	r.b = r.b[n-1:]
 	return out
 }
 
@@ -356,15 +408,20 @@ func (d *Decoder) Read(rec []byte, j *Job, m *event.Message) error {
 	if version != 1 && flags&flagNotBefore != 0 {
 		j.NotBefore = r.time()
 	}
-	if flags&flagKey != 0 {
+	switch {
+	case flags&flagKey != 0:
 		m.Key = r.text()
+	case flags&flagKeyNone != 0:
+		m.Keyed = event.KeyNone
+	case flags&flagKeyEmpty != 0:
+		m.Keyed = event.KeyEmpty
 	}
 	j.Ordered = flags&flagOrdered != 0
 	if flags&flagID != 0 {
 		m.Meta.ID = r.text()
 	}
 	if flags&flagHeaders != 0 {
-		m.Meta.Headers = r.headers()
+		m.Meta.Headers = r.headers(flags&flagNilValues != 0)
 	}
 	if flags&flagOrigin != 0 {
 		m.Meta.Origin = d.origin(&r, flags)
@@ -399,8 +456,8 @@ func (d *Decoder) Read(rec []byte, j *Job, m *event.Message) error {
 	return nil
 }
 
-// headers reads headers. A count that is damage makes no room for more than there can be.
-func (r *reader) headers() event.Headers {
+// headers reads headers, whose values may be nil where optional. A count that is damage makes no room for more than there can be.
+func (r *reader) headers(optional bool) event.Headers {
 	n := r.uvarint()
 	if n > uint64(len(r.b)) {
 		r.bad, r.b = true, nil
@@ -408,8 +465,13 @@ func (r *reader) headers() event.Headers {
 	}
 	h := make(event.Headers, 0, min(n, 256))
 	for ; n > 0 && !r.bad; n-- {
-		name := r.text()
-		h = append(h, event.Header{Name: name, Value: r.bytes()})
+		x := event.Header{Name: r.text()}
+		if optional {
+			x.Value = r.optional()
+		} else {
+			x.Value = r.bytes()
+		}
+		h = append(h, x)
 	}
 	return h
 }
