@@ -4,6 +4,7 @@ package all
 
 import (
 	"github.com/weirdata/weir/internal/connector"
+	eventhubsource "github.com/weirdata/weir/internal/source/eventhub"
 	filesource "github.com/weirdata/weir/internal/source/file"
 	gatewaysource "github.com/weirdata/weir/internal/source/gateway"
 	generatesource "github.com/weirdata/weir/internal/source/generate"
@@ -17,6 +18,7 @@ import (
 	embeddedstore "github.com/weirdata/weir/internal/store/embedded"
 	postgresstore "github.com/weirdata/weir/internal/store/postgres"
 	"github.com/weirdata/weir/internal/target/directory"
+	eventhubtarget "github.com/weirdata/weir/internal/target/eventhub"
 	filetarget "github.com/weirdata/weir/internal/target/file"
 	httptarget "github.com/weirdata/weir/internal/target/http"
 	kafkatarget "github.com/weirdata/weir/internal/target/kafka"
@@ -47,6 +49,7 @@ func Connectors() connector.Set {
 			httpsource.Entry,
 			gatewaysource.Entry,
 			queuesource.Entry,
+			eventhubsource.Entry,
 			kinesissource.Entry,
 			sqssource.Entry,
 			pubsubsource.Entry,
@@ -76,6 +79,7 @@ func Connectors() connector.Set {
 			kafkatarget.Entry,
 			kinesistarget.Entry,
 			webhook.Entry,
+			eventhubtarget.Entry,
 			pubsubtarget.Entry,
 			queuetarget.Entry,
 			sqstarget.Entry,

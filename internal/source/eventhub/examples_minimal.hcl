@@ -1,0 +1,6 @@
+source {
+  use "eventhub" {
+    namespace = "acme"
+    name      = "events"
+  }
+}

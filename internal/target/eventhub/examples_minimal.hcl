@@ -1,0 +1,6 @@
+target {
+  use "eventhub" {
+    namespace = "acme"
+    name      = "events"
+  }
+}
