@@ -338,7 +338,7 @@ type Deps struct {
 	Queues map[string]Queue
 	// Machines are the state machines of the config, by name.
 	Machines map[string]Machine
-	// Kept returns what make made when the name was first asked for in this process: what a
+	// Kept returns what with made when the name was first asked for in this process: what a
 	// connector keeps for the one that replaces it at a reload. nil: nothing is kept.
 	Kept func(name string, with func() any) any
 }
