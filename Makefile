@@ -18,7 +18,7 @@ run: build ## the quickstart: four jobs at once on made-up events; stop with Ctr
 	@WEIR=./weir examples/quickstart/run.sh
 
 build: ## build the static binary ./weir
-	CGO_ENABLED=0 $(GO) build -trimpath -o weir ./cmd/weir
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o weir ./cmd/weir
 
 test: ## all tests against real engines, then the concurrent packages with the race detector
 	@trap 'exit 130' INT TERM; failed=; \

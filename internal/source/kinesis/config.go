@@ -80,6 +80,9 @@ type Config struct {
 	// Most bytes of records that were fetched and wait for their turn, in all shards together
 	// (default 33554432, 32 MiB).
 	MaxBufferBytes int `hcl:"max_buffer_bytes,optional"`
+	// Read and ignored: what Snowbridge holds beside its shards, in records. Here max_buffer_bytes
+	// bounds that.
+	BufferSize int `hcl:"buffer_size,optional"`
 	// Most messages handed to the transforms at once (default 1000).
 	MaxBatchMessages int `hcl:"max_batch_messages,optional"`
 
