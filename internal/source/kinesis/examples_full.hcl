@@ -26,6 +26,7 @@ source {
     max_concurrent_shards  = 16
     max_buffer_bytes       = 33554432
     max_batch_messages     = 1000
+    buffer_size            = 100
 
     deaggregation   = "on"
     foreign_records = "drop"
