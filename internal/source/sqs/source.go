@@ -114,7 +114,7 @@ func (s *Source) client(ctx context.Context) (service, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	closeIdle := aws.Closable(&cfg)
+	closeIdle := func() { aws.Close(cfg) }
 	// TLS says that a body is whole. A sum that is wrong would keep the other messages of its
 	// answer from being received, again and again.
 	return sqs.NewFromConfig(cfg, func(o *sqs.Options) { o.DisableMessageChecksumValidation = true }), closeIdle, nil

@@ -116,7 +116,7 @@ func (t *Target) connect(ctx context.Context) (service, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	closeIdle := aws.Closable(&cfg)
+	closeIdle := func() { aws.Close(cfg) }
 	return sqs.NewFromConfig(cfg), closeIdle, nil
 }
 
