@@ -33,8 +33,8 @@ func inBubble(t *testing.T, test func(t *testing.T)) {
 	synctest.Test(t, test)
 }
 
-// TestTakeOver (L7): the shards of one that died are read by others within the fail-over time and
-// a look at the table.
+// TestTakeOver (L7): the shards of one that died are read by others, in equal shares, within ten
+// seconds.
 func TestTakeOver(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := newWorld(t, 12, nil)
@@ -46,7 +46,7 @@ func TestTakeOver(t *testing.T) {
 		settle(t, w)
 		time.Sleep(10 * time.Second)
 		b.die()
-		if took := settle(t, w); took > DefaultFailover+DefaultScan*3/2 {
+		if took := settle(t, w); took > 10*time.Second { // five to expire, and scans at random moments
 			t.Errorf("the shards of one that died were taken after %s", took)
 		} else {
 			t.Logf("taken after %s", took)
