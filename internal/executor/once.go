@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
 )
 
@@ -76,6 +77,9 @@ func (m *Machine) StartOnceIn(tx queue.Tx, b event.Batch) error {
 			}
 		}
 		jobs = append(jobs, m.startJob(msg, ""))
+	}
+	if n := len(b) - len(jobs); n > 0 {
+		m.o.Log.Info("messages came again and have started their executions already", meter.KeyMessages, n)
 	}
 	if len(jobs) == 0 {
 		return nil

@@ -26,8 +26,9 @@ type Config struct {
 	// whose execution does not succeed is invalid and goes to the failure target. A message that
 	// the source delivers again after a crash finds the execution that it has started, for ten
 	// minutes after its end, where the source has positions (file, queue and others): what is
-	// committed is not repeated, and a task that was under way may be. Of the batching block,
-	// max_concurrent_batches bounds how many batches wait at once.
+	// committed is not repeated, and a task that was under way may be. Without wait it starts no
+	// second execution for ten minutes. Of the batching block, max_concurrent_batches bounds how
+	// many batches wait at once.
 	Wait bool `hcl:"wait,optional"`
 	// How messages are grouped into transactions. A batch leaves as soon as nothing more
 	// waits to join it.
