@@ -24,7 +24,7 @@ type progress struct {
 
 // note says how far t has been read.
 func (s *Source) note(t *tail) {
-	at, partition := t.raw.offset, partitionOf(t.id, t.birth)
+	at, partition := t.raw.offset, s.partitionOf(t.id, t.birth)
 	if t.format == plain {
 		at = t.offset() // what the reader has in its memory is not read yet
 	}
@@ -87,7 +87,7 @@ func (s *Source) Lag(ctx context.Context) ([]connector.Lag, error) {
 		if err != nil {
 			return nil, err
 		}
-		partition := partitionOf(identify(name, fi), 0)
+		partition := s.partitionOf(identify(name, fi), 0)
 		if st := s.book.find(identify(name, fi)); st != nil {
 			partition = st.Partition
 		}

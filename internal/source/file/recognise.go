@@ -113,7 +113,7 @@ func (s *Source) seen(t *tail) {
 
 // stateOf is the state of a file that nobody has read.
 func (s *Source) stateOf(t *tail) *state {
-	st := &state{Path: nameOf(t.f), fileID: t.id, Birth: t.birth, Packed: t.format != plain, Partition: partitionOf(t.id, t.birth)}
+	st := &state{Path: nameOf(t.f), fileID: t.id, Birth: t.birth, Packed: t.format != plain, Partition: s.partitionOf(t.id, t.birth)}
 	if st.Path == "" {
 		st.Path = resolved(t.path)
 	}

@@ -98,7 +98,7 @@ func (s *Source) holding(partition string) (*tail, state, error) {
 		if err != nil {
 			continue
 		}
-		if partitionOf(t.id, t.birth) == partition && s.book.find(t.id) == nil {
+		if s.partitionOf(t.id, t.birth) == partition && s.book.find(t.id) == nil {
 			return t, state{Partition: partition}, nil
 		}
 		t.close()

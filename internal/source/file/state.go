@@ -1,12 +1,14 @@
 package file
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // state is what is known of one content of one file: which one it is, and what of it is
@@ -86,6 +88,18 @@ func (d digest) begins(f *os.File) bool {
 func (d digest) ends(content []byte) bool {
 	return d.Bytes == 0 || len(content) >= d.Bytes && digestOf(content[len(content)-d.Bytes:]) == d
 }
+
+// partitionOf names the first content of a file. Without a position file a later process reads
+// it anew, on purpose: its messages are others.
+func (s *Source) partitionOf(id fileID, birth int64) string {
+	if s.config.PositionFile == "" {
+		return partitionOf(id, birth) + "-" + thisProcess
+	}
+	return partitionOf(id, birth)
+}
+
+// thisProcess tells positions that no other process will know from those of another.
+var thisProcess = strings.ToLower(rand.Text()[:10])
 
 // partitionOf names the first content of a file, as far as that can be told from the file
 // alone.
