@@ -105,7 +105,8 @@ type Pipeline struct {
 	// holds, or the "first" of them. Default: "all".
 	Routing string `hcl:"routing,optional"`
 	// Where messages go that are invalid or too large, wrapped by failure_parser. Any
-	// target will do. Default: the target "stdout".
+	// target will do. Default: where the source is a queue, they stay there, dead (see keep);
+	// otherwise the target "stdout".
 	FailureTarget *FailureTarget `hcl:"failure_target,block"`
 	// Where messages go that a filter took out. Any target will do. Default: the
 	// target "silent", which drops them.
