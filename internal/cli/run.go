@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -16,6 +15,7 @@ import (
 	"github.com/weirdata/weir/internal/admin"
 	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/garbage"
 	"github.com/weirdata/weir/internal/meter"
 )
 
@@ -73,10 +73,12 @@ type runner struct {
 	printsEvents bool
 }
 
-// gcPercent is how far the heap grows between collections, where GOGC does not say. What
-// is live is small and bounded by in_flight: collecting less often saves a quarter of the
-// CPU of a pass-through pipeline, and its process stays below 100 MB.
-const gcPercent = 150
+// How far the heap grows between collections, where GOGC does not say: to a size of its own
+// first, since what is live is small and bounded by in_flight, and by a percentage beyond.
+const (
+	gcFloor   = 64 << 20
+	gcPercent = 150
+)
 
 func (r *runner) run(ctx context.Context) error {
 	// A reload that is asked for before anything runs is the start itself.
@@ -84,7 +86,7 @@ func (r *runner) run(ctx context.Context) error {
 	signal.Notify(early, syscall.SIGHUP)
 	defer signal.Stop(early)
 	if _, set := r.s.Env("GOGC"); !set {
-		debug.SetGCPercent(gcPercent)
+		garbage.Floor(gcFloor, gcPercent)
 	}
 	defer func() {
 		if r.output != nil {
