@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"reflect"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -69,8 +70,9 @@ type runner struct {
 	app     *app.App
 	meter   *meter.Registry
 	reports *app.Reporter
-	// printsEvents is set when a target of the config writes to standard output.
-	printsEvents bool
+	// printsEvents is set when a target of the config writes to standard output, and quietly
+	// when nothing but the events is to be said.
+	printsEvents, quietly bool
 }
 
 // How far the heap grows between collections, where GOGC does not say: to a size of its own
@@ -103,6 +105,7 @@ func (r *runner) run(ctx context.Context) error {
 	r.app = &app.App{Log: r.log, Meter: r.meter, Builder: r.builder}
 
 	r.printsEvents = printsEvents(built.Plan)
+	r.introduce(built)
 
 	ctx, stop := r.signals(ctx)
 	defer stop()
@@ -126,10 +129,13 @@ func (r *runner) run(ctx context.Context) error {
 		}()
 		defer func() { _ = server.Close(context.WithoutCancel(ctx)) }() // the process ends next
 	}
+	began := time.Now()
 	progress := r.progress()
 	endReports := r.startReports(ctx)
 	err = r.app.Run(ctx, built)
-	progress.stop()
+	if !progress.stop() {
+		r.ended(began)
+	}
 	endReports(err)
 	if err != nil {
 		return err
@@ -185,18 +191,6 @@ func (r *runner) report(found config.Diagnostics) error {
 		return errReported
 	}
 	return nil
-}
-
-// printsEvents reports whether a target of a plan writes to standard output.
-func printsEvents(plan *config.Plan) bool {
-	for _, p := range plan.Pipelines {
-		for _, u := range p.Uses() {
-			if u.Name == "stdout" && u.Kind == config.KindTarget {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // signals ends the context at the first SIGINT or SIGTERM, the process at the second SIGINT,
