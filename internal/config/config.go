@@ -10,10 +10,11 @@
 // use "name" { ... }; the body of a use stays undecoded until its connector asks for
 // it with [Use.Decode], because only the connector knows its struct.
 //
-// Expressions may read the environment: env.NAME (a missing name is an error) and
-// env("NAME") (a missing name is the empty string). What it holds may be encoded:
-// base64decode gives the text of a base64 text, jsondecode the value of a JSON text, and
-// an empty map of an empty text. Nothing else is in scope.
+// Expressions may read the environment: env.NAME (a missing name is an error), env("NAME")
+// (a missing name is the empty string) and env("NAME", "otherwise") (what a missing or empty
+// one stands for). What it holds may be encoded: base64decode gives the text of a base64
+// text, jsondecode the value of a JSON text, and an empty map of an empty text. Nothing else
+// is in scope.
 //
 // # Older forms
 //

@@ -333,6 +333,8 @@ type Deps struct {
 	// Ordered says that the pipeline keeps the order of messages with one key: a target that
 	// refuses a part of a batch then refuses the later messages of a refused key with it.
 	Ordered bool
+	// Partly is set for a target that gets a part of its pipeline's messages only, beside others.
+	Partly bool
 	// Version is the product's version, for headers and failure payloads.
 	Version string
 	// Store returns the durable store. It is opened before any connector is, and not
