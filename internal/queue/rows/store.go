@@ -105,6 +105,7 @@ type Store struct {
 	stateBytes atomic.Int64  // size of the state when it was looked at last
 	full       atomic.Pointer[string]
 	broken     atomic.Pointer[error]
+	readers    readers
 	admin      sync.Mutex // one Requeue or Drop at a time
 	applying   sync.Mutex // the state is between two commits when it is free
 	maintain   sync.Mutex // one flush or compaction at a time
@@ -140,6 +141,7 @@ type laneName struct {
 
 var (
 	_ queue.Store       = (*Store)(nil)
+	_ queue.Subscriber  = (*Store)(nil)
 	_ queue.Admin       = (*Store)(nil)
 	_ partition.Storage = (*Store)(nil)
 )
@@ -233,6 +235,7 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 		return nil, err
 	}
 	defer s.leave()
+	s.readers.leases(q.Queue)
 	return s.part.Lease(ctx, q)
 }
 
