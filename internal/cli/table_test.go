@@ -61,3 +61,25 @@ func TestTablesFit(t *testing.T) {
 		}
 	}
 }
+
+// TestLiveLineFits: where the terminal is narrow, what matters least is left out first.
+func TestLiveLineFits(t *testing.T) {
+	t.Parallel()
+	parts := totals{read: 20_000, written: 19_000, filtered: 12, failed: 3, flying: 40}.parts(totals{}, 1e9, 5e9)
+	before := 1 << 10
+	for width := 200; width > 0; width-- {
+		line := fit(parts, "  queued 7  dead 0", width)
+		for _, part := range []string{"in 20k/s", "out 19k/s", "failed 3", "in flight 40", "queued 7", "dead 0"} {
+			if !strings.Contains(line, part) {
+				t.Fatalf("%d columns: %q is not in %q", width, part, line)
+			}
+		}
+		if len(line) > before {
+			t.Fatalf("%d columns: more is shown than in %d: %q", width, width+1, line)
+		}
+		before = len(line)
+	}
+	if whole := fit(parts, "", 0); !strings.Contains(whole, "filtered") || !strings.Contains(whole, "total") || whole != fit(parts, "", 200) {
+		t.Errorf("where there is room: %q", whole)
+	}
+}
