@@ -32,6 +32,9 @@ type Builder struct {
 	Set     connector.Set
 	Log     *slog.Logger
 	Version string
+	// Paths are the files and directories of the config, as they were named, for commands that
+	// the log tells of.
+	Paths []string
 	// Store is the durable store, once it is open; see [App.Run].
 	Store queue.Store
 	// Stdout, if set, is what events are printed to in place of standard output.
@@ -224,11 +227,12 @@ func (a *assembly) make(ctx context.Context) pipeline.Parts {
 		Drain:            pc.DrainTimeout(),
 		Retry:            policy(pc),
 		Throttle:         limit(pc.Throttle),
+		Look:             a.b.look("--pipeline", ownerOf(pc)),
 		Meter:            meter.NewPipeline(pc.Name),
 		Trace:            a.b.tracer,
 		Steps:            pc.Steps(),
 		Log:              a.log,
-		Format:           Failures(pc.FailureParser.Format, a.b.Version),
+		Format:           Failures(pc.FailureParser.Format, a.b.Version, a.named()),
 	}
 	p.Source, _ = build(ctx, a, a.b.Set.Sources, pc.Source.Use)
 	a.listens(p.Source, pc.Source.Use)
