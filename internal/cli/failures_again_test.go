@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/weirdata/weir/internal/addresstest"
+	"github.com/weirdata/weir/internal/enginetest"
 )
 
 // TestReplayIsKilled: a replay is killed in the middle, several times. What its page says holds:
@@ -285,4 +287,94 @@ pipeline "deliver" {
 			}
 		})
 	}
+}
+
+// TestFailuresInPostgreSQL: dead messages, failed executions and failed events are found and sent
+// again where the store is PostgreSQL too.
+func TestFailuresInPostgreSQL(t *testing.T) {
+	t.Parallel()
+	dsn := enginetest.Postgres(t)
+	config := func(step, definition string) string {
+		return fmt.Sprintf(`
+store {
+  use "postgres" {
+    dsn = %q
+  }
+}
+queue "in" {}
+queue "dlq" {}
+pipeline "fill" {
+  source {
+    use "file" {
+      path          = "lines"
+      position_file = "pos"
+    }
+  }
+  transform {
+    use %[2]q {}
+  }
+  target {
+    use "queue" {
+      name = "in"
+    }
+  }
+  failure_target {
+    use "queue" {
+      name = "dlq"
+    }
+  }
+}
+pipeline "work" {
+  source {
+    use "queue" {
+      name            = "in"
+      stop_when_empty = true
+    }
+  }
+  transform {
+    use %[2]q {}
+  }
+  target {
+    use "machine" {
+      name = "m"
+    }
+  }
+  failure_target {
+    keep = true
+  }
+}
+machine "m" {
+  definition      = %[3]q
+  stop_when_empty = true
+}
+function "out" {
+  target {
+    use "file" {
+      path = "out"
+    }
+  }
+}
+`, dsn, step, definition)
+	}
+	dir := files(t, "bug.hcl", config("base64Decode", "fails.json"), "fixed.hcl", config("base64Encode", "works.json"),
+		"fails.json", `{"StartAt":"F","States":{"F":{"Type":"Fail","Error":"Bad"}}}`,
+		"works.json", `{"StartAt":"W","States":{"W":{"Type":"Pass","Next":"O"},"O":{"Type":"Task","Resource":"out","End":true}}}`,
+		// One fails at once, one behind the queue, and one in the machine.
+		"lines", "*bad\n"+encode("*worse")+"\n"+encode(encode(`"order"`))+"\n")
+	run(t, dir, "", "run", "bug.hcl").wait() // what is kept ends it with an error
+	p := run(t, dir, "", "failures", "ls", "bug.hcl", "--json")
+	p.exits(0)
+	for _, want := range []string{`"pipeline":"fill","place":"queue \\"dlq\\""`, `"pipeline":"work","place":"queue \\"in\\""`, `"machine":"m"`, `(?m)^    3  in all`} {
+		if out := p.out.String() + p.err.String(); !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("no %s in\n%s", want, out)
+		}
+	}
+	// The text of the third is base64 still: the fixed config takes it as it is.
+	run(t, dir, "", "failures", "replay", "fixed.hcl", "--pipeline", "fill").exits(0)
+	run(t, dir, "", "failures", "replay", "fixed.hcl", "--machine", "m").exits(0)
+	p = run(t, dir, "", "failures", "ls", "fixed.hcl")
+	p.until(p.out, `(?m)^    1  in all`)
+	run(t, dir, "", "failures", "replay", "fixed.hcl").exits(0)
+	p = run(t, dir, "", "failures", "ls", "fixed.hcl")
+	p.until(p.out, `there are no failed events`)
 }

@@ -253,6 +253,7 @@ func (d *document) bindPipeline(p *Pipeline, b *hclsyntax.Body, header hcl.Range
 	}
 	p.FailureTarget.Use.bind(d, KindTarget, "failure_target", p.Name, 0, header)
 	p.FilterTarget.Use.bind(d, KindTarget, "filter_target", p.Name, 0, header)
+	p.keepByDefault(b, header)
 	return d.routes(p, b, header)
 }
 

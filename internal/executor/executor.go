@@ -8,9 +8,11 @@
 //
 //	queue  machine/NAME         one job for each execution to start; the payload is its input
 //	queue  machine/NAME/steps   timers that are not due yet, and tasks for any worker, as JSON
-//	record machine/NAME/x/ID    a running execution: the revision of its definition, then its bytes
-//	record machine/NAME/e/ID    an execution that ended and is kept for a while, likewise
+//	record machine/NAME/x/ID    a running execution: the revision of its definition, then its head
+//	record machine/NAME/p/ID/N  a part of it, by number and place: what is large is written once
+//	record machine/NAME/e/ID    an execution that ended and is kept for a while, in one piece
 //	record machine/NAME/d/REV   the text of each definition that was ever run
+//	record machine/NAME/l/REV   the limits it was run with, as JSON
 //	record machine/NAME/f/ID    an execution that failed and is about to be buried
 //	record machine/NAME/w/ID    when a message, known by its origin, has started an execution
 //
@@ -42,7 +44,8 @@
 //  5. An execution that succeeded leaves nothing behind, unless it is to be kept. One that
 //     failed leaves a dead job of queue machine/NAME with its input and the reason; retrying
 //     that job starts a new execution.
-//  6. An execution goes on with the definition it was started with.
+//  6. An execution goes on with the definition it was started with, and the limits that had. One
+//     that this version of the program cannot read waits for one that can: its job stays open.
 package executor
 
 import (
@@ -99,6 +102,7 @@ const (
 	DefaultInFlight = 1024
 	defaultLease    = time.Minute
 	defaultDrain    = 30 * time.Second
+	recentBytes     = 2 << 20
 )
 
 // Machine runs the executions of one machine.
@@ -107,6 +111,7 @@ type Machine struct {
 	starts      string // queue
 	steps       string // queue
 	definitions definitions
+	recent      *machine.Recent // bounded by recentBytes, or one payload where that is more
 
 	held *lease.Holder // what is worked on
 
@@ -121,6 +126,7 @@ type Machine struct {
 	freed chan struct{}
 
 	told   *outage.Teller
+	seldom seldom    // lines of the log
 	ended  broadcast // of executions somebody waits for
 	opened atomic.Bool
 	open   map[string]Function // functions that are to be closed
@@ -169,6 +175,7 @@ func New(o Options) *Machine {
 		ready: make(chan *work, o.InFlight), units: make(chan *unit, o.InFlight), freed: make(chan struct{}, 1),
 	}
 	m.told = outage.New(o.Log, "", o.Look)
+	m.recent = machine.NewRecent(max(recentBytes, o.MaxPayload))
 	m.held = lease.New(o.Store, o.Lease)
 	m.definitions.set(o.Definition)
 	return m

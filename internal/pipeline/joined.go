@@ -247,7 +247,7 @@ func (p *Pipeline) redeliver(s *sink, policy retry.Policy, m *event.Message, err
 		attempt, since = d.Attempt+1, d.Since
 	}
 	// A store that is full says nothing of the message, so it is never given up for that.
-	if !errors.Is(err, queue.ErrFull) && class.Exhausted(attempt, time.Since(since)) {
+	if !fault.Full(err) && class.Exhausted(attempt, time.Since(since)) {
 		err := &retry.Exhausted{Kind: kind, Attempts: attempt, Err: err}
 		if class.InvalidAfterMax && s != p.sinks.failure {
 			if !p.keeps { // what is kept, keep tells of
@@ -259,7 +259,9 @@ func (p *Pipeline) redeliver(s *sink, policy retry.Policy, m *event.Message, err
 		event.Settle(m, &connector.Dead{Err: err})
 		return refused
 	}
-	s.told.Note(dueAgain, destinationOf(m), 1, err)
+	if !fault.Full(err) { // noteRoom has told of that
+		s.told.Note(dueAgain, destinationOf(m), 1, err)
+	}
 	delay := policy.Delay(kind, attempt, fault.After(err))
 	event.Settle(m, &connector.Again{After: policy.Jittered(delay), Err: err})
 	return refused
