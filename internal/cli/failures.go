@@ -88,7 +88,7 @@ func (f *failureFlags) selection(now time.Time) (sel failures.Selection, err err
 	for i, axis := range scopeAxes {
 		if f.scope[i] != "" {
 			if sel.Scope == nil {
-				sel.Scope = map[queue.Axis]string{}
+				sel.Scope = make(map[queue.Axis]string, len(scopeAxes))
 			}
 			sel.Scope[axis] = f.scope[i]
 		}

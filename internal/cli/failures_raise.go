@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/weirdata/weir/internal/admin"
 	"github.com/weirdata/weir/internal/failures"
@@ -18,10 +19,43 @@ func (r *failureReader) raise(ctx context.Context) (int, error) {
 	if !r.store || r.flags.from != "" || r.flags.through != "" || r.flags.payload != "" || r.flags.failedTo != "" {
 		return 0, nil
 	}
-	type dead struct {
-		at  *failurePlace
-		ids []string
+	all, err := r.lookDead(ctx)
+	if err != nil || len(all) == 0 {
+		return 0, err
 	}
+	if r.flags.dry {
+		n := 0
+		for _, d := range all {
+			fmt.Fprintf(r.s.Out, "%s would be put back into %s\n", deadMessages(len(d.ids), d.at), d.at)
+			n += len(d.ids)
+		}
+		return n, nil
+	}
+	done := 0
+	err = r.operate(ctx, func(o admin.Operator) error {
+		for _, d := range all {
+			n, err := r.putBack(ctx, o, d)
+			if done += n; err != nil {
+				return fmt.Errorf("have dead messages of %s wait again (%d of %d do): %w", d.at, n, len(d.ids), err)
+			}
+			fmt.Fprintf(r.s.Out, "%s put back into %s: %s\n", deadMessages(n, d.at), d.at, d.at.next())
+			if left := len(d.ids) - n; left > 0 {
+				fmt.Fprintf(r.s.Out, "%s left out: they are not dead any more\n", plural(left))
+			}
+		}
+		return nil
+	})
+	return done, err
+}
+
+// dead is chosen dead messages of one queue.
+type dead struct {
+	at  *failurePlace
+	ids []string
+}
+
+// lookDead finds the chosen dead messages; with --dry-run it prints them.
+func (r *failureReader) lookDead(ctx context.Context) ([]*dead, error) {
 	var all []*dead
 	n := 0
 	t := newFailureTable(r.s.Out)
@@ -46,46 +80,25 @@ func (r *failureReader) raise(ctx context.Context) (int, error) {
 		return nil
 	})
 	p.stop()
-	r.unasked = look.unasked
-	if err != nil || n == 0 {
-		return 0, err
+	if r.unasked = look.unasked; err != nil {
+		return nil, err
 	}
-	if r.flags.dry {
-		if err := t.flush(); err != nil {
-			return 0, err
-		}
-		for _, d := range all {
-			fmt.Fprintf(r.s.Out, "%s would be put back into %s\n", deadMessages(len(d.ids), d.at), d.at)
-		}
-		return n, nil
+	return all, t.flush()
+}
+
+// putBack has dead messages wait again, and says how many.
+func (r *failureReader) putBack(ctx context.Context, o admin.Operator, d *dead) (int, error) {
+	if sel, ok := r.whole(); ok {
+		return o.Retry(ctx, d.at.queue, sel)
 	}
-	done := 0
-	err = r.operate(ctx, func(o admin.Operator) error {
-		for _, d := range all {
-			raised := 0
-			if sel, ok := r.whole(); ok {
-				var err error
-				if raised, err = o.Retry(ctx, d.at.queue, sel); err != nil {
-					return fmt.Errorf("have dead messages of %s wait again (%d do): %w", d.at, raised, err)
-				}
-				d.ids = nil
-			}
-			for first := 0; first < len(d.ids); first += raiseAtOnce {
-				m, err := o.Retry(ctx, d.at.queue, admin.Selection{Dead: true, IDs: d.ids[first:min(first+raiseAtOnce, len(d.ids))]})
-				raised += m
-				if err != nil {
-					return fmt.Errorf("have dead messages of %s wait again (%d of %d do): %w", d.at, raised, len(d.ids), err)
-				}
-			}
-			done += raised
-			fmt.Fprintf(r.s.Out, "%s put back into %s: %s\n", deadMessages(raised, d.at), d.at, d.at.next())
-			if left := len(d.ids) - raised; left > 0 {
-				fmt.Fprintf(r.s.Out, "%s left out: they are not dead any more\n", plural(left))
-			}
+	n := 0
+	for ids := range slices.Chunk(d.ids, raiseAtOnce) {
+		m, err := o.Retry(ctx, d.at.queue, admin.Selection{Dead: true, IDs: ids})
+		if n += m; err != nil {
+			return n, err
 		}
-		return nil
-	})
-	return done, err
+	}
+	return n, nil
 }
 
 // whole is a selection of a queue's dead messages by which the store finds them itself, all of

@@ -74,51 +74,53 @@ func (r *failureReader) scanStore(ctx context.Context, fn found) error {
 		return nil
 	}
 	err := r.operate(ctx, func(o admin.Operator) error {
-		known := map[string]bool{}
 		for _, p := range r.places {
 			if p.queue == "" {
 				continue
 			}
-			known[p.queue] = true
 			for _, dead := range []bool{false, true} {
 				if err := r.eachJob(ctx, o, p, dead, fn); err != nil {
 					return err
 				}
 			}
 		}
-		all, err := o.Queues(ctx, queue.None)
-		if err != nil {
-			return err
-		}
-		for name := range r.rowQueues() {
-			known[name] = true // a chosen one is read, and another is not meant
-		}
-		for _, q := range all.Queues {
-			at := r.deadPlace(q.Name)
-			if at == nil || known[q.Name] || r.without && !at.dead {
-				continue
-			}
-			if q.Dead > 0 {
-				if err := r.eachJob(ctx, o, at, true, fn); err != nil {
-					return err
-				}
-			}
-			if !at.dead && q.Open > 0 {
-				if err := r.eachJob(ctx, o, at, false, fn); err != nil {
-					return err
-				}
-			}
-		}
-		if all.Incomplete {
-			fmt.Fprintln(r.s.Err, "weir: there are too many parts of queues to look through all: dead messages of queues that the config does not declare may be missing")
-		}
-		return nil
+		return r.scanQueues(ctx, o, fn)
 	})
 	if errors.Is(err, errUnasked) && !r.rowsInStore() {
 		r.unasked = err
 		return nil
 	}
 	return err
+}
+
+// scanQueues reads the dead messages of all queues, and rows that wait where the config has no
+// pipeline for them any more.
+func (r *failureReader) scanQueues(ctx context.Context, o admin.Operator, fn found) error {
+	all, err := o.Queues(ctx, queue.None)
+	if err != nil {
+		return err
+	}
+	known := r.rowQueues() // of these a chosen one was read, and another is not meant
+	for _, q := range all.Queues {
+		at := r.deadPlace(q.Name)
+		if at == nil || known[q.Name] || r.without && !at.dead {
+			continue
+		}
+		if q.Dead > 0 {
+			if err := r.eachJob(ctx, o, at, true, fn); err != nil {
+				return err
+			}
+		}
+		if !at.dead && q.Open > 0 {
+			if err := r.eachJob(ctx, o, at, false, fn); err != nil {
+				return err
+			}
+		}
+	}
+	if all.Incomplete {
+		fmt.Fprintln(r.s.Err, "weir: there are too many parts of queues to look through all: dead messages of queues that the config does not declare may be missing")
+	}
+	return nil
 }
 
 // everywhere is the places of the rows of all pipelines.

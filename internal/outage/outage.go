@@ -164,7 +164,7 @@ func (t *Teller) tell(x *trouble, now time.Time) {
 	if x.kind.Shown && t.command != "" {
 		attrs = append(attrs, slog.String(KeyCommand, t.shows(x.destination)))
 	}
-	t.log.LogAttrs(context.Background(), x.kind.Level, x.kind.Text, attrs...)
+	t.log.LogAttrs(context.Background(), x.kind.Level, x.kind.Text, attrs...) //nolint:sloglint // the texts of kinds are constants
 	x.messages, x.told, x.open = 0, now, true
 }
 

@@ -44,7 +44,7 @@ func (l *logged) lines(t *testing.T, level string) []told {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []told
-	for _, text := range strings.Split(strings.TrimSpace(l.text.String()), "\n") {
+	for text := range strings.SplitSeq(strings.TrimSpace(l.text.String()), "\n") {
 		var x told
 		if text == "" {
 			continue
