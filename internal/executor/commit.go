@@ -38,6 +38,8 @@ type unit struct {
 	ended   machine.Status
 	refused bool // buried because it cannot be worked on
 
+	failures []machine.Failure // of states, and what became of them
+
 	conflict bool // somebody else changed the execution
 }
 
@@ -269,6 +271,7 @@ func (m *Machine) committed(u *unit) {
 		m.again(u.w)
 		return
 	}
+	m.tellFailures(u)
 	if u.start && !u.refused {
 		m.o.Meter.Read.Add(1)
 		m.o.Meter.ReadBytes.Add(int64(len(u.w.job.Msg.Data)))

@@ -125,8 +125,8 @@ type Machine struct {
 	units chan *unit // likewise
 	freed chan struct{}
 
+	seldom seldom // lines of the log
 	told   *outage.Teller
-	seldom seldom    // lines of the log
 	ended  broadcast // of executions somebody waits for
 	opened atomic.Bool
 	open   map[string]Function // functions that are to be closed
@@ -174,8 +174,8 @@ func New(o Options) *Machine {
 		busy:  map[string][]*work{},
 		ready: make(chan *work, o.InFlight), units: make(chan *unit, o.InFlight), freed: make(chan struct{}, 1),
 	}
-	m.told = outage.New(o.Log, "", o.Look)
 	m.recent = machine.NewRecent(max(recentBytes, o.MaxPayload))
+	m.told = outage.New(o.Log, "", o.Look)
 	m.held = lease.New(o.Store, o.Lease)
 	m.definitions.set(o.Definition)
 	return m
@@ -239,6 +239,8 @@ func (m *Machine) Run(ctx context.Context) (err error) {
 		return err
 	}
 	m.state.Store(int32(Running))
+	defer queue.Subscribe(m.o.Store(), m.starts)()
+	defer queue.Subscribe(m.o.Store(), m.steps)()
 	leasing, stop := context.WithCancel(ctx)
 	defer stop()
 	m.mu.Lock()

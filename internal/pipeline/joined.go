@@ -259,7 +259,7 @@ func (p *Pipeline) redeliver(s *sink, policy retry.Policy, m *event.Message, err
 		event.Settle(m, &connector.Dead{Err: err})
 		return refused
 	}
-	if !fault.Full(err) { // noteRoom has told of that
+	if !fault.Full(err) { // a full store is told of by itself
 		s.told.Note(dueAgain, destinationOf(m), 1, err)
 	}
 	delay := policy.Delay(kind, attempt, fault.After(err))

@@ -40,8 +40,8 @@ type sink struct {
 	late   *unopened
 	pauses *pauses // nil: writers do not wait for one another
 	policy retry.Policy
-	told   *outage.Teller // of what goes back, or is given up
 	room   roomState
+	told   *outage.Teller // of what goes back, or is given up
 	wg     sync.WaitGroup
 }
 
