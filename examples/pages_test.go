@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,19 +59,37 @@ w.writerow([d[0] for d in r.description])
 w.writerows(r.fetchall())
 `
 
+// page is a document whose commands are run. What has to be there for it beside weir and a shell,
+// needs puts into the folder bin, or into the environment that it returns.
+type page struct {
+	name  string
+	needs func(t *testing.T, bin string) (env []string)
+}
+
+// pages are the documents whose commands are run.
+var pages = []page{
+	{name: "docs/lake.md", needs: func(t *testing.T, bin string) []string {
+		lay(t, filepath.Join(bin, "duckdb"), strings.Replace(duck, "%s", enginetest.DuckDB(t).Python(), 1), 0o755)
+		return nil
+	}},
+	{name: "docs/scripts.md"},
+}
+
+// runsItself is how a page says that its commands are run.
+var runsItself = regexp.MustCompile(`command on this\s+page\s+is\s+run\s+by\s+a\s+test`)
+
 // TestPages does what the pages say, in their order, and compares what they say is printed;
-// three dots stand for anything in a line.
+// three dots stand for anything in a line, and in a line of their own for any lines.
 func TestPages(t *testing.T) {
 	t.Parallel()
-	for _, page := range []string{"lake"} {
-		t.Run(page, func(t *testing.T) {
+	for _, page := range pages {
+		t.Run(page.name, func(t *testing.T) {
 			t.Parallel()
-			text, err := os.ReadFile("../docs/" + page + ".md")
+			text, err := os.ReadFile(filepath.Join("..", filepath.FromSlash(page.name)))
 			if err != nil {
 				t.Fatal(err)
 			}
 			dir, bin := t.TempDir(), t.TempDir()
-			lay(t, filepath.Join(bin, "duckdb"), strings.Replace(duck, "%s", enginetest.DuckDB(t).Python(), 1), 0o755)
 			path, err := weir()
 			if err != nil {
 				t.Fatal(err)
@@ -78,38 +97,74 @@ func TestPages(t *testing.T) {
 			if err := os.Symlink(path, filepath.Join(bin, "weir")); err != nil {
 				t.Fatal(err)
 			}
-			ran := 0
-			for _, s := range steps(string(text)) {
-				if s.file != "" {
-					lay(t, filepath.Join(dir, filepath.FromSlash(s.file)), s.text, 0o644)
-					continue
-				}
-				ran++
-				c := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", s.commands)
-				c.Dir, c.Env = dir, append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))
-				var out, stderr bytes.Buffer
-				c.Stdout, c.Stderr = &out, &stderr
-				if err := c.Run(); err != nil {
-					t.Fatalf("line %d: %v\n%s%s", s.line, err, &out, &stderr)
-				}
-				if s.printed && !printed(s.prints).MatchString(out.String()) {
-					t.Errorf("line %d prints\n%s\nand not\n%s\n%s", s.line, &out, s.prints, &stderr)
-				}
+			env := append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+			if page.needs != nil {
+				env = append(env, page.needs(t, bin)...)
 			}
-			if ran == 0 {
-				t.Error("no command was found on the page")
-			}
+			follow(t, dir, env, steps(string(text)))
 		})
+	}
+}
+
+// TestPagesThatClaimTo finds every page that says its commands are run among those that are.
+func TestPagesThatClaimTo(t *testing.T) {
+	t.Parallel()
+	found, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range found {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := "docs/" + filepath.Base(path)
+		run := slices.ContainsFunc(pages, func(p page) bool { return p.name == name })
+		if says := runsItself.Match(text); says != run {
+			t.Errorf("%s: it says that its commands are run: %t; they are: %t", name, says, run)
+		}
+	}
+}
+
+// follow does the steps of a page.
+func follow(t *testing.T, dir string, env []string, steps []step) {
+	t.Helper()
+	ran := 0
+	for _, s := range steps {
+		if s.file != "" {
+			lay(t, filepath.Join(dir, filepath.FromSlash(s.file)), s.text, 0o644)
+			continue
+		}
+		ran++
+		c := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", s.commands)
+		c.Dir, c.Env = dir, env
+		var out, stderr bytes.Buffer
+		c.Stdout, c.Stderr = &out, &stderr
+		if err := c.Run(); err != nil {
+			t.Fatalf("line %d: %v\n%s%s", s.line, err, &out, &stderr)
+		}
+		if s.printed && !printed(s.prints).MatchString(out.String()) {
+			t.Errorf("line %d prints\n%s\nand not\n%s\n%s", s.line, &out, s.prints, &stderr)
+		}
+	}
+	if ran == 0 {
+		t.Error("no command was found on the page")
 	}
 }
 
 // printed is the pattern of what a page says is printed.
 func printed(text string) *regexp.Regexp {
-	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	for i, l := range lines {
-		lines[i] = strings.ReplaceAll(regexp.QuoteMeta(strings.TrimRight(l, " ")), `\.\.\.`, ".*")
+	var p strings.Builder
+	p.WriteString(`\A`)
+	for l := range strings.Lines(strings.TrimRight(text, "\n")) {
+		switch l = strings.TrimRight(l, " \n"); l {
+		case "...":
+			p.WriteString(`(?:.*\n)*?`)
+		default:
+			p.WriteString(strings.ReplaceAll(regexp.QuoteMeta(l), `\.\.\.`, ".*") + ` *\n`)
+		}
 	}
-	return regexp.MustCompile(`\A` + strings.Join(lines, ` *\n`) + ` *\n*\z`)
+	return regexp.MustCompile(p.String() + `\n*\z`)
 }
 
 func lay(t *testing.T, path, text string, mode os.FileMode) {
