@@ -59,6 +59,11 @@ w.writerow([d[0] for d in r.description])
 w.writerows(r.fetchall())
 `
 
+// pip is the command pip as far as the pages use it: what would be installed is there.
+const pip = `#!/bin/sh
+test "$*" = "install --target $3 awslambdaric" && cp -r %s/. "$3"
+`
+
 // page is a document whose commands are run. What has to be there for it beside weir and a shell,
 // needs puts into the folder bin, or into the environment that it returns.
 type page struct {
@@ -73,6 +78,10 @@ var pages = []page{
 		return nil
 	}},
 	{name: "docs/scripts.md"},
+	{name: "docs/functions.md", needs: func(t *testing.T, bin string) []string {
+		lay(t, filepath.Join(bin, "pip"), strings.Replace(pip, "%s", enginetest.LambdaRuntime(t), 1), 0o755)
+		return []string{"GOFLAGS=-mod=mod"}
+	}},
 }
 
 // runsItself is how a page says that its commands are run.
