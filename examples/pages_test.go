@@ -78,6 +78,7 @@ var pages = []page{
 		return nil
 	}},
 	{name: "docs/scripts.md"},
+	{name: "docs/delivery.md"},
 	{name: "docs/functions.md", needs: func(t *testing.T, bin string) []string {
 		lay(t, filepath.Join(bin, "pip"), strings.Replace(pip, "%s", enginetest.LambdaRuntime(t), 1), 0o755)
 		return []string{"GOFLAGS=-mod=mod"}
