@@ -2,11 +2,14 @@ package examples
 
 import (
 	"bytes"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -65,10 +68,12 @@ test "$*" = "install --target $3 awslambdaric" && cp -r %s/. "$3"
 `
 
 // page is a document whose commands are run. What has to be there for it beside weir and a shell,
-// needs puts into the folder bin, or into the environment that it returns.
+// needs puts into the folder bin, or into the environment that it returns. What the page says of
+// the machine (folders, ports) is what places names for this run, in pairs of old and new.
 type page struct {
-	name  string
-	needs func(t *testing.T, bin string) (env []string)
+	name   string
+	needs  func(t *testing.T, bin string) (env []string)
+	places func(t *testing.T, dir, bin string) []string
 }
 
 // pages are the documents whose commands are run.
@@ -83,6 +88,42 @@ var pages = []page{
 		lay(t, filepath.Join(bin, "pip"), strings.Replace(pip, "%s", enginetest.LambdaRuntime(t), 1), 0o755)
 		return []string{"GOFLAGS=-mod=mod"}
 	}},
+	{
+		name: "docs/production.md",
+		needs: func(t *testing.T, bin string) []string {
+			if _, err := exec.LookPath("systemd-analyze"); err != nil {
+				t.Log("there is no systemd-analyze: the unit is not verified")
+				lay(t, filepath.Join(bin, "systemd-analyze"), "#!/bin/sh\n", 0o755)
+			}
+			return []string{"WEIR_STORE_DSN=" + enginetest.Postgres(t)}
+		},
+		places: func(t *testing.T, dir, bin string) []string {
+			data := filepath.Join(dir, "data")
+			if err := os.MkdirAll(data, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			return []string{"/var/lib/weir", data, "/etc/weir", filepath.Join(dir, "etc", "weir"), "/usr/bin/weir", filepath.Join(bin, "weir"),
+				":8080", ":" + port(t), ":8081", ":" + port(t)}
+		},
+	},
+}
+
+// port is one that nobody listens on. It is none of those that systems give out by themselves, so
+// that nobody gets it meanwhile who has not chosen it.
+func port(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		p := strconv.Itoa(20000 + rand.IntN(10000))
+		var lc net.ListenConfig
+		if l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:"+p); err == nil {
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+	}
+	t.Fatal("there is no free port")
+	return ""
 }
 
 // runsItself is how a page says that its commands are run.
@@ -111,7 +152,11 @@ func TestPages(t *testing.T) {
 			if page.needs != nil {
 				env = append(env, page.needs(t, bin)...)
 			}
-			follow(t, dir, env, steps(string(text)))
+			read := string(text)
+			if page.places != nil {
+				read = strings.NewReplacer(page.places(t, dir, bin)...).Replace(read)
+			}
+			follow(t, dir, env, steps(read))
 		})
 	}
 }
