@@ -26,7 +26,7 @@ store {
   }
 }
 
-# The stream; on AWS it would be Kinesis.
+# The stream; examples/kinesis-orders has it in Kinesis.
 queue "stream" {}
 
 pipeline "orders" {

@@ -219,7 +219,7 @@ func (a *assembly) make(ctx context.Context) pipeline.Parts {
 		InFlightBytes:    pc.InFlight.Bytes,
 		Process:          a.b.inFlight(),
 		Drain:            pc.DrainTimeout(),
-		Retry:            policy(pc.Retry),
+		Retry:            policy(pc),
 		Throttle:         limit(pc.Throttle),
 		Meter:            meter.NewPipeline(pc.Name),
 		Trace:            a.b.tracer,
@@ -422,9 +422,14 @@ func limit(t *config.Throttle) *throttle.ByValue {
 	return throttle.PerValue(t.MessagesPerSecond, burst)
 }
 
-func policy(r *config.Retry) retry.Policy {
+func policy(of *config.Pipeline) retry.Policy {
+	r, stored := of.Retry, of.Source.Use.Queue() != ""
 	class := func(p *config.RetryPolicy) retry.Class {
-		return retry.Class{Delay: p.Delay(), MaxAttempts: p.MaxAttempts, MaxDelay: p.MaxDelay(), InvalidAfterMax: p.InvalidAfterMax, GiveUpAfter: p.GiveUpAfter()}
+		c := retry.Class{Delay: p.Delay(), MaxAttempts: p.MaxAttempts, MaxDelay: p.MaxDelay(), InvalidAfterMax: p.InvalidAfterMax, GiveUpAfter: p.GiveUpAfter()}
+		if stored { // the store holds what waits: it can be for hours
+			c.TryFor = p.TryFor()
+		}
+		return c
 	}
 	return retry.Policy{
 		Transient: class(r.Transient), Throttle: class(r.Throttle), Setup: class(r.Setup),

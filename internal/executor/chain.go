@@ -37,6 +37,8 @@ func (m *Machine) do(ctx context.Context, w *work) {
 	case err == nil:
 		m.units <- u
 	case ctx.Err() != nil: // cut short: handed out again
+	case errors.Is(err, errConflict):
+		m.again(w)
 	case fault.Of(err) == fault.Transient || fault.Of(err) == fault.Throttled:
 		m.o.Log.Warn("cannot read an execution, trying again", meter.KeyError, err, keyExecution, w.execution)
 		m.units <- &unit{w: w, verdict: w.job.AgainAfter(afterFail, err.Error())}
@@ -143,6 +145,11 @@ func (m *Machine) chain(ctx context.Context, w *work) (*unit, error) {
 	for n := 0; ; n++ {
 		now := time.Now()
 		next, actions, err := def.Step(x, e, machine.Environment{Now: now, Random: rand.Float64})
+		if errors.Is(err, machine.ErrPart) {
+			if changed, readErr := m.changed(ctx, u); changed || readErr != nil {
+				return nil, errors.Join(errConflict, readErr)
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -240,7 +247,7 @@ func (m *Machine) load(ctx context.Context, u *unit) (*machine.Definition, machi
 		u.key, u.compare, u.once = nil, false, nil
 		return nil, machine.Execution{}, nil // started already; ended already
 	}
-	def, x, err := m.decode(ctx, u.before)
+	def, x, err := m.decode(ctx, u.w.execution, u.before)
 	if err == nil && x.Status.Ended() {
 		u.key, u.compare = nil, false
 		return nil, x, nil
@@ -250,13 +257,13 @@ func (m *Machine) load(ctx context.Context, u *unit) (*machine.Definition, machi
 
 // finish makes u's record and jobs of what became of the execution.
 func (m *Machine) finish(u *unit, def *machine.Definition, x *machine.Execution) {
-	u.after = record(def, x)
+	m.rests(u, def, x)
 	if !x.Status.Ended() {
 		return
 	}
 	u.ended = x.Status
 	if m.keep(u.w.execution) > 0 {
-		u.end, u.endKey = u.after, m.endedKey(u.w.execution)
+		u.end, u.endKey = whole(def, x), m.endedKey(u.w.execution)
 	}
 	u.after = nil
 	if x.Status == machine.Succeeded || waited(u.w.execution) {

@@ -22,7 +22,9 @@ type unit struct {
 	key           []byte // of the execution's record; nil when it is not touched
 	before, after []byte // the record, nil when there is none
 	compare       bool   // before was read, and must still be there
-	once          []byte // key of a record that must not be there: the end of this very execution
+	parts         []queue.Record
+	drops         [][]byte // keys of parts
+	once          []byte   // key of a record that must not be there: the end of this very execution
 
 	timers  []timer
 	appends []queue.Job
@@ -78,6 +80,16 @@ func (u *unit) apply(tx queue.Tx) error {
 			}
 		}
 	}
+	for _, p := range u.parts {
+		if err := tx.Put(p.Key, p.Value); err != nil {
+			return err
+		}
+	}
+	for _, key := range u.drops {
+		if err := tx.Delete(key); err != nil {
+			return err
+		}
+	}
 	if u.end != nil {
 		if err := tx.Put(u.endKey, u.end); err != nil {
 			return err
@@ -109,6 +121,12 @@ func (u *unit) size() int {
 	n := len(u.after) + len(u.end) + len(u.cause)
 	for i := range u.appends {
 		n += len(u.appends[i].Msg.Data)
+	}
+	for i := range u.parts {
+		n += len(u.parts[i].Key) + len(u.parts[i].Value)
+	}
+	for _, key := range u.drops {
+		n += len(key)
 	}
 	return n + 256*(len(u.timers)+len(u.puts)+1)
 }
@@ -227,7 +245,7 @@ func (m *Machine) refused(ctx context.Context, u *unit, err error) {
 
 // aborted ends an execution that cannot be stored as it would be.
 func (m *Machine) aborted(ctx context.Context, u *unit, why error) *unit {
-	def, x, err := m.decode(ctx, u.before)
+	def, x, err := m.decode(ctx, u.w.execution, u.before)
 	if err != nil {
 		return m.buried(u.w, err)
 	}

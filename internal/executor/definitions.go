@@ -2,7 +2,6 @@ package executor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -35,24 +34,6 @@ func (d *definitions) get(revision string) *machine.Definition {
 
 // revisionSize is the length of a revision, which stands before an execution's bytes.
 const revisionSize = 16
-
-// record is an execution at rest.
-func record(def *machine.Definition, x *machine.Execution) []byte {
-	return x.Append([]byte(def.Revision()))
-}
-
-// decode reads an execution at rest, with the definition it was started with.
-func (m *Machine) decode(ctx context.Context, b []byte) (*machine.Definition, machine.Execution, error) {
-	if len(b) < revisionSize {
-		return nil, machine.Execution{}, fault.New(fault.Fatal, errors.New("decode execution: the record is too short"))
-	}
-	def, err := m.definition(ctx, string(b[:revisionSize]))
-	if err != nil {
-		return nil, machine.Execution{}, err
-	}
-	x, err := def.Decode(b[revisionSize:])
-	return def, x, err
-}
 
 // definition finds a definition of this or an earlier run.
 func (m *Machine) definition(ctx context.Context, revision string) (*machine.Definition, error) {

@@ -8,8 +8,9 @@
 //
 //	queue  machine/NAME         one job for each execution to start; the payload is its input
 //	queue  machine/NAME/steps   timers that are not due yet, and tasks for any worker, as JSON
-//	record machine/NAME/x/ID    a running execution: the revision of its definition, then its bytes
-//	record machine/NAME/e/ID    an execution that ended and is kept for a while, likewise
+//	record machine/NAME/x/ID    a running execution: the revision of its definition, then its head
+//	record machine/NAME/p/ID/N  a part of it, by number and place: what is large is written once
+//	record machine/NAME/e/ID    an execution that ended and is kept for a while, in one piece
 //	record machine/NAME/d/REV   the text of each definition that was ever run
 //	record machine/NAME/f/ID    an execution that failed and is about to be buried
 //	record machine/NAME/w/ID    when a message, known by its origin, has started an execution
@@ -96,6 +97,7 @@ const (
 	DefaultInFlight = 1024
 	defaultLease    = time.Minute
 	defaultDrain    = 30 * time.Second
+	recentBytes     = 2 << 20
 )
 
 // Machine runs the executions of one machine.
@@ -104,6 +106,7 @@ type Machine struct {
 	starts      string // queue
 	steps       string // queue
 	definitions definitions
+	recent      *machine.Recent // bounded by recentBytes, or one payload where that is more
 
 	held *lease.Holder // what is worked on
 
@@ -164,6 +167,7 @@ func New(o Options) *Machine {
 		busy:  map[string][]*work{},
 		ready: make(chan *work, o.InFlight), units: make(chan *unit, o.InFlight), freed: make(chan struct{}, 1),
 	}
+	m.recent = machine.NewRecent(max(recentBytes, o.MaxPayload))
 	m.held = lease.New(o.Store, o.Lease)
 	m.definitions.set(o.Definition)
 	return m

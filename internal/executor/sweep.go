@@ -36,7 +36,7 @@ func (m *Machine) sweeps(ctx context.Context) {
 func (m *Machine) sweep(ctx context.Context) error {
 	prefix := m.endedPrefix()
 	err := m.forgetOld(ctx, prefix, func(r queue.Record) bool {
-		_, x, err := m.decode(ctx, r.Value)
+		_, x, err := m.decode(ctx, string(r.Key[len(prefix):]), r.Value)
 		return err != nil || time.Since(x.Stopped) >= m.keep(string(r.Key[len(prefix):]))
 	})
 	if err != nil {

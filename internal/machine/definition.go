@@ -25,6 +25,8 @@ type Definition struct {
 	timeout  time.Duration
 	top      *block
 	states   map[string]*state
+
+	headValues int // bytes of values in a head
 }
 
 // block is one States object: the machine's, a branch's or an iteration's.
@@ -137,7 +139,7 @@ type builder struct {
 // is wrong, which fault takes for Setup.
 func Parse(text []byte, limits Limits) (*Definition, error) {
 	b := &builder{text: string(text)}
-	b.d = &Definition{limits: limits.withDefaults(), text: b.text, states: map[string]*state{}}
+	b.d = &Definition{limits: limits.withDefaults(), text: b.text, states: map[string]*state{}, headValues: headValues}
 	b.read()
 	if len(b.problems) > 0 {
 		sortProblems(b.problems)

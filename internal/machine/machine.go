@@ -40,6 +40,10 @@
 // and gives no actions, so at-least-once delivery is enough. The deadline of an execution
 // with TimeoutSeconds is a WaitUntil like any other.
 //
+// A driver whose executions may be large keeps them as a head and parts, of which a step writes
+// what has changed and reads what it needs: [Definition.Rest] and [Definition.Load] in place of
+// Append and Decode.
+//
 // A driver that needs the answer of a task before it commits, because it runs the task in
 // the same process, may step several events in one transaction.
 //
@@ -53,7 +57,8 @@
 //     ever waiting is interrupted by a timer that is due at once.
 //  4. The size of an execution is bounded by its limits and does not grow with its age:
 //     counters instead of a history. Who wants the history takes it from
-//     [Environment.Record] as it happens.
+//     [Environment.Record] as it happens. What a step of a Map writes and reads does not grow
+//     with the number of its items.
 //  5. An execution belongs to the revision of the definition it was started with; Decode
 //     refuses any other.
 //

@@ -29,8 +29,8 @@ type run struct {
 // Both belong into one transaction. An event that is not awaited changes nothing. The error
 // is of kind Invalid when the event cannot be applied (Start with an input that is not JSON or
 // too large, Start twice, anything before Start), of kind Setup when the execution belongs to
-// another definition; the state is then as it was.
-func (d *Definition) Step(x Execution, e Event, env Environment) (Execution, []Action, error) {
+// another definition, and that of Parts when a part cannot be read; the state is then as it was.
+func (d *Definition) Step(x Execution, e Event, env Environment) (_ Execution, _ []Action, err error) {
 	if x.revision != d.revision {
 		return x, nil, fault.New(fault.Setup, fmt.Errorf("step execution %q: %w", x.ID, ErrRevision))
 	}
@@ -43,6 +43,15 @@ func (d *Definition) Step(x Execution, e Event, env Environment) (Execution, []A
 		}
 		return x, nil, nil // started already, by the same event
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			missing, ok := p.(unread)
+			if !ok {
+				panic(p)
+			}
+			err = fmt.Errorf("step execution %q: %w", x.ID, missing.err)
+		}
+	}()
 	next := x
 	next.root = x.root.clone(nil)
 	r := &run{d: d, x: &next, env: env, now: env.Now.UnixNano()}
@@ -150,7 +159,7 @@ func (r *run) start(data []byte) error {
 		x.expires, x.deadline = at.UnixNano(), r.newID()
 		r.actions = append(r.actions, Action{Kind: WaitUntil, ID: x.deadline, At: at.UTC()})
 	}
-	x.root = &frame{state: r.d.top.start, input: v}
+	x.root = &frame{state: r.d.top.start, input: hold(v)}
 	r.runnable = append(r.runnable, x.root)
 	return nil
 }
@@ -179,11 +188,13 @@ func (r *run) expire() {
 // finish ends the execution and cancels what is out.
 func (r *run) finish(status Status, output jsonvalue.Value, f *failure) {
 	x := r.x
+	r.executionInput()
 	r.cancel(x.root)
 	if x.deadline != 0 && (x.expires == 0 || r.now < x.expires) {
 		r.actions = append(r.actions, Action{Kind: Cancel, ID: x.deadline})
 	}
 	x.root, x.deadline, x.expires = nil, 0, 0
+	x.apart = held{}
 	x.Status, x.Stopped, x.Output = status, r.env.Now.UTC(), output
 	if f != nil {
 		x.Error, x.Cause = textPointer(f.name), textPointer(f.cause)
@@ -265,7 +276,7 @@ func failedOutcome(f *failure) outcome { return outcome{kind: failed, fail: f} }
 
 func (r *run) enter(f *frame) {
 	f.entered = r.now
-	r.record(f, HistoryEvent{Type: enteredType[f.state.kind], State: f.state.name, Input: f.input})
+	r.record(f, HistoryEvent{Type: enteredType[f.state.kind], State: f.state.name, Input: r.input(f)})
 	f.event = f.chain
 	r.leave(f, r.execute(f))
 }
@@ -303,7 +314,7 @@ func (r *run) exit(f *frame, o outcome) outcome {
 	r.record(f, HistoryEvent{Type: exitedType[f.state.kind], State: f.state.name, Output: o.output, Assigned: assigned})
 	f.fan, f.children = nil, nil
 	if o.next != nil {
-		f.state, f.input, f.phase = o.next, o.output, ready
+		f.state, f.input, f.asItem, f.phase = o.next, hold(o.output), false, ready
 		f.used, f.retries = f.used[:0], 0
 		r.runnable = append(r.runnable, f)
 		return blockedOutcome
@@ -336,7 +347,7 @@ func (r *run) assign(f *frame, a *assignment, seen jsonvalue.Value) ([]Assigned,
 		}
 	}
 	for _, v := range set {
-		if _, outer := f.parent.variable(v.Name); f.parent != nil && outer {
+		if f.parent.variable(v.Name) != nil {
 			return nil, raise(errorRuntime, "The variable '%s' belongs to an outer scope and cannot be assigned here.", v.Name)
 		}
 	}
@@ -346,7 +357,7 @@ func (r *run) assign(f *frame, a *assignment, seen jsonvalue.Value) ([]Assigned,
 	total := 0
 	r.x.root.each(func(g *frame) {
 		for i := range g.vars {
-			total += len(g.vars[i].name) + g.vars[i].value.Size()
+			total += len(g.vars[i].name) + g.vars[i].value.bytes()
 		}
 	})
 	if total > r.d.limits.Variables {
@@ -367,7 +378,7 @@ func (r *run) handle(f *frame, fail *failure) outcome {
 			continue
 		}
 		r.abandon(f)
-		output, bad := put(c.resultPath, c.dropResult, f.input, fail.output())
+		output, bad := r.put(c.resultPath, c.dropResult, f, fail.output())
 		if bad != nil {
 			return failedOutcome(bad.located(f.state.name, f.event))
 		}
@@ -419,13 +430,14 @@ func (r *run) fails(f *frame, fail *failure) {
 	r.finish(Failed, jsonvalue.Value{}, fail)
 }
 
-// put places a result into a state's input.
-func put(path *query, drop bool, input, result jsonvalue.Value) (jsonvalue.Value, *failure) {
-	switch {
-	case drop:
-		return input, nil
-	case path == nil:
+// put places a result into the input of f's state.
+func (r *run) put(path *query, drop bool, f *frame, result jsonvalue.Value) (jsonvalue.Value, *failure) {
+	if path == nil && !drop {
 		return result, nil
+	}
+	input := r.input(f)
+	if drop {
+		return input, nil
 	}
 	v, err := path.path.Put(input, result)
 	if err != nil {
