@@ -228,6 +228,7 @@ var pages = []struct {
 		lay(r.t, filepath.Join(r.bin, "pip"), strings.Replace(pip, "%s", enginetest.LambdaRuntime(r.t), 1), 0o755)
 		r.env = append(r.env, "GOFLAGS=-mod=mod")
 	}},
+	{"docs/workspace-config.md", func(r *reader) { r.ports("8080", "8082") }},
 	{"docs/production.md", func(r *reader) {
 		if _, err := exec.LookPath("systemd-analyze"); err != nil {
 			r.t.Log("there is no systemd-analyze: the unit is not verified")
