@@ -221,8 +221,9 @@ var pages = []struct {
 	name    string
 	prepare func(r *reader)
 }{
+	{"README.md", func(*reader) { /* weir is enough */ }},
 	{"docs/lake.md", (*reader).duckdb},
-	{"docs/scripts.md", func(*reader) { /* weir is enough */ }},
+	{"docs/scripts.md", func(*reader) { /* likewise */ }},
 	{"docs/delivery.md", func(*reader) { /* likewise */ }},
 	{"docs/functions.md", func(r *reader) {
 		lay(r.t, filepath.Join(r.bin, "pip"), strings.Replace(pip, "%s", enginetest.LambdaRuntime(r.t), 1), 0o755)
