@@ -56,6 +56,7 @@ type place struct {
 var places = map[string]place{
 	"internal/event":    {floor: words},
 	"internal/fault":    {floor: words},
+	"internal/garbage":  {floor: words},
 	"internal/jsontext": {floor: words},
 	"internal/secret":   {floor: words},
 	"internal/spelling": {floor: words},
@@ -175,6 +176,7 @@ var sleepers = map[string]string{
 	"internal/target/kafka/transaction_test.go": "the same; faults come while messages move",
 	"internal/faultproxy/tcp_test.go":           "connections are real, and so is their time",
 	"internal/event/event_test.go":              "cleanups of the garbage collector run in real time",
+	"internal/garbage/garbage_test.go":          "the same",
 	"internal/queue/embedded/crash_test.go":     "a power failure comes at a moment that nothing in the store decides",
 }
 

@@ -374,6 +374,7 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 	}
 	if a.config != nil {
 		deps.Pipeline, deps.Ordered = a.config.Name, a.config.Ordered
+		deps.Partly = len(a.config.Targets) > 1 && u.Block == string(config.KindTarget)
 	}
 	made, err := e.Build(ctx, deps, u.Decode)
 	for _, text := range warnings() {

@@ -72,8 +72,9 @@ type pipelineRunner struct {
 	finish     finish
 	end        <-chan struct{} // of everything upstream
 
-	mu  sync.Mutex
-	now *pipeline.Pipeline
+	mu      sync.Mutex
+	now     *pipeline.Pipeline
+	listens string // the address that was told of last
 }
 
 func newPipelineRunner(parts pipeline.Parts, upstream, downstream []string, terms Terms) *pipelineRunner {
@@ -132,7 +133,23 @@ func (r *pipelineRunner) fresh() *pipeline.Pipeline {
 	return r.now
 }
 
-func (r *pipelineRunner) Open(ctx context.Context) error { return r.fresh().Open(ctx) }
+// Open opens the pipeline, and tells where its source listens: port 0 is known only then.
+func (r *pipelineRunner) Open(ctx context.Context) error {
+	if err := r.fresh().Open(ctx); err != nil {
+		return err
+	}
+	l, ok := r.parts.Source.(connector.Listener)
+	if !ok || l.Addr() == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at := l.Addr().String(); at != r.listens {
+		r.listens = at
+		r.parts.Log.Info("listens", meter.KeyAddress, at)
+	}
+	return nil
+}
 
 // machineRunner is a machine among the pipelines of a config.
 type machineRunner struct {

@@ -10,10 +10,11 @@
 // use "name" { ... }; the body of a use stays undecoded until its connector asks for
 // it with [Use.Decode], because only the connector knows its struct.
 //
-// Expressions may read the environment: env.NAME (a missing name is an error) and
-// env("NAME") (a missing name is the empty string). What it holds may be encoded:
-// base64decode gives the text of a base64 text, jsondecode the value of a JSON text, and
-// an empty map of an empty text. Nothing else is in scope.
+// Expressions may read the environment: env.NAME (a missing name is an error), env("NAME")
+// (a missing name is the empty string) and env("NAME", "otherwise") (what a missing or empty
+// one stands for). What it holds may be encoded: base64decode gives the text of a base64
+// text, jsondecode the value of a JSON text, and an empty map of an empty text. Nothing else
+// is in scope.
 //
 // # Older forms
 //
@@ -255,7 +256,7 @@ type Process struct {
 	Sentry *Sentry `hcl:"sentry,block"`
 	// Exports OpenTelemetry traces of messages. Off when left out.
 	Tracing *Tracing `hcl:"tracing,block"`
-	// Sends metrics to a statsd server, and sets how often statistics are logged.
+	// Sends metrics to a statsd server, and sets how often the log has a summary.
 	StatsReceiver *StatsReceiver `hcl:"stats_receiver,block"`
 	// Metrics that cost something and are off by default, and the export of all metrics.
 	Metrics *Metrics `hcl:"metrics,block"`
@@ -312,8 +313,8 @@ type StatsReceiver struct {
 	// The receiver and its options; "statsd" is the only one. No metrics are sent when
 	// left out.
 	Use *Use `hcl:"use,block"`
-	// Seconds between two sends of metrics, and between two statistics log lines. At
-	// least 1.
+	// Seconds between two sends of metrics, and between two summary lines in the log, which
+	// tell what changed and are left out when nothing did. At least 1.
 	BufferSec int `hcl:"buffer_sec,optional"`
 	// Read and ignored, as in Snowbridge since 5.1.1: statsd is sent by UDP, which has
 	// nothing to wait for.

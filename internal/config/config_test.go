@@ -308,3 +308,31 @@ func TestWhoSaysWhenToGiveUp(t *testing.T) {
 		}
 	}
 }
+
+// TestEnvironmentWithDefault: what is missing or empty stands for the text beside its name.
+func TestEnvironmentWithDefault(t *testing.T) {
+	t.Parallel()
+	env := func(name string) (string, bool) {
+		v, ok := map[string]string{"SET": "debug", "EMPTY": ""}[name]
+		return v, ok
+	}
+	for expression, want := range map[string]string{
+		`env("SET", "error")`:                  "debug",
+		`env("EMPTY", "error")`:                "error",
+		`env("NONE", "error")`:                 "error",
+		`env("NONE", env("SET"))`:              "debug",
+		`"${env("NONE", "war")}${"ning"}"`:     "warning",
+		`env("NONE", env("EMPTY", env.SET))`:   "debug",
+		`env("NONE") == "" ? "info" : env.SET`: "info",
+	} {
+		c, ds := config.Parse("test.hcl", []byte("log_level = "+expression), env)
+		if err := ds.Err(); err != nil || c.Process.LogLevel != want {
+			t.Errorf("%s is %q, want %q: %v", expression, c.Process.LogLevel, want, err)
+		}
+	}
+	for _, wrong := range []string{`env("NONE", 1, 2)`, `env("A", "b", "c")`, `env()`, `env("A", null)`} {
+		if _, ds := config.Parse("test.hcl", []byte("log_level = "+wrong), env); !ds.HasErrors() || !strings.Contains(ds.Text(), "env") {
+			t.Errorf("%s: %s", wrong, ds.Text())
+		}
+	}
+}

@@ -39,6 +39,12 @@ func (m *Machine) do(ctx context.Context, w *work) {
 	case ctx.Err() != nil: // cut short: handed out again
 	case errors.Is(err, errConflict):
 		m.again(w)
+	case errors.Is(err, errElsewhere), errors.Is(err, machine.ErrVersion):
+		if now, times := m.seldom.say(err.Error()); now {
+			m.o.Log.Error("an execution cannot go on with this version of the program: its job stays in the queue",
+				meter.KeyError, err, keyExecution, w.execution, meter.KeyMessages, times, meter.KeyDelay, lookElsewhere)
+		}
+		m.units <- &unit{w: w, verdict: w.job.AgainAfter(lookElsewhere, err.Error())}
 	case fault.Of(err) == fault.Transient || fault.Of(err) == fault.Throttled:
 		m.o.Log.Warn("cannot read an execution, trying again", meter.KeyError, err, keyExecution, w.execution)
 		m.units <- &unit{w: w, verdict: w.job.AgainAfter(afterFail, err.Error())}
@@ -49,6 +55,10 @@ func (m *Machine) do(ctx context.Context, w *work) {
 }
 
 const keyExecution = "execution"
+
+// lookElsewhere is when an execution is looked at again that goes on only with another version
+// of the program.
+const lookElsewhere = 5 * time.Minute
 
 // attempt is do without judging the error. A panic is this job's error only.
 func (m *Machine) attempt(ctx context.Context, w *work) (u *unit, err error) {

@@ -12,6 +12,7 @@
 //	record machine/NAME/p/ID/N  a part of it, by number and place: what is large is written once
 //	record machine/NAME/e/ID    an execution that ended and is kept for a while, in one piece
 //	record machine/NAME/d/REV   the text of each definition that was ever run
+//	record machine/NAME/l/REV   the limits it was run with, as JSON
 //	record machine/NAME/f/ID    an execution that failed and is about to be buried
 //	record machine/NAME/w/ID    when a message, known by its origin, has started an execution
 //
@@ -43,7 +44,8 @@
 //  5. An execution that succeeded leaves nothing behind, unless it is to be kept. One that
 //     failed leaves a dead job of queue machine/NAME with its input and the reason; retrying
 //     that job starts a new execution.
-//  6. An execution goes on with the definition it was started with.
+//  6. An execution goes on with the definition it was started with, and the limits that had. One
+//     that this version of the program cannot read waits for one that can: its job stays open.
 package executor
 
 import (
@@ -120,6 +122,7 @@ type Machine struct {
 	units chan *unit // likewise
 	freed chan struct{}
 
+	seldom seldom    // lines of the log
 	ended  broadcast // of executions somebody waits for
 	opened atomic.Bool
 	open   map[string]Function // functions that are to be closed

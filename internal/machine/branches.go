@@ -193,6 +193,11 @@ func (r *run) branchDone(c *frame, output jsonvalue.Value) {
 	n := f.fan
 	before := c.chain
 	f.removeChild(c)
+	if f.state.broken != "" {
+		r.stopBranches(f)
+		r.leave(f, failedOutcome(r.unusable(f.state)))
+		return
+	}
 	if n.number == 0 {
 		n.results[c.ordinal] = output
 	} else {

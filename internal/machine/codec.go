@@ -285,6 +285,9 @@ func (r *reader) frame(parent *frame, depth int) *frame {
 	case r.flag():
 		f.item = &mapItem{index: r.small(maxCount), value: r.value()}
 	}
+	if f.asItem && (f.item == nil || f.item.number == 0) {
+		r.fail(errFan)
+	}
 	f.fan = r.fan()
 	n := r.count()
 	if err := f.check(); r.err == nil && err != nil {
@@ -315,6 +318,8 @@ var (
 func (f *frame) check() error {
 	block, kind := f.state.block, f.state.kind
 	switch {
+	case f.state.broken != "":
+		return nil // it is left at the next event
 	case f.parent == nil && block.owner != nil,
 		f.parent != nil && block.owner != f.parent.state:
 		return errors.New("the state does not belong here")
@@ -347,12 +352,7 @@ func (f *frame) check() error {
 }
 
 // given reports whether f has an input.
-func (f *frame) given() bool {
-	if f.asItem {
-		return f.item != nil && f.item.number != 0
-	}
-	return f.input.defined()
-}
+func (f *frame) given() bool { return f.asItem || f.input.defined() }
 
 func (f *frame) checkFan() error {
 	n := f.fan
@@ -398,7 +398,7 @@ func (r *reader) atRest(f *frame) {
 
 // checkChild is called before c is among f's children.
 func (f *frame) checkChild(c *frame) error {
-	if f.fan == nil || c.ordinal >= f.fan.next || f.fan.number == 0 && f.fan.results[c.ordinal].Defined() {
+	if f.fan == nil || c.ordinal >= min(f.fan.next, f.fan.count) || f.fan.number == 0 && f.fan.results[c.ordinal].Defined() {
 		return errFan
 	}
 	for _, other := range f.children {
@@ -415,8 +415,11 @@ func (r *reader) fan() *fan {
 		for _, k := range [...]*int{&n.concurrency, &n.next, &n.left, &n.size, &n.count, &n.each} {
 			*k = r.small(maxCount)
 		}
-		if n.number = r.uint(); n.number == 0 {
-			r.fail(errors.New("a part has no number"))
+		if n.number = r.uint(); n.number == 0 || n.each < 1 {
+			r.fail(errors.New("a part has no number, or no items"))
+		}
+		if n.count > r.d.limits.Payload { // an item takes a byte at least
+			r.fail(fmt.Errorf("a Map has %d items", n.count))
 		}
 		return n
 	}

@@ -10,6 +10,9 @@ import (
 func (r *run) execute(f *frame) outcome {
 	f.phase, f.id = ready, 0
 	st := f.state
+	if st.broken != "" {
+		return failedOutcome(r.unusable(st))
+	}
 	if st.kind == failState {
 		return failedOutcome(r.failState(f))
 	}

@@ -103,6 +103,11 @@ func (r *run) deliver(f *frame, e Event) {
 	if (f.phase == inTask) != (e.Kind != TimerFired) {
 		return
 	}
+	if f.state.broken != "" && e.Kind != TaskSubmitted {
+		f.id, f.phase = 0, ready
+		r.leave(f, failedOutcome(r.unusable(f.state)))
+		return
+	}
 	switch e.Kind {
 	case TaskSucceeded:
 		f.id = 0
@@ -115,7 +120,7 @@ func (r *run) deliver(f *frame, e Event) {
 		r.taskFailed(f, f.state.task.events.timedOut, &failure{name: jsonvalue.OfString(errorTimeout), heartbeat: e.Heartbeat})
 	case TaskSubmitted:
 		v, err := parseData(e.Data, "null")
-		if err == nil {
+		if err == nil && f.state.broken == "" {
 			r.record(f, HistoryEvent{Type: "TaskSubmitted", Output: v, Resource: f.state.task.resource})
 		}
 	case TimerFired:
