@@ -130,7 +130,7 @@ func (t *Target) warn(log *slog.Logger) {
 			}
 			seen[d.ID] = true
 			if e := newEndpoint(d, t.c.UserAgent); e.err != nil {
-				log.Warn("the webhook target cannot deliver to a destination: its events fail where no other target takes them", "destination", d.ID, "error", e.err)
+				log.Warn("a destination cannot be delivered to by the webhook target, and its events fail", "destination", d.ID, "error", e.err)
 			}
 		}
 	}
