@@ -246,7 +246,7 @@ func (p *Pipeline) redeliver(s *sink, policy retry.Policy, m *event.Message, err
 		attempt, since = d.Attempt+1, d.Since
 	}
 	// A store that is full says nothing of the message, so it is never given up for that.
-	if !errors.Is(err, queue.ErrFull) && class.Exhausted(attempt, time.Since(since)) {
+	if !fault.Full(err) && class.Exhausted(attempt, time.Since(since)) {
 		err := &retry.Exhausted{Kind: kind, Attempts: attempt, Err: err}
 		if class.InvalidAfterMax && s != p.sinks.failure {
 			return append(refused, p.reject(m, fault.Describe(fault.Invalid, err, fault.DetailOf(err))))

@@ -157,6 +157,7 @@ type Pipeline struct {
 	joined     connector.StoreSource // set when source and target are queues of one store
 	divided    connector.Isolated    // the source, when it is isolated by values
 
+	full   fullness
 	traces openTraces
 
 	stop    context.CancelCauseFunc // ends reading
@@ -420,6 +421,9 @@ func (p *Pipeline) open(ctx context.Context) error {
 	}
 	all := []part{{what: "failure target", opener: p.parts.Failure.Target}, {what: "filter target", opener: p.parts.Filter.Target}}
 	patient := p.patient()
+	if r, ok := p.parts.Source.(connector.Refuser); ok {
+		r.RefuseWhile(p.full.now)
+	}
 	for i := range p.routes {
 		r := &p.routes[i]
 		one := part{what: "target", opener: r.Target}

@@ -31,7 +31,7 @@ func (s *sink) settle(ctx context.Context, policy retry.Policy, b event.Batch, e
 			e = partial.Failed[i]
 		}
 		if e != nil {
-			if fault.Of(e) != fault.Invalid && !fault.Paced(e) {
+			if fault.Of(e) != fault.Invalid && !fault.Paced(e) && !fault.Full(e) {
 				later++
 			}
 			refused = s.undelivered(ctx, policy, m, e, refused)
@@ -66,6 +66,8 @@ func (s *sink) undelivered(ctx context.Context, policy retry.Policy, m *event.Me
 		p.abandon(event.Batch{m}, fmt.Errorf("%w: %w", context.Cause(ctx), err))
 	case p.redelivers && fault.Of(err) != fault.Fatal && (s == p.sinks.failure || fault.Of(err) != fault.Invalid):
 		return p.redeliver(s, policy, m, err, refused)
+	case p.refuses() && fault.Full(err):
+		event.Settle(m, err)
 	case s == p.sinks.failure:
 		event.Settle(m, err)
 		p.fail(fmt.Errorf("write to the failure target: %w", err))
