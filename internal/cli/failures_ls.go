@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 	"unicode/utf8"
 
@@ -145,12 +144,12 @@ func (r *failureReader) none() string {
 
 // failureTable prints failed events as a person reads them.
 type failureTable struct {
-	t *tabwriter.Writer
+	t *tableWriter
 	n int
 }
 
 func newFailureTable(w io.Writer) *failureTable {
-	return &failureTable{t: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	return &failureTable{t: newTable(w)}
 }
 
 func (t *failureTable) add(p *failurePlace, f *failures.Failure, replayed bool) {
