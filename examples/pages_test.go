@@ -1,10 +1,14 @@
 package examples
 
 import (
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -72,11 +76,19 @@ w.writerow([d[0] for d in r.description])
 w.writerows(r.fetchall())
 `
 
+// pip is the command pip as far as the pages use it: what would be installed is there.
+const pip = `#!/bin/sh
+test "$*" = "install --target $3 awslambdaric" && cp -r %s/. "$3"
+`
+
 // reader does what a page says, in a folder of its own.
 type reader struct {
 	t        *testing.T
 	dir, bin string
 	env      []string
+	// places are what the page says of the machine, folders and ports, and what they are for this
+	// reader: pairs of old and new.
+	places []string
 }
 
 // newReader is one that has weir on its path, and the variables env.
@@ -118,7 +130,8 @@ func (r *reader) command(s step) (*exec.Cmd, *locked, *locked) {
 }
 
 // follow does what the page says, in its order, and compares what it says is printed; three dots
-// stand for anything in a line. What runs on is ended in the end, and has to end well.
+// stand for anything in a line, and in a line of their own for any lines. What runs on is ended in
+// the end, and has to end well.
 func (r *reader) follow(page string) {
 	t := r.t
 	t.Helper()
@@ -135,7 +148,7 @@ func (r *reader) follow(page string) {
 		ends = nil
 	}
 	defer func() { end() }()
-	for _, s := range steps(string(text)) {
+	for _, s := range steps(strings.NewReplacer(r.places...).Replace(string(text))) {
 		if s.file != "" {
 			lay(t, filepath.Join(r.dir, filepath.FromSlash(s.file)), s.text, 0o644)
 			continue
@@ -202,26 +215,110 @@ func (r *reader) until(s step) {
 	}
 }
 
+// pages are the documents that are followed, and what a reader has to have for them beside weir
+// and a shell.
+var pages = []struct {
+	name    string
+	prepare func(r *reader)
+}{
+	{"README.md", func(*reader) { /* weir is enough */ }},
+	{"docs/lake.md", (*reader).duckdb},
+	{"docs/scripts.md", func(*reader) { /* likewise */ }},
+	{"docs/delivery.md", func(*reader) { /* likewise */ }},
+	{"docs/functions.md", func(r *reader) {
+		lay(r.t, filepath.Join(r.bin, "pip"), strings.Replace(pip, "%s", enginetest.LambdaRuntime(r.t), 1), 0o755)
+		r.env = append(r.env, "GOFLAGS=-mod=mod")
+	}},
+	{"docs/workspace-config.md", func(r *reader) { r.ports("8080", "8082") }},
+	{"docs/production.md", func(r *reader) {
+		if _, err := exec.LookPath("systemd-analyze"); err != nil {
+			r.t.Log("there is no systemd-analyze: the unit is not verified")
+			lay(r.t, filepath.Join(r.bin, "systemd-analyze"), "#!/bin/sh\n", 0o755)
+		}
+		data := filepath.Join(r.dir, "data")
+		if err := os.MkdirAll(data, 0o755); err != nil {
+			r.t.Fatal(err)
+		}
+		r.env = append(r.env, "WEIR_STORE_DSN="+enginetest.Postgres(r.t))
+		r.places = []string{"/var/lib/weir", data, "/etc/weir", filepath.Join(r.dir, "etc", "weir"), "/usr/bin/weir", filepath.Join(r.bin, "weir")}
+		r.ports("8080", "8081")
+	}},
+}
+
 // TestPages follows the pages.
 func TestPages(t *testing.T) {
 	t.Parallel()
-	for _, page := range []string{"lake"} {
-		t.Run(page, func(t *testing.T) {
+	for _, page := range pages {
+		t.Run(page.name, func(t *testing.T) {
 			t.Parallel()
 			r := newReader(t)
-			r.duckdb()
-			r.follow("../docs/" + page + ".md")
+			page.prepare(r)
+			r.follow(filepath.Join("..", filepath.FromSlash(page.name)))
 		})
 	}
 }
 
+// claim is how a page says that its commands are run.
+var claim = regexp.MustCompile(`command on this\s+page\s+is\s+run\s+by\s+a\s+test`)
+
+// TestPagesThatClaimTo: a page that says that its commands are run is one of those that are, and the
+// other way round.
+func TestPagesThatClaimTo(t *testing.T) {
+	t.Parallel()
+	found, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	followed := map[string]bool{}
+	for _, p := range pages {
+		followed[p.name] = true
+	}
+	for _, path := range found {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := "docs/" + filepath.Base(path)
+		if says := claim.Match(text); says != followed[name] {
+			t.Errorf("%s says that its commands are run: %t, and they are: %t", name, says, followed[name])
+		}
+	}
+}
+
+// ports gives the page's ports to nobody else. They are none of those that a system gives out by
+// itself, so that nobody has them meanwhile who has not chosen them.
+func (r *reader) ports(said ...string) {
+	r.t.Helper()
+	for range 1000 {
+		if len(said) == 0 {
+			return
+		}
+		p := strconv.Itoa(20000 + rand.IntN(10000))
+		var lc net.ListenConfig
+		l, err := lc.Listen(r.t.Context(), "tcp", "127.0.0.1:"+p)
+		if err != nil || slices.Contains(r.places, ":"+p) {
+			continue
+		}
+		if err := l.Close(); err != nil {
+			r.t.Fatal(err)
+		}
+		r.places, said = append(r.places, ":"+said[0], ":"+p), said[1:]
+	}
+	r.t.Fatal("there are no free ports")
+}
+
 // printed is the pattern of what a page says is printed.
 func printed(text string) *regexp.Regexp {
-	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	for i, l := range lines {
-		lines[i] = strings.ReplaceAll(regexp.QuoteMeta(strings.TrimRight(l, " ")), `\.\.\.`, ".*")
+	var p strings.Builder
+	p.WriteString(`\A`)
+	for l := range strings.Lines(strings.TrimRight(text, "\n")) {
+		if l = strings.TrimRight(l, " \n"); l == "..." {
+			p.WriteString(`(?:.*\n)*?`)
+			continue
+		}
+		p.WriteString(strings.ReplaceAll(regexp.QuoteMeta(l), `\.\.\.`, ".*") + ` *\n`)
 	}
-	return regexp.MustCompile(`\A` + strings.Join(lines, ` *\n`) + ` *\n*\z`)
+	return regexp.MustCompile(strings.TrimSuffix(p.String(), `\n`) + `\n*\z`)
 }
 
 func lay(t *testing.T, path, text string, mode os.FileMode) {

@@ -30,6 +30,9 @@ func Generate(root string, set connector.Set, write bool) (stale []string, err e
 	if err != nil {
 		return nil, err
 	}
+	if err := guides(root, ps); err != nil {
+		return nil, err
+	}
 	files, err := render(ps)
 	if err != nil {
 		return nil, err

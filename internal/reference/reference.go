@@ -48,6 +48,8 @@ type Page struct {
 	// Minimal and Full are examples in HCL.
 	Minimal string `json:"minimal,omitempty"`
 	Full    string `json:"full,omitempty"`
+	// Guides are the pages for people that speak of it.
+	Guides []Guide `json:"guides,omitempty"`
 }
 
 // Option is one attribute or block.

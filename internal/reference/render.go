@@ -22,6 +22,7 @@ func markdown(p Page) []byte {
 	if p.Stability != "" && p.Stability != "stable" {
 		fmt.Fprintf(&b, "\nStability: %s.\n", p.Stability)
 	}
+	b.WriteString(readOn(p))
 	if p.Minimal != "" {
 		fmt.Fprintf(&b, "\n```hcl\n%s```\n", p.Minimal)
 	}
@@ -115,6 +116,7 @@ func cell(s string) string {
 func configMarkdown(p Page) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n# Config\n\n%s\n", mark, p.Summary)
+	b.WriteString(readOn(p))
 	b.WriteString(`
 A config is one or more files of HCL, read as one. Values may read the environment:
 ` + "`env.NAME`" + `, where a missing name is an error, ` + "`env(\"NAME\")`" + `, where it is the empty

@@ -4,8 +4,9 @@
 // delivered when its execution has succeeded.
 //
 // When the source is a queue of the same store, the engine starts and settles in one
-// transaction, so that each message starts exactly one execution; with wait, or from another
-// source, a message that is delivered again starts another one.
+// transaction, so that each message starts exactly one execution. From another source with
+// positions, and with wait, a message that is delivered again within ten minutes finds the
+// execution that it has started.
 package machinetarget
 
 import (
