@@ -154,6 +154,52 @@ func TestOrdersDrained(t *testing.T) {
 	}
 }
 
+// TestOrdersNoObject: no record is lost that is no order, or has an id that no file can have; and
+// none goes round for ever.
+func TestOrdersNoObject(t *testing.T) {
+	t.Parallel()
+	long := fmt.Sprintf("{\"id\":%q,\"country_code\":\"GB\"}", strings.Repeat("x", 300))
+	orphans := []string{`"a string"`, `7`, `null`, `[{"id":1}]`, `{}`, `{"id":""}`, `{"id":{"a":1}}`, `{"id":null,"country_code":"GB"}`, long}
+	lines := append([]string{`{"id":"good","country_code":"GB"}`, `{"id":5,"country_code":"GB"}`, `{"id":"a/b","country_code":"FR"}`,
+		`{"id":"round","country_code":"PANIC","attempt":"x"}`, `this is no JSON`}, orphans...)
+	orders := filepath.Join(t.TempDir(), "orders.jsonl")
+	if err := os.WriteFile(orders, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := newOrders(t, "ORDERS="+orders, "MAX_ATTEMPTS=1")
+	o.start()
+	o.until("all records", func() bool {
+		failed, err := os.ReadFile(filepath.Join(o.out, "failed.jsonl"))
+		return err == nil && bytes.Contains(failed, []byte("this is no JSON")) &&
+			o.files("valid") == 2 && o.files("error") == 1 && o.files("orphan") == len(orphans)+1
+	})
+	o.stop()
+	kept := map[string]int{}
+	found, err := filepath.Glob(filepath.Join(o.out, "orphan", "no-order-*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range found {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p struct{ Record json.RawMessage }
+		if err := json.Unmarshal(data, &p); err != nil {
+			t.Fatal(err)
+		}
+		kept[string(p.Record)]++
+	}
+	for _, record := range orphans[:len(orphans)-1] {
+		if kept[record] != 1 {
+			t.Errorf("the record %s is kept %d times", record, kept[record])
+		}
+	}
+	if len(kept) != len(orphans) {
+		t.Errorf("%d records are kept, want %d: %v", len(kept), len(orphans), kept)
+	}
+}
+
 // TestOrdersKilled kills the process again and again while it works on many orders: each
 // ends where it belongs, and each orphan was tried exactly as often as it may be.
 func TestOrdersKilled(t *testing.T) {

@@ -86,6 +86,7 @@ var places = map[string]place{
 	"internal/failures":       {floor: mechanisms},
 	"internal/checkpoint":     {floor: mechanisms},
 	"internal/retry":          {floor: mechanisms},
+	"internal/outage":         {floor: mechanisms},
 	"internal/throttle":       {floor: mechanisms},
 	"internal/otlp":           {floor: mechanisms, beside: []string{"internal/httpclient"}},
 	"internal/trace":          {floor: mechanisms, beside: []string{"internal/otlp"}},

@@ -31,6 +31,9 @@ type Builder struct {
 	Set     connector.Set
 	Log     *slog.Logger
 	Version string
+	// Paths are the files and directories of the config, as they were named, for commands that
+	// the log tells of.
+	Paths []string
 	// Store is the durable store, once it is open; see [App.Run].
 	Store queue.Store
 	// Wrap, if set, may replace the parts of a pipeline before it is made; tests of
@@ -221,11 +224,12 @@ func (a *assembly) make(ctx context.Context) pipeline.Parts {
 		Drain:            pc.DrainTimeout(),
 		Retry:            policy(pc),
 		Throttle:         limit(pc.Throttle),
+		Look:             a.b.look("--pipeline", ownerOf(pc)),
 		Meter:            meter.NewPipeline(pc.Name),
 		Trace:            a.b.tracer,
 		Steps:            pc.Steps(),
 		Log:              a.log,
-		Format:           Failures(pc.FailureParser.Format, a.b.Version),
+		Format:           Failures(pc.FailureParser.Format, a.b.Version, a.named()),
 	}
 	p.Source, _ = build(ctx, a, a.b.Set.Sources, pc.Source.Use)
 	a.listens(p.Source, pc.Source.Use)

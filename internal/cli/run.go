@@ -46,6 +46,7 @@ The exit code is 0 only when everything that was read was settled.`,
 				return err
 			}
 			r := runner{s: s, flags: flags, paths: configPaths(args, s), quiet: quiet, builder: builder()}
+			r.builder.Paths = r.paths
 			return r.run(c.Context())
 		},
 	}

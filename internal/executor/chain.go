@@ -130,6 +130,12 @@ func (m *Machine) claim(w *work) bool {
 	return true
 }
 
+// task is a task to be run, and the error that it follows.
+type task struct {
+	machine.Action
+	after string
+}
+
 // Bounds of what one chain makes before it is committed.
 const (
 	chainTasks = 100
@@ -148,13 +154,16 @@ func (m *Machine) chain(ctx context.Context, w *work) (*unit, error) {
 	}
 	var (
 		e     = w.event
-		tasks []machine.Action // to be run
-		acted = w.acted        // a function with effects elsewhere was called
+		tasks []task    // to be run
+		acted = w.acted // a function with effects elsewhere was called
 		began = time.Now()
+		last  = w.lastError() // why the jobs of this step are there, where something failed
 	)
 	for n := 0; ; n++ {
 		now := time.Now()
-		next, actions, err := def.Step(x, e, machine.Environment{Now: now, Random: rand.Float64})
+		from := len(u.failures)
+		next, actions, err := def.Step(x, e, machine.Environment{Now: now, Random: rand.Float64,
+			Failed: func(f machine.Failure) { u.failures = append(u.failures, f) }})
 		if errors.Is(err, machine.ErrPart) {
 			if changed, readErr := m.changed(ctx, u); changed || readErr != nil {
 				return nil, errors.Join(errConflict, readErr)
@@ -164,14 +173,19 @@ func (m *Machine) chain(ctx context.Context, w *work) (*unit, error) {
 			return nil, err
 		}
 		x = next
+		if failed := u.failures[from:]; len(failed) > 0 {
+			last = lastError(&failed[len(failed)-1])
+		} else if n > 0 {
+			last = ""
+		}
 		for _, a := range actions {
 			switch a.Kind {
 			case machine.StartTask:
-				tasks = append(tasks, a)
+				tasks = append(tasks, task{a, last})
 			case machine.WaitUntil:
-				u.timers = append(u.timers, timer{a.ID, m.timerJob(w.execution, a, now)})
+				u.timers = append(u.timers, timer{a.ID, after(m.timerJob(w.execution, a, now), last)})
 			case machine.Cancel:
-				tasks = slices.DeleteFunc(tasks, func(t machine.Action) bool { return t.ID == a.ID })
+				tasks = slices.DeleteFunc(tasks, func(t task) bool { return t.ID == a.ID })
 				u.timers = slices.DeleteFunc(u.timers, func(t timer) bool { return t.id == a.ID })
 			case machine.Finish:
 			}
@@ -182,8 +196,8 @@ func (m *Machine) chain(ctx context.Context, w *work) (*unit, error) {
 		}
 		t := tasks[at]
 		tasks = slices.Delete(tasks, at, at+1)
-		acted = acted || m.effect(t) == Elsewhere
-		answer, err := m.call(ctx, w.execution, t, t.Input.Append(nil))
+		acted = acted || m.effect(t.Action) == Elsewhere
+		answer, err := m.call(ctx, w.execution, t.Action, t.Input.Append(nil))
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -193,16 +207,16 @@ func (m *Machine) chain(ctx context.Context, w *work) (*unit, error) {
 		e = answered(t.ID, answer, err)
 	}
 	for _, t := range tasks {
-		u.appends = append(u.appends, m.taskJob(w.execution, t))
+		u.appends = append(u.appends, after(m.taskJob(w.execution, t.Action), t.after))
 	}
 	m.finish(u, def, &x)
 	return u, nil
 }
 
 // inline is which of tasks may be run before the commit, -1 for none.
-func (m *Machine) inline(x *machine.Execution, tasks []machine.Action, acted bool) int {
+func (m *Machine) inline(x *machine.Execution, tasks []task, acted bool) int {
 	for i, t := range tasks {
-		if m.effect(t) != Elsewhere {
+		if m.effect(t.Action) != Elsewhere {
 			return i
 		}
 	}
@@ -301,6 +315,9 @@ func causeOf(x *machine.Execution) string {
 	}
 	if x.Cause != nil {
 		s += ": " + *x.Cause
+	}
+	if x.Place != "" {
+		s += fmt.Sprintf(" (in state %q)", x.Place)
 	}
 	return s
 }

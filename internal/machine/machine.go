@@ -221,4 +221,26 @@ type Environment struct {
 	Token func(executionID string, task uint64) string
 	// Record takes each history event as it happens. Nil means nobody wants them.
 	Record func(HistoryEvent)
+	// Failed takes each failure of a state and what becomes of it. Nil means nobody wants them.
+	Failed func(Failure)
+}
+
+// Outcome is what becomes of a failure of a state.
+type Outcome string
+
+// The outcomes.
+const (
+	Retried  Outcome = "retried" // the state runs again, after Delay
+	Caught   Outcome = "caught"  // the execution goes on with the state Next
+	Uncaught Outcome = "failed"  // the branch or the execution fails with it
+)
+
+// Failure is a failure of a state, and what becomes of it. Error and Cause are empty where nobody
+// gave one.
+type Failure struct {
+	State, Error, Cause string
+	Outcome             Outcome
+	Attempt             int           // of the state, from 1
+	Delay               time.Duration // of Retried
+	Next                string        // of Caught
 }

@@ -202,7 +202,7 @@ func (r *run) finish(status Status, output jsonvalue.Value, f *failure) {
 	x.apart = held{}
 	x.Status, x.Stopped, x.Output = status, r.env.Now.UTC(), output
 	if f != nil {
-		x.Error, x.Cause = textPointer(f.name), textPointer(f.cause)
+		x.Error, x.Cause, x.Place = textPointer(f.name), textPointer(f.cause), f.place
 	}
 	r.runnable = nil
 	r.actions = append(r.actions, Action{Kind: Finish, Status: status, Output: output, Error: x.Error, Cause: x.Cause})
@@ -374,6 +374,7 @@ func (r *run) assign(f *frame, a *assignment, seen jsonvalue.Value) ([]Assigned,
 // handle asks Retry and then Catch what to do about a failure.
 func (r *run) handle(f *frame, fail *failure) outcome {
 	fail = fail.located(f.state.name, f.event)
+	attempt := int(f.retries) + 1
 	if again, ok := r.retry(f, fail); ok {
 		return again
 	}
@@ -383,6 +384,7 @@ func (r *run) handle(f *frame, fail *failure) outcome {
 			continue
 		}
 		r.abandon(f)
+		r.tell(f, fail, Failure{Outcome: Caught, Attempt: attempt, Next: c.next.name})
 		output, bad := r.put(c.resultPath, c.dropResult, f, fail.output())
 		if bad != nil {
 			return failedOutcome(bad.located(f.state.name, f.event))
@@ -390,7 +392,17 @@ func (r *run) handle(f *frame, fail *failure) outcome {
 		return outcome{kind: exited, next: c.next, output: output, assign: c.assign, seen: fail.output()}
 	}
 	r.abandon(f)
+	r.tell(f, fail, Failure{Outcome: Uncaught, Attempt: attempt})
 	return failedOutcome(fail)
+}
+
+// tell says what becomes of a failure of f's state.
+func (r *run) tell(f *frame, fail *failure, what Failure) {
+	if r.env.Failed == nil {
+		return
+	}
+	what.State, what.Error, what.Cause = f.state.name, fail.name.Text(), fail.cause.Text()
+	r.env.Failed(what)
 }
 
 // retry schedules the state again if a retrier covers the failure and has attempts left.
@@ -410,7 +422,9 @@ func (r *run) retry(f *frame, fail *failure) (outcome, bool) {
 		f.retries = min(f.retries+1, maxCount)
 		f.fan, f.children = nil, nil
 		f.phase = retrying
-		r.timer(f, r.env.Now.Add(t.delay(f.used[i], r.random)))
+		delay := t.delay(f.used[i], r.random)
+		r.tell(f, fail, Failure{Outcome: Retried, Attempt: int(f.retries), Delay: delay})
+		r.timer(f, r.env.Now.Add(delay))
 		return blockedOutcome, true
 	}
 	return outcome{}, false
@@ -427,6 +441,9 @@ func (r *run) abandon(f *frame) {
 
 // fails ends a frame that nothing could save.
 func (r *run) fails(f *frame, fail *failure) {
+	if fail.place == "" {
+		fail.place = f.state.name
+	}
 	if f.parent != nil {
 		r.branchFailed(f, fail)
 		return

@@ -10,6 +10,9 @@
 // A message that waits for its turn (fault.Paced) is written again when that has come, and not
 // counted: the other side takes messages, and nobody is told of a failure.
 //
+// A message for which the other side has no room (fault.Full) is written again at a steady pace and
+// not counted either, however long that lasts: it says nothing of the message.
+//
 // Only the messages that failed are written again. max_attempts counts writes, the first
 // included; 0 means without end. Each message counts its own attempts in each class, so
 // that one that gives up takes no other with it. Every wait ends at once when the context
@@ -17,6 +20,7 @@
 package retry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,7 +90,14 @@ type Policy struct {
 	// Notify, if set, is told of every failed attempt before the wait, and once with a
 	// nil error when a write succeeds after failures.
 	Notify func(Attempt)
+	// Back, if set, chooses the failures of messages that are reported at once instead of
+	// written again: their sender waits, and sends them again.
+	Back func(error) bool
 }
+
+// fullDelay is how long to wait for room that the other side does not have, where that has not
+// said it.
+const fullDelay = 5 * time.Second
 
 // Attempt is one failed write.
 type Attempt struct {
@@ -273,8 +284,16 @@ func (r *run) sort(err error) (a Attempt) {
 			}
 		}
 		k := fault.Of(l.err)
-		if k == fault.Invalid || k == fault.Fatal {
+		if k == fault.Invalid || k == fault.Fatal || r.policy.Back != nil && r.policy.Back(l.err) {
 			r.final[l.index] = l.err
+			continue
+		}
+		if fault.Full(l.err) {
+			kept = append(kept, l)
+			a.Delay = max(a.Delay, cmp.Or(fault.After(l.err), fullDelay))
+			if a.Err == nil {
+				a.Kind, a.Err, a.Number = k, l.err, 1
+			}
 			continue
 		}
 		if fault.Paced(l.err) {
