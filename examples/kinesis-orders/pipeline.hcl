@@ -26,7 +26,7 @@ pipeline "invoker" {
 
   # One that was put back as often as it may be waits for somebody to look at it.
   target {
-    when = "(event.attempt ?? 0) >= 3"
+    when = "(event.attempt ?? 0) >= ${env("MAX_ATTEMPTS") != "" ? env("MAX_ATTEMPTS") : "3"}"
 
     use "directory" {
       path       = "${env("OUT") != "" ? env("OUT") : "."}/orphan"

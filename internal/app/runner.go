@@ -112,12 +112,10 @@ func (r *pipelineRunner) State() pipeline.State  { return r.current().State() }
 
 func (r *pipelineRunner) Full() (error, bool) { return r.current().Full() } //nolint:revive // as in Runner
 
-// Trouble is what the source waits for, while it is open.
-func (r *pipelineRunner) Trouble() error {
-	if t, ok := r.parts.Source.(connector.Troubled); ok {
-		return t.Trouble()
-	}
-	return nil
+// Troubled is the source, where that may have trouble.
+func (r *pipelineRunner) Troubled() connector.Troubled {
+	t, _ := r.parts.Source.(connector.Troubled)
+	return t
 }
 
 func (r *pipelineRunner) Close(ctx context.Context) error {

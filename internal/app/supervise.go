@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/pipeline"
 )
@@ -45,13 +46,13 @@ const (
 // lookAfter is how often a runner that runs is asked for its trouble.
 const lookAfter = time.Second
 
-// troubled is a runner that may wait, while it runs, for something it stands on.
-type troubled interface{ Trouble() error }
+// troubled is a runner of which something may have trouble while it runs; nil is nothing.
+type troubled interface{ Troubled() connector.Troubled }
 
 // run runs the member, and is what comes of that. Meanwhile it is degraded while it has trouble.
 func (m *member) run(ctx context.Context) error {
-	t, ok := m.Runner.(troubled)
-	if !ok {
+	r, ok := m.Runner.(troubled)
+	if !ok || r.Troubled() == nil {
 		return m.Run(ctx)
 	}
 	watching, stop := context.WithCancel(ctx)
@@ -59,7 +60,7 @@ func (m *member) run(ctx context.Context) error {
 	watch.Go(func() {
 		for pause(watching, lookAfter) {
 			if m.State() == pipeline.Running {
-				m.ails(t.Trouble())
+				m.ails(r.Troubled().Trouble())
 			}
 		}
 	})
