@@ -197,6 +197,11 @@ type (
 	Lagger interface {
 		Lag(ctx context.Context) ([]Lag, error)
 	}
+	// Troubled is a source that waits by itself for what it stands on besides its stream, such as
+	// a table of leases, and reads less or nothing meanwhile. Trouble is why, nil when it need not
+	// wait; it may be called while Read is, from Open to Close, and returns at once. The
+	// pipeline is degraded while there is one.
+	Troubled interface{ Trouble() error }
 	// Listener is a source that binds an address, which others of the process may share only
 	// where they differ by host name or path. Addr is what was bound, nil while nothing is.
 	Listener interface {
