@@ -82,7 +82,7 @@ func TestInit(t *testing.T) {
 			})
 			if kind == "machine" {
 				eventually(t, "the order that is refused", func() bool {
-					names, err := filepath.Glob(filepath.Join(dir, "error/*.json"))
+					names, err := filepath.Glob(filepath.Join(dir, "error", "*.json"))
 					return err == nil && len(names) > 0 && strings.Contains(read(t, names[0]), "an order has an id")
 				})
 			}

@@ -76,7 +76,7 @@ pipeline "out" {
 	if r.StatusCode != http.StatusAccepted {
 		t.Errorf("status %d", r.StatusCode)
 	}
-	eventually(t, "delivery", func() bool { return strings.Count(string(read(t, p.dir+"/out")), "\n") == 2 })
+	eventually(t, "delivery", func() bool { return strings.Count(read(t, p.dir+"/out"), "\n") == 2 })
 	p.signal(os.Interrupt)
 	p.exits(0)
 	p.until(p.err, `"ended","read":4,"delivered":4,"filtered":0,"failed":0,`)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -129,7 +130,7 @@ func shares(moved []*part) slog.Attr {
 		whose = append(whose, slog.String(p.name, p.changes.String()))
 	}
 	if more > 0 {
-		whose = append(whose, slog.String("others", fmt.Sprint(more)))
+		whose = append(whose, slog.String("others", strconv.Itoa(more)))
 	}
 	return slog.Group("pipelines", whose...)
 }

@@ -104,7 +104,8 @@ func (g *Guard) Alone(f func()) {
 		<-look.C
 	}
 	look.Stop()
-	defer garbage.Tighten(aloneGCPercent)()
+	loosen := garbage.Tighten(aloneGCPercent)
+	defer loosen()
 	g.floor.Store(1)
 	defer g.floor.Store(0)
 	g.weigh()

@@ -223,6 +223,11 @@ Snowbridge took the working directory. A file that is there only is not taken in
 config is refused, with the whole path to write. Where the config is environment variables, there
 is no file, and the working directory counts.
 
+## The log
+
+Snowbridge's line of statistics, which begins with TargetResults and comes each buffer_sec seconds,
+is logged at level debug. At level info one summary tells what changed, and nothing where nothing did.
+
 ## Older forms
 
 `
