@@ -141,7 +141,7 @@ func (m *Machine) chain(ctx context.Context, w *work) (*unit, error) {
 		began = time.Now()
 	)
 	for n := 0; ; n++ {
-		now := time.Now()
+		now := m.now()
 		next, actions, err := def.Step(x, e, machine.Environment{Now: now, Random: rand.Float64})
 		if err != nil {
 			return nil, err
@@ -314,7 +314,7 @@ func (m *Machine) buried(w *work, err error) *unit {
 	if !w.start || !waited(w.execution) {
 		return u
 	}
-	def, env := m.o.Definition, machine.Environment{Now: time.Now()}
+	def, env := m.o.Definition, machine.Environment{Now: m.now()}
 	name, cause := "States.Runtime", err.Error()
 	x := def.New(machine.Identity{ID: w.execution, Name: w.execution})
 	for _, e := range []machine.Event{{Kind: machine.Start}, {Kind: machine.Abort, Error: &name, Cause: &cause}} {

@@ -181,6 +181,9 @@ func (m *Machine) Name() string { return m.o.Name }
 // Meter is the machine's counters.
 func (m *Machine) Meter() *meter.Pipeline { return m.o.Meter }
 
+// now is the time that executions go by: that of the store, which hands their timers out.
+func (m *Machine) now() time.Time { return m.o.Store().Now() }
+
 // State is where the machine is in its life.
 func (m *Machine) State() State { return State(m.state.Load()) }
 

@@ -37,7 +37,7 @@ func (m *Machine) sweep(ctx context.Context) error {
 	prefix := m.endedPrefix()
 	err := m.forgetOld(ctx, prefix, func(r queue.Record) bool {
 		_, x, err := m.decode(ctx, r.Value)
-		return err != nil || time.Since(x.Stopped) >= m.keep(string(r.Key[len(prefix):]))
+		return err != nil || m.now().Sub(x.Stopped) >= m.keep(string(r.Key[len(prefix):]))
 	})
 	if err != nil {
 		return fmt.Errorf("forget executions that ended: %w", err)
