@@ -104,6 +104,7 @@ type Store struct {
 	grown      atomic.Int64  // bytes of the log since the last flush
 	stateBytes atomic.Int64  // size of the state when it was looked at last
 	full       atomic.Pointer[string]
+	wanted     atomic.Int64 // bytes for which there was no room below MaxBytes
 	broken     atomic.Pointer[error]
 	readers    readers
 	admin      sync.Mutex // one Requeue or Drop at a time
@@ -143,6 +144,7 @@ var (
 	_ queue.Store       = (*Store)(nil)
 	_ queue.Subscriber  = (*Store)(nil)
 	_ queue.Admin       = (*Store)(nil)
+	_ queue.Filling     = (*Store)(nil)
 	_ partition.Storage = (*Store)(nil)
 )
 
