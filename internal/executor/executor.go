@@ -242,8 +242,10 @@ func (m *Machine) Run(ctx context.Context) (err error) {
 		return err
 	}
 	m.state.Store(int32(Running))
-	defer queue.Subscribe(m.o.Store(), m.starts)()
-	defer queue.Subscribe(m.o.Store(), m.steps)()
+	for _, q := range []string{m.starts, m.steps} {
+		end := queue.Subscribe(m.o.Store(), q)
+		defer end()
+	}
 	leasing, stop := context.WithCancel(ctx)
 	defer stop()
 	m.mu.Lock()

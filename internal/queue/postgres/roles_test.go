@@ -281,7 +281,7 @@ func (f *former) round() {
 		f.t.Fatal(err)
 	}
 	quota := (parts + live - 1) / live
-	for part := 0; part < parts; part++ {
+	for part := range parts {
 		switch {
 		case len(f.mine) < quota:
 			var epoch int64
