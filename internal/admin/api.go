@@ -124,6 +124,9 @@ func (s Selection) values() url.Values {
 	if !s.Before.IsZero() {
 		v.Set("before", s.Before.Format(time.RFC3339Nano))
 	}
+	if s.OlderThan > 0 {
+		v.Set("older_than", s.OlderThan.String())
+	}
 	if s.By != "" {
 		v.Set("by", string(s.By))
 		v.Set("value", s.Value)
@@ -145,6 +148,11 @@ func selectionOf(v url.Values) (Selection, error) {
 	if text := v.Get("before"); text != "" {
 		if s.Before, err = time.Parse(time.RFC3339Nano, text); err != nil {
 			return s, requestError{fmt.Errorf("before is a time like 2026-01-31T12:00:00Z, not %q", text)}
+		}
+	}
+	if text := v.Get("older_than"); text != "" {
+		if s.OlderThan, err = time.ParseDuration(text); err != nil || s.OlderThan < 0 {
+			return s, requestError{fmt.Errorf("older_than is a duration like 90m, not %q", text)}
 		}
 	}
 	return s, nil

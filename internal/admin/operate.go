@@ -82,6 +82,8 @@ type Selection struct {
 	Cause string `json:"cause,omitempty"`
 	// Before chooses jobs that were appended, or died, before it.
 	Before time.Time `json:"before,omitzero"`
+	// OlderThan chooses jobs that were appended, or died, longer ago, by the clock of the store.
+	OlderThan time.Duration `json:"older_than,omitzero"`
 	// By and Value choose jobs by a part of their scope.
 	By    queue.Axis `json:"by,omitempty"`
 	Value string     `json:"value,omitempty"`
@@ -93,7 +95,7 @@ type Selection struct {
 
 // Empty reports whether s chooses every job.
 func (s Selection) Empty() bool {
-	return s.Cause == "" && s.Before.IsZero() && (s.By == "" || s.By == queue.None) && len(s.IDs) == 0
+	return s.Cause == "" && s.Before.IsZero() && s.OlderThan == 0 && (s.By == "" || s.By == queue.None) && len(s.IDs) == 0
 }
 
 func (s Selection) search(name string) (queue.Search, error) {
@@ -289,6 +291,14 @@ func (l Local) choose(ctx context.Context, name string, s Selection) (queue.Admi
 	q, err := s.search(name)
 	if err != nil {
 		return nil, q, err
+	}
+	if s.OlderThan < 0 {
+		return nil, q, requestError{fmt.Errorf("older_than must not be negative, as in %s", s.OlderThan)}
+	}
+	if s.OlderThan > 0 {
+		if since := l.Store.Now().Add(-s.OlderThan); q.Before.IsZero() || since.Before(q.Before) {
+			q.Before = since
+		}
 	}
 	if name == "" {
 		return nil, q, requestError{errors.New("the name of the queue is missing")}

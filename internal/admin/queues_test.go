@@ -451,7 +451,7 @@ func TestMetrics(t *testing.T) {
 	s := openStore(t)
 	appendJobs(t, s, job("a", "x", ""), job("a", "y", ""))
 	kill(t, s, "a")
-	appendJobs(t, s, job("a", "z", ""))
+	appendJobs(t, s, job("a", "z", ""), job("left", "x", ""))
 	w := httptest.NewRecorder()
 	handler(Options{Pipelines: &meter.Registry{}, Ready: func() error { return nil },
 		Store: func() (queue.Store, string, []connector.Queue) { return s, "memory", configured }}).
@@ -459,9 +459,32 @@ func TestMetrics(t *testing.T) {
 	for _, line := range []string{
 		`weir_queue_jobs{queue="a",state="waiting"} 1`, `weir_queue_jobs{queue="a",state="dead"} 2`,
 		`weir_queue_jobs{queue="b",state="leased"} 0`, `weir_queue_bytes{queue="b"} 0`,
+		`weir_queue_unread{queue="left"} 1`,
 	} {
 		if !strings.Contains(w.Body.String(), line+"\n") {
 			t.Errorf("no line %s", line)
+		}
+	}
+}
+
+// later is a store whose clock is ahead of that of the machine.
+type later struct{ kept }
+
+func (l later) Now() time.Time { return time.Now().Add(2 * time.Hour) }
+
+// TestOlderThan: how old a message is goes by the clock of the store.
+func TestOlderThan(t *testing.T) {
+	t.Parallel()
+	s := later{openStore(t)}
+	appendJobs(t, s, job("a", "x", ""), job("a", "y", ""))
+	for name, o := range operators(t, s) {
+		for age, want := range map[time.Duration]int{time.Hour: 2, 3 * time.Hour: 0} {
+			if n, err := o.Count(t.Context(), "a", Selection{OlderThan: age}); err != nil || n != want {
+				t.Errorf("%s: %d messages are older than %s, want %d, %v", name, n, age, want, err)
+			}
+		}
+		if n, err := o.Drop(t.Context(), "a", Selection{OlderThan: -time.Hour}); err == nil {
+			t.Errorf("%s: a negative age has dropped %d messages", name, n)
 		}
 	}
 }

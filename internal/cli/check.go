@@ -11,6 +11,8 @@ import (
 
 	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/queue"
 )
 
 func checkCommand(s Streams) *cobra.Command {
@@ -21,8 +23,10 @@ func checkCommand(s Streams) *cobra.Command {
 		Long: `Find everything wrong with a config that can be known without the network: syntax, names,
 types, limits, scripts, templates and certificates. A config that check accepts starts.
 
-With --connect the connections of sources and targets are opened as well. No event is read or
-written; where files are to be written, one is created and removed.`,
+With --connect the connections of sources and targets are opened as well, and a store in
+PostgreSQL is looked at: whether it can be opened, and which of its queues have messages that
+nobody reads. No event is read or written; where files are to be written, one is created and
+removed.`,
 		Example: "  weir check pipeline.hcl\n  weir check --connect conf.d/",
 		RunE: func(c *cobra.Command, args []string) error {
 			return check(c.Context(), configPaths(args, s), connect, asJSON, s)
@@ -48,6 +52,7 @@ func check(ctx context.Context, paths []string, connect, asJSON bool, s Streams)
 	}
 	if connect && built != nil {
 		found = append(found, reach(ctx, built)...)
+		found = append(found, survey(ctx, built)...)
 	}
 	if asJSON {
 		if _, err := s.Out.Write(found.JSON()); err != nil {
@@ -74,6 +79,40 @@ func reach(ctx context.Context, built *app.Built) config.Diagnostics {
 			found = append(found, c.Use.Diagnose(fmt.Errorf("cannot be reached: %w", err))...)
 		}
 		done()
+	}
+	return found
+}
+
+// survey looks at a store that processes share, which may be in use: at what would keep it
+// from being opened, and at queues that are read neither by a process nor by this config.
+func survey(ctx context.Context, built *app.Built) config.Diagnostics {
+	shared, can := built.Store.(interface {
+		Survey(ctx context.Context) ([]queue.Backlog, error)
+	})
+	use := built.Plan.Store
+	if !can || use == nil {
+		return nil
+	}
+	ctx, done := context.WithTimeout(ctx, 15*time.Second)
+	defer done()
+	unread, err := shared.Survey(ctx)
+	if err != nil {
+		return use.Diagnose(fmt.Errorf("cannot be opened: %w", err))
+	}
+	reads := map[string]bool{}
+	for _, p := range built.Plan.Pipelines {
+		for _, q := range p.Upstream() {
+			reads[q] = true
+		}
+	}
+	for _, m := range built.Plan.Process.Machines {
+		reads[connector.StartQueue(m.Name)], reads[connector.StepQueue(m.Name)] = true, true
+	}
+	var found config.Diagnostics
+	for _, b := range unread {
+		if !reads[b.Queue] {
+			found = append(found, use.Warn(fmt.Sprintf("queue %q has %d open messages, and neither a process that runs nor this config reads it", b.Queue, b.Open)))
+		}
 	}
 	return found
 }

@@ -160,7 +160,7 @@ func (f *selectFlags) selection(c *cobra.Command, ids []string) (admin.Selection
 		return s, "", usagef("--older-than must not be negative")
 	}
 	if f.olderThan > 0 {
-		s.Before = time.Now().Add(-f.olderThan)
+		s.OlderThan = f.olderThan
 		words = append(words, fmt.Sprintf("older than %s", f.olderThan))
 	}
 	for _, x := range []struct {

@@ -160,7 +160,7 @@ func (m *Machine) chain(ctx context.Context, w *work) (*unit, error) {
 		last  = w.lastError() // why the jobs of this step are there, where something failed
 	)
 	for n := 0; ; n++ {
-		now := time.Now()
+		now := m.now()
 		from := len(u.failures)
 		next, actions, err := def.Step(x, e, machine.Environment{Now: now, Random: rand.Float64,
 			Failed: func(f machine.Failure) { u.failures = append(u.failures, f) }})
@@ -348,7 +348,7 @@ func (m *Machine) buried(w *work, err error) *unit {
 	if !w.start || !waited(w.execution) {
 		return u
 	}
-	def, env := m.o.Definition, machine.Environment{Now: time.Now()}
+	def, env := m.o.Definition, machine.Environment{Now: m.now()}
 	name, cause := "States.Runtime", err.Error()
 	x := def.New(machine.Identity{ID: w.execution, Name: w.execution})
 	for _, e := range []machine.Event{{Kind: machine.Start}, {Kind: machine.Abort, Error: &name, Cause: &cause}} {

@@ -254,7 +254,7 @@ func (m *Machine) aborted(ctx context.Context, u *unit, why error) *unit {
 		return m.buried(u.w, err)
 	}
 	name, cause := "States.DataLimitExceeded", why.Error()
-	next, _, err := def.Step(x, machine.Event{Kind: machine.Abort, Error: &name, Cause: &cause}, machine.Environment{Now: time.Now()})
+	next, _, err := def.Step(x, machine.Event{Kind: machine.Abort, Error: &name, Cause: &cause}, machine.Environment{Now: m.now()})
 	if err != nil {
 		return m.buried(u.w, err)
 	}

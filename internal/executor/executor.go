@@ -193,6 +193,9 @@ func (m *Machine) Name() string { return m.o.Name }
 // Meter is the machine's counters.
 func (m *Machine) Meter() *meter.Pipeline { return m.o.Meter }
 
+// now is the time that executions go by: that of the store, which hands their timers out.
+func (m *Machine) now() time.Time { return m.o.Store().Now() }
+
 // State is where the machine is in its life.
 func (m *Machine) State() State { return State(m.state.Load()) }
 
@@ -239,8 +242,10 @@ func (m *Machine) Run(ctx context.Context) (err error) {
 		return err
 	}
 	m.state.Store(int32(Running))
-	defer queue.Subscribe(m.o.Store(), m.starts)()
-	defer queue.Subscribe(m.o.Store(), m.steps)()
+	for _, q := range []string{m.starts, m.steps} {
+		end := queue.Subscribe(m.o.Store(), q)
+		defer end()
+	}
 	leasing, stop := context.WithCancel(ctx)
 	defer stop()
 	m.mu.Lock()

@@ -213,3 +213,5 @@ func (m *memory) executions() (values [][]byte) {
 	}
 	return values
 }
+
+func (m *memory) Now() time.Time { return time.Now() }

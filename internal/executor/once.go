@@ -59,7 +59,7 @@ func (n *names) of(m *event.Message) (name string, known bool) {
 // StartOnceIn implements connector.Machine.
 func (m *Machine) StartOnceIn(tx queue.Tx, b event.Batch) error {
 	n := names{machine: m.o.Name}
-	now := binary.BigEndian.AppendUint64(nil, uint64(time.Now().UnixNano()))
+	now := binary.BigEndian.AppendUint64(nil, uint64(m.now().UnixNano()))
 	jobs := make([]queue.Job, 0, len(b))
 	for _, msg := range b {
 		name, known := n.of(msg)
@@ -130,7 +130,7 @@ func (m *Machine) startedKey(name string) []byte { return append(m.startedPrefix
 // forgetStarts forgets what was started long enough ago.
 func (m *Machine) forgetStarts(ctx context.Context) error {
 	err := m.forgetOld(ctx, m.startedPrefix(), func(r queue.Record) bool {
-		return len(r.Value) != 8 || time.Since(time.Unix(0, int64(binary.BigEndian.Uint64(r.Value)))) >= remembered
+		return len(r.Value) != 8 || m.now().Sub(time.Unix(0, int64(binary.BigEndian.Uint64(r.Value)))) >= remembered
 	})
 	if err != nil {
 		return fmt.Errorf("forget what has started executions: %w", err)

@@ -42,7 +42,7 @@ func (m *Machine) sweep(ctx context.Context) error {
 		if errors.Is(err, errElsewhere) || errors.Is(err, machine.ErrVersion) {
 			return false
 		}
-		return err != nil || time.Since(x.Stopped) >= m.keep(string(r.Key[len(prefix):]))
+		return err != nil || m.now().Sub(x.Stopped) >= m.keep(string(r.Key[len(prefix):]))
 	})
 	if err != nil {
 		return fmt.Errorf("forget executions that ended: %w", err)

@@ -296,6 +296,9 @@ type Store interface {
 	// Observe has every Update that settles jobs call o, in its transaction, until stop is
 	// called. Updates of other processes do not.
 	Observe(o Observer) (stop func())
+	// Now is the time by the clock that the store's times are of: when jobs come due, and were
+	// appended. It is not that of this machine where several share the store.
+	Now() time.Time
 	Close() error
 }
 

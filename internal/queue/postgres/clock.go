@@ -12,6 +12,26 @@ type databaseClock struct {
 	mu    sync.Mutex
 	known bool
 	ahead time.Duration // of the time since born
+	told  time.Duration // by how much the database is ahead of this machine, as was said last
+}
+
+// differs is the least difference of two clocks that is told of.
+const differs = 2 * time.Second
+
+// compare reports by how much the database is ahead of the clock of this machine, when that
+// is to be told: at the first look, and when it has become another.
+func (c *databaseClock) compare(database, machine time.Time) (by time.Duration, tell bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	by = database.Sub(machine)
+	if by.Abs() < differs {
+		by = 0
+	}
+	if (by-c.told).Abs() < differs && (by == 0) == (c.told == 0) {
+		return by, false
+	}
+	c.told = by
+	return by, true
 }
 
 // heard takes in that the database said now, to what was asked at sent and answered by got. It
@@ -37,6 +57,9 @@ func (c *databaseClock) at(since time.Duration) time.Time {
 	return time.Unix(0, int64(c.ahead+since)).UTC()
 }
 
+// Now implements queue.Store: it is the time of the database.
+func (s *Store) Now() time.Time { return s.now() }
+
 // now is the time by which jobs come due: that of the database.
 func (s *Store) now() time.Time {
 	if s.o.Now != nil {
@@ -57,6 +80,7 @@ func (s *Store) steady() int64 {
 // out when that was set.
 func (s *Store) heard(now time.Time, sent time.Duration) {
 	set := s.clock.heard(now, sent, time.Since(s.born))
+	s.compareClocks()
 	if set == 0 || s.o.Now != nil {
 		return
 	}
@@ -65,5 +89,23 @@ func (s *Store) heard(now time.Time, sent time.Duration) {
 		if o := s.owned[i].Load(); o != nil {
 			o.p.Stepped()
 		}
+	}
+}
+
+// compareClocks tells when the clock of this machine is not that of the database. Nothing in
+// the store goes by it.
+func (s *Store) compareClocks() {
+	if s.o.Now != nil {
+		return
+	}
+	by, tell := s.clock.compare(s.now(), s.o.wall())
+	switch {
+	case !tell:
+	case by == 0:
+		s.o.Log.Info("the clock of this machine is that of the database again")
+	case by > 0:
+		s.o.Log.Warn("the clock of this machine is behind that of the database: what is in queues goes by the database's; set this machine's by NTP", "by", by.Round(time.Second/10))
+	default:
+		s.o.Log.Warn("the clock of this machine is ahead of that of the database: what is in queues goes by the database's; set this machine's by NTP", "by", (-by).Round(time.Second/10))
 	}
 }

@@ -62,20 +62,19 @@ func (s *Store) release(ctx context.Context, list []*owned, keep map[int][]strin
 // yield changes the table of shares: of these partitions this process keeps these queues
 // only. It has no memory of them any more.
 func (s *Store) yield(ctx context.Context, keep map[int][]string) error {
-	given := 0
+	given := false
 	err := s.reassign(ctx, keysOf(keep), false, func(v *cluster, p *partState) (partState, bool) {
 		mine := p.of(s.process)
 		if len(mine) == 0 && p.keeper != s.process || !contains(mine, keep[p.id]) {
 			return *p, false
 		}
-		given++
+		given = true
 		return v.yield(p, s.process, keep[p.id]), true
 	})
 	if err != nil {
 		return fmt.Errorf("hand on %d partitions: %w", len(keep), meaning(err))
 	}
-	if given > 0 {
-		s.o.Log.Info("this process has given back partitions", "partitions", given)
+	if given {
 		s.tell(ctx, messageFree)
 	}
 	return nil
@@ -97,6 +96,7 @@ func (s *Store) leave(ctx context.Context) error {
 		}
 		return nil
 	}
+	s.o.Log.Info("this process gives back all partitions that it has", "partitions", len(list))
 	if err := s.release(ctx, list, all); err != nil {
 		return err
 	}

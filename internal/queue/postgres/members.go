@@ -179,6 +179,9 @@ func (s *Store) round(ctx context.Context) error {
 			delete(stray, part)
 		}
 	}
+	if len(give)+len(stray) > 0 {
+		s.o.Log.Info("this process gives back partitions", "partitions", len(give)+len(stray), "of", len(v.parts))
+	}
 	if len(stray) > 0 {
 		if err := s.yield(ctx, stray); err != nil {
 			return err

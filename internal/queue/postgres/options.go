@@ -69,6 +69,8 @@ type Options struct {
 	Log *slog.Logger
 	// Now is the clock of jobs, that of the database by default. Ownership goes by the real clock.
 	Now func() time.Time
+
+	wall func() time.Time // the clock of this machine
 }
 
 func (o Options) withDefaults() Options {
@@ -84,6 +86,9 @@ func (o Options) withDefaults() Options {
 	o.SegmentBytes = cmp.Or(o.SegmentBytes, 256<<20)
 	o.SegmentAge = cmp.Or(o.SegmentAge, 10*time.Minute)
 	o.CacheBytes = cmp.Or(o.CacheBytes, 64<<20)
+	if o.wall == nil {
+		o.wall = time.Now
+	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Name == "" {
 		host, err := os.Hostname()

@@ -281,7 +281,7 @@ func (f *former) round() {
 		f.t.Fatal(err)
 	}
 	quota := (parts + live - 1) / live
-	for part := 0; part < parts; part++ {
+	for part := range parts {
 		switch {
 		case len(f.mine) < quota:
 			var epoch int64
@@ -360,4 +360,47 @@ func TestBesideFormer(t *testing.T) {
 	f.mine = map[int]int64{}
 	await(t, "each has its share again", func() bool { f.round(); return len(f.mine) == 3 && has() == 3 })
 	f.leave()
+}
+
+// TestSurvey looks at stores without making or taking anything.
+func TestSurvey(t *testing.T) {
+	t.Parallel()
+	dsn := enginetest.Postgres(t)
+	survey := func(partitions int) ([]queue.Backlog, error) {
+		t.Helper()
+		s, err := New(Options{DSN: dsn, Partitions: partitions, Committers: 1, Readers: 2, Log: logTo(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Survey(t.Context())
+	}
+	if found, err := survey(4); err != nil || len(found) > 0 {
+		t.Errorf("before there is a store: %v, %v", found, err)
+	}
+	c, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made bool
+	err = c.QueryRow(t.Context(), "SELECT to_regnamespace('weir') IS NOT NULL").Scan(&made)
+	if cerr := c.Close(t.Context()); err != nil || cerr != nil || made {
+		t.Fatalf("the survey has made the schema: %v, %v, %v", made, err, cerr)
+	}
+	s := open(t, Options{DSN: dsn, Partitions: 4})
+	appendAll(t, s, scoped("in", 1, 0), scoped("left", 1, 0))
+	leaseAll(t, s, "in", 1)
+	before := epochsOf(t, s)
+	await(t, "the queue that nobody reads is found", func() bool {
+		found, err := survey(4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Equal(found, []queue.Backlog{{Queue: "left", Open: 1}})
+	})
+	if after := epochsOf(t, s); !slices.Equal(before, after) {
+		t.Errorf("epochs were %v and are %v", before, after)
+	}
+	if _, err := survey(8); err == nil {
+		t.Error("a store of 4 partitions is taken for one of 8")
+	}
 }

@@ -79,18 +79,8 @@ func (s *Store) migrate(ctx context.Context, c *pgx.Conn) error {
 				return err
 			}
 		}
-		var version, partitions, spread int
-		if err := tx.QueryRow(ctx, n.sql("SELECT version, partitions, spread FROM @schema.meta")).Scan(&version, &partitions, &spread); err != nil {
+		if err := s.fits(ctx, tx); err != nil {
 			return err
-		}
-		switch {
-		case version > schemaVersion:
-			return fmt.Errorf("schema %s has version %d, this program knows versions up to %d: run a newer release: %w", n.schema, version, schemaVersion, queue.ErrVersion)
-		case version < schemaVersion:
-			return fmt.Errorf("schema %s has version %d, which this program cannot bring to version %d: %w", n.schema, version, schemaVersion, queue.ErrVersion)
-		case partitions != s.o.Partitions || spread != s.o.Spread:
-			return fault.New(fault.Setup, fmt.Errorf("schema %s was created with %d partitions and a spread of %d, the configuration says %d and %d: these are fixed, configure the former or another schema",
-				n.schema, partitions, spread, s.o.Partitions, s.o.Spread))
 		}
 		// A program that does not know them may have made the schema, and works beside them.
 		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", n.schema+".shares").Scan(&there); err != nil || there {
@@ -103,6 +93,58 @@ func (s *Store) migrate(ctx context.Context, c *pgx.Conn) error {
 		return fmt.Errorf("prepare schema %s: %w", n.schema, meaning(err))
 	}
 	return nil
+}
+
+// fits refuses a schema that this program, or these options, cannot work with.
+func (s *Store) fits(ctx context.Context, q querier) error {
+	n := s.names
+	var version, partitions, spread int
+	if err := q.QueryRow(ctx, n.sql("SELECT version, partitions, spread FROM @schema.meta")).Scan(&version, &partitions, &spread); err != nil {
+		return err
+	}
+	switch {
+	case version > schemaVersion:
+		return fmt.Errorf("schema %s has version %d, this program knows versions up to %d: run a newer release: %w", n.schema, version, schemaVersion, queue.ErrVersion)
+	case version < schemaVersion:
+		return fmt.Errorf("schema %s has version %d, which this program cannot bring to version %d: %w", n.schema, version, schemaVersion, queue.ErrVersion)
+	case partitions != s.o.Partitions || spread != s.o.Spread:
+		return fault.New(fault.Setup, fmt.Errorf("schema %s was created with %d partitions and a spread of %d, the configuration says %d and %d: these are fixed, configure the former or another schema",
+			n.schema, partitions, spread, s.o.Partitions, s.o.Spread))
+	}
+	return nil
+}
+
+// Survey finds, in place of Open, what would keep that from working, and the queues that have
+// open jobs and that no process leases from. It makes nothing: of a schema that is not there
+// it only asks whether it could be made.
+func (s *Store) Survey(ctx context.Context) ([]queue.Backlog, error) {
+	n := s.names
+	c, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var made, shared, may bool
+	err = c.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL, to_regclass($2) IS NOT NULL,
+		coalesce(has_schema_privilege(to_regnamespace($3)::oid, 'CREATE'), has_database_privilege(current_database(), 'CREATE'))`,
+		n.schema+".meta", n.schema+".shares", n.schema).Scan(&made, &shared, &may)
+	switch {
+	case err != nil:
+	case made:
+		err = s.fits(ctx, c)
+	case !may:
+		err = fault.New(fault.Setup, fmt.Errorf("the role may not make schema %s: grant it CREATE on the database", n.schema))
+	}
+	if err = errors.Join(err, c.Close(ctx)); err != nil {
+		return nil, fmt.Errorf("look at schema %s: %w", n.schema, meaning(err))
+	}
+	if !shared {
+		return nil, nil // no process has said yet what it leases from
+	}
+	if err := s.Open(ctx); err != nil {
+		return nil, err
+	}
+	found, err := s.Unread(ctx)
+	return found, errors.Join(err, s.Close())
 }
 
 func (s *Store) create(ctx context.Context, tx pgx.Tx) error {

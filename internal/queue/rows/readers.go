@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/weirdata/weir/internal/queue"
 )
@@ -43,6 +44,9 @@ func (r *readers) reads(q string) bool {
 	one := r.queues[q]
 	return one != nil && (one.open > 0 || !one.named)
 }
+
+// Now implements queue.Store.
+func (s *Store) Now() time.Time { return s.opt.Now() }
 
 // Subscribe implements queue.Subscriber.
 func (s *Store) Subscribe(q string) (end func()) {

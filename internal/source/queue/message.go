@@ -13,10 +13,18 @@ import (
 // with, and that of the job in it.
 const positionBytes = 12
 
+// drift is a difference of clocks that is none.
+const drift = 100 * time.Millisecond
+
 // messages is the messages of jobs, as read now. Those that follow each other share what
 // is the same of them.
-func messages(jobs []queue.Job) event.Batch {
+func messages(jobs []queue.Job, store time.Time) event.Batch {
 	now := time.Now().UTC()
+	// What became of a job is known by the clock of the store; how long ago that is counts.
+	ahead := store.Sub(now)
+	if ahead.Abs() < drift {
+		ahead = 0
+	}
 	b := make(event.Batch, len(jobs))
 	var scope *event.Scope
 	var delivery *event.Delivery
@@ -29,8 +37,8 @@ func messages(jobs []queue.Job) event.Batch {
 			scope = new(event.Scope)
 			*scope = j.Scope
 		}
-		if delivery == nil || delivery.Attempt != j.Attempt || delivery.Since != j.At {
-			delivery = &event.Delivery{Attempt: j.Attempt, Since: j.At}
+		if delivery == nil || delivery.Attempt != j.Attempt || !delivery.Since.Equal(j.At.Add(-ahead)) {
+			delivery = &event.Delivery{Attempt: j.Attempt, Since: j.At.Add(-ahead)}
 		}
 		m := j.Msg
 		m.Meta.Scope, m.Meta.Delivery = scope, delivery

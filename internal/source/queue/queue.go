@@ -273,7 +273,7 @@ func (s *Source) portion(value string, jobs []queue.Job) connector.Portion {
 		}
 		return tx.Settle(*rs...)
 	}
-	return connector.Portion{Value: value, Batch: messages(jobs), Settle: settle,
+	return connector.Portion{Value: value, Batch: messages(jobs, s.store().Now()), Settle: settle,
 		Ack: func(ctx context.Context, o event.Outcomes) error { return s.settle(ctx, l, o) }}
 }
 

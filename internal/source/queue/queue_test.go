@@ -37,6 +37,36 @@ func bubble(t *testing.T, f func(t *testing.T, s *embedded.Store)) {
 	})
 }
 
+// away is a store whose clock is not that of the machine.
+type away struct {
+	queue.Store
+	by time.Duration
+}
+
+func (a away) Now() time.Time { return a.Store.Now().Add(a.by) }
+
+// TestWaitedByTheStore: how long a message has waited does not depend on the clock of the
+// machine that reads it.
+func TestWaitedByTheStore(t *testing.T) {
+	bubble(t, func(t *testing.T, s *embedded.Store) {
+		if err := s.Update(t.Context(), func(tx queue.Tx) error { return tx.Append(queue.Job{Queue: "q", Msg: event.New([]byte("x"))}) }); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		for _, by := range []time.Duration{0, 2 * time.Hour, -2 * time.Hour} {
+			src := source(t, away{s, by}, nil)
+			b, _, err := src.Read(t.Context(), connector.Room{})
+			if err != nil || len(b) != 1 {
+				t.Fatalf("read %d, %v", len(b), err)
+			}
+			if waited, want := time.Since(b[0].Meta.Delivery.Since), time.Minute+by; waited != want {
+				t.Errorf("with a store that is %s ahead, the message has waited %s, want %s", by, waited, want)
+			}
+			closes(t, src)
+		}
+	})
+}
+
 // source makes an open source of queue "q" that is closed at the end of the test.
 func source(t *testing.T, s queue.Store, change func(*queuesource.Config)) *queuesource.Source {
 	t.Helper()

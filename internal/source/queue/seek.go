@@ -10,6 +10,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
@@ -35,7 +36,7 @@ func (s *Source) Seek(_ context.Context, r connector.Range) (connector.Replay, e
 	if !ok1 || !ok2 || last.Before(first) {
 		return refuse(fmt.Sprintf("it cannot be from % x to % x", r.First.Bytes, r.Last.Bytes))
 	}
-	return &replay{admin: admin, queue: s.query.Queue, bytes: s.query.Bytes, most: s.query.Limit, first: first, last: last, page: firstPage}, nil
+	return &replay{admin: admin, now: s.store().Now, queue: s.query.Queue, bytes: s.query.Bytes, most: s.query.Limit, first: first, last: last, page: firstPage}, nil
 }
 
 // idOf is the job at a position of a lane.
@@ -53,6 +54,7 @@ const firstPage = 16
 // replay reads the jobs from first to last.
 type replay struct {
 	admin       queue.Admin
+	now         func() time.Time // of the store
 	queue       string
 	bytes, most int // of what is listed at once
 	first, last queue.ID
@@ -82,7 +84,7 @@ func (p *replay) Read(ctx context.Context, room connector.Room) (event.Batch, er
 		bytes -= size
 		n++
 	}
-	b := messages(p.jobs[:n])
+	b := messages(p.jobs[:n], p.now())
 	p.jobs = p.jobs[n:]
 	return b, nil
 }

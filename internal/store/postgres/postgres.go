@@ -1,8 +1,9 @@
 // Package postgresstore is the store "postgres": the durable store in a PostgreSQL
 // database, which several processes share.
 //
-// The processes divide the partitions of the store among themselves: each works on the
-// messages of its own, and takes over those of one that ends or dies. The DSN is a secret:
+// The processes that read a queue divide its partitions among themselves: each works on the
+// messages of its own, and takes over those of one that ends or dies. A process that only
+// writes, and a command, takes none. The DSN is a secret:
 // it is in no error, no log and no identity.
 package postgresstore
 
@@ -27,8 +28,8 @@ type Config struct {
 	// Schema that holds the store; it is made when it is not there. Lower-case letters,
 	// digits and "_"; at most 40 characters.
 	Schema string `hcl:"schema,optional"`
-	// Number of parts that the processes share out among themselves, from 1 to 256. It is
-	// fixed when the schema is made.
+	// Number of parts of each queue, which the processes that read it share out among
+	// themselves, from 1 to 256. It is fixed when the schema is made.
 	Partitions int `hcl:"partitions,optional"`
 	// Over how many partitions the messages of one queue and one workspace, source and
 	// destination are spread by their key, from 1 to partitions. With 1 they are handed out
@@ -153,6 +154,16 @@ type opener struct {
 
 // Identity implements connector.StoreOpener.
 func (o opener) Identity() string { return o.identity }
+
+// Survey finds what would keep the store from being opened, without making anything, and the
+// queues that have messages and that no process reads.
+func (o opener) Survey(ctx context.Context) ([]queue.Backlog, error) {
+	s, err := postgres.New(o.options)
+	if err != nil {
+		return nil, err
+	}
+	return s.Survey(ctx)
+}
 
 // Open implements connector.StoreOpener.
 func (o opener) Open(ctx context.Context) (queue.Store, error) {
