@@ -3,6 +3,7 @@ package queue
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 	"unsafe"
@@ -29,13 +30,19 @@ const (
 	flagNilValues // a header has no value, and sizes of values are one more
 	flagKeyNone
 	flagKeyEmpty
+	flagSteady // NotBefore is of the steady clock of the store
 	flagsKnown = 1<<iota - 1
 )
 
 // bodyHead is the bytes of a body before its fields.
 const bodyHead = 4
 
-// AppendRecord appends the record of one job, whose fields were checked with Job.Check.
+// SteadyBase is added to times of the steady clock of a store where they stand for a due time:
+// these are below zero, and times of the wall clock are not.
+const SteadyBase = math.MinInt64 / 2
+
+// AppendRecord appends the record of one job, whose fields were checked with Job.Check. The
+// NotBefore of a job with After is of the steady clock.
 func AppendRecord(dst []byte, j *Job) []byte {
 	m := j.Msg
 	origin, about := m.Meta.Origin.Earliest(), m.Meta.Descriptor
@@ -143,6 +150,9 @@ func describe(j *Job, origin *event.Origin, about *event.Descriptor) (flags, siz
 	if !j.NotBefore.IsZero() {
 		flags |= flagNotBefore
 		size += timeSize(j.NotBefore)
+		if j.After > 0 {
+			flags |= flagSteady
+		}
 	}
 	if m.Data == nil {
 		flags |= flagNilData
@@ -307,7 +317,7 @@ type Head struct {
 	// Hash is the hash of the ordering key; 0 when the job is not ordered. Keys that share
 	// a hash are treated as one.
 	Hash uint64
-	// NotBefore is in unix ns; 0 means at once.
+	// NotBefore is in unix ns; 0 means at once. Below zero it is of the steady clock.
 	NotBefore int64
 }
 
@@ -323,7 +333,10 @@ func ReadHead(rec []byte) (Head, error) {
 		return h, nil
 	}
 	if version != 1 && flags&flagNotBefore != 0 {
-		h.NotBefore = Nanos(r.time())
+		t := r.time()
+		if h.NotBefore = Nanos(t); flags&flagSteady != 0 {
+			h.NotBefore += SteadyBase
+		}
 	}
 	if flags&flagKey != 0 && (flags&flagOrdered != 0 || version == 1) {
 		key := r.bytes()
@@ -395,8 +408,8 @@ type Decoder struct {
 // keeps no more than these.
 const maxTogether = 64
 
-// Read sets the fields of j that a record holds: Ordered, NotBefore, and all of Msg but its
-// scope. It fills m, which must be a zero Message, and makes it j's message. The message
+// Read sets the fields of j that a record holds: Ordered, NotBefore by the wall clock, and all of
+// Msg but its scope. It fills m, which must be a zero Message, and makes it j's message. The message
 // shares memory with rec.
 func (d *Decoder) Read(rec []byte, j *Job, m *event.Message) error {
 	r := reader{b: rec}
@@ -406,7 +419,9 @@ func (d *Decoder) Read(rec []byte, j *Job, m *event.Message) error {
 	}
 	j.NotBefore = time.Time{}
 	if version != 1 && flags&flagNotBefore != 0 {
-		j.NotBefore = r.time()
+		if t := r.time(); flags&flagSteady == 0 {
+			j.NotBefore = t
+		}
 	}
 	switch {
 	case flags&flagKey != 0:
