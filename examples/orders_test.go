@@ -14,9 +14,10 @@ import (
 	"time"
 )
 
-// ordersRun is the orders example as a process.
+// ordersRun is an example of orders as a process.
 type ordersRun struct {
 	t      *testing.T
+	config string
 	binary string
 	env    []string
 	out    string
@@ -40,12 +41,12 @@ func newOrders(t *testing.T, env ...string) *ordersRun {
 		t.Fatal(err)
 	}
 	out := t.TempDir()
-	return &ordersRun{t: t, binary: binary, out: out, env: append(env, "OUT="+out), said: &locked{}}
+	return &ordersRun{t: t, config: "orders", binary: binary, out: out, env: append(env, "OUT="+out), said: &locked{}}
 }
 
 func (o *ordersRun) start() {
 	o.t.Helper()
-	c := exec.Command(o.binary, "run", "orders")
+	c := exec.Command(o.binary, "run", o.config)
 	c.Env = append(os.Environ(), o.env...)
 	c.Stdout, c.Stderr = o.said, o.said
 	if err := c.Start(); err != nil {

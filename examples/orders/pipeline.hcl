@@ -30,7 +30,7 @@ store {
   }
 }
 
-# The stream; on AWS it would be Kinesis.
+# The stream; examples/kinesis-orders has it in Kinesis.
 queue "stream" {}
 
 pipeline "orders" {

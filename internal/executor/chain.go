@@ -316,6 +316,9 @@ func causeOf(x *machine.Execution) string {
 	if x.Cause != nil {
 		s += ": " + *x.Cause
 	}
+	if x.Place != "" {
+		s += fmt.Sprintf(" (in state %q)", x.Place)
+	}
 	return s
 }
 

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/machine"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/outage"
 	"github.com/weirdata/weir/internal/queue"
 )
 
@@ -280,13 +282,24 @@ func (m *Machine) committed(u *unit) {
 	case u.ended.Ended():
 		m.o.Meter.Invalid.Add(1)
 		if u.cause != "" {
-			m.o.Log.Warn("an execution failed", keyExecution, u.w.execution, meter.KeyError, u.cause)
+			m.tellFailed(u, u.cause)
 		}
+	case u.refused && u.verdict.Verdict == queue.Dead:
+		m.tellFailed(u, u.verdict.Cause)
 	}
 	if u.ended.Ended() && waited(u.w.execution) {
 		m.ended.tell()
 	}
 	m.forget(u.w)
+}
+
+// failed is what is told of executions that failed (invariant 9).
+var failed = &outage.Kind{Level: slog.LevelError, Text: "executions failed; their inputs are kept, dead, in the queue of the machine", Gather: time.Second, Shown: true}
+
+// tellFailed tells of an execution that failed, or of a job that nothing could be made of.
+func (m *Machine) tellFailed(u *unit, cause string) {
+	m.o.Log.Debug("an execution failed", keyExecution, u.w.execution, meter.KeyError, cause)
+	m.told.Note(failed, u.w.job.Scope.Destination, 1, errors.New(cause))
 }
 
 // again steps the execution of w once more. A task's answer is kept: it is not run again.

@@ -61,6 +61,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/machine"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/outage"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/lease"
 )
@@ -77,6 +78,8 @@ type Options struct {
 	// Store returns the durable store; it is open before Open is called.
 	Store func() queue.Store
 	Log   *slog.Logger
+	// Look is the command that lists the executions that failed, for the log.
+	Look string
 	// Meter counts: read is executions started, written those that succeeded, invalid
 	// those that did not, in flight the jobs that are worked on.
 	Meter *meter.Pipeline
@@ -122,7 +125,8 @@ type Machine struct {
 	units chan *unit // likewise
 	freed chan struct{}
 
-	seldom seldom    // lines of the log
+	seldom seldom // lines of the log
+	told   *outage.Teller
 	ended  broadcast // of executions somebody waits for
 	opened atomic.Bool
 	open   map[string]Function // functions that are to be closed
@@ -171,6 +175,7 @@ func New(o Options) *Machine {
 		ready: make(chan *work, o.InFlight), units: make(chan *unit, o.InFlight), freed: make(chan struct{}, 1),
 	}
 	m.recent = machine.NewRecent(max(recentBytes, o.MaxPayload))
+	m.told = outage.New(o.Log, "", o.Look)
 	m.held = lease.New(o.Store, o.Lease)
 	m.definitions.set(o.Definition)
 	return m
@@ -234,6 +239,8 @@ func (m *Machine) Run(ctx context.Context) (err error) {
 		return err
 	}
 	m.state.Store(int32(Running))
+	defer queue.Subscribe(m.o.Store(), m.starts)()
+	defer queue.Subscribe(m.o.Store(), m.steps)()
 	leasing, stop := context.WithCancel(ctx)
 	defer stop()
 	m.mu.Lock()
@@ -265,6 +272,7 @@ func (m *Machine) Run(ctx context.Context) (err error) {
 	committers.Wait()
 	ended()
 	sweeper.Wait()
+	m.told.End()
 	m.release(after)
 	m.mu.Lock()
 	defer m.mu.Unlock()

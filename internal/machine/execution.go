@@ -29,6 +29,9 @@ type Execution struct {
 	Input, Output jsonvalue.Value
 	// Error and Cause are why it failed; each is nil when there is none.
 	Error, Cause *string
+	// Place is the state that it failed in, as long as the execution is in memory; empty when it
+	// was no state that failed.
+	Place string
 	// Events counts the history events so far.
 	Events uint64
 

@@ -202,7 +202,7 @@ func (r *run) finish(status Status, output jsonvalue.Value, f *failure) {
 	x.apart = held{}
 	x.Status, x.Stopped, x.Output = status, r.env.Now.UTC(), output
 	if f != nil {
-		x.Error, x.Cause = textPointer(f.name), textPointer(f.cause)
+		x.Error, x.Cause, x.Place = textPointer(f.name), textPointer(f.cause), f.place
 	}
 	r.runnable = nil
 	r.actions = append(r.actions, Action{Kind: Finish, Status: status, Output: output, Error: x.Error, Cause: x.Cause})
@@ -442,6 +442,9 @@ func (r *run) abandon(f *frame) {
 
 // fails ends a frame that nothing could save.
 func (r *run) fails(f *frame, fail *failure) {
+	if fail.place == "" {
+		fail.place = f.state.name
+	}
 	if f.parent != nil {
 		r.branchFailed(f, fail)
 		return

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/weirdata/weir/internal/queue"
 )
 
 const (
@@ -240,9 +242,18 @@ func (s *Store) turnRing(ctx context.Context, c *pgxpool.Conn) error {
 
 func (s *Store) forgetProcesses(ctx context.Context, c *pgxpool.Conn) error {
 	_, err := c.Exec(ctx, s.names.sql(`DELETE FROM @schema.processes p WHERE heartbeat < clock_timestamp() - $1::interval
-		AND NOT EXISTS (SELECT 1 FROM @schema.parts t WHERE t.owner = p.id)`), processAge)
+		AND NOT EXISTS (SELECT 1 FROM @schema.parts t WHERE t.owner = p.id)
+		AND NOT EXISTS (SELECT 1 FROM @schema.shares h JOIN @schema.parts t ON t.id = h.part AND t.epoch = h.epoch WHERE h.process = p.id)`), processAge)
 	if err != nil {
 		return fmt.Errorf("forget processes that are gone: %w", err)
+	}
+	return nil
+}
+
+// Full implements queue.Filling.
+func (s *Store) Full() error {
+	if s.full.Load() {
+		return fmt.Errorf("update: it has reached its limit of %d bytes: %w", s.o.MaxBytes, queue.ErrFull)
 	}
 	return nil
 }

@@ -104,7 +104,9 @@ type Store struct {
 	grown      atomic.Int64  // bytes of the log since the last flush
 	stateBytes atomic.Int64  // size of the state when it was looked at last
 	full       atomic.Pointer[string]
+	wanted     atomic.Int64 // bytes for which there was no room below MaxBytes
 	broken     atomic.Pointer[error]
+	readers    readers
 	admin      sync.Mutex // one Requeue or Drop at a time
 	applying   sync.Mutex // the state is between two commits when it is free
 	maintain   sync.Mutex // one flush or compaction at a time
@@ -140,7 +142,9 @@ type laneName struct {
 
 var (
 	_ queue.Store       = (*Store)(nil)
+	_ queue.Subscriber  = (*Store)(nil)
 	_ queue.Admin       = (*Store)(nil)
+	_ queue.Filling     = (*Store)(nil)
 	_ partition.Storage = (*Store)(nil)
 )
 
@@ -234,6 +238,7 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 		return nil, err
 	}
 	defer s.leave()
+	s.readers.leases(q.Queue)
 	return s.part.Lease(ctx, q)
 }
 
