@@ -73,23 +73,28 @@ func (s *stepJob) action() machine.Action {
 		Timeout: time.Duration(s.TimeoutMillis) * time.Millisecond, Heartbeat: time.Duration(s.HeartbeatMillis) * time.Millisecond}
 }
 
-func (m *Machine) stepJob(s stepJob, at time.Time) queue.Job {
-	return queue.Job{Queue: m.steps, Msg: event.New(s.append(nil)), NotBefore: at}
+func (m *Machine) stepJob(s stepJob) queue.Job {
+	return queue.Job{Queue: m.steps, Msg: event.New(s.append(nil))}
 }
 
 func (m *Machine) timerJob(execution string, a machine.Action, now time.Time) queue.Job {
-	at := a.At
-	// The timer of TimeoutSeconds, which belongs to no state, is asked for again when it
-	// fires early. So it never lies in the queue long after its execution has ended.
-	if latest := now.Add(deadlineLook); a.State == "" && at.After(latest) {
-		at = latest
+	j := m.stepJob(stepJob{Execution: execution, Timer: a.ID, State: a.State})
+	switch {
+	case a.State == "":
+		// The timer of TimeoutSeconds, which belongs to no state, is asked for again when it
+		// fires early. So it never lies in the queue long after its execution has ended.
+		j.After = min(a.At.Sub(now), deadlineLook)
+	case a.After > 0:
+		j.After = a.After
+	default:
+		j.NotBefore = a.At
 	}
-	return m.stepJob(stepJob{Execution: execution, Timer: a.ID, State: a.State}, at)
+	return j
 }
 
 func (m *Machine) taskJob(execution string, a machine.Action) queue.Job {
 	return m.stepJob(stepJob{Execution: execution, Task: a.ID, State: a.State, Resource: a.Resource,
-		TimeoutMillis: a.Timeout.Milliseconds(), HeartbeatMillis: a.Heartbeat.Milliseconds(), Input: a.Input.Append(nil)}, time.Time{})
+		TimeoutMillis: a.Timeout.Milliseconds(), HeartbeatMillis: a.Heartbeat.Milliseconds(), Input: a.Input.Append(nil)})
 }
 
 // deadlineLook is how long the timer of an execution's deadline waits at most.

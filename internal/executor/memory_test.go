@@ -88,6 +88,9 @@ func (m *memory) Update(_ context.Context, fn func(queue.Tx) error) error {
 	for _, j := range tx.appends {
 		m.seq++
 		j.ID, j.At = queue.ID{Lane: 1, Seq: m.seq}, time.Now()
+		if j.After > 0 {
+			j.NotBefore = j.At.Add(j.After)
+		}
 		m.jobs = append(m.jobs, &j)
 	}
 	m.ring()

@@ -135,7 +135,11 @@ func (r *run) wait(f *frame, s *scope) outcome {
 		return r.waited(f)
 	}
 	f.phase = waiting
-	r.timer(f, at)
+	after := at.Sub(r.env.Now)
+	if f.state.wait.named() {
+		after = 0
+	}
+	r.timer(f, at, after)
 	return blockedOutcome
 }
 

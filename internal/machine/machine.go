@@ -175,8 +175,10 @@ type Action struct {
 	Credentials        jsonvalue.Value // Undefined when the state has none
 	Token              string          // what $$.Task.Token gave
 	Timeout, Heartbeat time.Duration
-	// At is when a WaitUntil is due.
-	At time.Time
+	// At is when a WaitUntil is due. After is how long that is from now, where the definition
+	// gives a duration and no time: a clock that is set meanwhile does not change it.
+	At    time.Time
+	After time.Duration
 	// Status, Output, Error and Cause belong to Finish: Output when it succeeded, Error
 	// and Cause, each if there is one, when it did not.
 	Status       Status

@@ -240,7 +240,7 @@ func (r *run) work() {
 		case f.phase != ready:
 		case r.made >= r.d.limits.Transitions:
 			f.phase = yielded
-			r.timer(f, r.env.Now)
+			r.timer(f, r.env.Now, 0)
 		case r.d.limits.Events > 0 && r.x.Events >= r.d.limits.Events:
 			fail := raise(errorRuntime, "The execution reached the maximum number of history events (%d).", r.d.limits.Events)
 			fail.own = false
@@ -252,9 +252,10 @@ func (r *run) work() {
 	}
 }
 
-func (r *run) timer(f *frame, at time.Time) {
+// timer waits until a time, which is a duration from now when after is not zero.
+func (r *run) timer(f *frame, at time.Time, after time.Duration) {
 	f.id = r.newID()
-	r.actions = append(r.actions, Action{Kind: WaitUntil, ID: f.id, State: f.state.name, At: at.UTC()})
+	r.actions = append(r.actions, Action{Kind: WaitUntil, ID: f.id, State: f.state.name, At: at.UTC(), After: after})
 }
 
 // outcome is what became of a state.
@@ -424,7 +425,7 @@ func (r *run) retry(f *frame, fail *failure) (outcome, bool) {
 		f.phase = retrying
 		delay := t.delay(f.used[i], r.random)
 		r.tell(f, fail, Failure{Outcome: Retried, Attempt: int(f.retries), Delay: delay})
-		r.timer(f, r.env.Now.Add(delay))
+		r.timer(f, r.env.Now.Add(delay), delay)
 		return blockedOutcome, true
 	}
 	return outcome{}, false

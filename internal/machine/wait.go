@@ -32,6 +32,9 @@ func (b *builder) wait(s *state, o *object) {
 	}
 }
 
+// named reports whether a time is given, and no duration.
+func (w *waitFields) named() bool { return w.seconds < 0 && w.secondsPath == nil }
+
 // until is when a Wait state ends.
 func (w *waitFields) until(s *scope) (time.Time, *failure) {
 	now := s.r.env.Now

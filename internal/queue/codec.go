@@ -19,6 +19,7 @@ import (
 //	origin  := stream partition position, each size bytes; sub(uvarint) [at]
 //	descriptor := jobRun taskRun type name, each size bytes
 //	time    := seconds(varint) nanoseconds(uvarint)
+//	notBefore is a time, of the wall clock or of the steady one
 //
 // data is the rest of the body; fixed numbers are big endian. Of a message that has been in
 // queues before, the origin is the earliest.

@@ -88,8 +88,8 @@ func (id ID) Before(other ID) bool {
 // Scope says whose job it is.
 type Scope = event.Scope
 
-// Job is one message in a queue. For Append, Queue and Msg are needed and Scope, Ordered
-// and NotBefore are read; the store sets the rest.
+// Job is one message in a queue. For Append, Queue and Msg are needed and Scope, Ordered,
+// NotBefore and After are read; the store sets the rest.
 type Job struct {
 	ID    ID
 	Queue string
@@ -101,6 +101,9 @@ type Job struct {
 	Ordered bool
 	// NotBefore is the earliest time to hand the job out; zero means at once.
 	NotBefore time.Time
+	// After, when it is above zero, is how long to wait, in place of NotBefore: a clock that is
+	// set meanwhile does not change how long that is. It is for Append only.
+	After time.Duration
 	// Attempt counts the results "again" the job has had. Leases that expired, and
 	// leases that ended with the process, do not count.
 	Attempt int

@@ -29,13 +29,15 @@ const (
 	flagNilValues // a header has no value, and sizes of values are one more
 	flagKeyNone
 	flagKeyEmpty
+	flagSteady // NotBefore is of the steady clock of the store
 	flagsKnown = 1<<iota - 1
 )
 
 // bodyHead is the bytes of a body before its fields.
 const bodyHead = 4
 
-// AppendRecord appends the record of one job, whose fields were checked with Job.Check.
+// AppendRecord appends the record of one job, whose fields were checked with Job.Check. The
+// NotBefore of a job with After is of the steady clock.
 func AppendRecord(dst []byte, j *Job) []byte {
 	m := j.Msg
 	origin, about := m.Meta.Origin.Earliest(), m.Meta.Descriptor
@@ -143,6 +145,9 @@ func describe(j *Job, origin *event.Origin, about *event.Descriptor) (flags, siz
 	if !j.NotBefore.IsZero() {
 		flags |= flagNotBefore
 		size += timeSize(j.NotBefore)
+		if j.After > 0 {
+			flags |= flagSteady
+		}
 	}
 	if m.Data == nil {
 		flags |= flagNilData
@@ -302,66 +307,6 @@ func errRecord(rec []byte) error {
 	return fmt.Errorf("read job record of %d bytes: its fields do not fit: %w", len(rec), ErrCorrupt)
 }
 
-// Head is what the order of a lane needs to know of a job.
-type Head struct {
-	// Hash is the hash of the ordering key; 0 when the job is not ordered. Keys that share
-	// a hash are treated as one.
-	Hash uint64
-	// NotBefore is in unix ns; 0 means at once.
-	NotBefore int64
-}
-
-// ReadHead reads the Head of a record. Of a record that has none it reads the flags only.
-func ReadHead(rec []byte) (Head, error) {
-	r := reader{b: rec}
-	version, flags := r.begin()
-	if version > recordVersion {
-		return Head{}, errVersion("job record", version)
-	}
-	var h Head
-	if flags&(flagOrdered|flagNotBefore) == 0 && !r.bad {
-		return h, nil
-	}
-	if version != 1 && flags&flagNotBefore != 0 {
-		h.NotBefore = Nanos(r.time())
-	}
-	if flags&flagKey != 0 && (flags&flagOrdered != 0 || version == 1) {
-		key := r.bytes()
-		if flags&flagOrdered != 0 {
-			h.Hash = HashKey(key)
-		}
-	}
-	if version == 1 && flags&flagNotBefore != 0 {
-		if flags&flagID != 0 {
-			r.bytes()
-		}
-		if flags&flagHeaders != 0 {
-			r.skipHeaders()
-		}
-		if flags&flagRaw != 0 {
-			r.bytes()
-		}
-		h.NotBefore = Nanos(r.time())
-	}
-	if r.bad {
-		return Head{}, errRecord(rec)
-	}
-	return h, nil
-}
-
-// Nanos is t in unix ns, held within what an int64 can say.
-func Nanos(t time.Time) int64 {
-	switch {
-	case t.IsZero():
-		return 0
-	case t.Unix() <= 0:
-		return 1
-	case t.Unix() >= 1<<33:
-		return 1 << 33 * int64(time.Second)
-	}
-	return t.UnixNano()
-}
-
 // HashKey is the hash of an ordering key, the same in every process; never 0.
 func HashKey(key []byte) uint64 {
 	if h := xxhash.Sum64(key); h != 0 {
@@ -395,8 +340,8 @@ type Decoder struct {
 // keeps no more than these.
 const maxTogether = 64
 
-// Read sets the fields of j that a record holds: Ordered, NotBefore, and all of Msg but its
-// scope. It fills m, which must be a zero Message, and makes it j's message. The message
+// Read sets the fields of j that a record holds: Ordered, NotBefore by the wall clock, and all of
+// Msg but its scope. It fills m, which must be a zero Message, and makes it j's message. The message
 // shares memory with rec.
 func (d *Decoder) Read(rec []byte, j *Job, m *event.Message) error {
 	r := reader{b: rec}
@@ -406,7 +351,9 @@ func (d *Decoder) Read(rec []byte, j *Job, m *event.Message) error {
 	}
 	j.NotBefore = time.Time{}
 	if version != 1 && flags&flagNotBefore != 0 {
-		j.NotBefore = r.time()
+		if t := r.time(); flags&flagSteady == 0 {
+			j.NotBefore = t
+		}
 	}
 	switch {
 	case flags&flagKey != 0:

@@ -25,10 +25,6 @@ const (
 	clocks
 )
 
-// steadyBase is added to steady times where they are kept as a Due: these are below zero, and
-// times of the wall clock are not.
-const steadyBase = math.MinInt64 / 2
-
 // clockOf is the clock that a due time is of.
 func clockOf(due int64) int {
 	if due < 0 {
@@ -40,10 +36,13 @@ func clockOf(due int64) int {
 // of is the moment by a clock, as a due time.
 func (m moment) of(clock int) int64 {
 	if clock == bySteady {
-		return m.steady + steadyBase
+		return m.steady + queue.SteadyBase
 	}
 	return m.wall
 }
+
+// early reports whether a due time is still to come.
+func (m moment) early(due int64) bool { return due > m.of(clockOf(due)) }
 
 // time is when a due time comes, by the wall clock as it is now; zero for at once.
 func (m moment) time(due int64) time.Time {

@@ -342,7 +342,7 @@ func (t *turn) leaseFreed(ctx context.Context, l *lane, taken []pos) error {
 		if h := b.hash(k.index); h != 0 {
 			l.head(h, k)
 		}
-		if v.dueOf(k.index) > t.now.wall {
+		if t.now.early(v.dueOf(k.index)) {
 			t.putOff(l, b, &v.opened, k.index, v.dueOf(k.index))
 			continue
 		}
@@ -370,7 +370,7 @@ func (t *turn) openFreed(ctx context.Context, l *lane, taken []pos) (scanned, er
 		if v.size(k.index) == 0 {
 			return v, fmt.Errorf("read value %d of lane %d: it has %d jobs only: %w", seq, l.id, v.count(), queue.ErrCorrupt)
 		}
-		if v.data == nil && v.dueOf(k.index) > t.now.wall {
+		if v.data == nil && t.now.early(v.dueOf(k.index)) {
 			v, err = p.readValue(ctx, valueKey{l.id, seq})
 		}
 	}
@@ -384,7 +384,7 @@ func (t *turn) openKept(l *lane, one opened) (scanned, error) {
 	if err != nil {
 		return v, fmt.Errorf("read job %d-%d-%d: %w", l.id, one.seq, one.first, err)
 	}
-	if head.NotBefore > t.now.wall {
+	if t.now.early(head.NotBefore) {
 		v.due = make([]int64, one.first+1)
 		v.due[one.first] = head.NotBefore
 	}

@@ -223,7 +223,7 @@ func (t *turn) offerValue(l *lane, s *scanned, to int, held *heldKeys) offered {
 			t.full(s.size(i))
 			return stop(i, noRoom)
 		}
-		later := s.dueOf(i) > t.now.wall
+		later := t.now.early(s.dueOf(i))
 		if later && s.data == nil {
 			return stop(i, notRead)
 		}

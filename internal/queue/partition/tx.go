@@ -65,6 +65,8 @@ type Tx struct {
 	bytes  int
 	ended  bool
 
+	steady int64 // 0 when there is no clock that lasts
+
 	observed bool // nothing more is settled: observers are being told
 }
 
@@ -134,6 +136,10 @@ func (t *Tx) grow(n int) error {
 	return nil
 }
 
+// Lasting gives t a steady clock that goes on over restarts. Without one, waits are times of the
+// wall clock.
+func (t *Tx) Lasting(steady int64) { t.steady = steady }
+
 // Append implements queue.Tx.
 func (t *Tx) Append(jobs ...queue.Job) error {
 	if err := t.check(); err != nil {
@@ -144,6 +150,9 @@ func (t *Tx) Append(jobs ...queue.Job) error {
 		if err := j.Check(); err != nil {
 			return err
 		}
+		if j.After > 0 {
+			j = t.waiting(*j)
+		}
 		a := t.lane(j)
 		before := len(a.Value)
 		a.Value = queue.AppendRecord(a.Value, j)
@@ -153,6 +162,17 @@ func (t *Tx) Append(jobs ...queue.Job) error {
 		}
 	}
 	return nil
+}
+
+// waiting is j with the time at which its wait is over.
+func (t *Tx) waiting(j queue.Job) *queue.Job {
+	wait := min(j.After, longestWait)
+	if t.steady != 0 {
+		j.NotBefore = time.Unix(0, t.steady).Add(wait)
+	} else {
+		j.NotBefore, j.After = t.now.Add(wait), 0
+	}
+	return &j
 }
 
 // lane is the open value that j goes to.

@@ -91,13 +91,19 @@ func clockHistory(t *testing.T, r *rand.Rand) {
 		case 0, 1:
 			name := fmt.Sprint(step)
 			j := queue.Job{Queue: "q", Msg: event.New([]byte(name))}
-			if r.IntN(2) == 0 {
+			w := &waiting{}
+			switch r.IntN(3) {
+			case 0:
 				j.NotBefore = m.wall().Add(time.Duration(r.IntN(7000)-600) * time.Second)
+				w.at = j.NotBefore
+			case 1:
+				j.After = time.Duration(1+r.IntN(7000)) * time.Second
+				w.after = m.passed + j.After
 			}
 			if err := s.Update(t.Context(), func(tx queue.Tx) error { return tx.Append(j) }); err != nil {
 				t.Fatal(err)
 			}
-			jobs[name] = &waiting{at: j.NotBefore}
+			jobs[name] = w
 		case 2, 3, 4:
 			var want []string
 			for name, j := range jobs {

@@ -192,6 +192,7 @@ var errConflict = errors.New("a record was changed meanwhile")
 
 func (s *Store) try(ctx context.Context, fn func(queue.Tx) error) error {
 	tx := partition.NewTx(s.opt.Now(), s.record, nil)
+	tx.Lasting(s.clock.now())
 	err := fn(tx)
 	if err == nil {
 		err = s.observers.Tell(ctx, tx, s.part.Whose)

@@ -281,6 +281,22 @@ func testNotBefore(t *testing.T, b *bundle) {
 	}
 }
 
+func testAfter(t *testing.T, b *bundle) {
+	b.open()
+	at := b.clock.Now().Add(time.Minute)
+	b.append(job("a", "later", func(j *queue.Job) { j.After, j.NotBefore = time.Minute, at.Add(time.Hour) }), job("a", "now"))
+	page, err := b.s.List(b.ctx, queue.Search{Filter: queue.Filter{Queue: "a"}}, queue.ID{}, 10)
+	if err != nil || len(page.Jobs) != 2 || page.Jobs[0].NotBefore.Sub(at).Abs() > time.Second {
+		t.Fatalf("listed %+v, %v: want one that waits until %s", page.Jobs, err, at)
+	}
+	b.want(b.lease("a", lasting(time.Hour)), "now")
+	b.reopen()
+	b.clock.Advance(time.Minute - 1)
+	b.want(b.lease("a"), "now")
+	b.clock.Advance(1)
+	b.want(b.lease("a"), "later")
+}
+
 func testAgain(t *testing.T, b *bundle) {
 	b.open()
 	b.append(job("a", "1"), job("a", "2"), job("a", "3"))

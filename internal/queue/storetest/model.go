@@ -149,6 +149,9 @@ func (m *model) newJobs(n int) (out []queue.Job, mod []*modelJob) {
 		if m.rng.IntN(6) == 0 {
 			j.NotBefore = now.Add(time.Duration(m.rng.IntN(60)-10) * time.Second)
 			mj.due = j.NotBefore
+		} else if m.rng.IntN(6) == 0 {
+			j.After = time.Duration(1+m.rng.IntN(60)) * time.Second
+			mj.due = now.Add(j.After)
 		}
 		out, mod = append(out, j), append(mod, mj)
 	}

@@ -77,6 +77,7 @@ func Run(t *testing.T, b Backend) {
 		{"LostLeaseFailsUpdate", testLostLease},
 		{"LeasesEndWithTheStore", testReopenLeases},
 		{"NotBefore", testNotBefore},
+		{"After", testAfter},
 		{"AgainAndCause", testAgain},
 		{"OrderPerKey", testOrder},
 		{"OrderSurvivesReopen", testOrderReopen},
