@@ -53,6 +53,7 @@ func (a *App) Run(ctx context.Context, b *Built) (err error) {
 	if err := a.start(ctx, b); err != nil {
 		return err
 	}
+	defer a.overseeQueues(ctx)()
 	<-a.idle
 	a.mu.Lock()
 	defer a.mu.Unlock()

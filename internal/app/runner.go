@@ -77,8 +77,9 @@ type pipelineRunner struct {
 	finish     finish
 	end        <-chan struct{} // of everything upstream
 
-	mu  sync.Mutex
-	now *pipeline.Pipeline
+	mu      sync.Mutex
+	now     *pipeline.Pipeline
+	listens string // the address that was told of last
 }
 
 func newPipelineRunner(parts pipeline.Parts, upstream, downstream []string, terms Terms) *pipelineRunner {
@@ -110,6 +111,14 @@ func (r *pipelineRunner) Terms() Terms           { return r.terms }
 func (r *pipelineRunner) State() pipeline.State  { return r.current().State() }
 
 func (r *pipelineRunner) Full() (error, bool) { return r.current().Full() } //nolint:revive // as in Runner
+
+// Trouble is what the source waits for, while it is open.
+func (r *pipelineRunner) Trouble() error {
+	if t, ok := r.parts.Source.(connector.Troubled); ok {
+		return t.Trouble()
+	}
+	return nil
+}
 
 func (r *pipelineRunner) Close(ctx context.Context) error {
 	r.current().Discard(ctx)
@@ -148,12 +157,25 @@ func (r *pipelineRunner) fresh() *pipeline.Pipeline {
 }
 
 // Open opens the pipeline. Those who call its source are answered from now on, whether it works
-// or is to be started again.
+// or is to be started again; where it listens is told, since port 0 is known only then.
 func (r *pipelineRunner) Open(ctx context.Context) error {
 	if a, ok := r.parts.Source.(connector.Attendant); ok && r.terms.Fail == Restart {
 		_ = a.Attend(ctx) // what keeps it from its address keeps Open from it, which tells
 	}
-	return r.fresh().Open(ctx)
+	if err := r.fresh().Open(ctx); err != nil {
+		return err
+	}
+	l, ok := r.parts.Source.(connector.Listener)
+	if !ok || l.Addr() == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at := l.Addr().String(); at != r.listens {
+		r.listens = at
+		r.parts.Log.Info("listens", meter.KeyAddress, at)
+	}
+	return nil
 }
 
 // machineRunner is a machine among the pipelines of a config.

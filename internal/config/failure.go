@@ -21,7 +21,8 @@ type FailureTarget struct {
 	// somebody decides. Before it is taken out of a config, that queue has to be empty.
 	Spill bool `hcl:"spill,optional"`
 	// Leave failed messages in the queue that the pipeline reads from, instead of sending them
-	// anywhere (default false). They are dead there, whole as they were read and with the
+	// anywhere. That is the default where the source is a queue and no failure target is
+	// written, and false otherwise. They are dead there, whole as they were read and with the
 	// reason, until somebody decides: see weir queue show NAME --dead, and weir queue retry. A
 	// message that became several is kept if one of them fails. Where the source comes to its
 	// end and some were kept, the pipeline ends with an error that says how many. For pipelines
@@ -69,6 +70,18 @@ func (p *Pipeline) spilled() []*Pipeline {
 	return []*Pipeline{&first, second}
 }
 
+// keepByDefault has a pipeline that reads a queue keep its failed messages there, where its
+// blocks name no place for them: they are at rest already, and standard output is none.
+func (p *Pipeline) keepByDefault(b *hclsyntax.Body, header hcl.Range) {
+	f := p.FailureTarget
+	if _, queue := p.Source.Use.document().known.ReadQueue[p.Source.Use.Name]; !queue || f.Spill || f.Use.written() {
+		return
+	}
+	if _, decided := locate(b, header, "failure_target.keep"); decided == nil {
+		f.Keep = true
+	}
+}
+
 // patient is r without an end, and with a bound for the wait.
 func (r *RetryPolicy) patient() *RetryPolicy {
 	return &RetryPolicy{DelayMillis: r.DelayMillis, MaxDelayMillis: min(cmp.Or(r.MaxDelayMillis, spillDelayMillis), spillDelayMillis)}
@@ -106,7 +119,7 @@ func (f *FailureTarget) validate(ps *problems) {
 	case !f.Keep:
 	case f.Spill:
 		ps.add("failure_target.keep", "failed messages cannot both stay in the queue that they are read from and be spilled", "take spill out, or keep")
-	case f.Use != nil && f.Use.DefRange.Start.Line > 0:
+	case f.Use != nil && f.Use.written():
 		ps.add("failure_target.keep", "failed messages stay in the queue that they are read from, and nothing is sent to the failure target", "take its use block out, or keep")
 	}
 }

@@ -318,7 +318,7 @@ func (d *document) addPipeline(cfg *Config, name string, b *hclsyntax.Body, head
 		p.dir = filepath.Dir(cmpOr(header.Filename, d.files[0].Name))
 	}
 	cfg.Pipelines = append(cfg.Pipelines, p)
-	ds = append(ds, d.raiseMaxDelay(b, header, p)...)
+	ds = append(ds, d.resolveRetry(b, header, p)...)
 	return append(ds, d.bindPipeline(p, b, header)...)
 }
 

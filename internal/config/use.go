@@ -222,6 +222,9 @@ func (u *Use) body() *hclsyntax.Body {
 	return &hclsyntax.Body{Attributes: hclsyntax.Attributes{}, SrcRange: u.place(), EndRange: u.place()}
 }
 
+// written reports whether a file has u, so that it is no default.
+func (u *Use) written() bool { return u.DefRange.Start.Line > 0 }
+
 // place is where u is written, or the place of its pipeline when no file wrote it.
 func (u *Use) place() hcl.Range {
 	if u.DefRange.Filename == "" {

@@ -28,6 +28,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"sort"
 	"strings"
 	"time"
@@ -195,9 +196,17 @@ type (
 	Lagger interface {
 		Lag(ctx context.Context) ([]Lag, error)
 	}
+	// Troubled is a source that waits by itself for what it stands on besides its stream, such as
+	// a table of leases, and reads less or nothing meanwhile. Trouble is why, nil when it need not
+	// wait; it may be called while Read is, from Open to Close, and returns at once. The
+	// pipeline is degraded while there is one.
+	Troubled interface{ Trouble() error }
 	// Listener is a source that binds an address, which others of the process may share only
-	// where they differ by host name or path.
-	Listener interface{ Listens() Listening }
+	// where they differ by host name or path. Addr is what was bound, nil while nothing is.
+	Listener interface {
+		Listens() Listening
+		Addr() net.Addr
+	}
 )
 
 // Lag is how far a source is behind in a partition of a stream. What it does not know is
@@ -329,6 +338,8 @@ type Deps struct {
 	// Ordered says that the pipeline keeps the order of messages with one key: a target that
 	// refuses a part of a batch then refuses the later messages of a refused key with it.
 	Ordered bool
+	// Partly is set for a target that gets a part of its pipeline's messages only, beside others.
+	Partly bool
 	// Version is the product's version, for headers and failure payloads.
 	Version string
 	// Store returns the durable store. It is opened before any connector is, and not

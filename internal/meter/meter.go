@@ -6,6 +6,7 @@
 package meter
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +33,7 @@ const (
 	KeyFile      = "file"
 	KeyAddress   = "address"
 	KeyStack     = "stack"
+	KeyState     = "state"
 )
 
 // The roles a target plays in a pipeline.
@@ -55,7 +57,7 @@ type Pipeline struct {
 	Unconfirmed   atomic.Int64 // messages settled, and the source's side may not know it
 	Panics        atomic.Int64 // recovered in transforms and targets
 	Restarts      atomic.Int64 // starts after a failure
-	Degraded      atomic.Int64 // 1 while it waits to be started again
+	Degraded      atomic.Int64 // 1 while it waits to be started again, or for what its source stands on
 	InFlight      atomic.Int64 // messages read and not settled
 	InFlightBytes atomic.Int64
 	lag           atomic.Int64 // nanoseconds; see CurrentLag
@@ -63,7 +65,8 @@ type Pipeline struct {
 	// Behind is how much there is that the source has not read.
 	Behind Behind
 
-	reasons reasons
+	reasons  reasons
+	failures failures
 
 	// Watch, if set before the pipeline is opened, is told what reports need beside these.
 	Watch *Watch
@@ -195,6 +198,37 @@ func (p *Pipeline) FilteredReasons() map[string]int64 {
 	return all
 }
 
+// StateFailure is a failure of a state of a machine and what became of it.
+type StateFailure struct{ State, Error, Outcome string }
+
+type failures struct {
+	mu     sync.Mutex
+	counts map[StateFailure]int64
+}
+
+// StateFailed counts a failure of a state. No more than [MaxReasons] are told apart.
+func (p *Pipeline) StateFailed(f StateFailure) {
+	for _, s := range [...]*string{&f.State, &f.Error, &f.Outcome} {
+		*s = clip(strings.ToValidUTF8(*s, "\uFFFD"))
+	}
+	p.failures.mu.Lock()
+	defer p.failures.mu.Unlock()
+	if p.failures.counts == nil {
+		p.failures.counts = map[StateFailure]int64{}
+	}
+	if _, known := p.failures.counts[f]; !known && len(p.failures.counts) >= MaxReasons {
+		f = StateFailure{OtherReason.Code, OtherReason.Code, f.Outcome}
+	}
+	p.failures.counts[f]++
+}
+
+// StateFailures is how often states failed.
+func (p *Pipeline) StateFailures() map[StateFailure]int64 {
+	p.failures.mu.Lock()
+	defer p.failures.mu.Unlock()
+	return maps.Clone(p.failures.counts)
+}
+
 // Settled notes that a batch read at read, its oldest message created at created, is settled.
 func (p *Pipeline) Settled(read, created time.Time) {
 	now := time.Now()
@@ -256,7 +290,7 @@ var perPipeline = []series{
 	{desc("weir_unconfirmed_messages_total", "Messages settled whose acknowledgement the source could not confirm: they may be delivered again."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Unconfirmed.Load() }},
 	{desc("weir_panics_total", "Panics recovered in transforms and targets."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Panics.Load() }},
 	{desc("weir_restarts_total", "Starts of the pipeline after a failure."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Restarts.Load() }},
-	{desc("weir_degraded", "1 while the pipeline has failed and waits to be started again."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.Degraded.Load() }},
+	{desc("weir_degraded", "1 while the pipeline has failed and waits to be started again, or waits for what its source stands on."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.Degraded.Load() }},
 	{desc("weir_in_flight_messages", "Messages read and not settled yet."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.InFlight.Load() }},
 	{desc("weir_in_flight_bytes", "Payload bytes read and not settled yet."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.InFlightBytes.Load() }},
 }
@@ -268,6 +302,7 @@ var (
 	descRetries = desc("weir_write_retries_total", "Write attempts that repeated a failed one.", "role")
 	descDropped = prometheus.NewDesc("weir_reports_dropped_total", "What was to be sent to a receiver and was dropped.", []string{"receiver"}, nil)
 	descReasons = desc("weir_filtered_reasons_total", "Messages dropped on purpose by a transform, by reason.", "reason")
+	descStates  = desc("weir_state_failures_total", "Failures of states of a machine, by state, error and what became of them: retried, caught or failed.", "state", "error", "outcome")
 	descBehind  = [3]*prometheus.Desc{
 		desc("weir_source_behind_messages", "Messages in the source that were not read when it was asked last."),
 		desc("weir_source_behind_bytes", "Bytes in the source that were not read when it was asked last."),
@@ -293,6 +328,9 @@ func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 		}
 		for reason, n := range p.FilteredReasons() {
 			ch <- prometheus.MustNewConstMetric(descReasons, prometheus.CounterValue, float64(n), p.Name, reason)
+		}
+		for f, n := range p.StateFailures() {
+			ch <- prometheus.MustNewConstMetric(descStates, prometheus.CounterValue, float64(n), p.Name, f.State, f.Error, f.Outcome)
 		}
 		messages, bytes, age := p.Behind.Get()
 		for i, v := range [3]float64{float64(messages), float64(bytes), age.Seconds()} {

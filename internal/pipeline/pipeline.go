@@ -85,6 +85,9 @@ type Parts struct {
 	// Particular, with an isolated source, says what is different for a value; nil: nothing is.
 	Particular func(connector.Value) Particular
 
+	// Look is the command that lists what the pipeline has given up, for the log.
+	Look string
+
 	Meter *meter.Pipeline
 	// Trace makes spans of what happens to messages; nil makes none.
 	Trace *trace.Tracer
@@ -292,6 +295,11 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 	for i, s := range p.sinks.targets {
 		s.index = i
 	}
+	defer func() {
+		for _, s := range p.sinks.all() {
+			s.told.End()
+		}
+	}()
 	uncut := context.AfterFunc(work, func() {
 		for _, s := range p.sinks.all() {
 			s.each((*lane).cut)
@@ -453,38 +461,6 @@ func (p *Pipeline) open(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("open %s: %w", c.what, err)
 		}
-	}
-	return nil
-}
-
-// closeTimeout is how long one connector may take to close.
-const closeTimeout = 10 * time.Second
-
-// closer is a connector to close, and what it is in the pipeline.
-type closer struct {
-	what string
-	f    func(context.Context) error
-}
-
-// close closes the connector. One that does not return when its context ends is left
-// behind with an error, so that it keeps neither the others open nor the process alive.
-func (c closer) close(ctx context.Context) error {
-	ctx, done := context.WithTimeout(ctx, closeTimeout)
-	defer done()
-	closed := make(chan error, 1)
-	go func() { closed <- guard(func() error { return c.f(ctx) }) }()
-	var err error
-	select {
-	case err = <-closed:
-	case <-ctx.Done():
-		select {
-		case err = <-closed:
-		case <-time.After(time.Second):
-			err = fmt.Errorf("no answer within %s", closeTimeout)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("close %s: %w", c.what, err)
 	}
 	return nil
 }

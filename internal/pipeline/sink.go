@@ -14,6 +14,7 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/outage"
 	"github.com/weirdata/weir/internal/retry"
 	"github.com/weirdata/weir/internal/throttle"
 )
@@ -40,6 +41,7 @@ type sink struct {
 	pauses *pauses // nil: writers do not wait for one another
 	policy retry.Policy
 	room   roomState
+	told   *outage.Teller // of what goes back, or is given up
 	wg     sync.WaitGroup
 }
 
@@ -69,6 +71,7 @@ func (p *Pipeline) newSink(ctx context.Context, c Sink, ms []*meter.Sink, eager 
 	if _, stored := c.Target.(connector.StoreTarget); stored && m == &p.parts.Meter.Failure {
 		s.policy = s.ofStore(s.policy)
 	}
+	s.told = outage.New(p.parts.Log, m.Role, p.parts.Look)
 	s.pauses = p.newPauses(s)
 	s.write = s.chain(c.Target, s.policy, s.limiter(""))
 	return s

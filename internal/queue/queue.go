@@ -112,6 +112,10 @@ type Job struct {
 	Lease Lease
 }
 
+// HeaderLastError is the header of a message that was appended because something failed: what it
+// was. It is shown as the cause of a job that has none of its own.
+const HeaderLastError = "weir-last-error"
+
 // Lease is the claim of one Lease call on the jobs it returned. Jobs with one token share
 // one lease: it ends as a whole, unless jobs are released before, and renewing it for one
 // of them renews it for all.

@@ -64,7 +64,7 @@ func (t *Target) endpoint(m *event.Message) (*endpoint, error) {
 	d := w.Destination(id)
 	switch {
 	case d == nil:
-		return nil, aborted("410", "destination is not available in the config")
+		return nil, aborted("410", fmt.Sprintf("destination is not available in the config: %q has left the workspace configuration since its events were accepted; put it back and send them again, or delete the failures", id))
 	case d.Off != "":
 		return nil, aborted("410", "destination is switched off: "+d.Off)
 	case !d.Enabled:

@@ -17,8 +17,11 @@
 //   - its definition supports the event's type (in hybrid mode, from the cloud), and its
 //     list of conversions, if it has one, holds the event's name
 //
-// An event that no destination gets is filtered. So is a track event that the workspace
-// blocks, and one whose source is not in the configuration any more or is disabled.
+// An event that no destination gets is filtered, with the rule that decided it as the reason.
+// So is a track event that the workspace blocks, and an event of a source that is switched off.
+//
+// An event whose source is not in the configuration any more is not filtered, since no rule
+// says so: somebody was told that it is accepted, and it is invalid.
 //
 // # Invariants
 //
@@ -100,24 +103,41 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 	}
 	w := t.file.Current(time.Now())
 	s := w.BySource(m.Meta.Scope.Source)
-	if s == nil || !s.Enabled || len(s.Connections) == 0 {
+	switch {
+	case s == nil:
+		return nil, gone(m.Meta.Scope)
+	case !s.Enabled:
+		m.Drop(sourceOff)
+		return out, nil
+	case len(s.Connections) == 0:
+		m.Drop(noConnection)
 		return out, nil
 	}
 	if err := t.event.read(m.Data); err != nil {
 		return nil, invalid(err)
 	}
 	if string(t.event.kind) == "track" && s.Blocked[string(t.event.name)] {
+		m.Drop(blocked)
 		return out, nil
 	}
 	t.chosen = t.chosen[:0]
+	why := ""
 	for _, c := range s.Connections {
-		ok, err := t.event.goesTo(c)
+		no, err := t.event.leavesOut(c)
 		if err != nil {
 			return nil, invalid(err)
 		}
-		if ok {
+		switch {
+		case no == "":
 			t.chosen = append(t.chosen, c)
+		case why == "":
+			why = no
+		case why != no:
+			why = several
 		}
+	}
+	if len(t.chosen) == 0 {
+		m.Drop(why)
 	}
 	for i, c := range t.chosen {
 		to := m
@@ -128,6 +148,28 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 		out = append(out, to)
 	}
 	return out, nil
+}
+
+// The rules by which an event goes to no destination.
+const (
+	sourceOff    = "source is switched off"
+	noConnection = "source has no destination"
+	blocked      = "event is blocked"
+	notEnabled   = "destination is switched off"
+	notUsable    = "destination cannot be used as it is, see weir check"
+	notProcessed = "isProcessorEnabled of the destination is not true"
+	integrations = "integrations of the event"
+	consent      = "consent"
+	notSupported = "type of the event is not supported"
+	noConversion = "event is no conversion of the destination"
+	several      = "no destination takes it"
+)
+
+// gone is the error of an event whose source has left the configuration.
+func gone(s *event.Scope) error {
+	return fault.Describe(fault.Invalid,
+		fmt.Errorf("the source %q, which accepted the event, is not in the workspace configuration any more: put it back and send the event again, or delete the failure", s.Source),
+		fault.Detail{Type: "transformation", Code: "410", Safe: "the source is not in the workspace configuration any more"})
 }
 
 var (
@@ -264,19 +306,32 @@ func text(value []byte) []byte {
 	return jsontext.Unquoted(value)
 }
 
-// goesTo reports whether the event goes to the destination of a connection.
-func (p *parsed) goesTo(c *workspace.Connection) (bool, error) {
+// leavesOut is the rule by which the event does not go to the destination of a connection;
+// empty when it does.
+func (p *parsed) leavesOut(c *workspace.Connection) (string, error) {
 	d := c.Destination
-	if !d.Enabled || !d.Processed || !p.chooses(d.DisplayName) || !d.Consent.Allows(&p.denial) {
-		return false, nil
+	switch {
+	case d.Off != "":
+		return notUsable, nil
+	case !d.Enabled:
+		return notEnabled, nil
+	case !d.Processed:
+		return notProcessed, nil
+	case !p.chooses(d.DisplayName):
+		return integrations, nil
+	case !d.Consent.Allows(&p.denial):
+		return consent, nil
 	}
 	if c.Types != nil {
 		if len(p.kind) == 0 {
-			return false, errNoType
+			return "", errNoType
 		}
 		if !c.Types[string(p.kind)] {
-			return false, nil
+			return notSupported, nil
 		}
 	}
-	return d.Conversions == nil || d.Conversions[string(p.name)], nil
+	if d.Conversions != nil && !d.Conversions[string(p.name)] {
+		return noConversion, nil
+	}
+	return "", nil
 }

@@ -26,7 +26,15 @@ const config = `{"workspaceId":"ws1","settings":{"eventBlocking":{"events":{"tra
   {"id":"off","enabled":false,"isProcessorEnabled":true,"destinationDefinition":{"name":"WEBHOOK","displayName":"Webhook"}},
   {"id":"raw","enabled":true,"isProcessorEnabled":false,"destinationDefinition":{"name":"WEBHOOK","displayName":"Webhook"}}]},
  {"id":"src2","writeKey":"k2","enabled":true,"destinations":[]},
- {"id":"src3","writeKey":"k3","enabled":false,"destinations":[{"id":"hook","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"WEBHOOK"}}]}]}`
+ {"id":"src3","writeKey":"k3","enabled":false,"destinations":[{"id":"hook","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"WEBHOOK"}}]},
+ {"id":"src4","writeKey":"k4","enabled":true,"destinations":[
+  {"id":"only","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"WEBHOOK","displayName":"Webhook","config":{"supportedMessageTypes":["track"]}}}]},
+ {"id":"src5","writeKey":"k5","enabled":true,"destinations":[
+  {"id":"device","enabled":true,"isProcessorEnabled":false,"destinationDefinition":{"name":"WEBHOOK","displayName":"Webhook"}}]},
+ {"id":"src6","writeKey":"k6","enabled":true,"destinations":[
+  {"id":"ads2","enabled":true,"isProcessorEnabled":true,"config":{"oneTrustCookieCategories":[{"oneTrustCookieCategory":"C4"}],"listOfConversions":[{"conversions":"Order"}]},"destinationDefinition":{"name":"ADS","displayName":"Ads"}}]},
+ {"id":"src7","writeKey":"k7","enabled":true,"destinations":[
+  {"id":"off7","enabled":false,"isProcessorEnabled":true,"destinationDefinition":{"name":"WEBHOOK","displayName":"Webhook"}}]}]}`
 
 // build makes a worker as the engine does.
 func build(t testing.TB) connector.Worker {
@@ -120,7 +128,6 @@ func TestDestinations(t *testing.T) {
 		{"not blocked", "src1", `{"type":"identify","event":"Spam"}`, []string{"hook", "files"}},
 		{"no connections", "src2", `{"type":"track"}`, []string{}},
 		{"disabled source", "src3", `{"type":"track"}`, []string{}},
-		{"unknown source", "src9", `{"type":"track"}`, []string{}},
 
 		{"all", "src1", `{"type":"track","event":"Order","integrations":{"All":true}}`, all},
 		{"none", "src1", `{"type":"track","event":"Order","integrations":{"All":false}}`, []string{}},
@@ -156,6 +163,8 @@ func TestInvalid(t *testing.T) {
 		"not a JSON object":     message("src1", `[1]`),
 		"Type assertion failed": message("src1", `{"event":"e"}`),
 		"which source it is":    none,
+		// It was acknowledged, and no rule leaves it out: it is kept, with the reason.
+		`the source "src9", which accepted the event, is not in the workspace configuration any more`: message("src9", `{"type":"track"}`),
 	} {
 		_, err := apply(t, tr, m)
 		if fault.Of(err) != fault.Invalid || !strings.Contains(err.Error(), want) || fault.DetailOf(err).Type != "transformation" {
@@ -165,6 +174,31 @@ func TestInvalid(t *testing.T) {
 	// A type is needed only by destinations that would get the event.
 	if got, err := apply(t, tr, message("src1", `{"integrations":{"All":false,"Amazon S3":true}}`)); err != nil || !slices.Equal(got, []string{"files"}) {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// TestReasons: what is filtered says by which rule, in words that are the same for every event.
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	tr := build(t)
+	for _, row := range []struct{ source, data, want string }{
+		{"src1", `{"type":"track","event":"Spam"}`, blocked},
+		{"src2", `{"type":"track"}`, noConnection},
+		{"src3", `{"type":"track"}`, sourceOff},
+		{"src1", `{"type":"track","event":"Order","integrations":{"All":false}}`, several},
+		{"src4", `{"type":"track","integrations":{"All":false}}`, integrations},
+		{"src4", `{"type":"page"}`, notSupported},
+		{"src5", `{"type":"track"}`, notProcessed},
+		{"src7", `{"type":"track"}`, notEnabled},
+		{"src6", `{"type":"track","event":"Other"}`, noConversion},
+		{"src6", `{"type":"track","event":"Order","context":{"consentManagement":{"deniedConsentIds":["C4"]}}}`, consent},
+		{"src1", `{"type":"track","event":"Order"}`, ""},
+	} {
+		m := message(row.source, row.data)
+		got, err := apply(t, tr, m)
+		if err != nil || m.Dropped() != row.want || (row.want == "") != (len(got) > 0) {
+			t.Errorf("%s %s: to %v, filtered for %q (%v), want %q", row.source, row.data, got, m.Dropped(), err, row.want)
+		}
 	}
 }
 
