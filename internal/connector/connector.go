@@ -27,6 +27,7 @@ package connector
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sort"
@@ -349,6 +350,8 @@ type Deps struct {
 	Queues map[string]Queue
 	// Machines are the state machines of the config, by name.
 	Machines map[string]Machine
+	// Stdout is what events are printed to; nil stands for standard output itself.
+	Stdout io.Writer
 	// Kept returns what with made when the name was first asked for in this process: what a
 	// connector keeps for the one that replaces it at a reload. nil: nothing is kept.
 	Kept func(name string, with func() any) any
