@@ -45,7 +45,7 @@ func endOf(from, to int) (socket, user string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was read
 	local, remote := fmt.Sprintf(":%04X", from), fmt.Sprintf(":%04X", to)
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
@@ -86,7 +86,7 @@ func started(pid int) []int {
 			continue // it has ended
 		}
 		// The name before is in brackets, and may have any character.
-		field := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		field := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 		if len(field) < 3 {
 			continue
 		}

@@ -29,7 +29,9 @@ var errSize = fmt.Errorf("the result of one operation is too large: %w", script.
 const written = 16
 
 // operators are done here instead of by gojq; so they are the same functions of their arguments.
-var operators = map[gojq.Operator]string{gojq.OpAdd: sumName, gojq.OpMul: productName, gojq.OpUpdateAdd: sumName, gojq.OpUpdateMul: productName}
+var operators = map[gojq.Operator]string{ //nolint:exhaustive // the others make nothing large
+	gojq.OpAdd: sumName, gojq.OpMul: productName, gojq.OpUpdateAdd: sumName, gojq.OpUpdateMul: productName,
+}
 
 // whole are the functions that write out all of their input, by the numbers of arguments.
 var whole = map[string][]int{"tojson": {0}, "tostring": {0}, "add": {0}, "flatten": {0, 1}, "join": {1}, "format": {1}}
