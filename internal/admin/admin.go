@@ -23,9 +23,10 @@
 // 501 (the store cannot), 503 (no store is open) or 500. An export that fails breaks the
 // connection off, so that it is never taken for a whole one.
 //
-// All of it is below the path of the admin block, if that has one. There is no authentication:
-// keep the address on a private network. What a browser asks for another site is refused, and
-// what it asks by a name that is not the server's ([frontdoor.Guard]).
+// All of it is below the path of the admin block, if that has one. Without a token there is no
+// authentication: keep the address on a private network. With one, all but health and readiness
+// asks for it, as Authorization: Bearer. What a browser asks for another site is refused, and
+// what is asked by a name that is not the server's ([frontdoor.Guard]).
 package admin
 
 import (
@@ -57,6 +58,7 @@ type Options struct {
 	// for the root.
 	Route     frontdoor.Route
 	Path      string
+	Token     string // what requests must have; empty: nothing
 	Log       *slog.Logger
 	Pipelines *meter.Registry
 	// Ready says whether the process is ready, and Degraded what of it has failed and is to be
@@ -120,7 +122,7 @@ func handler(o Options) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	api{o.Store}.routes(mux)
-	return frontdoor.Guard(o.Route.Hosts, http.StripPrefix(o.Path, mux))
+	return frontdoor.Guard(o.Route.Hosts, http.StripPrefix(o.Path, frontdoor.Bearer(o.Token, []string{"/healthz", "/readyz"}, mux)))
 }
 
 // Address is where the server listens.

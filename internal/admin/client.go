@@ -22,6 +22,7 @@ import (
 type Client struct {
 	base     string
 	http     *httpclient.Client
+	token    string
 	name     string // Host of requests; empty for the address
 	identity string
 }
@@ -36,6 +37,7 @@ type Where struct {
 	Address   string
 	HostNames []string
 	Path      string
+	Token     string
 }
 
 // Dial finds the admin server of a running process that has a store open, by the admin block of
@@ -54,6 +56,7 @@ func Dial(ctx context.Context, at Where) (*Client, error) {
 		host = "127.0.0.1"
 	}
 	c := &Client{base: "http://" + net.JoinHostPort(host, port) + at.Path, http: httpclient.New(httpclient.Options{DialTimeout: 2 * time.Second, Direct: true})}
+	c.token = at.Token
 	if len(at.HostNames) > 0 { // where it shares its address, the name tells who is meant
 		c.name = at.HostNames[0]
 	}
@@ -108,6 +111,9 @@ func (c *Client) do(ctx context.Context, method, path string, v url.Values, cont
 	}
 	if contentType != "" {
 		r.Header.Set("Content-Type", contentType)
+	}
+	if c.token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	r.Host = c.name
 	a, err := c.http.Do(r, nil)

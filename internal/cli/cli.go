@@ -55,6 +55,7 @@ func usagef(format string, args ...any) error {
 
 // Main runs the command line and returns the exit code.
 func Main(args []string, s Streams) int {
+	keepFromOthers()
 	root := command(s)
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())

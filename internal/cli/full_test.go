@@ -4,7 +4,9 @@ package cli_test
 
 import (
 	"fmt"
+	"io/fs"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -143,6 +145,18 @@ func TestFullStore(t *testing.T) {
 		there.goes()
 	}
 	p.stops(0)
+	if err := filepath.WalkDir(filepath.Join(p.dir, "store"), func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil && info.Mode().Perm()&0o027 != 0 {
+			t.Errorf("%s has the mode %s", path, info.Mode())
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
 	if n := strings.Count(p.err.String(), "takes no new work"); n == 0 {
 		t.Errorf("the log does not say that the store is full:\n%s", p.err)
 	}

@@ -116,6 +116,7 @@ func (r *runner) run(ctx context.Context) error {
 	defer endMetrics()
 	if process.Admin != nil {
 		operated.Address, operated.Path, operated.Route, operated.Log = process.Admin.Address, process.Admin.Path, app.AdminRoute(process.Admin), r.log
+		operated.Token = process.Admin.Token
 		server, err := admin.Listen(ctx, operated)
 		if err != nil {
 			return err

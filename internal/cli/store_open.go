@@ -105,7 +105,7 @@ func runningProcess(ctx context.Context, cfg *config.Config, identity string) (*
 	if cfg.Admin == nil {
 		return nil, nil
 	}
-	c, err := admin.Dial(ctx, admin.Where{Address: cfg.Admin.Address, HostNames: cfg.Admin.HostNames, Path: cfg.Admin.Path})
+	c, err := admin.Dial(ctx, admin.Where{Address: cfg.Admin.Address, HostNames: cfg.Admin.HostNames, Path: cfg.Admin.Path, Token: cfg.Admin.Token})
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,8 @@
 //
 //   - [Compile] refuses what is no expression, names nobody knows, and results that are
 //     certain not to be true or false; so an error of [Evaluator.True] is about a message.
+//   - Deciding ends: after a second over the elements of lists, whatever they are, it is an error,
+//     and so is a text of more than 64 MiB that it would make ([maxTime], [maxText]).
 //   - A payload is read once for all fields asked for, and is never changed. JSON is what
 //     package jsontext takes for it, so every reader sees the same fields.
 package condition
@@ -38,6 +40,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/expr-lang/expr"
@@ -58,6 +61,7 @@ type Condition struct {
 	program *vm.Program
 	paths   [][]string // what the event is asked for, by the number in the program
 	headers bool       // it asks for headers
+	loops   bool       // it goes through lists
 }
 
 // names are what a condition may use. Their types are what expr checks against.
@@ -74,6 +78,8 @@ type names struct {
 	Event any `expr:"event"`
 	// Field answers what was asked of the event.
 	Field func(int) any `expr:"$field"`
+	// Go answers whether a list is gone through any further.
+	Go func() bool `expr:"$go"`
 }
 
 // Compile compiles text. An error says in one line what is wrong and at which column.
@@ -90,7 +96,8 @@ func Compile(text string) (*Condition, error) {
 	}
 	c := &Condition{text: text}
 	reads := &eventReads{paths: &c.paths, headers: &c.headers}
-	program, err := expr.Compile(text, expr.Env(&names{}), expr.AsBool(), expr.Patch(reads))
+	options := append([]expr.Option{expr.Env(&names{}), expr.AsBool(), expr.Patch(reads), expr.Patch(loops{&c.loops})}, bounded...)
+	program, err := expr.Compile(text, options...)
 	if err != nil {
 		return nil, readable(err)
 	}
@@ -174,8 +181,11 @@ type Evaluator struct {
 	c       *Condition        // the condition being evaluated
 	m       *event.Message
 
-	once   object  // the payload of m
-	seen   bool    // it was read
+	once  object // the payload of m
+	seen  bool   // it was read
+	steps int    // through lists, for this decision
+	until time.Time
+
 	before uintptr // the message before, to notice one that is asked several conditions
 	again  bool
 }
@@ -184,6 +194,7 @@ type Evaluator struct {
 func NewEvaluator() *Evaluator {
 	e := &Evaluator{}
 	e.names.Field = func(i int) any { return e.field(e.m, e.c.paths[i]) }
+	e.names.Go = e.step
 	return e
 }
 
@@ -192,6 +203,9 @@ func NewEvaluator() *Evaluator {
 func (e *Evaluator) True(c *Condition, m *event.Message) (bool, error) {
 	at := uintptr(unsafe.Pointer(m))
 	e.c, e.m, e.seen, e.again, e.before = c, m, false, e.before == at, at
+	if c.loops {
+		e.steps, e.until = 0, time.Now().Add(maxTime)
+	}
 	n := &e.names
 	n.Headers, n.Key, n.ID = nil, m.Key, m.Meta.ID
 	if c.headers && len(m.Meta.Headers) > 0 {

@@ -272,12 +272,16 @@ type Process struct {
 
 // Admin is the HTTP server for operators.
 type Admin struct {
-	// Address to listen on, as "host:port"; port 0 takes a free one. It has no
+	// Address to listen on, as "host:port"; port 0 takes a free one. Without a token it has no
 	// authentication: keep it on 127.0.0.1 or a private network.
 	Address string `hcl:"address"`
+	// Token that requests must have, as "Authorization: Bearer TOKEN", but for /healthz and
+	// /readyz; none by default. Take it from the environment: env("WEIR_ADMIN_TOKEN").
+	Token string `hcl:"token,optional"`
 	// Host names by which it is asked, in lower case and without a port, beside addresses and
-	// localhost. On a loopback address no other name is answered, so that no web page can reach
-	// it through a browser; with names here, on no address.
+	// localhost. No other name is answered, so that no web page can reach it through a browser;
+	// where the address is no loopback address and there are no names here, names of one word and
+	// those of private networks (.local, .internal, .svc, .lan, .home.arpa) are.
 	HostNames []string `hcl:"host_names,optional"`
 	// Path below which everything is served, such as "/ops"; the root by default. With a path
 	// or host names it may share its address with sources, who then are as near to it as to

@@ -89,7 +89,7 @@ func openJournal(name string) (*journal, error) {
 		return fault.New(fault.Setup, fmt.Errorf("open the journal of replayed events: %w; name one elsewhere with --journal FILE", err))
 	}
 	_, missing := os.Stat(name)
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o640)
 	if err != nil {
 		return nil, explain(err)
 	}

@@ -108,6 +108,7 @@ type Place struct {
 type door struct {
 	key      string // in open; empty when it is not shared
 	listener net.Listener
+	files    files
 
 	table atomic.Pointer[table] // who gets which request; nil until a request asks, see owners
 
@@ -151,7 +152,7 @@ func Enter(ctx context.Context, at Door, host Host) (*Place, error) {
 		if err != nil {
 			return nil, fault.New(fault.Setup, fmt.Errorf("listen on %s: %w", at.Address, err))
 		}
-		d = &door{key: key, listener: l}
+		d = &door{key: key, listener: l, files: files{log: at.Log, address: l.Addr().String()}}
 		if key != "" {
 			open.doors[key] = d
 		}
@@ -259,6 +260,7 @@ func (d *door) serve(at Door, settings Settings) *server {
 func (d *door) accept() {
 	for {
 		c, err := d.listener.Accept()
+		d.files.note(err)
 		if !d.pass(accepted{c, err}) {
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -226,15 +227,17 @@ func TestGuard(t *testing.T) {
 		{nil, true, "127.0.0.1:80", 200}, {nil, true, "[::1]:80", 200}, {nil, true, "[::1]", 200}, {nil, true, "localhost", 200}, {nil, true, "LocalHost.:80", 200}, {nil, true, "a.localhost:1", 200}, {nil, true, "10.0.0.1", 200}, {nil, true, "", 200},
 		{nil, true, "evil.example", 403}, {nil, true, "evil.example:80", 403}, {nil, true, "127.0.0.1.evil.example", 403}, {nil, true, "localhost.evil.example", 403}, {nil, true, "notlocalhost", 403}, {nil, true, "evil.example:localhost", 403},
 		{names, true, "weir.example:80", 200}, {names, true, "WEIR.example.", 200}, {names, true, "x.weir.example", 403}, {names, true, "localhost", 200},
-		{nil, false, "weir.example", 200}, {names, false, "weir.example", 200}, {names, false, "evil.example", 403}, {names, false, "10.0.0.1", 200},
+		{nil, false, "weir.example", 403}, {nil, false, "weir", 200}, {nil, false, "weir.prod.svc.cluster.local:80", 200}, {nil, false, "a.internal", 200}, {nil, false, "local.evil.example", 403}, {names, false, "weir", 403}, {names, false, "weir.example", 200}, {names, false, "evil.example", 403}, {names, false, "10.0.0.1", 200},
 	} {
 		h := frontdoor.Guard(row.names, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		for _, method := range []string{"GET", "POST", "OPTIONS"} {
 			r := httptest.NewRequest(method, "/", nil)
 			r.Host = row.host
+			at := net.Addr(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 80})
 			if row.loopback {
-				r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, loopback))
+				at = loopback
 			}
+			r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, at))
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, r)
 			if w.Code != row.code {
@@ -247,5 +250,50 @@ func TestGuard(t *testing.T) {
 	w := httptest.NewRecorder()
 	if frontdoor.Guard(nil, http.NotFoundHandler()).ServeHTTP(w, r); w.Code != http.StatusForbidden {
 		t.Errorf("of another site: %d", w.Code)
+	}
+	for _, row := range []struct {
+		header map[string]string
+		code   int
+	}{
+		{map[string]string{"Origin": "https://evil.example"}, 403},
+		{map[string]string{"Origin": "null"}, 403},
+		{map[string]string{"Origin": "http://localhost:1"}, 403},
+		{map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403},
+		{map[string]string{"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"}, 403},
+		{map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200},
+		{map[string]string{"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, 200},
+		{map[string]string{"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}, 200},
+		{nil, 200},
+	} {
+		r := httptest.NewRequest("GET", "http://localhost/", nil)
+		for name, value := range row.header {
+			r.Header.Set(name, value)
+		}
+		w := httptest.NewRecorder()
+		frontdoor.Guard(nil, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
+		if w.Code != row.code {
+			t.Errorf("%v: %d", row.header, w.Code)
+		}
+	}
+}
+
+// TestBearer: who has the token is let in, and to open paths everybody is.
+func TestBearer(t *testing.T) {
+	t.Parallel()
+	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	for _, row := range []struct {
+		token, path, said string
+		code              int
+	}{
+		{"", "/metrics", "", 200}, {"t", "/healthz", "", 200}, {"t", "/healthz/x", "", 401}, {"t", "/metrics", "", 401},
+		{"t", "/metrics", "Bearer t", 200}, {"t", "/metrics", "bearer  t", 200}, {"t", "/metrics", "Bearer tt", 401}, {"t", "/metrics", "Basic t", 401}, {"t", "/metrics", "t", 401}, {"t", "/metrics", "Bearer", 401},
+	} {
+		r := httptest.NewRequest("GET", row.path, nil)
+		r.Header.Set("Authorization", row.said)
+		w := httptest.NewRecorder()
+		frontdoor.Bearer(row.token, []string{"/healthz"}, ok).ServeHTTP(w, r)
+		if w.Code != row.code {
+			t.Errorf("%+v: %d", row, w.Code)
+		}
 	}
 }

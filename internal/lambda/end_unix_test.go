@@ -72,20 +72,26 @@ func TestNothingOutlives(t *testing.T) {
 			return nil
 		}},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			t.Parallel()
-			f, _ := open(t, nil)
-			a := invoke(t, f, `{"country_code":"CHILD"}`)
-			child, err := strconv.Atoi(a.ID)
-			if err != nil || !runs(child) || !runs(a.PID) {
-				t.Fatalf("the handler %d says it has the child %q, which does not run", a.PID, a.ID)
-			}
-			if err := row.end(f); err != nil {
-				t.Fatal(err)
-			}
-			gone(t, "the handler", a.PID)
-			gone(t, "its child", child)
-		})
+		kinds := []string{"CHILD"}
+		if runtime.GOOS == "linux" {
+			kinds = append(kinds, "APART")
+		}
+		for _, kind := range kinds {
+			t.Run(row.name+" "+kind, func(t *testing.T) {
+				t.Parallel()
+				f, _ := open(t, nil)
+				a := invoke(t, f, fmt.Sprintf(`{"country_code":%q}`, kind))
+				child, err := strconv.Atoi(a.ID)
+				if err != nil || !runs(child) || !runs(a.PID) {
+					t.Fatalf("the handler %d says it has the child %q, which does not run", a.PID, a.ID)
+				}
+				if err := row.end(f); err != nil {
+					t.Fatal(err)
+				}
+				gone(t, "the handler", a.PID)
+				gone(t, "its child", child)
+			})
+		}
 	}
 }
 

@@ -18,8 +18,10 @@
 //     are started when they are needed and stay.
 //   - A process that exits, or whose invocation takes too long, fails that one invocation and
 //     is replaced for the next. An invocation that no process took is given to another one.
-//   - No process outlives this one: each is ended with its function and, on Linux, by the
-//     kernel when this process is killed.
+//   - No process outlives this one: each is ended with its function, with all that it has started,
+//     and, on Linux, by the kernel when this process is killed.
+//   - The address serves the process and what that has started, and nobody else: on Linux, others
+//     who connect are turned away; everywhere, what comes from a browser is.
 //   - A process finds in its environment what the config names, what the Runtime API
 //     defines, and PATH; nothing else of this process.
 package lambda
@@ -70,6 +72,9 @@ const (
 
 // MaxPayload is the most bytes of a response, as on AWS.
 const MaxPayload = 6 << 20
+
+// apiVariable is where a process finds the address to ask at.
+const apiVariable = "AWS_LAMBDA_RUNTIME_API"
 
 const (
 	defaultInit = 10 * time.Second
@@ -246,7 +251,7 @@ func (f *Function) environment(api string) []string {
 		"AWS_LAMBDA_INITIALIZATION_TYPE":  "on-demand",
 	}
 	maps.Copy(env, f.o.Env)
-	env["AWS_LAMBDA_RUNTIME_API"] = api
+	env[apiVariable] = api
 	out := make([]string, 0, len(env))
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		out = append(out, k+"="+env[k])

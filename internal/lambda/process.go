@@ -65,20 +65,23 @@ func (f *Function) start() (*process, error) {
 	p.cmd.Env = f.environment(l.Addr().String())
 	p.cmd.WaitDelay = time.Second
 	p.cmd.SysProcAttr = attributes()
-	p.server = &http.Server{Handler: p.routes(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
-	p.serving.Go(func() { _ = p.server.Serve(l) })
+	p.server = &http.Server{Handler: only(l.Addr().String(), p.routes()), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	started := make(chan error)
 	go func() {
 		// Linux ends the process when the thread that started it ends: this one stays.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := p.cmd.Start()
+		if err == nil { // what connects is told from others by the process, which is known now
+			p.serving.Go(func() { _ = p.server.Serve(private{l, p.cmd.Process.Pid, log}) })
+		}
 		started <- err
 		if err != nil {
 			return
 		}
 		p.exit = p.cmd.Wait()
 		killAll(p.cmd.Process)
+		endLeft(l.Addr().String())
 		out.flush()
 		errs.flush()
 		_ = p.server.Close()
@@ -89,8 +92,7 @@ func (f *Function) start() (*process, error) {
 		close(p.exited)
 	}()
 	if err := <-started; err != nil {
-		_ = p.server.Close()
-		p.serving.Wait()
+		_ = l.Close()
 		return nil, failure(ErrorExited, "cannot start the function: %v", err)
 	}
 	f.all[p] = struct{}{}
@@ -182,6 +184,36 @@ func (p *process) end() {
 	case <-p.exited:
 	case <-t.C:
 		p.kill()
+	}
+}
+
+// only serves what asks by the address, as a process does, and no page of a browser.
+func only(address string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != address || r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+			http.Error(w, "this address serves its own process only", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// private is the listener for a process: connections of others are closed.
+type private struct {
+	net.Listener
+	pid int
+	log *slog.Logger
+}
+
+// Accept implements net.Listener.
+func (l private) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil || ours(c, l.pid) {
+			return c, err
+		}
+		l.log.Warn("a process that is not the function's has connected to its Runtime API, and was turned away", "from", c.RemoteAddr().String())
+		_ = c.Close()
 	}
 }
 

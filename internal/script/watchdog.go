@@ -284,7 +284,7 @@ func (w *watchdog) look(now time.Time) (active bool) {
 
 // grown reports whether the script may have taken more memory than it may use since it was
 // first seen running. A script that runs alone has no garbage to speak of. Otherwise a script
-// that has run for a while is suspected at once, because what doubles its memory again and
+// that has run for a while, or under which the heap has grown fast, is suspected at once, because what doubles its memory again and
 // again does so faster than it is collected; but not often, so that the innocent seldom run
 // twice. Another is suspected of what is left after a collection.
 func (w *watchdog) grown(s *sighting, now time.Time) bool {
@@ -299,9 +299,13 @@ func (w *watchdog) grown(s *sighting, now time.Time) bool {
 	if objects < s.live+limit {
 		return false
 	}
-	if now.Sub(s.since) >= soon && now.Sub(w.suspected) >= seldom {
+	young := now.Sub(s.since) < soon
+	if (!young || objects >= s.live+2*limit) && now.Sub(w.suspected) >= seldom {
 		w.suspected = now
 		return true
+	}
+	if young {
+		return false // a collection takes longer than it does to double what there is once more
 	}
 	runtime.GC()
 	return w.heap.live() >= s.live+limit

@@ -27,7 +27,7 @@ func unlock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_U
 
 // openLock opens a file to lock it.
 func openLock(root *os.Root, name string) (*os.File, error) {
-	return root.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644)
+	return root.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o640)
 }
 
 // syncFolder makes the names in a folder survive power loss.

@@ -33,7 +33,7 @@ func unlock(f *os.File) error {
 // openLock opens a file to lock it. Older versions of weir open the lock of a dataset for
 // nobody else to open.
 func openLock(root *os.Root, name string) (*os.File, error) {
-	f, err := root.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := root.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o640)
 	if errors.Is(err, windows.ERROR_SHARING_VIOLATION) {
 		return nil, ErrLocked
 	}

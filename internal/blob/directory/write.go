@@ -29,7 +29,7 @@ func (b *Bucket) stage() (*staged, error) {
 			return nil, err
 		}
 		temp := path.Join(b.staging, rand.Text()+tempSuffix)
-		f, err := b.root.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o644)
+		f, err := b.root.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o640)
 		if errors.Is(err, fs.ErrNotExist) {
 			b.forget(b.staging)
 			continue
@@ -40,7 +40,7 @@ func (b *Bucket) stage() (*staged, error) {
 		s := &staged{b, temp, f}
 		err = tryLock(f)
 		if err == nil && b.named(f, temp) {
-			if err := f.Chmod(0o644); err != nil { // whatever the umask: others read the object
+			if err := f.Chmod(0o640); err != nil { // whatever the umask: the group reads the object
 				return nil, errors.Join(err, s.drop())
 			}
 			b.step(StepStaged, temp)
@@ -363,7 +363,7 @@ func (b *Bucket) folder(name string) error {
 	for part := range strings.SplitSeq(name, "/") {
 		above := at
 		at = path.Join(at, part)
-		if err := b.root.Mkdir(at, 0o755); err == nil {
+		if err := b.root.Mkdir(at, 0o750); err == nil {
 			b.step(StepFolder, at)
 		} else if !errors.Is(err, fs.ErrExist) {
 			return notFolder(err)

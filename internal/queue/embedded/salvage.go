@@ -93,7 +93,7 @@ func free(fs vfs.FS, path string) (string, error) {
 // linkDir copies a store. Files that are never written again once they are complete are
 // linked where the file system can.
 func linkDir(fs vfs.FS, from, to string) error {
-	if err := fs.MkdirAll(to, 0o755); err != nil {
+	if err := fs.MkdirAll(to, 0o750); err != nil {
 		return fmt.Errorf("create %s: %w", to, err)
 	}
 	names, err := fs.List(from)

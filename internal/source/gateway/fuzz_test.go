@@ -103,7 +103,7 @@ func inPieces(t *testing.T, data []byte, size int, want *quick) {
 			}
 			continue
 		}
-		if q.head != want.head || q.length != want.length || string(q.path) != string(want.path) || string(q.host) != string(want.host) || string(q.authorization) != string(want.authorization) {
+		if q.head != want.head || q.length != want.length || !bytes.Equal(q.path, want.path) || !bytes.Equal(q.host, want.host) || !bytes.Equal(q.authorization, want.authorization) {
 			t.Fatalf("in pieces it is %+v, as a whole %+v", q, *want)
 		}
 		return

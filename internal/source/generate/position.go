@@ -28,7 +28,7 @@ func (s *Source) load() (position, error) {
 	p := s.position(0)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 			return p, fmt.Errorf("make the directory of position_file: %w", err)
 		}
 		return p, nil
@@ -62,7 +62,7 @@ func (p position) save(path string) error {
 
 func replace(path string, content []byte) error {
 	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
 	if err != nil {
 		return err
 	}

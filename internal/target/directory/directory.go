@@ -133,7 +133,7 @@ func (t *Target) look() error {
 // Open implements connector.Target.
 func (t *Target) Open(context.Context) error {
 	if t.config.CreateDirectories {
-		if err := os.MkdirAll(t.config.Path, 0o755); err != nil {
+		if err := os.MkdirAll(t.config.Path, 0o750); err != nil {
 			return explain("make the directory", err)
 		}
 	}
@@ -259,7 +259,7 @@ func (t *Target) put(ctx context.Context, name string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	if err == nil {
-		err = f.Chmod(0o644)
+		err = f.Chmod(0o640)
 	}
 	if err == nil && t.config.Sync {
 		err = f.Sync()

@@ -140,14 +140,14 @@ func (n *name) letGo() error {
 // taken out; otherwise a torn last line is ended.
 func open(path string, c Config, log *slog.Logger) (o *handle, err error) {
 	if c.CreateDirectories {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 			return nil, err
 		}
 	}
 	owned.Lock()
 	defer owned.Unlock()
 	_, missing := os.Stat(path)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o640)
 	if err != nil {
 		return nil, err
 	}

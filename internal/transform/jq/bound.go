@@ -9,8 +9,9 @@ import (
 	"github.com/itchyny/gojq"
 )
 
-// The interpreter looks at the time limit between two operations. These bounds are for
-// single operations, and for what is done after the program, that could take all memory.
+// The interpreter looks at the limits of time and memory between two operations. These bounds,
+// and those of size.go, are for single operations, and for what is done after the program, that
+// could take all memory.
 const (
 	// maxIndex is the largest array index a program may speak of: assigning to it makes an
 	// array as long.

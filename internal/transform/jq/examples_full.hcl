@@ -9,6 +9,9 @@ transform {
     # Longest time for one message.
     timeout_ms = 250
 
+    # By how many MiB the heap may grow for one message.
+    memory_limit_mb = 64
+
     # The program is given a Snowplow enriched event.
     snowplow_mode = true
 
@@ -21,6 +24,9 @@ transform {
 
     # Longest time for one message.
     timeout_ms = 250
+
+    # By how many MiB the heap may grow for one message.
+    memory_limit_mb = 64
 
     # The program is given a Snowplow enriched event.
     snowplow_mode = true

@@ -15,7 +15,13 @@ const defaultLayout = "2006-01-02T15:04:05.999Z"
 
 // functions are what programs find beside jq's own.
 func functions(c Config) []gojq.CompilerOption {
+	most := sizes(c.MemoryLimitMB << 20)
 	return []gojq.CompilerOption{
+		gojq.WithFunction(sumName, 2, 2, most.sum),
+		gojq.WithFunction(productName, 2, 2, most.product),
+		gojq.WithFunction(fitName, 0, 0, most.fit),
+		gojq.WithFunction(separatorName, 1, 1, most.separator),
+		gojq.WithFunction(charactersName, 0, 0, most.characters),
 		gojq.WithFunction(indexName, 0, 0, index),
 		gojq.WithFunction(matchName, 2, 2, new(expressions).match),
 		gojq.WithFunction("epoch", 0, 1, func(v any, args []any) any {
@@ -84,6 +90,7 @@ type limit struct {
 	mu    sync.Mutex
 	done  chan struct{}
 	fired bool
+	why   error  // of fired
 	round uint64 // a timer that fires late must not end a later round
 }
 
@@ -92,8 +99,23 @@ func newLimit(after time.Duration) *limit {
 }
 
 func (l *limit) start() {
-	if l.timer == nil || !l.timer.Reset(l.after) {
+	if l.timer == nil || !l.timer.Reset(l.after) || l.Err() != nil {
 		l.arm()
+	}
+}
+
+// cut ends it for another reason than time.
+func (l *limit) cut(why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fire(why)
+}
+
+// fire ends it, unless it has ended. The lock is held.
+func (l *limit) fire(why error) {
+	if !l.fired {
+		l.fired, l.why = true, why
+		close(l.done)
 	}
 }
 
@@ -113,9 +135,8 @@ func (l *limit) arm() {
 	l.timer = time.AfterFunc(l.after, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if round == l.round && !l.fired {
-			l.fired = true
-			close(l.done)
+		if round == l.round {
+			l.fire(context.DeadlineExceeded)
 		}
 	})
 }
@@ -131,12 +152,12 @@ func (l *limit) Done() <-chan struct{} {
 	return l.done
 }
 
-// Err is context.DeadlineExceeded when the time is up.
+// Err is context.DeadlineExceeded when the time is up, or why it was cut.
 func (l *limit) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.fired {
-		return context.DeadlineExceeded
+		return l.why
 	}
 	return nil
 }

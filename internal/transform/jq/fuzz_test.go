@@ -39,7 +39,7 @@ func fuzz(f *testing.F, e connector.Entry[connector.Transform], want func(t *tes
 		f.Add(programs[i], line, true)
 	}
 	f.Fuzz(func(t *testing.T, command, in string, enriched bool) {
-		c := Config{Command: command, TimeoutMillis: 20, HashVersion: 5, SnowplowMode: enriched}
+		c := Config{Command: command, TimeoutMillis: 20, HashVersion: 5, MemoryLimitMB: 128, SnowplowMode: enriched}
 		if len(c.Validate()) > 0 {
 			return
 		}

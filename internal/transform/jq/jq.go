@@ -38,6 +38,8 @@ type Config struct {
 	// Form of the hash function: 5 (PBKDF2, 1000 rounds, the default) or 6 (the plain
 	// digest, or HMAC where there is a salt).
 	HashVersion int `hcl:"hash_version,optional"`
+	// By how many MiB the heap may grow while the program runs for one message; 512 by default.
+	MemoryLimitMB int `hcl:"memory_limit_mb,optional"`
 }
 
 // Validate names what could never work.
@@ -52,6 +54,10 @@ func (c *Config) Validate() []connector.Problem {
 		ps = append(ps, connector.Problem{Field: "timeout_ms",
 			What: fmt.Sprintf("timeout_ms must be at least 1, not %d", c.TimeoutMillis), Fix: "leave it out to use 100"})
 	}
+	if c.MemoryLimitMB < 1 {
+		ps = append(ps, connector.Problem{Field: "memory_limit_mb",
+			What: fmt.Sprintf("memory_limit_mb must be at least 1, not %d", c.MemoryLimitMB), Fix: "leave it out to use 512"})
+	}
 	if c.HashVersion != script.HashDerived && c.HashVersion != script.HashPlain {
 		ps = append(ps, connector.Problem{Field: "hash_version",
 			What: fmt.Sprintf("hash_version must be 5 or 6, not %d", c.HashVersion), Fix: "leave it out to use 5"})
@@ -59,7 +65,9 @@ func (c *Config) Validate() []connector.Problem {
 	return ps
 }
 
-func defaults() Config { return Config{TimeoutMillis: 100, HashVersion: script.HashDerived} }
+func defaults() Config {
+	return Config{TimeoutMillis: 100, HashVersion: script.HashDerived, MemoryLimitMB: 512}
+}
 
 // JQ is the transform "jq".
 var JQ = connector.Of(connector.Spec[Config, connector.Transform]{
@@ -156,14 +164,18 @@ type program struct {
 	code   *gojq.Code
 }
 
-// run is a program with the time limit of one worker.
+// run is a program with the limits of one worker.
 type run struct {
 	*program
 	limit *limit
+	guard *script.Guard // of memory: limit ends in time before it
 }
 
 func (p *program) worker() *run {
-	return &run{p, newLimit(time.Duration(p.config.TimeoutMillis) * time.Millisecond)}
+	after := time.Duration(p.config.TimeoutMillis) * time.Millisecond
+	r := &run{program: p, limit: newLimit(after)}
+	r.guard = script.NewGuard(after+time.Second, p.config.MemoryLimitMB<<20, r.limit.cut)
+	return r
 }
 
 func newProgram(c Config) (*program, error) {
@@ -180,6 +192,7 @@ func compile(c Config) (*gojq.Code, error) {
 		return nil, fmt.Errorf("parse jq_command: %w", err)
 	}
 	boundIndexes(reflect.ValueOf(q))
+	boundSizes(reflect.ValueOf(q))
 	defineMatch(q, c.Command)
 	code, err := gojq.Compile(q, functions(c)...)
 	if err != nil {
@@ -201,8 +214,23 @@ func (p *run) of(m *event.Message) (any, error) {
 	return v, nil
 }
 
-// first runs the program. A panic inside it is an error of this message.
+// first runs the program within its limits. One that is stopped for memory runs again alone,
+// because another may have taken it.
 func (p *run) first(input any) (v any, err error) {
+	guarded := func() {
+		if reason := p.guard.Run(func() { v, err = p.once(input) }); errors.Is(reason, script.ErrMemory) {
+			v, err = nil, fmt.Errorf("the program may take %d MiB: %w", p.config.MemoryLimitMB, script.ErrMemory)
+		}
+	}
+	if guarded(); errors.Is(err, script.ErrMemory) && !errors.Is(err, errSize) {
+		v = nil
+		p.guard.Alone(guarded)
+	}
+	return v, err
+}
+
+// once runs the program. A panic inside it is an error of this message.
+func (p *run) once(input any) (v any, err error) {
 	defer func() {
 		if x := recover(); x != nil {
 			v, err = nil, fmt.Errorf("the jq program panicked: %v", x)

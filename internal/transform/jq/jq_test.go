@@ -131,7 +131,7 @@ func TestFilter(t *testing.T) {
 // TestPanic: whatever happens inside a program is the error of that message.
 func TestPanic(t *testing.T) {
 	t.Parallel()
-	p, err := newProgram(Config{Command: `.t | tostring`, TimeoutMillis: 100, HashVersion: 5})
+	p, err := newProgram(Config{Command: `.t | tostring`, TimeoutMillis: 100, HashVersion: 5, MemoryLimitMB: 128})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestPanic(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	t.Parallel()
-	bad := Config{Command: ".a |", HashVersion: 4}
+	bad := Config{Command: ".a |", HashVersion: 4, MemoryLimitMB: 128}
 	if ps := bad.Validate(); len(ps) != 3 || !strings.Contains(ps[0].What, "parse jq_command: unexpected EOF") {
 		t.Errorf("got %+v", ps)
 	}

@@ -49,8 +49,11 @@ func handle(ctx context.Context, o order) (*answer, error) {
 		os.Exit(3)
 	case "SLOW":
 		time.Sleep(10 * time.Minute)
-	case "CHILD": // starts a process and says which
+	case "CHILD", "APART": // starts a process, or one in a session of its own, and says which
 		c := exec.Command("sleep", "600")
+		if o.CountryCode == "APART" {
+			c = exec.Command("setsid", "sleep", "600")
+		}
 		if err := c.Start(); err != nil {
 			return nil, err
 		}

@@ -114,7 +114,7 @@ func Open(dir string, opt Options) (*Log, error) {
 func (l *Log) path(name string) string { return l.fs.PathJoin(l.dir, name) }
 
 func (l *Log) open() error {
-	if err := l.fs.MkdirAll(l.path(LogDir), 0o755); err != nil {
+	if err := l.fs.MkdirAll(l.path(LogDir), 0o750); err != nil {
 		return fmt.Errorf("create the directory: %w", fault.New(fault.Setup, err))
 	}
 	lock, err := Lock(l.fs, l.dir)

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package cli
+
+// keepFromOthers has nothing to do where files have no modes.
+func keepFromOthers() {}
