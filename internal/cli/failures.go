@@ -185,6 +185,9 @@ func (r *failureReader) find() error {
 		if p.FailureTarget.Spill {
 			r.place(p.Name, failurePlace{queue: config.FailureQueue(p.Name)})
 		}
+		if p.Overflow() != nil {
+			r.place(p.Name, failurePlace{queue: config.OverflowQueue(p.Name)})
+		}
 		if note := r.target(p); note != "" {
 			notes = append(notes, note)
 		}

@@ -15,7 +15,8 @@
 // URL "data:application/octet-stream;base64,...", and so is one that begins like such a URL,
 // so that every payload comes back byte for byte. Rows of others have U+FFFD in its place.
 //
-// A row has to fit the failure target, and its payload is cut where it does not. Our rows
+// A row has to fit the failure target, and its payload is cut where it does not; the whole row is
+// in the queue for what overflows then, where the pipeline has one. Our rows
 // say so: a generic error has a second error for it, the message of a forwarding error
 // begins with it, and a size violation has fewer bytes than it says. A payload that was cut
 // is never sent through a pipeline again.

@@ -35,11 +35,13 @@ type sink struct {
 	target bool   // it is one of the pipeline's targets
 	index  int    // its place among them
 	use    string // the name of its connector
-	whole  bool   // what a read became is written together, in one batch
-	late   *unopened
-	pauses *pauses // nil: writers do not wait for one another
-	policy retry.Policy
-	wg     sync.WaitGroup
+	// failures says that it has failures: the failure target's, or the overflow's.
+	failures bool
+	whole    bool // what a read became is written together, in one batch
+	late     *unopened
+	pauses   *pauses // nil: writers do not wait for one another
+	policy   retry.Policy
+	wg       sync.WaitGroup
 }
 
 // lanes are where the messages of one value wait for one target. An ordered pipeline has a
@@ -62,7 +64,8 @@ func (p *Pipeline) newSink(ctx context.Context, c Sink, ms []*meter.Sink, eager 
 	}
 	s.base, s.around, s.late = c.Target, c.Middleware, c.late
 	s.policy = p.parts.Retry
-	if _, stored := c.Target.(connector.StoreTarget); stored && m == &p.parts.Meter.Failure {
+	s.failures = m == &p.parts.Meter.Failure || m == &p.parts.Meter.Overflow
+	if _, stored := c.Target.(connector.StoreTarget); stored && s.failures {
 		s.policy = s.ofStore(s.policy)
 	}
 	s.pauses = p.newPauses(s)
