@@ -391,7 +391,7 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		deps.Queues = a.plan.Implied
 	}
 	if a.config != nil {
-		deps.Pipeline, deps.Ordered = a.config.Name, a.config.Ordered
+		deps.Pipeline, deps.Ordered, deps.Named = a.config.Name, a.config.Ordered, a.config.Named()
 	}
 	made, err := e.Build(ctx, deps, u.Decode)
 	for _, text := range warnings() {

@@ -66,7 +66,7 @@ func (p *Pipeline) spilled() []*Pipeline {
 
 	second := &Pipeline{}
 	second.SetDefaults()
-	second.Name, second.dir, second.failuresOf = name, p.dir, p
+	second.Name, second.named, second.dir, second.failuresOf = name, p.named, p.dir, p
 	second.doc, second.body, second.header = p.doc, p.body, p.header
 	second.Source = &Source{Use: f.queue(KindSource, map[string]cty.Value{"name": cty.StringVal(name), "stop_when_empty": cty.True})}
 	second.Targets = []*Route{{Use: f, Name: f.Name}}
@@ -97,6 +97,9 @@ func OverflowQueue(pipeline string) string { return FailureQueue(pipeline) + "/o
 // Overflow is the target that keeps failed messages whole which the failure target of p does
 // not; nil when there is none.
 func (p *Pipeline) Overflow() *Use { return p.overflow }
+
+// Named reports whether p is in a block of its own.
+func (p *Pipeline) Named() bool { return p.named }
 
 // stores reports whether c has a store for something else than failed messages that are large.
 func (c *Config) stores() bool {

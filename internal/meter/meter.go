@@ -32,6 +32,7 @@ const (
 	KeyFile      = "file"
 	KeyAddress   = "address"
 	KeyStack     = "stack"
+	KeyAnswer    = "answer" // how the other side's answer begins: it stays in the log
 )
 
 // The roles a target plays in a pipeline.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
 )
 
@@ -58,9 +59,9 @@ func (s *sink) noteRefused(fs []Failure) {
 	if len(fs) == 0 || p.keeps {
 		return // what is kept is logged as such
 	}
-	cause, which := fs[0].Cause, fs[0].Message.Where()
+	told := refusal(fs[0].Cause, fs[0].Message)
 	p.refusals.note(int64(len(fs)), func(n int64) {
-		p.parts.Log.Warn("messages are refused and go to the failure target", meter.KeyComponent, s.meter.Role, meter.KeyMessages, n, meter.KeyError, cause, keyMessage, which)
+		p.parts.Log.Warn("messages are refused and go to the failure target", append(told, meter.KeyComponent, s.meter.Role, meter.KeyMessages, n)...)
 	})
 }
 
@@ -143,8 +144,24 @@ func (p *Pipeline) overflow(b event.Batch) {
 	p.sinks.overflow.put(nil, b)
 }
 
-// keyMessage is the log attribute for which message it is: where it was read, its id, its key.
-const keyMessage = "message"
+// The log attributes for which message it is (where it was read, its id, its key), and for what
+// to write into the config.
+const (
+	keyMessage = "message"
+	keyFix     = "fix"
+)
+
+// refusal is what the log says of a message that is refused.
+func refusal(err error, m *event.Message) []any {
+	told := []any{meter.KeyError, err}
+	if m != nil {
+		told = append(told, keyMessage, m.Where())
+	}
+	if d := fault.DetailOf(err); d.Fix != "" {
+		told = append(told, meter.KeyAnswer, d.Answer, keyFix, d.Fix)
+	}
+	return told
+}
 
 // repeats is a log line that would come again and again: it comes at once, and then with what
 // has gathered after a while.

@@ -62,7 +62,7 @@ func (p *Pipeline) keep(fs []Failure) {
 	p.kept += int64(len(fs))
 	p.mu.Unlock()
 	p.parts.Log.Error("messages are refused; they are kept, dead, in the queue that they come from",
-		meter.KeyMessages, len(fs), meter.KeyError, fs[0].Cause)
+		append(refusal(fs[0].Cause, fs[0].Message), meter.KeyMessages, len(fs))...)
 	for _, f := range fs {
 		spoil(f.Message)
 		event.Settle(f.Message, &connector.Dead{Err: f.Cause})

@@ -74,8 +74,14 @@ func (s *sink) undelivered(ctx context.Context, policy retry.Policy, m *event.Me
 	case fault.Of(err) == fault.Invalid:
 		return append(refused, p.reject(m, err))
 	default:
+		why := fmt.Errorf("write to the %s: %w", s.meter.Role, err)
+		if d := fault.DetailOf(err); d.Fix != "" {
+			told := refusal(err, m)
+			p.refusals.note(1, func(int64) { p.parts.Log.Error("the target refuses a message, which ends the pipeline", told...) })
+			why = fmt.Errorf("%w; the message: %s; %s", why, m.Where(), d.Fix)
+		}
 		event.Settle(m, err)
-		p.fail(fmt.Errorf("write to the %s: %w", s.meter.Role, err))
+		p.fail(why)
 	}
 	return refused
 }

@@ -119,8 +119,8 @@ func (s *sink) noting(policy retry.Policy) retry.Policy {
 			for _, m := range s.meters {
 				m.Retries.Add(1)
 			}
-			s.p.parts.Log.Warn("write failed, trying again", meter.KeyComponent, s.meter.Role, meter.KeyKind, a.Kind.String(),
-				meter.KeyAttempt, a.Number, meter.KeyDelay, a.Delay, meter.KeyMessages, a.Messages, meter.KeyError, a.Err)
+			s.p.parts.Log.Warn("write failed, trying again", append(refusal(a.Err, nil), meter.KeyComponent, s.meter.Role, meter.KeyKind, a.Kind.String(),
+				meter.KeyAttempt, a.Number, meter.KeyDelay, a.Delay, meter.KeyMessages, a.Messages)...)
 		}
 		if told != nil {
 			told(a)
