@@ -14,9 +14,10 @@ import (
 	"time"
 )
 
-// ordersRun is the orders example as a process.
+// ordersRun is an example of orders as a process.
 type ordersRun struct {
 	t      *testing.T
+	config string
 	binary string
 	env    []string
 	out    string
@@ -40,12 +41,12 @@ func newOrders(t *testing.T, env ...string) *ordersRun {
 		t.Fatal(err)
 	}
 	out := t.TempDir()
-	return &ordersRun{t: t, binary: binary, out: out, env: append(env, "OUT="+out), said: &locked{}}
+	return &ordersRun{t: t, config: "orders", binary: binary, out: out, env: append(env, "OUT="+out), said: &locked{}}
 }
 
 func (o *ordersRun) start() {
 	o.t.Helper()
-	c := exec.Command(o.binary, "run", "orders")
+	c := exec.Command(o.binary, "run", o.config)
 	c.Env = append(os.Environ(), o.env...)
 	c.Stdout, c.Stderr = o.said, o.said
 	if err := c.Start(); err != nil {
@@ -150,6 +151,52 @@ func TestOrdersDrained(t *testing.T) {
 	o.stop()
 	if p := o.order("orphan", "12347"); p.Attempt != 1 || p.Error.Error != "ErrDraining" {
 		t.Errorf("the orphan is %+v", p)
+	}
+}
+
+// TestOrdersNoObject: no record is lost that is no order, or has an id that no file can have; and
+// none goes round for ever.
+func TestOrdersNoObject(t *testing.T) {
+	t.Parallel()
+	long := fmt.Sprintf("{\"id\":%q,\"country_code\":\"GB\"}", strings.Repeat("x", 300))
+	orphans := []string{`"a string"`, `7`, `null`, `[{"id":1}]`, `{}`, `{"id":""}`, `{"id":{"a":1}}`, `{"id":null,"country_code":"GB"}`, long}
+	lines := append([]string{`{"id":"good","country_code":"GB"}`, `{"id":5,"country_code":"GB"}`, `{"id":"a/b","country_code":"FR"}`,
+		`{"id":"round","country_code":"PANIC","attempt":"x"}`, `this is no JSON`}, orphans...)
+	orders := filepath.Join(t.TempDir(), "orders.jsonl")
+	if err := os.WriteFile(orders, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := newOrders(t, "ORDERS="+orders, "MAX_ATTEMPTS=1")
+	o.start()
+	o.until("all records", func() bool {
+		failed, err := os.ReadFile(filepath.Join(o.out, "failed.jsonl"))
+		return err == nil && bytes.Contains(failed, []byte("this is no JSON")) &&
+			o.files("valid") == 2 && o.files("error") == 1 && o.files("orphan") == len(orphans)+1
+	})
+	o.stop()
+	kept := map[string]int{}
+	found, err := filepath.Glob(filepath.Join(o.out, "orphan", "no-order-*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range found {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p struct{ Record json.RawMessage }
+		if err := json.Unmarshal(data, &p); err != nil {
+			t.Fatal(err)
+		}
+		kept[string(p.Record)]++
+	}
+	for _, record := range orphans[:len(orphans)-1] {
+		if kept[record] != 1 {
+			t.Errorf("the record %s is kept %d times", record, kept[record])
+		}
+	}
+	if len(kept) != len(orphans) {
+		t.Errorf("%d records are kept, want %d: %v", len(kept), len(orphans), kept)
 	}
 }
 

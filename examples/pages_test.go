@@ -1,13 +1,13 @@
 package examples
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weirdata/weir/internal/enginetest"
 )
@@ -17,24 +17,38 @@ type step struct {
 	line       int
 	file, text string // of a file
 	commands   string
+	how        string // of commands, see steps
 	prints     string
 	printed    bool
 }
 
+// How commands are run that do not simply end and print: one that runs on, in a terminal of its
+// own; some that only look, and are repeated until what they print is there; and some before which
+// what runs on is stopped.
+const (
+	running    = "running"
+	eventually = "eventually"
+	stopped    = "stopped"
+)
+
 var fence = regexp.MustCompile("(?ms)(?:^)```([a-z]*)(?: ([^\n]+))?\n(.*?)\n```$")
 
-// steps are those of a page: blocks whose opening names a file, blocks of commands (sh), and
-// the blocks of text behind them.
+// steps are those of a page: blocks whose opening names a file, blocks of commands (sh, with how
+// they are run behind it), and the blocks of text behind them.
 func steps(page string) []step {
 	var all []step
 	for _, m := range fence.FindAllStringSubmatchIndex(page, -1) {
 		kind, text := page[m[2]:m[3]], page[m[6]:m[7]]+"\n"
 		s := step{line: strings.Count(page[:m[0]], "\n") + 1}
+		var with string
+		if m[4] >= 0 {
+			with = page[m[4]:m[5]]
+		}
 		switch {
-		case m[4] >= 0:
-			s.file, s.text = page[m[4]:m[5]], text
 		case kind == "sh":
-			s.commands = text
+			s.commands, s.how = text, with
+		case with != "":
+			s.file, s.text = with, text
 		case kind == "text" && len(all) > 0 && all[len(all)-1].commands != "":
 			last := &all[len(all)-1]
 			last.prints, last.printed = text, true
@@ -58,47 +72,145 @@ w.writerow([d[0] for d in r.description])
 w.writerows(r.fetchall())
 `
 
-// TestPages does what the pages say, in their order, and compares what they say is printed;
-// three dots stand for anything in a line.
+// reader does what a page says, in a folder of its own.
+type reader struct {
+	t        *testing.T
+	dir, bin string
+	env      []string
+}
+
+// newReader is one that has weir on its path, and the variables env.
+func newReader(t *testing.T, env ...string) *reader {
+	t.Helper()
+	r := &reader{t: t, dir: t.TempDir(), bin: t.TempDir()}
+	r.env = append(append(os.Environ(), "PATH="+r.bin+string(os.PathListSeparator)+os.Getenv("PATH")), env...)
+	path, err := weir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.program("weir", path)
+	return r
+}
+
+// program puts one on the path.
+func (r *reader) program(name, path string) {
+	r.t.Helper()
+	if err := os.Symlink(path, filepath.Join(r.bin, name)); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// duckdb puts the command duckdb on the path.
+func (r *reader) duckdb() {
+	r.t.Helper()
+	lay(r.t, filepath.Join(r.bin, "duckdb"), strings.Replace(duck, "%s", enginetest.DuckDB(r.t).Python(), 1), 0o755)
+}
+
+func (r *reader) command(s step) (*exec.Cmd, *locked, *locked) {
+	commands := s.commands
+	if s.how == running {
+		commands = "exec " + commands // so that it is the process that is stopped
+	}
+	c := exec.CommandContext(r.t.Context(), "bash", "-euo", "pipefail", "-c", commands)
+	out, stderr := &locked{}, &locked{}
+	c.Dir, c.Env, c.Stdout, c.Stderr = r.dir, r.env, out, stderr
+	return c, out, stderr
+}
+
+// follow does what the page says, in its order, and compares what it says is printed; three dots
+// stand for anything in a line. What runs on is ended in the end, and has to end well.
+func (r *reader) follow(page string) {
+	t := r.t
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	var ends []func()
+	end := func() {
+		for _, one := range ends {
+			one()
+		}
+		ends = nil
+	}
+	defer func() { end() }()
+	for _, s := range steps(string(text)) {
+		if s.file != "" {
+			lay(t, filepath.Join(r.dir, filepath.FromSlash(s.file)), s.text, 0o644)
+			continue
+		}
+		ran++
+		switch s.how {
+		case "", stopped:
+			if s.how == stopped {
+				end()
+			}
+			c, out, stderr := r.command(s)
+			if err := c.Run(); err != nil {
+				t.Fatalf("line %d: %v\n%s%s", s.line, err, out, stderr)
+			}
+			if s.printed && !printed(s.prints).MatchString(out.String()) {
+				t.Errorf("line %d prints\n%s\nand not\n%s\n%s", s.line, out, s.prints, stderr)
+			}
+		case running:
+			ends = append(ends, r.run(s))
+		case eventually:
+			r.until(s)
+		default:
+			t.Fatalf("line %d: commands are run %q, which nobody knows", s.line, s.how)
+		}
+	}
+	if ran == 0 {
+		t.Error("no command was found on the page")
+	}
+}
+
+// run starts what runs on, and returns what ends it.
+func (r *reader) run(s step) func() {
+	r.t.Helper()
+	c, out, stderr := r.command(s)
+	if err := c.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	return func() {
+		_ = c.Process.Signal(os.Interrupt) // one that has ended already is an error of Wait
+		if err := c.Wait(); err != nil {
+			r.t.Errorf("line %d did not end cleanly: %v\n%s", s.line, err, stderr)
+		}
+		if r.t.Failed() {
+			r.t.Logf("line %d said\n%s%s", s.line, out, stderr)
+		}
+	}
+}
+
+// until repeats commands that only look.
+func (r *reader) until(s step) {
+	r.t.Helper()
+	tick, patience := time.NewTicker(200*time.Millisecond), time.After(3*time.Minute)
+	defer tick.Stop()
+	for {
+		c, out, stderr := r.command(s)
+		if err := c.Run(); err == nil && printed(s.prints).MatchString(out.String()) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-patience:
+			r.t.Fatalf("line %d prints\n%s\nand not\n%s\n%s", s.line, out, s.prints, stderr)
+		}
+	}
+}
+
+// TestPages follows the pages.
 func TestPages(t *testing.T) {
 	t.Parallel()
 	for _, page := range []string{"lake"} {
 		t.Run(page, func(t *testing.T) {
 			t.Parallel()
-			text, err := os.ReadFile("../docs/" + page + ".md")
-			if err != nil {
-				t.Fatal(err)
-			}
-			dir, bin := t.TempDir(), t.TempDir()
-			lay(t, filepath.Join(bin, "duckdb"), strings.Replace(duck, "%s", enginetest.DuckDB(t).Python(), 1), 0o755)
-			path, err := weir()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Symlink(path, filepath.Join(bin, "weir")); err != nil {
-				t.Fatal(err)
-			}
-			ran := 0
-			for _, s := range steps(string(text)) {
-				if s.file != "" {
-					lay(t, filepath.Join(dir, filepath.FromSlash(s.file)), s.text, 0o644)
-					continue
-				}
-				ran++
-				c := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", s.commands)
-				c.Dir, c.Env = dir, append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))
-				var out, stderr bytes.Buffer
-				c.Stdout, c.Stderr = &out, &stderr
-				if err := c.Run(); err != nil {
-					t.Fatalf("line %d: %v\n%s%s", s.line, err, &out, &stderr)
-				}
-				if s.printed && !printed(s.prints).MatchString(out.String()) {
-					t.Errorf("line %d prints\n%s\nand not\n%s\n%s", s.line, &out, s.prints, &stderr)
-				}
-			}
-			if ran == 0 {
-				t.Error("no command was found on the page")
-			}
+			r := newReader(t)
+			r.duckdb()
+			r.follow("../docs/" + page + ".md")
 		})
 	}
 }

@@ -56,6 +56,7 @@ type place struct {
 var places = map[string]place{
 	"internal/event":    {floor: words},
 	"internal/fault":    {floor: words},
+	"internal/garbage":  {floor: words},
 	"internal/jsontext": {floor: words},
 	"internal/secret":   {floor: words},
 	"internal/spelling": {floor: words},
@@ -85,6 +86,7 @@ var places = map[string]place{
 	"internal/failures":       {floor: mechanisms},
 	"internal/checkpoint":     {floor: mechanisms},
 	"internal/retry":          {floor: mechanisms},
+	"internal/outage":         {floor: mechanisms},
 	"internal/throttle":       {floor: mechanisms},
 	"internal/otlp":           {floor: mechanisms, beside: []string{"internal/httpclient"}},
 	"internal/trace":          {floor: mechanisms, beside: []string{"internal/otlp"}},
@@ -175,6 +177,7 @@ var sleepers = map[string]string{
 	"internal/target/kafka/transaction_test.go": "the same; faults come while messages move",
 	"internal/faultproxy/tcp_test.go":           "connections are real, and so is their time",
 	"internal/event/event_test.go":              "cleanups of the garbage collector run in real time",
+	"internal/garbage/garbage_test.go":          "the same",
 	"internal/queue/embedded/crash_test.go":     "a power failure comes at a moment that nothing in the store decides",
 }
 

@@ -4,7 +4,7 @@ class ErrTooManyAttempts extends Error {}
 class ErrDraining extends Error {}
 
 function main(order) {
-  const attempt = order.attempt || 0
+  const attempt = Number(order.attempt) || 0
   if (attempt >= Number(process.env.MAX_ATTEMPTS)) {
     throw new ErrTooManyAttempts("attempt " + attempt + " was the last one")
   }

@@ -11,6 +11,10 @@
 #   orphan/12347.json  is the order that makes CheckCountry panic: it was tried three times,
 #                      put back to the stream, and given up after MAX_ATTEMPTS (3)
 #
+# A record that is no order, because it is no object or has no id, is an orphan too: with the
+# name of its execution as its id, and whole in the field record. Only what is no JSON at all
+# goes to failed.jsonl.
+#
 # The Catcher puts an order back in the same transaction as the step of its execution: exactly
 # once. The other putters write a file at least once; the file has the order's id, so that
 # writing it twice changes nothing. Kill the process at any time and start it again: every
@@ -26,7 +30,7 @@ store {
   }
 }
 
-# The stream; on AWS it would be Kinesis.
+# The stream; examples/kinesis-orders has it in Kinesis.
 queue "stream" {}
 
 pipeline "orders" {
@@ -59,7 +63,7 @@ pipeline "invoker" {
     }
   }
 
-  # What is no JSON and cannot be an order.
+  # What is no JSON.
   failure_target {
     use "file" {
       path = "${env("OUT") != "" ? env("OUT") : "."}/failed.jsonl"

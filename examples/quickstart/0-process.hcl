@@ -1,21 +1,17 @@
 # Four jobs in one process. Read on in the order of the numbers: each file is one job, and
 # 5-traffic.hcl makes the events that they work on.
 #
-# OUT and the ports come from the environment; run.sh sets them.
+# weir run examples/quickstart runs it as it stands. OUT moves the data, and GATEWAY_PORT,
+# ADMIN_PORT and WEBHOOK_PORT the ports; run.sh does the same, and says where to look.
 
 # Where the queues are kept. What a queue has accepted survives a crash of the process.
 store {
   use "embedded" {
-    path = "${env.OUT}/store"
+    path = "${env("OUT", "quickstart-data")}/store"
   }
 }
 
 # /metrics, /healthz and /readyz.
 admin {
-  address = "127.0.0.1:${env.ADMIN_PORT}"
-}
-
-# Statistics of each pipeline are logged once an hour; the live line shows the sum.
-stats_receiver {
-  buffer_sec = 3600
+  address = "127.0.0.1:${env("ADMIN_PORT", "8081")}"
 }

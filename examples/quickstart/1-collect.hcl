@@ -13,8 +13,8 @@ queue "deliveries" {}
 pipeline "gateway" {
   source {
     use "gateway" {
-      workspace_config = env.WORKSPACE_CONFIG
-      address          = "127.0.0.1:${env.GATEWAY_PORT}"
+      workspace_config = env("WORKSPACE_CONFIG", "workspaceConfig.json")
+      address          = "127.0.0.1:${env("GATEWAY_PORT", "8080")}"
     }
   }
   target {
@@ -24,7 +24,7 @@ pipeline "gateway" {
   }
   failure_target {
     use "file" {
-      path               = "${env.OUT}/failed/gateway.jsonl"
+      path               = "${env("OUT", "quickstart-data")}/failed/gateway.jsonl"
       create_directories = true
     }
   }
@@ -42,7 +42,7 @@ pipeline "route" {
   }
   transform {
     use "fanout" {
-      workspace_config = env.WORKSPACE_CONFIG
+      workspace_config = env("WORKSPACE_CONFIG", "workspaceConfig.json")
     }
   }
   target {
@@ -52,7 +52,7 @@ pipeline "route" {
   }
   failure_target {
     use "file" {
-      path               = "${env.OUT}/failed/route.jsonl"
+      path               = "${env("OUT", "quickstart-data")}/failed/route.jsonl"
       create_directories = true
     }
   }
@@ -75,18 +75,18 @@ pipeline "deliver" {
   target {
     when = "destination == 'archive'"
     use "file" {
-      path               = "${env.OUT}/files/archive.jsonl"
+      path               = "${env("OUT", "quickstart-data")}/files/archive.jsonl"
       create_directories = true
     }
   }
   target {
     use "webhook" {
-      workspace_config = env.WORKSPACE_CONFIG
+      workspace_config = env("WORKSPACE_CONFIG", "workspaceConfig.json")
     }
   }
   failure_target {
     use "file" {
-      path               = "${env.OUT}/failed/deliver.jsonl"
+      path               = "${env("OUT", "quickstart-data")}/failed/deliver.jsonl"
       create_directories = true
     }
   }
@@ -105,18 +105,18 @@ pipeline "deliver" {
 pipeline "webhook" {
   source {
     use "http" {
-      url = "127.0.0.1:${env.WEBHOOK_PORT}"
+      url = "127.0.0.1:${env("WEBHOOK_PORT", "8082")}"
     }
   }
   target {
     use "file" {
-      path               = "${env.OUT}/files/webhook.jsonl"
+      path               = "${env("OUT", "quickstart-data")}/files/webhook.jsonl"
       create_directories = true
     }
   }
   failure_target {
     use "file" {
-      path               = "${env.OUT}/failed/webhook.jsonl"
+      path               = "${env("OUT", "quickstart-data")}/failed/webhook.jsonl"
       create_directories = true
     }
   }

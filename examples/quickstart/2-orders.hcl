@@ -24,7 +24,7 @@ pipeline "orders" {
   # What is no JSON and cannot be an order.
   failure_target {
     use "file" {
-      path               = "${env.OUT}/failed/orders.jsonl"
+      path               = "${env("OUT", "quickstart-data")}/failed/orders.jsonl"
       create_directories = true
     }
   }
@@ -61,7 +61,7 @@ function "Catcher" {
 function "ValidOrderPutter" {
   target {
     use "directory" {
-      path       = "${env.OUT}/orders/valid"
+      path       = "${env("OUT", "quickstart-data")}/orders/valid"
       name_field = "id"
     }
   }
@@ -70,7 +70,7 @@ function "ValidOrderPutter" {
 function "ErrorOrderPutter" {
   target {
     use "directory" {
-      path       = "${env.OUT}/orders/error"
+      path       = "${env("OUT", "quickstart-data")}/orders/error"
       name_field = "id"
     }
   }
@@ -79,7 +79,7 @@ function "ErrorOrderPutter" {
 function "OrphanOrderPutter" {
   target {
     use "directory" {
-      path       = "${env.OUT}/orders/orphan"
+      path       = "${env("OUT", "quickstart-data")}/orders/orphan"
       name_field = "id"
     }
   }

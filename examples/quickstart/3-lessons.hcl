@@ -2,7 +2,7 @@
 #
 #   [queue lessons] -> enrich -> lake
 #
-#   duckdb -c "SELECT event_type, count(*) FROM 'quickstart-data/lake/**/*.parquet' GROUP BY 1"
+#   duckdb -c "SELECT event_type, count(*) FROM 'examples/quickstart/quickstart-data/lake/**/*.parquet' GROUP BY 1"
 
 queue "lessons" {}
 
@@ -24,7 +24,7 @@ pipeline "lessons" {
   # An event that is delivered again, after a crash, is in the lake once: dedup_field.
   target {
     use "lake" {
-      path        = "${env.OUT}/lake"
+      path        = "${env("OUT", "quickstart-data")}/lake"
       time_field  = "created_at"
       time_format = "epoch_s"
       dedup_field = "event_uuid"
@@ -39,7 +39,7 @@ pipeline "lessons" {
 
   failure_target {
     use "file" {
-      path               = "${env.OUT}/failed/lessons.jsonl"
+      path               = "${env("OUT", "quickstart-data")}/failed/lessons.jsonl"
       create_directories = true
     }
   }

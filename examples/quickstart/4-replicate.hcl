@@ -13,13 +13,13 @@ pipeline "replicate" {
   }
   target {
     use "file" {
-      path               = "${env.OUT}/files/replica.log"
+      path               = "${env("OUT", "quickstart-data")}/files/replica.log"
       create_directories = true
     }
   }
   failure_target {
     use "file" {
-      path               = "${env.OUT}/failed/replicate.jsonl"
+      path               = "${env("OUT", "quickstart-data")}/failed/replicate.jsonl"
       create_directories = true
     }
   }

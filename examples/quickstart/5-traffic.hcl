@@ -9,7 +9,7 @@ pipeline "traffic-events" {
     use "generate" {
       kind          = "events"
       rate          = 50
-      position_file = "${env.OUT}/positions/events.json"
+      position_file = "${env("OUT", "quickstart-data")}/positions/events.json"
     }
   }
   target {
@@ -19,7 +19,7 @@ pipeline "traffic-events" {
   }
   failure_target {
     use "file" {
-      path               = "${env.OUT}/failed/traffic.jsonl"
+      path               = "${env("OUT", "quickstart-data")}/failed/traffic.jsonl"
       create_directories = true
     }
   }
@@ -35,14 +35,14 @@ pipeline "traffic-sdk" {
   }
   target {
     use "http" {
-      url                 = "http://127.0.0.1:${env.GATEWAY_PORT}/v1/batch"
+      url                 = "http://127.0.0.1:${env("GATEWAY_PORT", "8080")}/v1/batch"
       basic_auth_username = "website"
       template_file       = "batch.tmpl"
     }
   }
   failure_target {
     use "file" {
-      path               = "${env.OUT}/failed/traffic.jsonl"
+      path               = "${env("OUT", "quickstart-data")}/failed/traffic.jsonl"
       create_directories = true
     }
   }
@@ -60,7 +60,7 @@ pipeline "traffic-orders" {
     use "generate" {
       kind          = "orders"
       rate          = 5
-      position_file = "${env.OUT}/positions/orders.json"
+      position_file = "${env("OUT", "quickstart-data")}/positions/orders.json"
     }
   }
   target {
@@ -70,7 +70,7 @@ pipeline "traffic-orders" {
   }
   failure_target {
     use "file" {
-      path               = "${env.OUT}/failed/traffic.jsonl"
+      path               = "${env("OUT", "quickstart-data")}/failed/traffic.jsonl"
       create_directories = true
     }
   }
@@ -81,7 +81,7 @@ pipeline "traffic-lessons" {
     use "generate" {
       kind          = "lessons"
       rate          = 100
-      position_file = "${env.OUT}/positions/lessons.json"
+      position_file = "${env("OUT", "quickstart-data")}/positions/lessons.json"
     }
   }
   target {
@@ -91,7 +91,7 @@ pipeline "traffic-lessons" {
   }
   failure_target {
     use "file" {
-      path               = "${env.OUT}/failed/traffic.jsonl"
+      path               = "${env("OUT", "quickstart-data")}/failed/traffic.jsonl"
       create_directories = true
     }
   }
@@ -102,7 +102,7 @@ pipeline "traffic-stream" {
     use "generate" {
       kind          = "access_log"
       rate          = 100
-      position_file = "${env.OUT}/positions/stream.json"
+      position_file = "${env("OUT", "quickstart-data")}/positions/stream.json"
     }
   }
   target {
@@ -112,7 +112,7 @@ pipeline "traffic-stream" {
   }
   failure_target {
     use "file" {
-      path               = "${env.OUT}/failed/traffic.jsonl"
+      path               = "${env("OUT", "quickstart-data")}/failed/traffic.jsonl"
       create_directories = true
     }
   }

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Runs the quickstart, after saying where to look. From the environment: OUT, the directory
-# for all data (quickstart-data), WEIR, the binary (weir), and the ports below.
+# Runs the quickstart as `weir run` does, after saying where to look. From the environment: OUT,
+# the directory for all data (quickstart-data beside this file), WEIR, the binary (weir), and the
+# ports below.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 weir=${WEIR:-weir}
-shown=${OUT:-quickstart-data}
+shown=${OUT:-$(dirname "$0")/quickstart-data}
+given=${OUT:-}${GATEWAY_PORT:-}${ADMIN_PORT:-}${WEBHOOK_PORT:-}${WORKSPACE_CONFIG:-}
 mkdir -p "$shown"
 OUT=$(cd "$shown" && pwd)
 GATEWAY_PORT=${GATEWAY_PORT:-8080}
@@ -21,11 +23,13 @@ if [ -z "${WORKSPACE_CONFIG:-}" ]; then
 	fi
 fi
 
-# The other commands of weir read the config too, and so need the same environment.
+# The other commands of weir read the config too, and so need the same environment, where it is
+# not what the config says anyway.
 for name in OUT GATEWAY_PORT ADMIN_PORT WEBHOOK_PORT WORKSPACE_CONFIG; do
 	export "${name?}"
 	printf 'export %s=%q\n' "$name" "${!name}"
 done >"$OUT/env"
+same=${given:+. $shown/env; }
 
 cat <<TEXT
 Four jobs run on made-up events. Ctrl-C stops; the next start goes on where this one ends.
@@ -41,7 +45,7 @@ Four jobs run on made-up events. Ctrl-C stops; the next start goes on where this
  4 replicate    tail -f $shown/files/replica.log
 
  failures     $shown/failed/*.jsonl (empty, unless you send nonsense)
- queues       . $shown/env; $weir queue ls --config examples/quickstart
+ queues       $same$weir queue ls --config $(dirname "$0")
  metrics      http://127.0.0.1:$ADMIN_PORT/metrics
 
 TEXT

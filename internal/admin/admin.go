@@ -4,7 +4,8 @@
 //	GET  /metrics                    Prometheus text format
 //	GET  /healthz                    200 while the process works
 //	GET  /readyz                     200 while every pipeline is running or degraded, which the
-//	                                 lines after the first tell, else 503 with the reason
+//	                                 lines after the first tell, else 503 with the reason, and
+//	                                 503 while the store is full
 //	GET  /debug/pprof/               Go profiles
 //	GET  /v1/queues                  numbers of messages; by=workspace|source|destination
 //	GET  /v1/queues/{queue}/jobs     a page of messages: selection, after, limit (most 1000)
@@ -102,6 +103,7 @@ func handler(o Options) http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := o.Ready(); err != nil {
+			w.Header().Set("Retry-After", "1")
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}

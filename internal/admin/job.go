@@ -84,6 +84,9 @@ func jobOf(j *queue.Job, state string) Job {
 	if raw := m.Raw(); !bytes.Equal(raw, m.Data) || (raw == nil) != (m.Data == nil) {
 		out.Raw = (*Payload)(&raw)
 	}
+	if out.Cause == "" {
+		out.Cause = Text(m.Meta.Headers.Text(queue.HeaderLastError))
+	}
 	if state == StateDead {
 		out.Attempts++ // the store counts those that were to be tried again
 	}

@@ -366,25 +366,29 @@ func (a *App) Stop(cause error) {
 	}
 }
 
-// Ready is nil when every pipeline is running or degraded, and otherwise says which is not.
+// Ready is nil when every pipeline is running or degraded and there is room for what comes in,
+// and otherwise says what is not so.
 func (a *App) Ready() error {
 	if a.generation() == nil {
 		return errors.New("not started")
 	}
 	var errs []error
+	if s, _, _ := a.Store(); s != nil {
+		errs = append(errs, queue.FullOf(s))
+	}
 	for _, s := range a.Status() {
-		if s.State != pipeline.Running && s.Degraded == nil {
+		if s.State != pipeline.Running && s.Degraded == nil || s.Full != nil && s.Refusing {
 			errs = append(errs, errors.New(s.String()))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Degraded names what has failed and is to be started again, with the reason.
+// Degraded names what has failed and is to be started again, or waits for room, with the reason.
 func (a *App) Degraded() []string {
 	var lines []string
 	for _, s := range a.Status() {
-		if s.Degraded != nil {
+		if s.Degraded != nil || s.Full != nil {
 			lines = append(lines, s.String())
 		}
 	}

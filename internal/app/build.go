@@ -31,6 +31,9 @@ type Builder struct {
 	Set     connector.Set
 	Log     *slog.Logger
 	Version string
+	// Paths are the files and directories of the config, as they were named, for commands that
+	// the log tells of.
+	Paths []string
 	// Store is the durable store, once it is open; see [App.Run].
 	Store queue.Store
 	// Wrap, if set, may replace the parts of a pipeline before it is made; tests of
@@ -222,13 +225,14 @@ func (a *assembly) make(ctx context.Context) pipeline.Parts {
 		InFlightBytes:    pc.InFlight.Bytes,
 		Process:          a.b.inFlight(),
 		Drain:            pc.DrainTimeout(),
-		Retry:            policy(pc.Retry),
+		Retry:            policy(pc),
 		Throttle:         limit(pc.Throttle),
+		Look:             a.b.look("--pipeline", ownerOf(pc)),
 		Meter:            meter.NewPipeline(pc.Name),
 		Trace:            a.b.tracer,
 		Steps:            pc.Steps(),
 		Log:              a.log,
-		Format:           Failures(pc.FailureParser.Format, a.b.Version),
+		Format:           Failures(pc.FailureParser.Format, a.b.Version, a.named()),
 	}
 	p.Source, _ = build(ctx, a, a.b.Set.Sources, pc.Source.Use)
 	a.listens(p.Source, pc.Source.Use)
@@ -392,6 +396,7 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 	}
 	if a.config != nil {
 		deps.Pipeline, deps.Ordered, deps.Named = a.config.Name, a.config.Ordered, a.config.Named()
+		deps.Partly = len(a.config.Targets) > 1 && u.Block == string(config.KindTarget)
 	}
 	made, err := e.Build(ctx, deps, u.Decode)
 	for _, text := range warnings() {
@@ -440,9 +445,14 @@ func limit(t *config.Throttle) *throttle.ByValue {
 	return throttle.PerValue(t.MessagesPerSecond, burst)
 }
 
-func policy(r *config.Retry) retry.Policy {
+func policy(of *config.Pipeline) retry.Policy {
+	r, stored := of.Retry, of.Source.Use.Queue() != ""
 	class := func(p *config.RetryPolicy) retry.Class {
-		return retry.Class{Delay: p.Delay(), MaxAttempts: p.MaxAttempts, MaxDelay: p.MaxDelay(), InvalidAfterMax: p.InvalidAfterMax, GiveUpAfter: p.GiveUpAfter()}
+		c := retry.Class{Delay: p.Delay(), MaxAttempts: p.MaxAttempts, MaxDelay: p.MaxDelay(), InvalidAfterMax: p.InvalidAfterMax, GiveUpAfter: p.GiveUpAfter()}
+		if stored { // the store holds what waits: it can be for hours
+			c.TryFor = p.TryFor()
+		}
+		return c
 	}
 	return retry.Policy{
 		Transient: class(r.Transient), Throttle: class(r.Throttle), Setup: class(r.Setup),

@@ -9,20 +9,40 @@ import (
 const Artifact = failures.Artifact
 
 // rows makes the payload of a failure target from a failed message.
-type rows struct{ format failures.Format }
+type rows struct {
+	format   failures.Format
+	pipeline string
+}
 
 // Failures is the failure format with the given name: "snowplow" wraps an invalid message
 // as a generic error, "event_forwarding" as an event forwarding error; a message that is
-// too large is a size violation in both.
-func Failures(format, version string) pipeline.FailureFormat {
-	return rows{failures.Format{Artifact: Artifact, Version: version, Forwarding: format == "event_forwarding"}}
+// too large is a size violation in both. The rows say that they are of the pipeline called
+// name, where that is not empty.
+func Failures(format, version, name string) pipeline.FailureFormat {
+	return rows{failures.Format{Artifact: Artifact, Version: version, Forwarding: format == "event_forwarding"}, name}
 }
 
 // Format implements pipeline.FailureFormat.
 func (r rows) Format(x pipeline.Failure, limit int) ([]byte, error) {
 	m := x.Message
+	r.format.Context = failures.ContextOf(r.pipeline, m)
 	if x.Oversized {
 		return r.format.Oversized(m.Times.Read, m.Data, x.Limit, limit)
 	}
 	return r.format.Invalid(m.Times.Read, m.Raw(), m.Data, x.Cause, limit)
+}
+
+// named is the name of the pipeline where a config has several; an only one need not be told from
+// others.
+func (a *assembly) named() string {
+	written := 0
+	for _, p := range a.plan.Pipelines {
+		if p.FailuresOf() == nil {
+			written++
+		}
+	}
+	if written < 2 {
+		return ""
+	}
+	return ownerOf(a.config)
 }

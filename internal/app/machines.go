@@ -73,7 +73,7 @@ func (b *Builder) machines(ctx context.Context, plan *config.Plan, built *Built)
 		r.make = func() *executor.Machine {
 			return executor.New(executor.Options{
 				Name: mc.Name, Definition: def, MaxPayload: mc.MaxPayloadBytes, Functions: maps.Clone(functions),
-				Store: func() queue.Store { return b.Store }, Log: b.Log.With("machine", mc.Name), Meter: counters,
+				Store: func() queue.Store { return b.Store }, Log: b.Log.With("machine", mc.Name), Look: b.look("--machine", mc.Name), Meter: counters,
 				Workers: mc.Workers, InFlight: mc.InFlight, Lease: mc.Lease(), Drain: mc.DrainTimeout(), Keep: mc.KeepEnded(),
 			})
 		}

@@ -21,6 +21,11 @@ type Runner interface {
 	Run(ctx context.Context) error
 	// Close closes what Open opened, when Run is not to be called.
 	Close(ctx context.Context) error
+	// Leave gives up what is kept from one run to the next, once there will be no other.
+	Leave(ctx context.Context) error
+	// Full is why there is no room for what the runner writes; refusing says that those who call
+	// it are turned away for it.
+	Full() (err error, refusing bool)
 	// FeedUntil tells, before the first Open, when everything upstream has ended for good.
 	FeedUntil(end <-chan struct{})
 	State() pipeline.State
@@ -72,8 +77,9 @@ type pipelineRunner struct {
 	finish     finish
 	end        <-chan struct{} // of everything upstream
 
-	mu  sync.Mutex
-	now *pipeline.Pipeline
+	mu      sync.Mutex
+	now     *pipeline.Pipeline
+	listens string // the address that was told of last
 }
 
 func newPipelineRunner(parts pipeline.Parts, upstream, downstream []string, terms Terms) *pipelineRunner {
@@ -104,8 +110,18 @@ func (r *pipelineRunner) Downstream() []string   { return r.downstream }
 func (r *pipelineRunner) Terms() Terms           { return r.terms }
 func (r *pipelineRunner) State() pipeline.State  { return r.current().State() }
 
+func (r *pipelineRunner) Full() (error, bool) { return r.current().Full() } //nolint:revive // as in Runner
+
 func (r *pipelineRunner) Close(ctx context.Context) error {
 	r.current().Discard(ctx)
+	return r.Leave(ctx)
+}
+
+// Leave implements Runner.
+func (r *pipelineRunner) Leave(ctx context.Context) error {
+	if a, ok := r.parts.Source.(connector.Attendant); ok {
+		return a.Dismiss(ctx)
+	}
 	return nil
 }
 
@@ -132,7 +148,27 @@ func (r *pipelineRunner) fresh() *pipeline.Pipeline {
 	return r.now
 }
 
-func (r *pipelineRunner) Open(ctx context.Context) error { return r.fresh().Open(ctx) }
+// Open opens the pipeline. Those who call its source are answered from now on, whether it works
+// or is to be started again; where it listens is told, since port 0 is known only then.
+func (r *pipelineRunner) Open(ctx context.Context) error {
+	if a, ok := r.parts.Source.(connector.Attendant); ok && r.terms.Fail == Restart {
+		_ = a.Attend(ctx) // what keeps it from its address keeps Open from it, which tells
+	}
+	if err := r.fresh().Open(ctx); err != nil {
+		return err
+	}
+	l, ok := r.parts.Source.(connector.Listener)
+	if !ok || l.Addr() == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at := l.Addr().String(); at != r.listens {
+		r.listens = at
+		r.parts.Log.Info("listens", meter.KeyAddress, at)
+	}
+	return nil
+}
 
 // machineRunner is a machine among the pipelines of a config.
 type machineRunner struct {
@@ -150,6 +186,8 @@ func (r *machineRunner) Upstream() []string              { return []string{execu
 func (r *machineRunner) Downstream() []string            { return r.downstream }
 func (r *machineRunner) Terms() Terms                    { return Terms{Fed: r.stopWhenEmpty} }
 func (r *machineRunner) Close(ctx context.Context) error { return r.machine().Close(ctx) }
+func (r *machineRunner) Leave(context.Context) error     { return nil }
+func (r *machineRunner) Full() (error, bool)             { return nil, false } //nolint:revive // as in Runner
 func (r *machineRunner) FeedUntil(end <-chan struct{})   { r.end = end }
 
 func (r *machineRunner) State() pipeline.State {

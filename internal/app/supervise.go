@@ -45,6 +45,11 @@ const (
 func (m *member) live(ctx context.Context, opened error) error {
 	m.begins(ctx.Err)
 	defer m.begins(nil)
+	defer func() {
+		if err := m.Leave(context.WithoutCancel(ctx)); err != nil {
+			m.log.Error("the pipeline did not end cleanly", meter.KeyPipeline, m.Name(), meter.KeyError, err)
+		}
+	}()
 	if opened != nil && !m.again(ctx, opened, 1) {
 		return m.stopped(opened) // it has read nothing
 	}
@@ -137,12 +142,17 @@ type Status struct {
 	State    pipeline.State
 	Degraded error // why it does not run; it is started again
 	Restarts int   // since it was first started
+	Full     error // why there is no room for what it writes
+	Refusing bool  // those who call it are turned away for that
 }
 
 func (m *member) status() Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := Status{Name: m.Name(), State: m.State(), Degraded: m.degraded, Restarts: m.restarts}
+	if s.State == pipeline.Running {
+		s.Full, s.Refusing = m.Full()
+	}
 	if s.Degraded == nil && s.State > pipeline.Running && m.asked != nil && m.asked() == nil && m.Terms().Fail == Restart {
 		s.Degraded = errFailing // nobody has asked it to stop
 	}
@@ -152,6 +162,9 @@ func (m *member) status() Status {
 func (s Status) String() string {
 	if s.Degraded != nil {
 		return fmt.Sprintf("pipeline %q is degraded: %v", s.Name, s.Degraded)
+	}
+	if s.Full != nil {
+		return fmt.Sprintf("pipeline %q waits for room: %v", s.Name, s.Full)
 	}
 	return fmt.Sprintf("pipeline %q is %s", s.Name, s.State)
 }

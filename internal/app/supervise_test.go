@@ -51,6 +51,8 @@ func (p *part) Meter() *meter.Pipeline        { return p.meter }
 func (p *part) Upstream() []string            { return p.from }
 func (p *part) Downstream() []string          { return p.to }
 func (p *part) Terms() Terms                  { return p.terms }
+func (p *part) Leave(context.Context) error   { return nil }
+func (p *part) Full() (error, bool)           { return nil, false } //nolint:revive // as in Runner
 func (p *part) FeedUntil(end <-chan struct{}) { p.end = end }
 func (p *part) Close(context.Context) error {
 	p.mu.Lock()

@@ -279,13 +279,13 @@ func (f *fleet) run() {
 	}
 	f.active()
 	f.grows("b", 50)
+	c := f.start("c") // three
+	f.grows("c", 50)
 	a.kill()
 	before, killed := f.number.Load(), time.Now()
-	f.until("the survivor to have everything", func() bool { return f.covered(before) })
-	t.Logf("%s after a kill the survivor has had everything from before it", time.Since(killed).Round(100*time.Millisecond))
-	c := f.start("c")
-	f.grows("c", 50)
-	d := f.start("d") // three
+	f.until("the survivors to have everything", func() bool { return f.covered(before) })
+	t.Logf("%s after a kill the survivors have had everything from before it", time.Since(killed).Round(100*time.Millisecond))
+	d := f.start("d") // three again
 	f.grows("d", 50)
 	b.stop()
 	f.grows("c", 50)

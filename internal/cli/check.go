@@ -80,18 +80,9 @@ func reach(ctx context.Context, built *app.Built) config.Diagnostics {
 
 // summary says in a line what a config does.
 func summary(cfg *config.Config) string {
-	texts := make([]string, 0, len(cfg.Pipelines))
-	for _, p := range cfg.Pipelines {
-		steps := []string{p.Source.Use.Name}
-		for _, u := range p.Transform.Use {
-			steps = append(steps, u.Name)
-		}
-		targets := make([]string, len(p.Targets))
-		for i, r := range p.Targets {
-			targets[i] = r.Name
-		}
-		steps = append(steps, strings.Join(targets, " + "))
-		texts = append(texts, fmt.Sprintf("pipeline %q: %s", p.Name, strings.Join(steps, " -> ")))
+	texts := make([]string, len(cfg.Pipelines))
+	for i, p := range cfg.Pipelines {
+		texts[i] = fmt.Sprintf("pipeline %q: %s", p.Name, p.Shape())
 	}
 	if len(texts) > 3 {
 		return fmt.Sprintf("%d pipelines\n  %s", len(texts), strings.Join(texts, "\n  "))

@@ -15,6 +15,7 @@ import (
 // progress shows a live line on standard error while a person looks at it.
 type progress struct {
 	quit, ended chan struct{}
+	shown       bool
 }
 
 // progress starts the live line, unless standard error is no terminal, standard output is
@@ -25,6 +26,7 @@ func (r *runner) progress() progress {
 		close(p.ended)
 		return p
 	}
+	p.shown = true
 	go func() {
 		defer close(p.ended)
 		live(&r.screen, r.meter, r.queued, p.quit)
@@ -32,9 +34,12 @@ func (r *runner) progress() progress {
 	return p
 }
 
-func (p progress) stop() {
+// stop ends the live line, which then says what the run came to, and reports whether there was
+// one.
+func (p progress) stop() (shown bool) {
 	close(p.quit)
 	<-p.ended
+	return p.shown
 }
 
 // screen is standard error while it has a live line: what is logged takes the line's place,
@@ -96,7 +101,7 @@ func live(s *screen, pipelines *meter.Registry, queued func() string, quit <-cha
 		now := sum(pipelines)
 		if final {
 			elapsed := time.Since(begin)
-			s.paint(now.line(totals{}, elapsed, elapsed)+waiting, true)
+			s.paint(now.line(totals{}, elapsed, elapsed), true) // the store is closed
 			return
 		}
 		if n%countEvery == 0 {
@@ -110,21 +115,30 @@ func live(s *screen, pipelines *meter.Registry, queued func() string, quit <-cha
 // queued is how many messages wait in the queues, for the end of the live line; empty
 // without a store, or while it cannot be asked.
 func (r *runner) queued() string {
+	open, dead, ok := r.inQueues()
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("  queued %s  dead %d", short(float64(open)), dead)
+}
+
+// inQueues is how many messages wait in the queues of the store, and how many are dead; false
+// without queues, or while they cannot be asked.
+func (r *runner) inQueues() (open, dead int64, ok bool) {
 	s, _, queues := r.app.Store()
 	if s == nil || len(queues) == 0 {
-		return ""
+		return 0, 0, false
 	}
 	ctx, done := context.WithTimeout(context.Background(), time.Second)
 	defer done()
-	var open, dead int64
 	for _, q := range queues {
 		st, err := s.Stats(ctx, queue.Filter{Queue: q.Name})
 		if err != nil {
-			return ""
+			return 0, 0, false
 		}
 		open, dead = open+st.Open(), dead+st.Dead
 	}
-	return fmt.Sprintf("  queued %s  dead %d", short(float64(open)), dead)
+	return open, dead, true
 }
 
 // totals is the sum over all pipelines at one instant.

@@ -10,6 +10,7 @@ import (
 // startReports reports on what runs until end is called with what the run came to. end
 // returns when the last reports are sent, or could not be in time.
 func (r *runner) startReports(ctx context.Context) (end func(error)) {
+	r.reports.Queued = r.inQueues
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})
 	go func() {

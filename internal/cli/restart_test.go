@@ -4,6 +4,7 @@ package cli_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -172,6 +173,9 @@ func TestRestartLosesNothing(t *testing.T) {
 				}
 				r.SetBasicAuth("KEY1", "")
 				resp, err := http.DefaultClient.Do(r)
+				if errors.Is(err, syscall.ECONNREFUSED) && ctx.Err() == nil {
+					t.Errorf("%s is closed while its pipeline waits to be started again", url)
+				}
 				if err != nil {
 					pause.Stop()
 					pause.Reset(50 * time.Millisecond)
@@ -184,6 +188,9 @@ func TestRestartLosesNothing(t *testing.T) {
 				_ = resp.Body.Close()
 				if resp.StatusCode < 300 {
 					return
+				}
+				if resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") == "" {
+					t.Errorf("%s answers 503 without saying when to come back", url)
 				}
 			}
 		})

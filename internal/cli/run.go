@@ -8,14 +8,15 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
-	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/weirdata/weir/internal/admin"
 	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/garbage"
 	"github.com/weirdata/weir/internal/meter"
 )
 
@@ -45,6 +46,7 @@ The exit code is 0 only when everything that was read was settled.`,
 				return err
 			}
 			r := runner{s: s, flags: flags, paths: configPaths(args, s), quiet: quiet, builder: builder()}
+			r.builder.Paths = r.paths
 			return r.run(c.Context())
 		},
 	}
@@ -69,14 +71,17 @@ type runner struct {
 	app     *app.App
 	meter   *meter.Registry
 	reports *app.Reporter
-	// printsEvents is set when a target of the config writes to standard output.
-	printsEvents bool
+	// printsEvents is set when a target of the config writes to standard output, and quietly
+	// when nothing but the events is to be said.
+	printsEvents, quietly bool
 }
 
-// gcPercent is how far the heap grows between collections, where GOGC does not say. What
-// is live is small and bounded by in_flight: collecting less often saves a quarter of the
-// CPU of a pass-through pipeline, and its process stays below 100 MB.
-const gcPercent = 150
+// How far the heap grows between collections, where GOGC does not say: to a size of its own
+// first, since what is live is small and bounded by in_flight, and by a percentage beyond.
+const (
+	gcFloor   = 64 << 20
+	gcPercent = 150
+)
 
 func (r *runner) run(ctx context.Context) error {
 	// A reload that is asked for before anything runs is the start itself.
@@ -84,7 +89,7 @@ func (r *runner) run(ctx context.Context) error {
 	signal.Notify(early, syscall.SIGHUP)
 	defer signal.Stop(early)
 	if _, set := r.s.Env("GOGC"); !set {
-		debug.SetGCPercent(gcPercent)
+		garbage.Floor(gcFloor, gcPercent)
 	}
 	defer func() {
 		if r.output != nil {
@@ -101,6 +106,7 @@ func (r *runner) run(ctx context.Context) error {
 	r.app = &app.App{Log: r.log, Meter: r.meter, Builder: r.builder}
 
 	r.printsEvents = printsEvents(built.Plan)
+	r.introduce(built)
 
 	ctx, stop := r.signals(ctx)
 	defer stop()
@@ -124,10 +130,13 @@ func (r *runner) run(ctx context.Context) error {
 		}()
 		defer func() { _ = server.Close(context.WithoutCancel(ctx)) }() // the process ends next
 	}
+	began := time.Now()
 	progress := r.progress()
 	endReports := r.startReports(ctx)
 	err = r.app.Run(ctx, built)
-	progress.stop()
+	if !progress.stop() {
+		r.ended(began)
+	}
 	endReports(err)
 	if err != nil {
 		return err
@@ -183,18 +192,6 @@ func (r *runner) report(found config.Diagnostics) error {
 		return errReported
 	}
 	return nil
-}
-
-// printsEvents reports whether a target of a plan writes to standard output.
-func printsEvents(plan *config.Plan) bool {
-	for _, p := range plan.Pipelines {
-		for _, u := range p.Uses() {
-			if u.Name == "stdout" && u.Kind == config.KindTarget {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // signals ends the context at the first SIGINT or SIGTERM, the process at the second SIGINT,

@@ -63,14 +63,18 @@ func TestLiveLine(t *testing.T) {
 	p, shown := onTerminal(config, false)
 	p.until(shown, `\r\x1b\[K\x1b\[\?7lin \d+/s  out \d+/s  filtered \d+/s  failed 1  in flight 0  lag \S+  total 21 in \d+s`)
 	p.until(shown, `(?s)(\r\x1b\[K\x1b\[\?7lin .*){3}`)
-	if strings.Contains(shown.String(), "\n") {
-		t.Errorf("the live line has scrolled: %q", shown)
+	introduced, live, _ := strings.Cut(shown.String(), "\r\x1b[K")
+	if !regexp.MustCompile(`weir starts \S*version=\S+ \S*config=\S*p\.hcl\r\n`).MatchString(introduced) || !strings.Contains(introduced, `"stdin -> jqFilter -> file"`) {
+		t.Errorf("what starts is not told: %q", introduced)
+	}
+	if strings.Contains(live, "\n") {
+		t.Errorf("the live line has scrolled: %q", live)
 	}
 	_ = p.in.Close()
 	p.exits(0)
 	p.until(shown, `\r\x1b\[Kin \S+  out \S+  filtered \S+  failed 1  in flight 0  lag \S+  total 21 in \d+s\r\n$`)
 	widest := 0
-	for line := range strings.SplitSeq(shown.String(), "\r\x1b[K") {
+	for line := range strings.SplitSeq(strings.TrimPrefix(shown.String(), introduced), "\r\x1b[K") {
 		widest = max(widest, len(strings.TrimSpace(line)))
 	}
 	if widest > 120 {

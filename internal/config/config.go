@@ -10,10 +10,11 @@
 // use "name" { ... }; the body of a use stays undecoded until its connector asks for
 // it with [Use.Decode], because only the connector knows its struct.
 //
-// Expressions may read the environment: env.NAME (a missing name is an error) and
-// env("NAME") (a missing name is the empty string). What it holds may be encoded:
-// base64decode gives the text of a base64 text, jsondecode the value of a JSON text, and
-// an empty map of an empty text. Nothing else is in scope.
+// Expressions may read the environment: env.NAME (a missing name is an error), env("NAME")
+// (a missing name is the empty string) and env("NAME", "otherwise") (what a missing or empty
+// one stands for). What it holds may be encoded: base64decode gives the text of a base64
+// text, jsondecode the value of a JSON text, and an empty map of an empty text. Nothing else
+// is in scope.
 //
 // # Older forms
 //
@@ -213,46 +214,6 @@ type FailureParser struct {
 	Format string `hcl:"format,optional"`
 }
 
-// Retry says how often, and how long apart, a failed write is tried again, by what the
-// failure means.
-type Retry struct {
-	// Failures that are expected to pass soon: a timeout, a refused connection.
-	Transient *RetryPolicy `hcl:"transient,block"`
-	// Failures that need somebody to change something: bad credentials, a missing topic.
-	Setup *RetryPolicy `hcl:"setup,block"`
-	// The target asks for fewer requests.
-	Throttle *RetryPolicy `hcl:"throttle,block"`
-}
-
-// RetryPolicy is how one kind of failure is retried. The wait doubles with each attempt.
-type RetryPolicy struct {
-	// Wait, in milliseconds, before the second attempt; doubled for each one after it.
-	DelayMillis int `hcl:"delay_ms,optional"`
-	// Number of attempts before giving up; 0 means no limit. Where the source is a queue and
-	// no kind of failure has a limit, the target may be down for any length of time: its
-	// writers pause together while it takes nothing, and it need not be there at the start.
-	MaxAttempts int `hcl:"max_attempts,optional"`
-	// What happens when attempts are used up: true sends the messages to the failure
-	// target, false stops the pipeline and leaves them to the source.
-	InvalidAfterMax bool `hcl:"invalid_after_max,optional"`
-	// Longest wait, in milliseconds, between two attempts. When left out and delay_ms is
-	// greater than the default, it is delay_ms.
-	MaxDelayMillis int `hcl:"max_delay_ms,optional"`
-	// Age, in milliseconds since a message came into its queue, before which it is not
-	// given up, however many attempts it has had; 0 means that max_attempts alone decides.
-	// It applies to pipelines whose source is a queue.
-	GiveUpAfterMillis int `hcl:"give_up_after_ms,optional"`
-}
-
-// GiveUpAfter is GiveUpAfterMillis as a duration.
-func (r *RetryPolicy) GiveUpAfter() time.Duration { return millis(r.GiveUpAfterMillis) }
-
-// Delay is DelayMillis as a duration.
-func (r *RetryPolicy) Delay() time.Duration { return millis(r.DelayMillis) }
-
-// MaxDelay is MaxDelayMillis as a duration.
-func (r *RetryPolicy) MaxDelay() time.Duration { return millis(r.MaxDelayMillis) }
-
 // Throttle bounds how fast a pipeline's targets are written to, each attempt counted; of a
 // pipeline with isolation, each value for itself. Where the source is a queue, messages that
 // may not leave yet wait there; otherwise the writers wait.
@@ -298,7 +259,7 @@ type Process struct {
 	Sentry *Sentry `hcl:"sentry,block"`
 	// Exports OpenTelemetry traces of messages. Off when left out.
 	Tracing *Tracing `hcl:"tracing,block"`
-	// Sends metrics to a statsd server, and sets how often statistics are logged.
+	// Sends metrics to a statsd server, and sets how often the log has a summary.
 	StatsReceiver *StatsReceiver `hcl:"stats_receiver,block"`
 	// Metrics that cost something and are off by default, and the export of all metrics.
 	Metrics *Metrics `hcl:"metrics,block"`
@@ -355,8 +316,8 @@ type StatsReceiver struct {
 	// The receiver and its options; "statsd" is the only one. No metrics are sent when
 	// left out.
 	Use *Use `hcl:"use,block"`
-	// Seconds between two sends of metrics, and between two statistics log lines. At
-	// least 1.
+	// Seconds between two sends of metrics, and between two summary lines in the log, which
+	// tell what changed and are left out when nothing did. At least 1.
 	BufferSec int `hcl:"buffer_sec,optional"`
 	// Read and ignored, as in Snowbridge since 5.1.1: statsd is sent by UDP, which has
 	// nothing to wait for.
@@ -474,12 +435,6 @@ func (p *Process) SetDefaults() {
 	p.StatsReceiver = &StatsReceiver{BufferSec: 60}
 	p.Metrics = &Metrics{}
 	p.License = &License{}
-}
-
-const defaultMaxDelayMillis = 300_000
-
-func retryAfter(delayMillis int) *RetryPolicy {
-	return &RetryPolicy{DelayMillis: delayMillis, MaxAttempts: 5, MaxDelayMillis: defaultMaxDelayMillis}
 }
 
 func millis(n int) time.Duration { return time.Duration(n) * time.Millisecond }

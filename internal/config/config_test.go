@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -284,5 +285,54 @@ stats_receiver {
 	}
 	if diff := cmp.Diff(map[string]string{"c": "d"}, c.StatsReceiver.Statsd.TagMap()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestWhoSaysWhenToGiveUp: where the config says nothing of it, messages of a queue are tried
+// for hours; max_attempts or give_up_after_ms of a class decides for that class alone.
+func TestWhoSaysWhenToGiveUp(t *testing.T) {
+	t.Parallel()
+	hours := func(cfg *config.Config) [3]bool {
+		r := cfg.Pipelines[0].Retry
+		return [3]bool{r.Transient.TryFor() >= time.Hour, r.Setup.TryFor() >= time.Hour, r.Throttle.TryFor() >= time.Hour}
+	}
+	for src, want := range map[string][3]bool{
+		"": {true, true, true},
+		"retry {\n  transient {\n    delay_ms = 10\n  }\n}":                                                           {true, true, true},
+		"retry {\n  transient {\n    max_attempts = 5\n  }\n}":                                                        {false, true, true},
+		"retry {\n  setup {\n    give_up_after_ms = \"10s\"\n  }\n  throttle {\n    invalid_after_max = true\n  }\n}": {true, false, true},
+		"pipeline \"a\" {\n  retry {\n    throttle {\n      max_attempts = 1\n    }\n  }\n}":                          {true, true, false},
+	} {
+		if got := hours(parse(t, src)); got != want {
+			t.Errorf("%s\nis tried for hours: %v, want %v", src, got, want)
+		}
+	}
+}
+
+// TestEnvironmentWithDefault: what is missing or empty stands for the text beside its name.
+func TestEnvironmentWithDefault(t *testing.T) {
+	t.Parallel()
+	env := func(name string) (string, bool) {
+		v, ok := map[string]string{"SET": "debug", "EMPTY": ""}[name]
+		return v, ok
+	}
+	for expression, want := range map[string]string{
+		`env("SET", "error")`:                  "debug",
+		`env("EMPTY", "error")`:                "error",
+		`env("NONE", "error")`:                 "error",
+		`env("NONE", env("SET"))`:              "debug",
+		`"${env("NONE", "war")}${"ning"}"`:     "warning",
+		`env("NONE", env("EMPTY", env.SET))`:   "debug",
+		`env("NONE") == "" ? "info" : env.SET`: "info",
+	} {
+		c, ds := config.Parse("test.hcl", []byte("log_level = "+expression), env)
+		if err := ds.Err(); err != nil || c.Process.LogLevel != want {
+			t.Errorf("%s is %q, want %q: %v", expression, c.Process.LogLevel, want, err)
+		}
+	}
+	for _, wrong := range []string{`env("NONE", 1, 2)`, `env("A", "b", "c")`, `env()`, `env("A", null)`} {
+		if _, ds := config.Parse("test.hcl", []byte("log_level = "+wrong), env); !ds.HasErrors() || !strings.Contains(ds.Text(), "env") {
+			t.Errorf("%s: %s", wrong, ds.Text())
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/big"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -28,11 +29,23 @@ func (d *document) prepare() {
 			}
 		}
 	}
+	// A number is not taken for a name, as it would be by parameters that are text.
 	lookup := function.New(&function.Spec{
-		Params: []function.Parameter{{Name: "name", Type: cty.String}},
-		Type:   function.StaticReturnType(cty.String),
+		Params:   []function.Parameter{{Name: "name", Type: cty.DynamicPseudoType}},
+		VarParam: &function.Parameter{Name: "otherwise", Type: cty.DynamicPseudoType},
+		Type: func(args []cty.Value) (cty.Type, error) {
+			for i, v := range slices.Backward(args) {
+				if i > 1 || v.Type() != cty.String {
+					return cty.NilType, function.NewArgErrorf(i, "is no text, or one too many")
+				}
+			}
+			return cty.String, nil
+		},
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			v, _ := d.env(args[0].AsString())
+			if v == "" && len(args) == 2 {
+				return args[1], nil
+			}
 			return cty.StringVal(v), nil
 		},
 	})
@@ -71,12 +84,12 @@ func environmentName(t hcl.Traversal) (string, bool) {
 	return "", false
 }
 
-// calledEnvironment lists the names that node reads as env("NAME").
+// calledEnvironment lists the names that node reads as env("NAME") or env("NAME", "otherwise").
 func calledEnvironment(node hclsyntax.Node) []string {
 	var names []string
 	visit(node, func(e hclsyntax.Expression) {
 		call, ok := e.(*hclsyntax.FunctionCallExpr)
-		if !ok || call.Name != "env" || len(call.Args) != 1 {
+		if !ok || call.Name != "env" || len(call.Args) == 0 {
 			return
 		}
 		if v, diags := call.Args[0].Value(nil); !diags.HasErrors() && v.Type() == cty.String && v.IsKnown() && !v.IsNull() {

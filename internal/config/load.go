@@ -321,7 +321,7 @@ func (d *document) addPipeline(cfg *Config, name string, named bool, b *hclsynta
 		p.dir = filepath.Dir(cmpOr(header.Filename, d.files[0].Name))
 	}
 	cfg.Pipelines = append(cfg.Pipelines, p)
-	ds = append(ds, d.raiseMaxDelay(b, header, p)...)
+	ds = append(ds, d.resolveRetry(b, header, p)...)
 	return append(ds, d.bindPipeline(p, b, header)...)
 }
 

@@ -17,13 +17,16 @@ import (
 type Machine struct {
 	// Name of the machine, which the target "machine" uses. Letters, digits, "_", "-" and
 	// "."; at most 64 characters. Its executions to start are the queue "machine/NAME", which
-	// also keeps those that failed as dead messages, with their input and the reason.
+	// also keeps those that failed as dead messages, with their input and the reason. Those that
+	// wait, and tasks, are in "machine/NAME/steps": with the last error, where one was retried or
+	// caught. weir_state_failures_total counts these by state and error.
 	Name string `hcl:"name,label"`
 	// Path of a file with the definition in the States Language (JSON, JSONPath); a relative
 	// one means from the directory of the config file. The Resource of a Task
 	// names a function block: as NAME, as "arn:aws:lambda:REGION:ACCOUNT:function:NAME", or
 	// with "arn:aws:states:::lambda:invoke" and Parameters.FunctionName. Executions go on
-	// with the definition they were started with.
+	// with the definition they were started with, and with its max_events and
+	// max_payload_bytes.
 	Definition string `hcl:"definition"`
 	// Most tasks that run at once; a state that waits takes none. At least 1.
 	Workers int `hcl:"workers,optional"`

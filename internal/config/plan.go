@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/weirdata/weir/internal/connector"
 )
@@ -104,6 +105,27 @@ func (p *Pipeline) Steps() []string {
 		names[i] = u.Name
 	}
 	return names
+}
+
+// Shape is the pipeline in a line: from where, through which transforms, to where. A queue or
+// a machine is called by its name.
+func (p *Pipeline) Shape() string {
+	steps := append([]string{p.Source.Use.called()}, p.Steps()...)
+	targets := make([]string, len(p.Targets))
+	for i, r := range p.Targets {
+		if targets[i] = r.Name; r.Name == r.Use.Name {
+			targets[i] = r.Use.called()
+		}
+	}
+	return strings.Join(append(steps, strings.Join(targets, " + ")), " -> ")
+}
+
+// called is the connector, with the queue or machine it stands on.
+func (u *Use) called() string {
+	if name := cmp.Or(u.Queue(), u.Machine()); name != "" && name != u.Name {
+		return u.Name + " " + name
+	}
+	return u.Name
 }
 
 // FunctionsFill is the queues that the functions of machines put work into.

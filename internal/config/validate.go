@@ -105,11 +105,17 @@ func (r *RetryPolicy) validate(ps *problems, at string) {
 	ps.most(at+".give_up_after_ms", maxMillis, r.GiveUpAfterMillis)
 }
 
-// raiseMaxDelay lets delay_ms be greater than the default of max_delay_ms, as files
-// written for Snowbridge may have it, and refuses a max_delay_ms below delay_ms.
-func (d *document) raiseMaxDelay(b *hclsyntax.Body, header hcl.Range, p *Pipeline) Diagnostics {
+// resolveRetry notes where when to give up is written. It lets delay_ms be greater than the
+// default of max_delay_ms, as files written for Snowbridge may have it, and refuses a
+// max_delay_ms below delay_ms.
+func (d *document) resolveRetry(b *hclsyntax.Body, header hcl.Range, p *Pipeline) Diagnostics {
 	var ds Diagnostics
 	for name, r := range map[string]*RetryPolicy{"transient": p.Retry.Transient, "setup": p.Retry.Setup, "throttle": p.Retry.Throttle} {
+		for _, option := range []string{"max_attempts", "give_up_after_ms"} {
+			if _, written := locate(b, header, "retry."+name+"."+option); written != nil {
+				r.Decided = true
+			}
+		}
 		if r.MaxDelayMillis >= r.DelayMillis || r.MaxDelayMillis < 1 {
 			continue
 		}

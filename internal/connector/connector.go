@@ -28,6 +28,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"sort"
 	"strings"
 	"time"
@@ -196,8 +197,11 @@ type (
 		Lag(ctx context.Context) ([]Lag, error)
 	}
 	// Listener is a source that binds an address, which others of the process may share only
-	// where they differ by host name or path.
-	Listener interface{ Listens() Listening }
+	// where they differ by host name or path. Addr is what was bound, nil while nothing is.
+	Listener interface {
+		Listens() Listening
+		Addr() net.Addr
+	}
 )
 
 // Lag is how far a source is behind in a partition of a stream. What it does not know is
@@ -331,6 +335,8 @@ type Deps struct {
 	// Ordered says that the pipeline keeps the order of messages with one key: a target that
 	// refuses a part of a batch then refuses the later messages of a refused key with it.
 	Ordered bool
+	// Partly is set for a target that gets a part of its pipeline's messages only, beside others.
+	Partly bool
 	// Version is the product's version, for headers and failure payloads.
 	Version string
 	// Store returns the durable store. It is opened before any connector is, and not

@@ -1,5 +1,7 @@
 package connector
 
+import "context"
+
 // The optional abilities that say how a connector lives among the others of a config.
 type (
 	// Ender is a source that comes to an end by itself. A pipeline with one is not started
@@ -15,6 +17,22 @@ type (
 	// machine, without the network and without changing anything: a file that is missing.
 	// The error says it as New's does ([Blame]).
 	Inspector interface{ Inspect() error }
+	// Capacity is a target that knows, without a write, whether the other side has room for
+	// anything: Full is an error of fault.NoRoom while it has none. It returns at once, also
+	// before Open and after Close.
+	Capacity interface{ Full() error }
+	// Refuser is a source whose callers can be told to come back later before anything is taken
+	// from them. It tells them so while full returns why; full returns at once. RefuseWhile is
+	// called before Open. What it has taken and could not be written for want of room is given
+	// back to it at once, since its callers wait.
+	Refuser interface{ RefuseWhile(full func() error) }
+	// Attendant is a source that can answer its callers while it is closed: that nothing is
+	// taken just now. Attend has it do so whenever it is not open, until Dismiss, which ends with
+	// nothing left behind. Both are safe twice.
+	Attendant interface {
+		Attend(ctx context.Context) error
+		Dismiss(ctx context.Context) error
+	}
 	// Located is a source or target at a place of this machine, by a text that is equal for
 	// equal places: the path of a file.
 	Located interface{ Location() string }

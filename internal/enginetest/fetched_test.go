@@ -61,3 +61,15 @@ func TestFetched(t *testing.T) {
 		t.Errorf("install: %v", err)
 	}
 }
+
+// TestAWSCLI: the command that was installed is of the version that is asked for.
+func TestAWSCLI(t *testing.T) {
+	t.Parallel()
+	path := AWSCLI(t)
+	if v, err := awsVersion(t.Context(), path); err != nil || v != awsFiles.version && os.Getenv(awsFiles.variable) == "" {
+		t.Errorf("version %q, %v", v, err)
+	}
+	if _, err := awsVersion(t.Context(), filepath.Join(t.TempDir(), "aws")); err == nil {
+		t.Error("a command that is not there has a version")
+	}
+}

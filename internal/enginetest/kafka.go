@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -19,17 +20,43 @@ var apacheKafka = &fetched{
 }
 
 func kafkaCommand(ctx context.Context, w *workspace, dir, port string) ([]string, error) {
+	return kafkaWith(ctx, w, dir, kafkaListeners{{name: "PLAINTEXT", port: port, protocol: "PLAINTEXT"}}, "")
+}
+
+// kafkaListener is where a broker listens. Clients are sent to the advertised address, which is
+// that of the port unless it says otherwise.
+type kafkaListener struct{ name, port, protocol, advertised string }
+
+type kafkaListeners []kafkaListener
+
+// settings are those of the listeners; the brokers talk through the first.
+func (ls kafkaListeners) settings(controller string) string {
+	var listen, advertise, protocols []string
+	for _, l := range ls {
+		at := l.name + "://127.0.0.1:" + l.port
+		listen = append(listen, at)
+		if l.advertised != "" {
+			at = l.name + "://" + l.advertised
+		}
+		advertise = append(advertise, at)
+		protocols = append(protocols, l.name+":"+l.protocol)
+	}
+	return fmt.Sprintf("listeners=%s,CONTROLLER://127.0.0.1:%s\nadvertised.listeners=%s\nlistener.security.protocol.map=%s,CONTROLLER:PLAINTEXT\ninter.broker.listener.name=%s\n",
+		strings.Join(listen, ","), controller, strings.Join(advertise, ","), strings.Join(protocols, ","), ls[0].name)
+}
+
+// kafkaWith formats a log and is the command line of a broker on it. More settings are added to
+// its own; format are more arguments of the tool that formats.
+func kafkaWith(ctx context.Context, w *workspace, dir string, on kafkaListeners, more string, format ...string) ([]string, error) {
 	controller, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	settings := fmt.Sprintf(`process.roles=broker,controller
 node.id=1
-controller.quorum.voters=1@127.0.0.1:%[2]s
-listeners=PLAINTEXT://127.0.0.1:%[1]s,CONTROLLER://127.0.0.1:%[2]s
-advertised.listeners=PLAINTEXT://127.0.0.1:%[1]s
+controller.quorum.voters=1@127.0.0.1:%s
 controller.listener.names=CONTROLLER
-log.dirs=%[3]s
+log.dirs=%s
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
@@ -37,13 +64,14 @@ transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
-`, port, controller, filepath.Join(w.dir, "data"))
+%s%s`, controller, filepath.Join(w.dir, "data"), on.settings(controller), more)
 	file := filepath.Join(w.dir, "server.properties")
 	if err := os.WriteFile(file, []byte(settings), 0o644); err != nil {
 		return nil, err
 	}
 	classes := filepath.Join(dir, "lib", "*")
-	if err := w.run(ctx, "java", "-cp", classes, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", file); err != nil {
+	args := append([]string{"-cp", classes, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", file}, format...)
+	if err := w.run(ctx, "java", args...); err != nil {
 		return nil, err
 	}
 	return []string{"java", "-Xmx512m", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", classes, "kafka.Kafka", file}, nil

@@ -37,6 +37,14 @@ func (m *Machine) do(ctx context.Context, w *work) {
 	case err == nil:
 		m.units <- u
 	case ctx.Err() != nil: // cut short: handed out again
+	case errors.Is(err, errConflict):
+		m.again(w)
+	case errors.Is(err, errElsewhere), errors.Is(err, machine.ErrVersion):
+		if now, times := m.seldom.say(err.Error()); now {
+			m.o.Log.Error("an execution cannot go on with this version of the program: its job stays in the queue",
+				meter.KeyError, err, keyExecution, w.execution, meter.KeyMessages, times, meter.KeyDelay, lookElsewhere)
+		}
+		m.units <- &unit{w: w, verdict: w.job.AgainAfter(lookElsewhere, err.Error())}
 	case fault.Of(err) == fault.Transient || fault.Of(err) == fault.Throttled:
 		m.o.Log.Warn("cannot read an execution, trying again", meter.KeyError, err, keyExecution, w.execution)
 		m.units <- &unit{w: w, verdict: w.job.AgainAfter(afterFail, err.Error())}
@@ -47,6 +55,10 @@ func (m *Machine) do(ctx context.Context, w *work) {
 }
 
 const keyExecution = "execution"
+
+// lookElsewhere is when an execution is looked at again that goes on only with another version
+// of the program.
+const lookElsewhere = 5 * time.Minute
 
 // attempt is do without judging the error. A panic is this job's error only.
 func (m *Machine) attempt(ctx context.Context, w *work) (u *unit, err error) {
@@ -118,6 +130,12 @@ func (m *Machine) claim(w *work) bool {
 	return true
 }
 
+// task is a task to be run, and the error that it follows.
+type task struct {
+	machine.Action
+	after string
+}
+
 // Bounds of what one chain makes before it is committed.
 const (
 	chainTasks = 100
@@ -136,25 +154,38 @@ func (m *Machine) chain(ctx context.Context, w *work) (*unit, error) {
 	}
 	var (
 		e     = w.event
-		tasks []machine.Action // to be run
-		acted = w.acted        // a function with effects elsewhere was called
+		tasks []task    // to be run
+		acted = w.acted // a function with effects elsewhere was called
 		began = time.Now()
+		last  = w.lastError() // why the jobs of this step are there, where something failed
 	)
 	for n := 0; ; n++ {
 		now := time.Now()
-		next, actions, err := def.Step(x, e, machine.Environment{Now: now, Random: rand.Float64})
+		from := len(u.failures)
+		next, actions, err := def.Step(x, e, machine.Environment{Now: now, Random: rand.Float64,
+			Failed: func(f machine.Failure) { u.failures = append(u.failures, f) }})
+		if errors.Is(err, machine.ErrPart) {
+			if changed, readErr := m.changed(ctx, u); changed || readErr != nil {
+				return nil, errors.Join(errConflict, readErr)
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
 		x = next
+		if failed := u.failures[from:]; len(failed) > 0 {
+			last = lastError(&failed[len(failed)-1])
+		} else if n > 0 {
+			last = ""
+		}
 		for _, a := range actions {
 			switch a.Kind {
 			case machine.StartTask:
-				tasks = append(tasks, a)
+				tasks = append(tasks, task{a, last})
 			case machine.WaitUntil:
-				u.timers = append(u.timers, timer{a.ID, m.timerJob(w.execution, a, now)})
+				u.timers = append(u.timers, timer{a.ID, after(m.timerJob(w.execution, a, now), last)})
 			case machine.Cancel:
-				tasks = slices.DeleteFunc(tasks, func(t machine.Action) bool { return t.ID == a.ID })
+				tasks = slices.DeleteFunc(tasks, func(t task) bool { return t.ID == a.ID })
 				u.timers = slices.DeleteFunc(u.timers, func(t timer) bool { return t.id == a.ID })
 			case machine.Finish:
 			}
@@ -165,8 +196,8 @@ func (m *Machine) chain(ctx context.Context, w *work) (*unit, error) {
 		}
 		t := tasks[at]
 		tasks = slices.Delete(tasks, at, at+1)
-		acted = acted || m.effect(t) == Elsewhere
-		answer, err := m.call(ctx, w.execution, t, t.Input.Append(nil))
+		acted = acted || m.effect(t.Action) == Elsewhere
+		answer, err := m.call(ctx, w.execution, t.Action, t.Input.Append(nil))
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -176,16 +207,16 @@ func (m *Machine) chain(ctx context.Context, w *work) (*unit, error) {
 		e = answered(t.ID, answer, err)
 	}
 	for _, t := range tasks {
-		u.appends = append(u.appends, m.taskJob(w.execution, t))
+		u.appends = append(u.appends, after(m.taskJob(w.execution, t.Action), t.after))
 	}
 	m.finish(u, def, &x)
 	return u, nil
 }
 
 // inline is which of tasks may be run before the commit, -1 for none.
-func (m *Machine) inline(x *machine.Execution, tasks []machine.Action, acted bool) int {
+func (m *Machine) inline(x *machine.Execution, tasks []task, acted bool) int {
 	for i, t := range tasks {
-		if m.effect(t) != Elsewhere {
+		if m.effect(t.Action) != Elsewhere {
 			return i
 		}
 	}
@@ -240,7 +271,7 @@ func (m *Machine) load(ctx context.Context, u *unit) (*machine.Definition, machi
 		u.key, u.compare, u.once = nil, false, nil
 		return nil, machine.Execution{}, nil // started already; ended already
 	}
-	def, x, err := m.decode(ctx, u.before)
+	def, x, err := m.decode(ctx, u.w.execution, u.before)
 	if err == nil && x.Status.Ended() {
 		u.key, u.compare = nil, false
 		return nil, x, nil
@@ -250,13 +281,13 @@ func (m *Machine) load(ctx context.Context, u *unit) (*machine.Definition, machi
 
 // finish makes u's record and jobs of what became of the execution.
 func (m *Machine) finish(u *unit, def *machine.Definition, x *machine.Execution) {
-	u.after = record(def, x)
+	m.rests(u, def, x)
 	if !x.Status.Ended() {
 		return
 	}
 	u.ended = x.Status
 	if m.keep(u.w.execution) > 0 {
-		u.end, u.endKey = u.after, m.endedKey(u.w.execution)
+		u.end, u.endKey = whole(def, x), m.endedKey(u.w.execution)
 	}
 	u.after = nil
 	if x.Status == machine.Succeeded || waited(u.w.execution) {
@@ -284,6 +315,9 @@ func causeOf(x *machine.Execution) string {
 	}
 	if x.Cause != nil {
 		s += ": " + *x.Cause
+	}
+	if x.Place != "" {
+		s += fmt.Sprintf(" (in state %q)", x.Place)
 	}
 	return s
 }

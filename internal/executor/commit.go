@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/machine"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/outage"
 	"github.com/weirdata/weir/internal/queue"
 )
 
@@ -22,7 +24,9 @@ type unit struct {
 	key           []byte // of the execution's record; nil when it is not touched
 	before, after []byte // the record, nil when there is none
 	compare       bool   // before was read, and must still be there
-	once          []byte // key of a record that must not be there: the end of this very execution
+	parts         []queue.Record
+	drops         [][]byte // keys of parts
+	once          []byte   // key of a record that must not be there: the end of this very execution
 
 	timers  []timer
 	appends []queue.Job
@@ -33,6 +37,8 @@ type unit struct {
 	cause   string
 	ended   machine.Status
 	refused bool // buried because it cannot be worked on
+
+	failures []machine.Failure // of states, and what became of them
 
 	conflict bool // somebody else changed the execution
 }
@@ -78,6 +84,16 @@ func (u *unit) apply(tx queue.Tx) error {
 			}
 		}
 	}
+	for _, p := range u.parts {
+		if err := tx.Put(p.Key, p.Value); err != nil {
+			return err
+		}
+	}
+	for _, key := range u.drops {
+		if err := tx.Delete(key); err != nil {
+			return err
+		}
+	}
 	if u.end != nil {
 		if err := tx.Put(u.endKey, u.end); err != nil {
 			return err
@@ -109,6 +125,12 @@ func (u *unit) size() int {
 	n := len(u.after) + len(u.end) + len(u.cause)
 	for i := range u.appends {
 		n += len(u.appends[i].Msg.Data)
+	}
+	for i := range u.parts {
+		n += len(u.parts[i].Key) + len(u.parts[i].Value)
+	}
+	for _, key := range u.drops {
+		n += len(key)
 	}
 	return n + 256*(len(u.timers)+len(u.puts)+1)
 }
@@ -227,7 +249,7 @@ func (m *Machine) refused(ctx context.Context, u *unit, err error) {
 
 // aborted ends an execution that cannot be stored as it would be.
 func (m *Machine) aborted(ctx context.Context, u *unit, why error) *unit {
-	def, x, err := m.decode(ctx, u.before)
+	def, x, err := m.decode(ctx, u.w.execution, u.before)
 	if err != nil {
 		return m.buried(u.w, err)
 	}
@@ -249,6 +271,7 @@ func (m *Machine) committed(u *unit) {
 		m.again(u.w)
 		return
 	}
+	m.tellFailures(u)
 	if u.start && !u.refused {
 		m.o.Meter.Read.Add(1)
 		m.o.Meter.ReadBytes.Add(int64(len(u.w.job.Msg.Data)))
@@ -259,13 +282,24 @@ func (m *Machine) committed(u *unit) {
 	case u.ended.Ended():
 		m.o.Meter.Invalid.Add(1)
 		if u.cause != "" {
-			m.o.Log.Warn("an execution failed", keyExecution, u.w.execution, meter.KeyError, u.cause)
+			m.tellFailed(u, u.cause)
 		}
+	case u.refused && u.verdict.Verdict == queue.Dead:
+		m.tellFailed(u, u.verdict.Cause)
 	}
 	if u.ended.Ended() && waited(u.w.execution) {
 		m.ended.tell()
 	}
 	m.forget(u.w)
+}
+
+// failed is what is told of executions that failed (invariant 9).
+var failed = &outage.Kind{Level: slog.LevelError, Text: "executions failed; their inputs are kept, dead, in the queue of the machine", Gather: time.Second, Shown: true}
+
+// tellFailed tells of an execution that failed, or of a job that nothing could be made of.
+func (m *Machine) tellFailed(u *unit, cause string) {
+	m.o.Log.Debug("an execution failed", keyExecution, u.w.execution, meter.KeyError, cause)
+	m.told.Note(failed, u.w.job.Scope.Destination, 1, errors.New(cause))
 }
 
 // again steps the execution of w once more. A task's answer is kept: it is not run again.

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,58 +37,68 @@ func (d *definitions) get(revision string) *machine.Definition {
 // revisionSize is the length of a revision, which stands before an execution's bytes.
 const revisionSize = 16
 
-// record is an execution at rest.
-func record(def *machine.Definition, x *machine.Execution) []byte {
-	return x.Append([]byte(def.Revision()))
-}
+// errElsewhere says that an execution goes on only with another version of the program, or when
+// its definition is there again: its job stays open until then.
+var errElsewhere = errors.New("it goes on when a version of the program runs that can read it")
 
-// decode reads an execution at rest, with the definition it was started with.
-func (m *Machine) decode(ctx context.Context, b []byte) (*machine.Definition, machine.Execution, error) {
-	if len(b) < revisionSize {
-		return nil, machine.Execution{}, fault.New(fault.Fatal, errors.New("decode execution: the record is too short"))
-	}
-	def, err := m.definition(ctx, string(b[:revisionSize]))
-	if err != nil {
-		return nil, machine.Execution{}, err
-	}
-	x, err := def.Decode(b[revisionSize:])
-	return def, x, err
-}
-
-// definition finds a definition of this or an earlier run.
+// definition finds a definition of this or an earlier run, by what was valid then.
 func (m *Machine) definition(ctx context.Context, revision string) (*machine.Definition, error) {
 	if def := m.definitions.get(revision); def != nil {
 		return def, nil
 	}
-	var text []byte
+	var text, limits []byte
 	err := m.o.Store().View(ctx, func(r queue.Reader) error {
 		v, err := r.Get(m.definitionKey(revision))
-		text = slices.Clone(v)
+		if text = slices.Clone(v); err != nil {
+			return err
+		}
+		v, err = r.Get(m.limitsKey(revision))
+		limits = slices.Clone(v)
 		return err
 	})
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("read revision %s of the definition: %w", revision, err)
 	case text == nil:
-		return nil, fault.New(fault.Fatal, fmt.Errorf("read revision %s of the definition: it is not in the store", revision))
+		return nil, fault.New(fault.Fatal, fmt.Errorf("revision %s of the definition is not in the store: %w", revision, errElsewhere))
 	}
-	def, err := machine.Parse(text, machine.Limits{Payload: m.o.MaxPayload})
+	l := m.o.Definition.Limits() // those of a revision that was recorded without
+	if limits != nil {
+		l = machine.Limits{}
+		if err := json.Unmarshal(limits, &l); err != nil {
+			return nil, fault.New(fault.Fatal, fmt.Errorf("read the limits of revision %s of the definition: %w: %w", revision, err, errElsewhere))
+		}
+	}
+	def, err := machine.Restore(revision, text, l)
 	if err != nil {
-		return nil, fault.New(fault.Fatal, fmt.Errorf("parse revision %s of the definition: %w", revision, err))
+		return nil, fault.New(fault.Fatal, fmt.Errorf("read revision %s of the definition: %w: %w", revision, err, errElsewhere))
 	}
 	m.definitions.set(def)
 	return def, nil
 }
 
-// recordDefinition keeps the definition for the executions that are started with it.
+// recordDefinition keeps the definition, and its limits, for the executions that are started
+// with it.
 func (m *Machine) recordDefinition(ctx context.Context) error {
 	def := m.o.Definition
-	err := m.o.Store().Update(ctx, func(tx queue.Tx) error {
-		key := m.definitionKey(def.Revision())
-		if v, err := tx.Get(key); err != nil || v != nil {
-			return err
+	limits, err := json.Marshal(def.Limits())
+	if err != nil {
+		return fmt.Errorf("machine %q: write the limits of its definition: %w", m.o.Name, err)
+	}
+	err = m.o.Store().Update(ctx, func(tx queue.Tx) error {
+		for _, rec := range [...]queue.Record{
+			{Key: m.definitionKey(def.Revision()), Value: []byte(def.Text())}, {Key: m.limitsKey(def.Revision()), Value: limits},
+		} {
+			if v, err := tx.Get(rec.Key); err != nil {
+				return err
+			} else if v != nil {
+				continue
+			}
+			if err := tx.Put(rec.Key, rec.Value); err != nil {
+				return err
+			}
 		}
-		return tx.Put(key, []byte(def.Text()))
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("machine %q: record its definition: %w", m.o.Name, err)

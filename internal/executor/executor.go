@@ -8,9 +8,11 @@
 //
 //	queue  machine/NAME         one job for each execution to start; the payload is its input
 //	queue  machine/NAME/steps   timers that are not due yet, and tasks for any worker, as JSON
-//	record machine/NAME/x/ID    a running execution: the revision of its definition, then its bytes
-//	record machine/NAME/e/ID    an execution that ended and is kept for a while, likewise
+//	record machine/NAME/x/ID    a running execution: the revision of its definition, then its head
+//	record machine/NAME/p/ID/N  a part of it, by number and place: what is large is written once
+//	record machine/NAME/e/ID    an execution that ended and is kept for a while, in one piece
 //	record machine/NAME/d/REV   the text of each definition that was ever run
+//	record machine/NAME/l/REV   the limits it was run with, as JSON
 //	record machine/NAME/f/ID    an execution that failed and is about to be buried
 //	record machine/NAME/w/ID    when a message, known by its origin, has started an execution
 //
@@ -42,7 +44,8 @@
 //  5. An execution that succeeded leaves nothing behind, unless it is to be kept. One that
 //     failed leaves a dead job of queue machine/NAME with its input and the reason; retrying
 //     that job starts a new execution.
-//  6. An execution goes on with the definition it was started with.
+//  6. An execution goes on with the definition it was started with, and the limits that had. One
+//     that this version of the program cannot read waits for one that can: its job stays open.
 package executor
 
 import (
@@ -58,6 +61,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/machine"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/outage"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/lease"
 )
@@ -74,6 +78,8 @@ type Options struct {
 	// Store returns the durable store; it is open before Open is called.
 	Store func() queue.Store
 	Log   *slog.Logger
+	// Look is the command that lists the executions that failed, for the log.
+	Look string
 	// Meter counts: read is executions started, written those that succeeded, invalid
 	// those that did not, in flight the jobs that are worked on.
 	Meter *meter.Pipeline
@@ -96,6 +102,7 @@ const (
 	DefaultInFlight = 1024
 	defaultLease    = time.Minute
 	defaultDrain    = 30 * time.Second
+	recentBytes     = 2 << 20
 )
 
 // Machine runs the executions of one machine.
@@ -104,6 +111,7 @@ type Machine struct {
 	starts      string // queue
 	steps       string // queue
 	definitions definitions
+	recent      *machine.Recent // bounded by recentBytes, or one payload where that is more
 
 	held *lease.Holder // what is worked on
 
@@ -117,6 +125,8 @@ type Machine struct {
 	units chan *unit // likewise
 	freed chan struct{}
 
+	seldom seldom // lines of the log
+	told   *outage.Teller
 	ended  broadcast // of executions somebody waits for
 	opened atomic.Bool
 	open   map[string]Function // functions that are to be closed
@@ -164,6 +174,8 @@ func New(o Options) *Machine {
 		busy:  map[string][]*work{},
 		ready: make(chan *work, o.InFlight), units: make(chan *unit, o.InFlight), freed: make(chan struct{}, 1),
 	}
+	m.recent = machine.NewRecent(max(recentBytes, o.MaxPayload))
+	m.told = outage.New(o.Log, "", o.Look)
 	m.held = lease.New(o.Store, o.Lease)
 	m.definitions.set(o.Definition)
 	return m
@@ -258,6 +270,7 @@ func (m *Machine) Run(ctx context.Context) (err error) {
 	committers.Wait()
 	ended()
 	sweeper.Wait()
+	m.told.End()
 	m.release(after)
 	m.mu.Lock()
 	defer m.mu.Unlock()

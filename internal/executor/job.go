@@ -168,6 +168,10 @@ func (m *Machine) definitionKey(revision string) []byte {
 	return []byte("machine/" + m.o.Name + "/d/" + revision)
 }
 
+func (m *Machine) limitsKey(revision string) []byte {
+	return []byte("machine/" + m.o.Name + "/l/" + revision)
+}
+
 func (m *Machine) failedKey(execution string) []byte {
 	return []byte("machine/" + m.o.Name + "/f/" + execution)
 }

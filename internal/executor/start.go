@@ -156,7 +156,7 @@ func (m *Machine) collect(ctx context.Context, open map[int]string, known []bool
 		if b == nil {
 			continue
 		}
-		_, x, err := m.decode(ctx, b)
+		_, x, err := m.decode(ctx, open[i], b)
 		if err != nil {
 			return err
 		}

@@ -2,9 +2,11 @@ package executor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/weirdata/weir/internal/machine"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
 )
@@ -36,7 +38,10 @@ func (m *Machine) sweeps(ctx context.Context) {
 func (m *Machine) sweep(ctx context.Context) error {
 	prefix := m.endedPrefix()
 	err := m.forgetOld(ctx, prefix, func(r queue.Record) bool {
-		_, x, err := m.decode(ctx, r.Value)
+		_, x, err := m.decode(ctx, string(r.Key[len(prefix):]), r.Value)
+		if errors.Is(err, errElsewhere) || errors.Is(err, machine.ErrVersion) {
+			return false
+		}
 		return err != nil || time.Since(x.Stopped) >= m.keep(string(r.Key[len(prefix):]))
 	})
 	if err != nil {

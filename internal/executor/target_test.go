@@ -316,7 +316,7 @@ func TestTargetInTransaction(t *testing.T) {
 		for _, j := range dead(t, s) {
 			causes[string(j.Msg.Data)+" "+j.Cause] = true
 		}
-		if diff := cmp.Diff(map[string]bool{`{"id":"b","fails":true} FAILED`: true, `{"id":"refused"} FAILED Target.Invalid: {"errorType":"Target.Invalid","errorMessage":"not here"}`: true}, causes); diff != "" {
+		if diff := cmp.Diff(map[string]bool{`{"id":"b","fails":true} FAILED (in state "F")`: true, `{"id":"refused"} FAILED Target.Invalid: {"errorType":"Target.Invalid","errorMessage":"not here"} (in state "Kept")`: true}, causes); diff != "" {
 			t.Errorf("failed executions (-want +got):\n%s", diff)
 		}
 		if len(out.batches) != 0 || out.opened != 1 || out.closed != 1 {

@@ -15,6 +15,11 @@
 // URL "data:application/octet-stream;base64,...", and so is one that begins like such a URL,
 // so that every payload comes back byte for byte. Rows of others have U+FFFD in its place.
 //
+// A row of ours says beside that (member "weir") in which pipeline its message failed, whose it is
+// (workspace, source, destination), its key and its ID, so that a replay sends it where it was
+// to go. Readers of self-describing JSON pass over the member. Where the row is bounded, a
+// context that would take more than a quarter of it is left out.
+//
 // A row has to fit the failure target, and its payload is cut where it does not; the whole row is
 // in the queue for what overflows then, where the pipeline has one. Our rows
 // say so: a generic error has a second error for it, the message of a forwarding error

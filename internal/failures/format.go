@@ -18,6 +18,14 @@ type Format struct {
 	Artifact, Version string
 	// Forwarding writes invalid events as event forwarding errors instead of generic errors.
 	Forwarding bool
+	// Context is what the rows say of their message beside its payload.
+	Context Context
+}
+
+// rows makes rows of at most limit bytes.
+func (f Format) rows(limit int) (snowplow.BadRows, error) {
+	beside, err := f.Context.member(limit)
+	return snowplow.BadRows{Artifact: f.Artifact, Version: f.Version, Beside: beside}, err
 }
 
 // Artifact is the name that our rows give their processor. Only in rows of this name do cut
@@ -54,7 +62,10 @@ func (f Format) Invalid(read time.Time, original, latest []byte, cause error, li
 	}
 	had, left := len(original), len(latest)
 	original, latest = encode(original), encode(latest)
-	rows := snowplow.BadRows{Artifact: f.Artifact, Version: f.Version}
+	rows, err := f.rows(limit)
+	if err != nil {
+		return nil, err
+	}
 	write := func(original, latest []byte, cut error) ([]byte, error) {
 		if f.Forwarding {
 			err := cause
@@ -93,7 +104,12 @@ const sizeHead = `{"data":{"failure":{"actualSizeBytes":`
 // takes, at most limit bytes long; 0 means no limit.
 func (f Format) Oversized(read time.Time, payload []byte, maximum, limit int) ([]byte, error) {
 	text := encode(payload)
-	row, err := snowplow.BadRows{Artifact: f.Artifact, Version: f.Version, Limit: limit}.SizeViolation(read, text, maximum)
+	rows, err := f.rows(limit)
+	if err != nil {
+		return nil, err
+	}
+	rows.Limit = limit
+	row, err := rows.SizeViolation(read, text, maximum)
 	if err != nil || len(text) == len(payload) {
 		return row, err
 	}

@@ -197,3 +197,65 @@ func TestAReplayThatIsStopped(t *testing.T) {
 		t.Errorf("%d jobs are handed out again, want 2", n)
 	}
 }
+
+// TestDeadFailuresStayWhereTheyAre until they are settled: a replay that ends in between, however
+// it does, leaves them dead, with their IDs and their reasons, and the next one finds them by
+// any of these.
+func TestDeadFailuresStayWhereTheyAre(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	for i := range 120 {
+		add(t, s, failed(t, fmt.Sprint("dead ", i), "no"))
+	}
+	for _, j := range leased(t, s) {
+		if err := s.Update(t.Context(), func(tx queue.Tx) error { return tx.Settle(j.Dead("413 too large")) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buried := func() map[string]string {
+		p, err := s.List(t.Context(), queue.Search{Filter: queue.Filter{Queue: "q"}, State: queue.Buried}, queue.ID{}, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := map[string]string{}
+		for _, j := range p.Jobs {
+			all[j.ID.String()] = j.Cause
+		}
+		return all
+	}
+	before := buried()
+	cause, _ := ParseCause("413")
+	q, _ := source(s, Selection{Cause: cause})
+	if err := q.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b, _, err := q.Read(t.Context(), connector.Room{Messages: 70})
+	if err != nil || len(b) == 0 {
+		t.Fatal(len(b), err)
+	}
+	b2, ack, err := q.Read(t.Context(), connector.Room{Messages: 10})
+	if err != nil || len(b2) != 10 {
+		t.Fatal(len(b2), err)
+	}
+	if err := ack(t.Context(), nil); err != nil { // the first batch is never acknowledged
+		t.Fatal(err)
+	}
+	after := buried()
+	if len(before) != 120 || len(after) != 110 {
+		t.Fatalf("%d dead before, %d after", len(before), len(after))
+	}
+	ids := map[string]bool{}
+	for id, why := range after {
+		if before[id] != why || why != "413 too large" {
+			t.Errorf("job %s: %q, before %q", id, why, before[id])
+		}
+		ids[id] = true
+	}
+	again, tally := source(s, Selection{Cause: cause, IDs: ids})
+	if got := replay(t, again, nil); len(got) != 110 || tally.Settled.Load() != 110 || len(buried()) != 0 {
+		t.Errorf("%d were sent, %d settled, %d are left", len(got), tally.Settled.Load(), len(buried()))
+	}
+	if err := q.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}

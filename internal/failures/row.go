@@ -51,6 +51,8 @@ type Failure struct {
 	Actual, Maximum int
 	// Artifact and Version are the processor that wrote the row.
 	Artifact, Version string
+	// Context is what the row says of its message beside the payload; empty where it does not.
+	Context Context
 	// Row is the whole row.
 	Row []byte
 
@@ -59,6 +61,9 @@ type Failure struct {
 	Message *event.Message
 	Dead    bool
 	Refusal string
+	// Attempts is how often a dead message was tried, Died when it was given up.
+	Attempts int
+	Died     time.Time
 }
 
 // ErrNotFailure says that a line is no row of a failed event at all.
@@ -95,6 +100,7 @@ type row struct {
 			Version  string `json:"version"`
 		} `json:"processor"`
 	} `json:"data"`
+	Context *contextJSON `json:"weir"`
 }
 
 // Parse reads a row, or a line of the target stdout that holds one. The error is
@@ -169,6 +175,9 @@ func (r *row) failure(kind Kind, text []byte) *Failure {
 		f.Actual, f.Maximum = d.Failure.ActualSizeBytes, d.Failure.MaximumAllowedSizeBytes
 		f.Cut = f.Cut || len(f.Payload) < f.Actual
 	}
+	if ours && r.Context != nil {
+		f.Context = r.Context.context()
+	}
 	f.Doubtful = !ours && bytes.ContainsRune(f.Payload, utf8.RuneError)
 	return f
 }
@@ -200,6 +209,7 @@ func OfMessage(m *event.Message) (*Failure, error) {
 		return nil, err
 	}
 	f.Message = m
+	f.Context = f.Context.or(ContextOf("", m))
 	if raw := m.Raw(); !bytes.Equal(raw, m.Data) {
 		if f.Latest == nil && !f.AsRead && !f.Cut {
 			f.Latest = f.Payload

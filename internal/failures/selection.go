@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/weirdata/weir/internal/queue"
 )
 
 // Selection chooses failures. Its zero value chooses every one.
@@ -18,6 +20,12 @@ type Selection struct {
 	MinSize, MaxSize int
 	// IDs chooses failures with these IDs.
 	IDs map[string]bool
+	// Scope chooses failures of a workspace, source or destination: of all those that are named.
+	Scope map[queue.Axis]string
+	// Pipeline chooses failures of a pipeline, and those that do not say where they failed.
+	Pipeline string
+	// Named leaves out those that do not say where they failed, when Pipeline is set.
+	Named bool
 }
 
 // Cause chooses texts: those that contain it, or that match it when it is /an expression/.
@@ -53,11 +61,20 @@ func (s *Selection) Match(f *Failure) bool {
 		len(s.IDs) > 0 && !s.IDs[f.ID]:
 		return false
 	}
+	for axis, value := range s.Scope {
+		if axis.Of(f.Context.Scope) != value {
+			return false
+		}
+	}
+	if at := f.Context.Pipeline; s.Pipeline != "" && at != s.Pipeline && (s.Named || at != "") {
+		return false
+	}
 	return s.Cause.match(f.Cause()) || s.Cause.match(f.Code) || slices.ContainsFunc(f.Errors, s.Cause.match) ||
 		f.Refusal != "" && s.Cause.match(f.Refusal)
 }
 
 // Empty reports whether s chooses every failure.
 func (s *Selection) Empty() bool {
-	return s.Cause == (Cause{}) && s.Since.IsZero() && s.Until.IsZero() && s.MinSize == 0 && s.MaxSize == 0 && len(s.IDs) == 0
+	return s.Cause == (Cause{}) && s.Since.IsZero() && s.Until.IsZero() && s.MinSize == 0 && s.MaxSize == 0 &&
+		len(s.IDs) == 0 && len(s.Scope) == 0
 }

@@ -97,7 +97,14 @@ func (p *Plan) message(f *Failure) *event.Message {
 	if o := f.Message; o != nil {
 		m.Key, m.Meta.ID, m.Meta.Headers, m.Meta.Scope = o.Key, o.Meta.ID, o.Meta.Headers, o.Meta.Scope
 		m.Times.Created = o.Times.Created
-	} else if !f.Time.IsZero() {
+		return m
+	}
+	c := f.Context
+	m.Key, m.Meta.ID = c.Key, c.ID
+	if c.Scope != (event.Scope{}) {
+		m.Meta.Scope = &c.Scope
+	}
+	if !f.Time.IsZero() {
 		m.Times.Created = f.Time
 	}
 	return m

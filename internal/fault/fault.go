@@ -9,11 +9,14 @@
 //	Fatal      stop the pipeline with a non-zero exit
 //
 // A throttled message may also only wait for its turn ([Pace]): the other side takes messages,
-// and says when this one is due. That is no failed attempt.
+// and says when this one is due. That is no failed attempt. And the other side may have no room
+// for any message ([Full]): a disk, or a store with a limit. That says nothing of the message.
 package fault
 
 import (
 	"errors"
+	"slices"
+	"syscall"
 	"time"
 )
 
@@ -54,6 +57,8 @@ type Error struct {
 	// Paced says that the other side takes messages, and this one when After is over: it waits
 	// for its turn, no longer than that, and this was no failed attempt.
 	Paced bool
+	// Full says that the other side has no room for anything until something is taken away there.
+	Full bool
 	// Detail is what failure payloads and reports may show of the error.
 	Detail Detail
 }
@@ -137,4 +142,39 @@ func Pace(err error, after time.Duration) error {
 func Paced(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Paced
+}
+
+// NoRoom is the Throttled error of another side that is full: a disk, or a store with a limit.
+func NoRoom(err error, after time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Kind: Throttled, Err: err, After: after, Full: true}
+}
+
+// Full reports whether err is that of another side that has no room for anything: see [Error].
+// Of the error of a batch, whether that of any message is.
+func Full(err error) bool {
+	if e, ok := err.(*Error); ok && e.Full { //nolint:errorlint // the tree is walked here, all of it
+		return true
+	}
+	switch x := err.(type) { //nolint:errorlint // as above
+	case interface{ Unwrap() error }:
+		return Full(x.Unwrap())
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(x.Unwrap(), Full)
+	}
+	return false
+}
+
+// diskAfter is how long whoever writes to a full disk waits before the next try.
+const diskAfter = 5 * time.Second
+
+// OfDisk gives the error of a write to a disk its meaning where the disk, or what one may have of
+// it, is used up ([NoRoom]); any other error stays as it is.
+func OfDisk(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return NoRoom(err, diskAfter)
+	}
+	return err
 }

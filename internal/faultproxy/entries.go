@@ -106,6 +106,7 @@ func (s some) do(p *AWS, w http.ResponseWriter, r *http.Request, c *Call) {
 	failed := map[int]*EntryError{}
 	var rest []json.RawMessage
 	var places []int
+	p.asking.Lock()
 	for i, e := range entries {
 		if f := s.fail(e); f != nil {
 			failed[i] = f
@@ -113,6 +114,7 @@ func (s some) do(p *AWS, w http.ResponseWriter, r *http.Request, c *Call) {
 		}
 		rest, places = append(rest, raw[i]), append(places, i)
 	}
+	p.asking.Unlock()
 	if len(failed) == 0 || members[c.Operation] == "" {
 		pass{}.do(p, w, r, c)
 		return

@@ -55,7 +55,8 @@ func (c *Call) Text(member string) string {
 	return text
 }
 
-// Rule decides what a call meets; nil leaves it to the next rule.
+// Rule decides what a call meets; nil leaves it to the next rule. Rules, and the functions given to
+// Some, are asked one at a time: they need no lock for what they share, and must not wait.
 type Rule func(c *Call) Action
 
 // Action is what happens to a call. It is one of those that this package makes.
@@ -65,10 +66,7 @@ type Action interface {
 
 // Times is a for the first n calls that it is asked about, and nothing afterwards.
 func Times(n int, a Action) Rule {
-	var mu sync.Mutex
 	return func(*Call) Action {
-		mu.Lock()
-		defer mu.Unlock()
 		if n <= 0 {
 			return nil
 		}
@@ -88,6 +86,8 @@ type AWS struct {
 	server   *httptest.Server
 	client   *http.Client
 	released chan struct{} // closed when the test ends
+
+	asking sync.Mutex // held while rules and the functions given to Some decide
 
 	mu       sync.Mutex
 	engine   *url.URL
@@ -173,10 +173,8 @@ func (p *AWS) action(c *Call) Action {
 	rules := append(append([]Rule(nil), p.rules[c.Operation]...), p.rules[""]...)
 	sizes, limits := p.checks, p.buckets
 	p.mu.Unlock()
-	for _, rule := range rules {
-		if a := rule(c); a != nil {
-			return a
-		}
+	if a := p.ask(rules, c); a != nil {
+		return a
 	}
 	if sizes != nil {
 		if a := sizes.check(c); a != nil {
@@ -189,6 +187,18 @@ func (p *AWS) action(c *Call) Action {
 		}
 	}
 	return Pass
+}
+
+// ask is what the first rule says that says something.
+func (p *AWS) ask(rules []Rule, c *Call) Action {
+	p.asking.Lock()
+	defer p.asking.Unlock()
+	for _, rule := range rules {
+		if a := rule(c); a != nil {
+			return a
+		}
+	}
+	return nil
 }
 
 // forward sends a body to the engine, with the request's headers.

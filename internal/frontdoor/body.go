@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/textproto"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +34,8 @@ var (
 	ErrTooLarge = errors.New("the body is too large")
 	ErrLate     = errors.New("the body did not arrive in time")
 	ErrBroken   = errors.New("the body broke off")
+	// ErrMalformed is a body that has arrived and is not divided as HTTP says.
+	ErrMalformed = errors.New("the body is not divided as HTTP says")
 	// ErrEncoding is a body that is not what its Content-Encoding says.
 	ErrEncoding = errors.New("the body cannot be unpacked")
 )
@@ -155,7 +161,7 @@ func (rd *Reader) Read(w http.ResponseWriter, r *http.Request, encoding string) 
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil, ErrLate
 		}
-		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
+		return nil, fmt.Errorf("%w: %w", lost(err), err)
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	if encoding == "" {
@@ -163,6 +169,22 @@ func (rd *Reader) Read(w http.ResponseWriter, r *http.Request, encoding string) 
 	}
 	defer b.Release()
 	return rd.Unpack(encoding, b.Data)
+}
+
+// divided are what net/http says of a body that is divided wrongly; it has no errors for that which
+// could be told apart otherwise.
+var divided = []string{"chunk", "header line too long", "long trailer"}
+
+// lost tells a body that did not arrive, which its client may send again, from one whose client
+// would divide it wrongly again.
+func lost(err error) error {
+	_, network := errors.AsType[net.Error](err)
+	_, trailer := errors.AsType[textproto.ProtocolError](err)
+	wrong := slices.ContainsFunc(divided, func(text string) bool { return strings.Contains(err.Error(), text) })
+	if !network && !errors.Is(err, io.ErrUnexpectedEOF) && (trailer || wrong) {
+		return ErrMalformed
+	}
+	return ErrBroken
 }
 
 // Unpacking happens for bodies that have arrived whole, a few at a time: it never waits for a

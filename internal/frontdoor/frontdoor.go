@@ -89,6 +89,9 @@ type Door struct {
 	Log *slog.Logger
 }
 
+// Shared reports whether others may enter at this address while a host is there.
+func (at Door) Shared() bool { return at.Owner != "" && shared(at.Address) != "" }
+
 // Place is a host's place at a door.
 type Place struct {
 	door     *door

@@ -54,7 +54,7 @@ var (
 	TooMany         = refusal(http.StatusTooManyRequests, "max requests limit reached")
 	// UnreadBody is for a body that broke off or did not arrive in time.
 	UnreadBody = refusal(http.StatusInternalServerError, "failed to read body from request")
-	// BadEncoding is for a body that is not what its Content-Encoding says. RudderStack's
+	// BadEncoding is for a body that is not what its Content-Encoding says, or divided wrongly. RudderStack's
 	// text, with a code that tells SDKs not to send it again.
 	BadEncoding = refusal(http.StatusBadRequest, "failed to read body from request")
 	// Unavailable: nothing was accepted, or not everything was kept.

@@ -37,7 +37,7 @@ func (g *Gateway) health(_ *http.Request, now time.Time) *Answer {
 }
 
 // Down is the answer of /health while events are not taken.
-var Down = refusal(http.StatusServiceUnavailable, "Cannot connect to db")
+var Down = again(http.StatusServiceUnavailable, "Cannot connect to db")
 
 // IsHealth reports whether r asks for the gateway's health.
 func IsHealth(r *http.Request) bool { return r.URL.Path == "/health" || r.URL.Path == "/" }

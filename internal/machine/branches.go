@@ -25,9 +25,9 @@ func (r *run) parallel(f *frame, s *scope) outcome {
 	}
 	r.record(f, HistoryEvent{Type: "ParallelStateStarted"})
 	f.phase = inBranches
-	f.fan = &fan{input: input, concurrency: n, left: n, next: n, results: make([]jsonvalue.Value, n)}
+	f.fan = &fan{input: hold(input), count: n, concurrency: n, left: n, next: n, results: make([]jsonvalue.Value, n)}
 	for i, b := range f.state.branches {
-		f.children = append(f.children, &frame{state: b.start, ordinal: i, input: input, parent: f, chain: f.chain})
+		f.children = append(f.children, &frame{state: b.start, ordinal: i, input: hold(input), parent: f, chain: f.chain})
 	}
 	r.schedule(f.children)
 	return blockedOutcome
@@ -88,7 +88,7 @@ func (r *run) mapped(f *frame, s *scope) outcome {
 	n := items.Len()
 	r.record(f, HistoryEvent{Type: "MapStateStarted", Length: n})
 	f.phase = inBranches
-	f.fan = &fan{input: s.input, items: items, concurrency: limit, left: n, results: make([]jsonvalue.Value, n), size: 2}
+	f.fan = &fan{input: hold(s.input), items: items, count: n, concurrency: limit, left: n, results: make([]jsonvalue.Value, n), size: 2}
 	if n == 0 {
 		return r.joined(f, f.chain)
 	}
@@ -125,18 +125,18 @@ func (r *run) iterate(f *frame, after uint64) outcome {
 	n := f.fan
 	open := r.frames()
 	var begun []*frame
-	for n.next < n.items.Len() && len(f.children) < n.concurrency {
+	for n.next < n.count && len(f.children) < n.concurrency {
 		if open >= r.d.limits.Frames {
 			if len(f.children) > 0 {
 				break // goes on when one of them has ended
 			}
 			return failedOutcome(tooManyFrames(r.d.limits.Frames))
 		}
-		item := &mapItem{index: n.next, value: n.items.Item(n.next)}
+		item := r.item(n, n.next)
 		input := item.value
 		if sel := f.state.mapping.selector; sel != nil {
 			var fail *failure
-			if input, fail = sel.eval(&scope{r: r, f: f, input: n.input, item: item}); fail == nil {
+			if input, fail = sel.eval(&scope{r: r, f: f, later: &n.input, item: item}); fail == nil {
 				fail = r.fits(f, input)
 			}
 			if fail != nil {
@@ -144,7 +144,7 @@ func (r *run) iterate(f *frame, after uint64) outcome {
 				return failedOutcome(fail)
 			}
 		}
-		c := &frame{state: f.state.branches[0].start, ordinal: n.next, input: input, item: item, parent: f}
+		c := &frame{state: f.state.branches[0].start, ordinal: n.next, input: hold(input), item: item, parent: f}
 		c.chain = r.recordAfter(after, HistoryEvent{Type: "MapIterationStarted", State: f.state.name, Index: n.next})
 		n.next++
 		open++
@@ -153,6 +153,14 @@ func (r *run) iterate(f *frame, after uint64) outcome {
 	}
 	r.schedule(begun)
 	return blockedOutcome
+}
+
+// item is an item of a Map.
+func (r *run) item(n *fan, index int) *mapItem {
+	if n.number == 0 {
+		return &mapItem{index: index, value: n.items.Item(index)}
+	}
+	return &mapItem{index: index, value: r.piece(n.number, index, n.each), number: n.number, each: n.each}
 }
 
 // stopBranches ends the branches of f that are open.
@@ -185,7 +193,16 @@ func (r *run) branchDone(c *frame, output jsonvalue.Value) {
 	n := f.fan
 	before := c.chain
 	f.removeChild(c)
-	n.results[c.ordinal] = output
+	if f.state.broken != "" {
+		r.stopBranches(f)
+		r.leave(f, failedOutcome(r.unusable(f.state)))
+		return
+	}
+	if n.number == 0 {
+		n.results[c.ordinal] = output
+	} else {
+		n.fresh = append(n.fresh, result{c.ordinal, output})
+	}
 	n.left--
 	n.size += output.Size() + 1
 	if f.state.kind == mapState {
@@ -215,7 +232,7 @@ func (f *frame) removeChild(c *frame) {
 // joined ends a Parallel or Map whose branches have all ended; after is the last event.
 func (r *run) joined(f *frame, after uint64) outcome {
 	r.recordAfter(after, HistoryEvent{Type: f.state.kind.String() + "StateSucceeded"})
-	results := f.fan.results
+	results := r.results(f.fan)
 	f.chain, f.phase, f.fan = after, ready, nil
 	return r.result(f, jsonvalue.OfArray(results))
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/weirdata/weir/internal/fault"
@@ -13,7 +14,22 @@ import (
 // The bytes of an execution: a version byte, then its fields in order. Numbers are varints,
 // texts and JSON values are a length and their bytes, an optional text or value is preceded
 // by a byte that says whether it is there. States are kept by name.
-const codecVersion = 1
+//
+// Version 2 is a head: a value may be the number and the size of a part, a Map may have its
+// items and results in parts, and the last number given to a part ends the bytes. What refers
+// to no part is written as version 1.
+const (
+	codecVersion = 1
+	codecHead    = 2
+)
+
+// What the byte before a value, an item or a fan says beside 0, that there is none, and 1.
+const (
+	valueApart  = 2 // its part and size follow
+	valueAsItem = 3 // the input of a frame is its item
+	itemApart   = 2 // only its index follows
+	fanApart    = 2 // items and results are parts
+)
 
 // maxFrameDepth bounds how deep frames nest in what is decoded; definitions nest less deep.
 const maxFrameDepth = 1000
@@ -21,104 +37,8 @@ const maxFrameDepth = 1000
 // maxCount bounds every count and place.
 const maxCount = 1<<31 - 1
 
-// Append writes the execution behind b.
-func (x *Execution) Append(b []byte) []byte {
-	b = append(b, codecVersion)
-	b = binary.LittleEndian.AppendUint64(b, x.revision)
-	for _, s := range [...]string{x.ID, x.Name, x.Role, x.Machine, x.MachineName} {
-		b = appendText(b, s)
-	}
-	b = append(b, bit(x.Express), byte(x.Status))
-	b = appendTime(appendTime(b, x.Started), x.Stopped)
-	b = appendValue(appendValue(b, x.Input), x.Output)
-	b = appendOptional(appendOptional(b, x.Error), x.Cause)
-	for _, n := range [...]uint64{x.Events, x.ids, x.deadline} {
-		b = binary.AppendUvarint(b, n)
-	}
-	b = binary.AppendVarint(b, x.expires)
-	if x.root == nil {
-		return append(b, 0)
-	}
-	return x.root.append(append(b, 1))
-}
-
-func (f *frame) append(b []byte) []byte {
-	b = appendText(b, f.state.name)
-	b = append(b, byte(f.phase))
-	b = binary.AppendUvarint(b, uint64(f.ordinal))
-	b = appendValue(b, f.input)
-	b = binary.AppendUvarint(b, f.id)
-	b = binary.AppendVarint(b, f.entered)
-	b = binary.AppendUvarint(b, f.event)
-	b = binary.AppendUvarint(b, f.chain)
-	b = binary.AppendUvarint(b, uint64(f.retries))
-	b = binary.AppendUvarint(b, uint64(len(f.used)))
-	for _, n := range f.used {
-		b = binary.AppendUvarint(b, uint64(n))
-	}
-	b = binary.AppendUvarint(b, uint64(len(f.vars)))
-	for _, v := range f.vars {
-		b = appendValue(appendText(b, v.name), v.value)
-	}
-	if f.item == nil {
-		b = append(b, 0)
-	} else {
-		b = binary.AppendUvarint(append(b, 1), uint64(f.item.index))
-		b = appendValue(b, f.item.value)
-	}
-	b = f.fan.append(b)
-	b = binary.AppendUvarint(b, uint64(len(f.children)))
-	for _, c := range f.children {
-		b = c.append(b)
-	}
-	return b
-}
-
-func (n *fan) append(b []byte) []byte {
-	if n == nil {
-		return append(b, 0)
-	}
-	b = appendValue(appendValue(append(b, 1), n.input), n.items)
-	for _, k := range [...]int{n.concurrency, n.next, n.left, n.size, len(n.results)} {
-		b = binary.AppendUvarint(b, uint64(k))
-	}
-	for _, v := range n.results {
-		b = appendValue(b, v)
-	}
-	return b
-}
-
-func bit(b bool) byte {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-func appendText(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-func appendOptional(b []byte, s *string) []byte {
-	if s == nil {
-		return append(b, 0)
-	}
-	return appendText(append(b, 1), *s)
-}
-
-func appendTime(b []byte, t time.Time) []byte {
-	if t.IsZero() {
-		return append(b, 0)
-	}
-	return binary.AppendVarint(append(b, 1), t.UnixNano())
-}
-
-func appendValue(b []byte, v jsonvalue.Value) []byte {
-	if !v.Defined() {
-		return append(b, 0)
-	}
-	return v.Append(binary.AppendUvarint(append(b, 1), uint64(v.Size())))
-}
+// ErrVersion says that the bytes are of a version that this program does not know.
+var ErrVersion = errors.New("the version of the execution is unknown")
 
 // ErrRevision says that an execution belongs to another revision of its definition.
 var ErrRevision = errors.New("the execution was started with another revision of the definition")
@@ -126,8 +46,10 @@ var ErrRevision = errors.New("the execution was started with another revision of
 // Decode reads what Append wrote for an execution of this definition. It keeps no reference
 // to b. Errors are of kind Fatal when the bytes are damaged, Setup (and ErrRevision) when they
 // belong to another definition.
-func (d *Definition) Decode(b []byte) (Execution, error) {
-	r := reader{b: b, d: d}
+func (d *Definition) Decode(b []byte) (Execution, error) { return d.decode(b, nil) }
+
+func (d *Definition) decode(b []byte, k *kept) (Execution, error) {
+	r := reader{b: b, d: d, kept: k}
 	x := r.execution()
 	switch {
 	case errors.Is(r.err, ErrRevision):
@@ -143,9 +65,11 @@ func (d *Definition) Decode(b []byte) (Execution, error) {
 
 // reader takes values off b until one is damaged.
 type reader struct {
-	b   []byte
-	d   *Definition
-	err error
+	b    []byte
+	d    *Definition
+	kept *kept // nil when there are no parts
+	head bool  // the bytes are a head
+	err  error
 }
 
 func (r *reader) fail(err error) {
@@ -238,6 +162,38 @@ func (r *reader) value() jsonvalue.Value {
 	if !r.flag() {
 		return jsonvalue.Value{}
 	}
+	return r.json()
+}
+
+// apart takes the byte that says that something is a part.
+func (r *reader) apart(mark byte) bool {
+	if !r.head || len(r.b) == 0 || r.b[0] != mark {
+		return false
+	}
+	r.b = r.b[1:]
+	return true
+}
+
+func (r *reader) held() held {
+	if !r.apart(valueApart) {
+		return hold(r.value())
+	}
+	h := held{number: r.uint(), size: r.small(maxCount)}
+	if h.number == 0 {
+		r.fail(errors.New("a part has no number"))
+	}
+	r.refers(series{number: h.number, n: 1})
+	return h
+}
+
+// refers notes a series that the head refers to.
+func (r *reader) refers(s series) {
+	if r.err == nil && !slices.ContainsFunc(r.kept.series, func(o series) bool { return o.number == s.number }) {
+		r.kept.series = append(r.kept.series, s)
+	}
+}
+
+func (r *reader) json() jsonvalue.Value {
 	v, err := jsonvalue.ParseWritten(r.text())
 	if r.err == nil && err != nil {
 		r.fail(fmt.Errorf("a value is not JSON: %w", err))
@@ -247,8 +203,11 @@ func (r *reader) value() jsonvalue.Value {
 
 func (r *reader) execution() Execution {
 	var x Execution
-	if v := r.byte(); r.err == nil && v != codecVersion {
-		r.fail(fmt.Errorf("version %d is unknown, this program knows version %d", v, codecVersion))
+	switch v := r.byte(); {
+	case r.err == nil && v == codecHead && r.kept != nil:
+		r.head, x.kept = true, r.kept
+	case r.err == nil && v != codecVersion:
+		r.fail(fmt.Errorf("%w: %d; this program knows %d, and %d with its parts", ErrVersion, v, codecVersion, codecHead))
 	}
 	if len(r.b) < 8 {
 		r.fail(errShort)
@@ -268,11 +227,17 @@ func (r *reader) execution() Execution {
 		r.fail(fmt.Errorf("%d is no status", x.Status))
 	}
 	x.Started, x.Stopped = r.time(), r.time()
-	x.Input, x.Output = r.value(), r.value()
+	if x.apart = r.held(); x.apart.number == 0 {
+		x.Input, x.apart = x.apart.value, held{}
+	}
+	x.Output = r.value()
 	x.Error, x.Cause = r.optional(), r.optional()
 	x.Events, x.ids, x.deadline, x.expires = r.uint(), r.uint(), r.uint(), r.int()
 	if r.flag() {
 		x.root = r.frame(nil, 0)
+	}
+	if r.head {
+		x.numbers = r.uint()
 	}
 	if (x.Status == Running) != (x.root != nil) {
 		r.fail(fmt.Errorf("an execution that is %s cannot have this state", x.Status))
@@ -295,7 +260,9 @@ func (r *reader) frame(parent *frame, depth int) *frame {
 	}
 	f.phase = phase(r.byte())
 	f.ordinal = r.small(maxCount)
-	f.input = r.value()
+	if f.asItem = r.apart(valueAsItem); !f.asItem {
+		f.input = r.held()
+	}
 	f.id, f.entered = r.uint(), r.int()
 	f.event, f.chain = r.uint(), r.uint()
 	f.retries = uint32(r.small(maxCount))
@@ -305,10 +272,21 @@ func (r *reader) frame(parent *frame, depth int) *frame {
 	}
 	f.vars = make([]variable, r.count())
 	for i := range f.vars {
-		f.vars[i] = variable{r.text(), r.value()}
+		f.vars[i] = variable{r.text(), r.held()}
 	}
-	if r.flag() {
+	switch {
+	case r.apart(itemApart):
+		f.item = &mapItem{index: r.small(maxCount)}
+		if parent == nil || parent.fan == nil || parent.fan.number == 0 || f.item.index >= parent.fan.count {
+			r.fail(errFan)
+			return f
+		}
+		f.item.number, f.item.each = parent.fan.number, parent.fan.each
+	case r.flag():
 		f.item = &mapItem{index: r.small(maxCount), value: r.value()}
+	}
+	if f.asItem && (f.item == nil || f.item.number == 0) {
+		r.fail(errFan)
 	}
 	f.fan = r.fan()
 	n := r.count()
@@ -325,6 +303,9 @@ func (r *reader) frame(parent *frame, depth int) *frame {
 	if r.err == nil && f.fan != nil && len(f.children) == 0 {
 		r.fail(fmt.Errorf("the frame in state %q waits for no branch", name))
 	}
+	if r.err == nil && f.fan != nil && f.fan.number != 0 {
+		r.atRest(f)
+	}
 	return f
 }
 
@@ -337,6 +318,8 @@ var (
 func (f *frame) check() error {
 	block, kind := f.state.block, f.state.kind
 	switch {
+	case f.state.broken != "":
+		return nil // it is left at the next event
 	case f.parent == nil && block.owner != nil,
 		f.parent != nil && block.owner != f.parent.state:
 		return errors.New("the state does not belong here")
@@ -362,19 +345,27 @@ func (f *frame) check() error {
 	case inBranches:
 		return f.checkFan()
 	}
-	if !fits || !f.input.Defined() {
+	if !fits || !f.given() {
 		return errPhase
 	}
 	return nil
 }
 
+// given reports whether f has an input.
+func (f *frame) given() bool { return f.asItem || f.input.defined() }
+
 func (f *frame) checkFan() error {
+	n := f.fan
 	want := len(f.state.branches)
-	switch f.state.kind {
-	case parallelState:
-	case mapState:
-		want = f.fan.items.Len()
-	default:
+	switch {
+	case f.state.kind == mapState && n.number != 0:
+		if n.next > n.count || n.left > n.count || n.concurrency < 1 || n.each < 1 || !f.given() || !n.input.defined() {
+			return errFan
+		}
+		return nil
+	case f.state.kind == mapState:
+		want = n.items.Len()
+	case f.state.kind != parallelState || n.number != 0:
 		return errPhase
 	}
 	ended := 0
@@ -384,15 +375,30 @@ func (f *frame) checkFan() error {
 		}
 	}
 	if len(f.fan.results) != want || f.fan.next > want || f.fan.left != want-ended || f.fan.concurrency < 1 ||
-		!f.input.Defined() || !f.fan.input.Defined() {
+		!f.given() || !f.fan.input.defined() {
 		return errFan
 	}
 	return nil
 }
 
+// atRest notes which parts a Map has, now that the iterations that go on are known.
+func (r *reader) atRest(f *frame) {
+	n := f.fan
+	if n.left != n.count-n.next+len(f.children) {
+		r.fail(fmt.Errorf("the frame in state %q: %w", f.state.name, errFan))
+		return
+	}
+	open := make([]int, len(f.children))
+	for i, c := range f.children {
+		open[i] = c.ordinal
+	}
+	r.refers(series{number: n.number, n: (n.count + n.each - 1) / n.each, fan: true})
+	r.refers(series{number: n.number + 1, n: n.next, open: open, fan: true})
+}
+
 // checkChild is called before c is among f's children.
 func (f *frame) checkChild(c *frame) error {
-	if f.fan == nil || c.ordinal >= f.fan.next || f.fan.results[c.ordinal].Defined() {
+	if f.fan == nil || c.ordinal >= min(f.fan.next, f.fan.count) || f.fan.number == 0 && f.fan.results[c.ordinal].Defined() {
 		return errFan
 	}
 	for _, other := range f.children {
@@ -404,12 +410,26 @@ func (f *frame) checkChild(c *frame) error {
 }
 
 func (r *reader) fan() *fan {
+	if r.apart(fanApart) {
+		n := &fan{input: r.held()}
+		for _, k := range [...]*int{&n.concurrency, &n.next, &n.left, &n.size, &n.count, &n.each} {
+			*k = r.small(maxCount)
+		}
+		if n.number = r.uint(); n.number == 0 || n.each < 1 {
+			r.fail(errors.New("a part has no number, or no items"))
+		}
+		if n.count > r.d.limits.Payload { // an item takes a byte at least
+			r.fail(fmt.Errorf("a Map has %d items", n.count))
+		}
+		return n
+	}
 	if !r.flag() {
 		return nil
 	}
-	n := &fan{input: r.value(), items: r.value()}
+	n := &fan{input: r.held(), items: r.value()}
 	n.concurrency, n.next, n.left, n.size = r.small(maxCount), r.small(maxCount), r.small(maxCount), r.small(maxCount)
 	count := r.count()
+	n.count = count
 	n.results = make([]jsonvalue.Value, count)
 	for i := range n.results {
 		n.results[i] = r.value()

@@ -25,6 +25,8 @@ type Definition struct {
 	timeout  time.Duration
 	top      *block
 	states   map[string]*state
+
+	headValues int // bytes of values in a head
 }
 
 // block is one States object: the machine's, a branch's or an iteration's.
@@ -76,6 +78,7 @@ type state struct {
 	fail   *failFields
 
 	branches    []*block // of a Parallel; of a Map its one processor
+	broken      string   // why the state cannot be run; only in what was restored
 	mapping     *mapFields
 	nextName    string // until targets are resolved
 	defaultName string
@@ -131,26 +134,44 @@ type builder struct {
 	d        *Definition
 	problems Problems
 	depth    int
+
+	restores bool              // the definition was accepted before
+	broken   map[string]string // states that cannot be run, and why
 }
 
 // Parse reads and checks a definition in JSON. Its error is a Problems with everything that
 // is wrong, which fault takes for Setup.
 func Parse(text []byte, limits Limits) (*Definition, error) {
 	b := &builder{text: string(text)}
-	b.d = &Definition{limits: limits.withDefaults(), text: b.text, states: map[string]*state{}}
+	b.d = &Definition{limits: limits.withDefaults(), text: b.text, states: map[string]*state{}, headValues: headValues}
 	b.read()
 	if len(b.problems) > 0 {
 		sortProblems(b.problems)
 		return nil, b.problems
 	}
-	h := fnv.New64a()
-	h.Write(text)
-	b.d.revision = h.Sum64()
+	b.d.revision = revisionOf(text, b.d.limits)
 	return b.d, nil
 }
 
-// Revision names this text of the definition: an execution can be continued only with the
-// definition it was started with.
+// revisionOf tells texts and limits apart.
+func revisionOf(text []byte, limits Limits) uint64 {
+	h := fnv.New64a()
+	h.Write(text)
+	if limits != unnamedLimits {
+		fmt.Fprintf(h, "\n%d %d %d %d %d %d", limits.Payload, limits.Variables, limits.Transitions, limits.Events, limits.Concurrency, limits.Frames)
+	}
+	return h.Sum64()
+}
+
+// unnamedLimits are those of revisions that follow from the text alone. They stay what they are
+// when a default becomes another.
+var unnamedLimits = Limits{Payload: 256 << 10, Variables: 10 << 20, Transitions: 10_000, Concurrency: 40, Frames: 1_000}
+
+// Limits are what the definition was parsed with, defaults included.
+func (d *Definition) Limits() Limits { return d.limits }
+
+// Revision names this text of the definition with these limits: an execution can be continued
+// only with the definition it was started with.
 func (d *Definition) Revision() string { return fmt.Sprintf("%016x", d.revision) }
 
 // Text is the definition as it was parsed.
@@ -160,11 +181,15 @@ func (d *Definition) Text() string { return d.text }
 func (d *Definition) Comment() string { return d.comment }
 
 func (b *builder) read() {
-	if len(b.text) > MaxDefinition {
+	if len(b.text) > MaxDefinition && !b.restores {
 		b.report(nil, CodeSchema, fmt.Sprintf("the definition has %d bytes, at most %d are allowed", len(b.text), MaxDefinition), "make it shorter")
 		return
 	}
-	v, err := jsonvalue.ParseUnique(b.text)
+	parse := jsonvalue.ParseUnique
+	if b.restores {
+		parse = jsonvalue.ParseWritten
+	}
+	v, err := parse(b.text)
 	if err != nil {
 		offset := 0
 		if syntax, ok := errors.AsType[*jsonvalue.SyntaxError](err); ok {
@@ -187,7 +212,7 @@ func (b *builder) read() {
 func (b *builder) machine(o *object) {
 	b.d.comment, _ = o.text("Comment")
 	if v, ok := o.text("Version"); ok && v != "1.0" {
-		o.problem("Version", fmt.Sprintf("version %q is unknown", v), `there is only "1.0"`)
+		o.advise("Version", fmt.Sprintf("version %q is unknown", v), `there is only "1.0"`)
 	}
 	if !b.queryLanguage(o) {
 		return
@@ -272,7 +297,7 @@ func (b *builder) resolve() {
 		return
 	}
 	b.resolveBlock(b.d.top, nil)
-	if len(b.problems) == 0 { // else mistakes elsewhere may be the reason
+	if len(b.problems) == 0 && !b.restores { // else mistakes elsewhere may be the reason
 		b.unreached(b.d.top, nil)
 	}
 }
@@ -334,7 +359,7 @@ func (b *builder) unreached(bl *block, at place) {
 			b.unreached(branch, s.branchPlace(at, i))
 		}
 		if !seen[s] {
-			b.report(append(slices.Clip(at), "States", s.name), CodeTarget,
+			b.advise(append(slices.Clip(at), "States", s.name), CodeTarget,
 				fmt.Sprintf("State %q is not reachable", s.name), "let a state lead to it, or take it out")
 		}
 	}

@@ -10,10 +10,13 @@ import (
 func (r *run) execute(f *frame) outcome {
 	f.phase, f.id = ready, 0
 	st := f.state
+	if st.broken != "" {
+		return failedOutcome(r.unusable(st))
+	}
 	if st.kind == failState {
 		return failedOutcome(r.failState(f))
 	}
-	s := &scope{r: r, f: f, input: f.input}
+	s := &scope{r: r, f: f, input: r.input(f)}
 	input, fail := r.effectiveInput(st, s)
 	if fail != nil {
 		return failedOutcome(fail)
@@ -78,7 +81,7 @@ func (r *run) result(f *frame, result jsonvalue.Value) outcome {
 			return failedOutcome(fail)
 		}
 	}
-	merged, fail := put(st.resultPath, st.dropResult, f.input, selected)
+	merged, fail := r.put(st.resultPath, st.dropResult, f, selected)
 	if fail != nil {
 		return failedOutcome(fail)
 	}
@@ -139,7 +142,7 @@ func (r *run) wait(f *frame, s *scope) outcome {
 // waited leaves a Wait state.
 func (r *run) waited(f *frame) outcome {
 	f.phase = ready
-	s := &scope{r: r, f: f, input: f.input}
+	s := &scope{r: r, f: f, input: r.input(f)}
 	input, fail := r.effectiveInput(f.state, s)
 	if fail != nil {
 		return failedOutcome(fail)
@@ -150,7 +153,7 @@ func (r *run) waited(f *frame) outcome {
 }
 
 func (r *run) failState(f *frame) *failure {
-	s := &scope{r: r, f: f, input: f.input}
+	s := &scope{r: r, f: f, input: r.input(f)}
 	read := func(fixed *string, path expression, most int) (jsonvalue.Value, *failure) {
 		if path == nil {
 			return textOrNothing(fixed, most), nil

@@ -24,10 +24,14 @@ type Execution struct {
 	Status Status
 	// Started and Stopped are when the execution began and ended; zero if it has not.
 	Started, Stopped time.Time
-	// Input is what the execution was started with, Output what it succeeded with.
+	// Input is what the execution was started with, Output what it succeeded with. The Input of
+	// one that runs and was loaded is Undefined until a step has needed it.
 	Input, Output jsonvalue.Value
 	// Error and Cause are why it failed; each is nil when there is none.
 	Error, Cause *string
+	// Place is the state that it failed in, as long as the execution is in memory; empty when it
+	// was no state that failed.
+	Place string
 	// Events counts the history events so far.
 	Events uint64
 
@@ -36,6 +40,10 @@ type Execution struct {
 	deadline uint64 // ID of the timer of TimeoutSeconds
 	expires  int64  // nanoseconds since 1970, 0 is never
 	root     *frame
+
+	apart   held   // Input as a part
+	numbers uint64 // last number given to a part
+	kept    *kept  // nil when nothing is at rest in parts
 }
 
 // phase is what a frame is doing.
@@ -55,16 +63,17 @@ const (
 type frame struct {
 	state   *state
 	phase   phase
-	ordinal int             // place among its siblings: branch or item
-	input   jsonvalue.Value // of the state, as it came
-	id      uint64          // of the task or timer that is out
-	entered int64           // nanoseconds since 1970
-	event   uint64          // history ID of the Entered event
-	chain   uint64          // history ID of the last event of this frame
-	retries uint32          // all retries of this visit
-	used    []uint32        // by retrier
-	vars    []variable      // assigned in this frame's scope
-	item    *mapItem        // of an iteration
+	ordinal int        // place among its siblings: branch or item
+	input   held       // of the state, as it came
+	asItem  bool       // the input is that of item, and not kept twice
+	id      uint64     // of the task or timer that is out
+	entered int64      // nanoseconds since 1970
+	event   uint64     // history ID of the Entered event
+	chain   uint64     // history ID of the last event of this frame
+	retries uint32     // all retries of this visit
+	used    []uint32   // by retrier
+	vars    []variable // assigned in this frame's scope
+	item    *mapItem   // of an iteration
 
 	parent   *frame
 	children []*frame
@@ -73,24 +82,36 @@ type frame struct {
 
 type variable struct {
 	name  string
-	value jsonvalue.Value
+	value held
 }
 
 // mapItem is $$.Map.Item.
 type mapItem struct {
-	index int
-	value jsonvalue.Value
+	index  int
+	value  jsonvalue.Value // Undefined while it is only at rest,
+	number uint64          // as one of each items of a piece of this part
+	each   int
 }
 
 // fan is the progress of a Parallel or Map.
 type fan struct {
-	input       jsonvalue.Value   // effective input, for ItemSelector
-	items       jsonvalue.Value   // of a Map
+	input       held              // effective input, for ItemSelector
+	items       jsonvalue.Value   // of a Map; Undefined when they are parts
+	count       int               // of branches or items
 	concurrency int               // of a Map
 	next        int               // first branch or item not begun
 	left        int               // not ended
-	results     []jsonvalue.Value // Undefined where there is none yet
+	results     []jsonvalue.Value // Undefined where there is none yet; nil when they are parts
 	size        int               // bytes of results
+
+	number uint64   // of the parts of a Map: its items; its results have the next one
+	each   int      // items in a piece
+	fresh  []result // that are no parts yet
+}
+
+type result struct {
+	ordinal int
+	value   jsonvalue.Value
 }
 
 // New is an execution that has not been started.
@@ -142,6 +163,7 @@ func (f *frame) clone(parent *frame) *frame {
 	if f.fan != nil {
 		n := *f.fan
 		n.results = append([]jsonvalue.Value(nil), n.results...)
+		n.fresh = append([]result(nil), n.fresh...)
 		c.fan = &n
 	}
 	c.children = nil
@@ -154,27 +176,27 @@ func (f *frame) clone(parent *frame) *frame {
 	return &c
 }
 
-// variable looks a name up in f's scope and those around it.
-func (f *frame) variable(name string) (jsonvalue.Value, bool) {
+// variable looks a name up in f's scope and those around it; nil when it is not assigned.
+func (f *frame) variable(name string) *held {
 	for ; f != nil; f = f.parent {
 		for i := range f.vars {
 			if f.vars[i].name == name {
-				return f.vars[i].value, true
+				return &f.vars[i].value
 			}
 		}
 	}
-	return jsonvalue.Value{}, false
+	return nil
 }
 
 // assign sets a variable of f's scope.
 func (f *frame) assign(name string, v jsonvalue.Value) {
 	for i := range f.vars {
 		if f.vars[i].name == name {
-			f.vars[i].value = v
+			f.vars[i].value = hold(v)
 			return
 		}
 	}
-	f.vars = append(f.vars, variable{name, v})
+	f.vars = append(f.vars, variable{name, hold(v)})
 }
 
 // currentItem is the item of the innermost iteration f is in, or nil.
@@ -192,11 +214,16 @@ func timestamp(nanos int64) jsonvalue.Value {
 	return jsonvalue.OfString(time.Unix(0, nanos).UTC().Format("2006-01-02T15:04:05.000Z"))
 }
 
-// context is the context object as an expression sees it.
-func (r *run) context(s *scope) jsonvalue.Value {
+// context is the context object as an expression sees it, with null in place of what may be
+// large and is not seen.
+func (r *run) context(s *scope, sees sight) jsonvalue.Value {
 	x := r.x
 	var execution, state, machine, root jsonvalue.Builder
-	execution.Set("Id", jsonvalue.OfString(x.ID)).Set("Input", x.Input).
+	input := jsonvalue.NullValue
+	if sees.input {
+		input = r.executionInput()
+	}
+	execution.Set("Id", jsonvalue.OfString(x.ID)).Set("Input", input).
 		Set("StartTime", timestamp(x.Started.UnixNano())).Set("Name", jsonvalue.OfString(x.Name)).
 		Set("RoleArn", jsonvalue.OfString(x.Role))
 	if !x.Express {
@@ -219,7 +246,11 @@ func (r *run) context(s *scope) jsonvalue.Value {
 	}
 	if item != nil {
 		var i, m jsonvalue.Builder
-		i.Set("Index", jsonvalue.OfInt(int64(item.index))).Set("Value", item.value)
+		value := jsonvalue.NullValue
+		if sees.item {
+			value = r.itemValue(item)
+		}
+		i.Set("Index", jsonvalue.OfInt(int64(item.index))).Set("Value", value)
 		root.Set("Map", m.Set("Item", i.Object()).Object())
 	}
 	return root.Object()

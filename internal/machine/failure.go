@@ -33,6 +33,7 @@ type failure struct {
 	// final says that neither Retry nor Catch may handle it.
 	final     bool
 	heartbeat bool
+	place     string // the state that it came from, once nothing in it could handle it
 }
 
 // raise is an error of the interpreter itself.

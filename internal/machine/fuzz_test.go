@@ -38,6 +38,88 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// FuzzRestore reads anything as a definition that was accepted once. What can be restored must run
+// without panic, and end or wait for something, however little of it can be used.
+func FuzzRestore(f *testing.F) {
+	for _, text := range []string{
+		codecMachine, `{"StartAt":"A","States":{"A":{"Type":"Pass","Novel":1,"Next":"B"},"B":{"Type":"Nothing"}}}`,
+		alone(`"Type":"Map","ItemProcessor":{"StartAt":"B","States":{"B":{"Type":"Pass"}}},"MaxConcurrency":"3"`),
+		alone(`"Type":"Map","ItemProcessor":{"StartAt":"X","States":{"B":{"Type":"Wait"}}}`),
+		alone(`"Type":"Parallel","Branches":[{"StartAt":"B","States":{"B":{"Type":"Task","Resource":7,"Retry":[7],"Catch":{}}}}, 7]`),
+		alone(`"Type":"Pass","Parameters":{"a.$":7,"a":1,"b.$":"$["},"ResultPath":"$..x","Assign":[]`),
+		`{"StartAt":"C","TimeoutSeconds":0,"States":{"C":{"Type":"Choice","Choices":[{"Variable":"$.a"},{"And":[]},7],"Default":7},"S":{"Type":"Succeed"},"S":{"Type":"Fail","ErrorPath":"x"}}}`,
+	} {
+		f.Add([]byte(text), []byte(`{"a":[{"b":1},{"b":2}],"s":3}`))
+		f.Add([]byte(text), []byte(`[1,2]`))
+	}
+	f.Fuzz(func(t *testing.T, text, input []byte) {
+		def, err := Restore("00000000000000ff", text, Limits{Transitions: 50, Frames: 50})
+		if err == nil {
+			exercise(t, def, input)
+			return
+		}
+		if _, err := Parse(text, Limits{}); err == nil {
+			t.Fatal("what Parse accepts cannot be restored")
+		}
+	})
+}
+
+// FuzzHead reads anything as the head of an execution, and as its parts. What is accepted must
+// be kept again in the same way, and must survive any event.
+func FuzzHead(f *testing.F) {
+	def, err := Parse([]byte(codecMachine), Limits{Transitions: 20})
+	if err != nil {
+		f.Fatal(err)
+	}
+	def.headValues = 8
+	env := Environment{Now: time.Unix(1_700_000_000, 0)}
+	s := &shelf{parts: map[partKey][]byte{}}
+	x := def.New(Identity{ID: "id", Name: "name"})
+	x, _, err = def.Step(x, Event{Kind: Start, Data: []byte(`{"l":[1,2,3,4,5,6]}`)}, env)
+	for n := 0; err == nil && n < 12 && !x.Status.Ended(); n++ {
+		rest := def.Rest(&x)
+		for _, p := range rest.Put {
+			s.parts[partKey{p.Number, p.Place}] = p.Data
+		}
+		f.Add(rest.Head, []byte(`[1,2,3]`), byte(n))
+		x, err = def.Load(rest.Head, s.read, nil)
+		if err == nil {
+			ids := x.Outstanding()
+			kind := []EventKind{TaskFailed, TimerFired, TaskSucceeded}[n%3]
+			x, _, err = def.Step(x, Event{Kind: kind, ID: ids[n%len(ids)], Data: []byte(`[1]`)}, env)
+		}
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, head, part []byte, kind byte) {
+		parts := func(_ uint64, _, n int) ([][]byte, error) {
+			found := make([][]byte, n)
+			for i := range found {
+				if kind%2 == 0 || i%2 == 0 {
+					found[i] = part
+				}
+			}
+			return found, nil
+		}
+		x, err := def.Load(head, parts, nil)
+		if err != nil {
+			return
+		}
+		again := def.Rest(&x).Head
+		y, err := def.Load(again, parts, nil)
+		if err != nil || !bytes.Equal(again, def.Rest(&y).Head) {
+			t.Fatalf("the head reads back as another: %v", err)
+		}
+		for _, id := range x.Outstanding() {
+			e := Event{Kind: EventKind(kind % 9), ID: id, Data: []byte(`{"l":[0]}`)}
+			if next, _, err := def.Step(x, e, env); err == nil {
+				def.Rest(&next)
+			}
+		}
+	})
+}
+
 // exercise steps an execution with whatever its actions ask for.
 func exercise(t *testing.T, def *Definition, input []byte) {
 	t.Helper()

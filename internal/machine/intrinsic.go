@@ -32,7 +32,7 @@ type argumentQuery struct{ query *query }
 func (a *argumentQuery) eval(s *scope) (jsonvalue.Value, *failure) {
 	v, err := a.query.get(s)
 	if err != nil {
-		return v, raise(errorRuntime, "The JSONPath argument '%s' could not be found in the input '%s'", a.query.text, quoted(s.input))
+		return v, raise(errorRuntime, "The JSONPath argument '%s' could not be found in the input '%s'", a.query.text, quoted(s.dollar()))
 	}
 	return v, nil
 }

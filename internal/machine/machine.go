@@ -40,6 +40,10 @@
 // and gives no actions, so at-least-once delivery is enough. The deadline of an execution
 // with TimeoutSeconds is a WaitUntil like any other.
 //
+// A driver whose executions may be large keeps them as a head and parts, of which a step writes
+// what has changed and reads what it needs: [Definition.Rest] and [Definition.Load] in place of
+// Append and Decode.
+//
 // A driver that needs the answer of a task before it commits, because it runs the task in
 // the same process, may step several events in one transaction.
 //
@@ -53,7 +57,8 @@
 //     ever waiting is interrupted by a timer that is due at once.
 //  4. The size of an execution is bounded by its limits and does not grow with its age:
 //     counters instead of a history. Who wants the history takes it from
-//     [Environment.Record] as it happens.
+//     [Environment.Record] as it happens. What a step of a Map writes and reads does not grow
+//     with the number of its items.
 //  5. An execution belongs to the revision of the definition it was started with; Decode
 //     refuses any other.
 //
@@ -216,4 +221,26 @@ type Environment struct {
 	Token func(executionID string, task uint64) string
 	// Record takes each history event as it happens. Nil means nobody wants them.
 	Record func(HistoryEvent)
+	// Failed takes each failure of a state and what becomes of it. Nil means nobody wants them.
+	Failed func(Failure)
+}
+
+// Outcome is what becomes of a failure of a state.
+type Outcome string
+
+// The outcomes.
+const (
+	Retried  Outcome = "retried" // the state runs again, after Delay
+	Caught   Outcome = "caught"  // the execution goes on with the state Next
+	Uncaught Outcome = "failed"  // the branch or the execution fails with it
+)
+
+// Failure is a failure of a state, and what becomes of it. Error and Cause are empty where nobody
+// gave one.
+type Failure struct {
+	State, Error, Cause string
+	Outcome             Outcome
+	Attempt             int           // of the state, from 1
+	Delay               time.Duration // of Retried
+	Next                string        // of Caught
 }

@@ -110,9 +110,9 @@ func (b *builder) errorNames(p *object, last bool) []string {
 		case v.Kind() != jsonvalue.String:
 			b.report(at, CodeSchema, "the name of an error must be a string, this is "+article(v.Kind()), "write it in double quotes")
 		case !slices.Contains(stateErrors, name) && strings.HasPrefix(name, "States.") && spelling.Nearest(name, stateErrors) != "":
-			b.report(at, CodeSchema, fmt.Sprintf("there is no error called %q", name), "did you mean "+spelling.Nearest(name, stateErrors)+"?")
+			b.advise(at, CodeSchema, fmt.Sprintf("there is no error called %q", name), "did you mean "+spelling.Nearest(name, stateErrors)+"?")
 		case name == errorAll && (list.Len() > 1 || !last):
-			b.report(at, CodeSchema, "States.ALL must stand alone in its ErrorEquals, in the last entry of the list", "move it into an entry of its own at the end")
+			b.advise(at, CodeSchema, "States.ALL must stand alone in its ErrorEquals, in the last entry of the list", "move it into an entry of its own at the end")
 		}
 		names = append(names, name)
 	}

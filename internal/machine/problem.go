@@ -125,7 +125,11 @@ func (o *object) place(steps ...any) place { return append(slices.Clip(o.at), st
 // maxProblems is how many problems are reported; each costs a walk through the text.
 const maxProblems = 200
 
+// report says what makes a definition unusable, or the state in which it stands.
 func (b *builder) report(at place, code, message, fix string) {
+	if b.restores && b.breaks(at, message) {
+		return
+	}
 	if len(b.problems) >= maxProblems {
 		return
 	}
@@ -134,6 +138,18 @@ func (b *builder) report(at place, code, message, fix string) {
 		Code: code, Path: at.path(), Location: at.location(), Line: line, Column: column,
 		Message: message, Fix: fix,
 	})
+}
+
+// advise says what is wrong with a new definition, and changes nothing in what it does: one that
+// was accepted once is not asked again.
+func (b *builder) advise(at place, code, message, fix string) {
+	if !b.restores {
+		b.report(at, code, message, fix)
+	}
+}
+
+func (o *object) advise(field, message, fix string) {
+	o.b.advise(o.place(field), CodeSchema, message, fix)
 }
 
 func (o *object) problem(field, message, fix string) {
@@ -156,6 +172,10 @@ func (o *object) text(field string) (string, bool) {
 	if !v.Defined() {
 		return "", false
 	}
+	if v.Kind() != jsonvalue.String && field == "Comment" {
+		o.advise(field, fmt.Sprintf("a string is expected, this is %s", article(v.Kind())), "write it in double quotes")
+		return "", false
+	}
 	if v.Kind() != jsonvalue.String {
 		o.problem(field, fmt.Sprintf("a string is expected, this is %s", article(v.Kind())), "write it in double quotes")
 		return "", false
@@ -170,6 +190,9 @@ func (o *object) whole(field string, least, most, otherwise int64) int64 {
 		return otherwise
 	}
 	n, ok := v.Int()
+	if ok && n >= 0 && n <= maxCount && o.b.restores {
+		return n // whatever the bounds were
+	}
 	if !ok || n < least || n > most {
 		o.problem(field, fmt.Sprintf("%s is no whole number between %d and %d", v.JSON(), least, most), "write such a number, without quotes")
 		return otherwise
@@ -195,14 +218,14 @@ func (o *object) done(what string) {
 		}
 		switch {
 		case slices.Contains(jsonataFields, k):
-			o.problem(k, fmt.Sprintf("The QueryLanguage is set to 'JSONPath', but field '%s' is only supported for the 'JSONata' QueryLanguage", k),
+			o.advise(k, fmt.Sprintf("The QueryLanguage is set to 'JSONPath', but field '%s' is only supported for the 'JSONata' QueryLanguage", k),
 				"use the JSONPath fields: "+strings.Join(o.known, ", "))
 		default:
 			fix := "take it out; there are " + strings.Join(o.known, ", ")
 			if near := spelling.Nearest(k, o.known); near != "" {
 				fix = "did you mean " + near + "?"
 			}
-			o.problem(k, fmt.Sprintf("%s has no field %q", what, k), fix)
+			o.advise(k, fmt.Sprintf("%s has no field %q", what, k), fix)
 		}
 	}
 }

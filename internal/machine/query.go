@@ -15,12 +15,21 @@ import (
 type scope struct {
 	r *run
 	f *frame
-	// input is what $ means.
+	// input is what $ means; later is it where it is read only when it is needed.
 	input jsonvalue.Value
+	later *held
 	// item is the Map item the expression is evaluated for, if it is not that of f.
 	item *mapItem
 	// task is the ID of the task whose token $$.Task.Token gives, or 0.
 	task uint64
+}
+
+// dollar is what $ means.
+func (s *scope) dollar() jsonvalue.Value {
+	if s.later != nil {
+		return s.r.get(s.later)
+	}
+	return s.input
 }
 
 // origin is what a query starts from.
@@ -37,7 +46,29 @@ type query struct {
 	text string
 	from origin
 	name string // of the variable
+	sees sight  // of the context object
 	path *jsonpath.Path
+}
+
+// sight is which values of the context object that may be large a query can see.
+type sight struct{ input, item bool }
+
+// contextSight tells it from what follows $$. What is not known here is taken to see all.
+func contextSight(rest string) sight {
+	within := func(prefix string) bool {
+		after, ok := strings.CutPrefix(rest, prefix)
+		return ok && (after == "" || after[0] == '.' || after[0] == '[')
+	}
+	switch {
+	case within(".State"), within(".StateMachine"), within(".Task"), within(".Map.Item.Index"), within(".Execution.Id"), within(".Execution.Name"),
+		within(".Execution.StartTime"), within(".Execution.RoleArn"), within(".Execution.RedriveCount"):
+		return sight{}
+	case within(".Map"):
+		return sight{item: true}
+	case within(".Execution"):
+		return sight{input: true}
+	}
+	return sight{input: true, item: true}
 }
 
 func compileQuery(text string) (*query, error) {
@@ -49,6 +80,7 @@ func compileQuery(text string) (*query, error) {
 	switch {
 	case strings.HasPrefix(rest, "$"):
 		q.from, rest = fromContext, rest[1:]
+		q.sees = contextSight(rest)
 	case rest != "" && startsName(rest):
 		end := strings.IndexAny(rest, ".[")
 		if end < 0 {
@@ -97,15 +129,15 @@ func (q *query) identity() bool { return q.from == fromInput && q.path.Root() }
 func (q *query) get(s *scope) (jsonvalue.Value, error) {
 	switch q.from {
 	case fromContext:
-		return q.path.Get(s.r.context(s))
+		return q.path.Get(s.r.context(s, q.sees))
 	case fromVariable:
-		v, ok := s.f.variable(q.name)
-		if !ok {
-			return v, &jsonpath.NotFound{Message: fmt.Sprintf("the variable '%s' is not assigned", q.name)}
+		v := s.f.variable(q.name)
+		if v == nil {
+			return jsonvalue.Value{}, &jsonpath.NotFound{Message: fmt.Sprintf("the variable '%s' is not assigned", q.name)}
 		}
-		return q.path.Get(v)
+		return q.path.Get(s.r.get(v))
 	}
-	return q.path.Get(s.input)
+	return q.path.Get(s.dollar())
 }
 
 // orInvalid evaluates the query for a field like InputPath.
@@ -136,7 +168,7 @@ func (f *fieldQuery) eval(s *scope) (jsonvalue.Value, *failure) {
 	v, err := f.query.get(s)
 	if err != nil {
 		return v, raise(errorRuntime, "The JSONPath '%s' specified for the field '%s' could not be found in the input '%s'",
-			f.query.text, f.field, quoted(s.input))
+			f.query.text, f.field, quoted(s.dollar()))
 	}
 	return v, nil
 }

@@ -22,7 +22,7 @@ func sortProblems(ps Problems) {
 // state reads one state of a block.
 func (b *builder) state(bl *block, name string, v jsonvalue.Value, at place) {
 	if n := utf8.RuneCountInString(name); n == 0 || n > maxNameLength {
-		b.report(at, CodeSchema, fmt.Sprintf("the name of a state has between 1 and %d characters, this has %d", maxNameLength, n), "give it another name")
+		b.advise(at, CodeSchema, fmt.Sprintf("the name of a state has between 1 and %d characters, this has %d", maxNameLength, n), "give it another name")
 	}
 	if b.d.states[name] != nil {
 		b.report(at, CodeDuplicate, fmt.Sprintf("another state is called %q; names must differ in the whole machine", name), "give it another name")
@@ -106,11 +106,11 @@ func (b *builder) transition(s *state, o *object) {
 	case end.Defined() && !end.IsBool():
 		o.problem("End", "End must be true, this is "+article(end.Kind()), "write true without quotes")
 	case o.has("Next") && end.Bool():
-		o.problem("End", "a state has either Next or End", "take one of them out")
+		o.advise("End", "a state has either Next or End", "take one of them out")
 	case !o.has("Next") && !end.Bool():
-		b.report(o.at, CodeEnd, "the state has neither Next nor End", `add "Next": "..." or "End": true`)
+		b.advise(o.at, CodeEnd, "the state has neither Next nor End", `add "Next": "..." or "End": true`)
 	case hasNext && next == "":
-		o.problem("Next", "Next is empty", "name a state")
+		o.advise("Next", "Next is empty", "name a state")
 	}
 }
 
@@ -175,7 +175,7 @@ func (o *object) path(field string) *query {
 func (o *object) referencePath(field string) *query {
 	q := o.path(field)
 	if q != nil && !q.path.Reference() {
-		o.b.report(o.place(field), CodeSchema, "Value is not a valid Reference Path: it can lead to several places",
+		o.b.advise(o.place(field), CodeSchema, "Value is not a valid Reference Path: it can lead to several places",
 			"use names and single places only, like $.order.items[0]")
 	}
 	return q
@@ -219,7 +219,7 @@ func (o *object) assignment() *assignment {
 	}
 	for i, name := range a.names {
 		if err := checkVariable(name); err != nil {
-			o.b.report(o.place("Assign", v.Key(i)), CodeSchema, err.Error(), "choose another name")
+			o.b.advise(o.place("Assign", v.Key(i)), CodeSchema, err.Error(), "choose another name")
 		}
 	}
 	return a
@@ -231,9 +231,9 @@ func (b *builder) task(s *state, o *object) {
 	resource, ok := o.text("Resource")
 	switch {
 	case !o.has("Resource"):
-		b.report(o.at, CodeSchema, "These fields are required: [Resource]", "name what the task is to call")
+		b.advise(o.at, CodeSchema, "These fields are required: [Resource]", "name what the task is to call")
 	case ok && strings.TrimSpace(resource) == "":
-		o.problem("Resource", "Resource is empty", "name what the task is to call")
+		o.advise("Resource", "Resource is empty", "name what the task is to call")
 	}
 	t.resource = resource
 	t.prepare()
@@ -244,7 +244,7 @@ func (b *builder) task(s *state, o *object) {
 	o.exclusive("TimeoutSeconds", "TimeoutSecondsPath")
 	o.exclusive("HeartbeatSeconds", "HeartbeatSecondsPath")
 	if t.heartbeat > 0 && t.timeout > 0 && t.heartbeat >= t.timeout {
-		o.problem("HeartbeatSeconds", fmt.Sprintf("HeartbeatSeconds (%d) must be less than TimeoutSeconds (%d)", t.heartbeat, t.timeout), "make it shorter")
+		o.advise("HeartbeatSeconds", fmt.Sprintf("HeartbeatSeconds (%d) must be less than TimeoutSeconds (%d)", t.heartbeat, t.timeout), "make it shorter")
 	}
 }
 
@@ -257,7 +257,7 @@ func (o *object) exclusive(fields ...string) int {
 		}
 	}
 	if len(there) > 1 {
-		o.problem(there[1], "there may be only one of "+strings.Join(there, ", "), "take the others out")
+		o.advise(there[1], "there may be only one of "+strings.Join(there, ", "), "take the others out")
 	}
 	return len(there)
 }
@@ -296,7 +296,7 @@ func (b *builder) parallel(s *state, o *object) {
 		return
 	}
 	if branches.Len() > b.d.limits.Frames {
-		o.problem("Branches", fmt.Sprintf("there are %d branches, at most %d are allowed", branches.Len(), b.d.limits.Frames), "use a Map")
+		o.advise("Branches", fmt.Sprintf("there are %d branches, at most %d are allowed", branches.Len(), b.d.limits.Frames), "use a Map")
 	}
 	for i, v := range branches.Items() {
 		if bl := b.inner(s, v, o.place("Branches", i), i, nil); bl != nil {
@@ -311,7 +311,7 @@ func (b *builder) inner(s *state, v jsonvalue.Value, at place, branch int, extra
 		b.report(at, CodeSchema, "an object with StartAt and States is expected, this is "+article(v.Kind()), `write { "StartAt": ..., "States": ... }`)
 		return nil
 	}
-	if b.depth++; b.depth > maxNesting {
+	if b.depth++; b.depth > maxNesting && !b.restores {
 		b.report(at, CodeSchema, fmt.Sprintf("Parallel and Map states nest deeper than %d", maxNesting), "make it flatter")
 		return nil
 	}

@@ -29,8 +29,8 @@ type run struct {
 // Both belong into one transaction. An event that is not awaited changes nothing. The error
 // is of kind Invalid when the event cannot be applied (Start with an input that is not JSON or
 // too large, Start twice, anything before Start), of kind Setup when the execution belongs to
-// another definition; the state is then as it was.
-func (d *Definition) Step(x Execution, e Event, env Environment) (Execution, []Action, error) {
+// another definition, and that of Parts when a part cannot be read; the state is then as it was.
+func (d *Definition) Step(x Execution, e Event, env Environment) (_ Execution, _ []Action, err error) {
 	if x.revision != d.revision {
 		return x, nil, fault.New(fault.Setup, fmt.Errorf("step execution %q: %w", x.ID, ErrRevision))
 	}
@@ -43,6 +43,15 @@ func (d *Definition) Step(x Execution, e Event, env Environment) (Execution, []A
 		}
 		return x, nil, nil // started already, by the same event
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			missing, ok := p.(unread)
+			if !ok {
+				panic(p)
+			}
+			err = fmt.Errorf("step execution %q: %w", x.ID, missing.err)
+		}
+	}()
 	next := x
 	next.root = x.root.clone(nil)
 	r := &run{d: d, x: &next, env: env, now: env.Now.UnixNano()}
@@ -94,6 +103,11 @@ func (r *run) deliver(f *frame, e Event) {
 	if (f.phase == inTask) != (e.Kind != TimerFired) {
 		return
 	}
+	if f.state.broken != "" && e.Kind != TaskSubmitted {
+		f.id, f.phase = 0, ready
+		r.leave(f, failedOutcome(r.unusable(f.state)))
+		return
+	}
 	switch e.Kind {
 	case TaskSucceeded:
 		f.id = 0
@@ -106,7 +120,7 @@ func (r *run) deliver(f *frame, e Event) {
 		r.taskFailed(f, f.state.task.events.timedOut, &failure{name: jsonvalue.OfString(errorTimeout), heartbeat: e.Heartbeat})
 	case TaskSubmitted:
 		v, err := parseData(e.Data, "null")
-		if err == nil {
+		if err == nil && f.state.broken == "" {
 			r.record(f, HistoryEvent{Type: "TaskSubmitted", Output: v, Resource: f.state.task.resource})
 		}
 	case TimerFired:
@@ -150,7 +164,7 @@ func (r *run) start(data []byte) error {
 		x.expires, x.deadline = at.UnixNano(), r.newID()
 		r.actions = append(r.actions, Action{Kind: WaitUntil, ID: x.deadline, At: at.UTC()})
 	}
-	x.root = &frame{state: r.d.top.start, input: v}
+	x.root = &frame{state: r.d.top.start, input: hold(v)}
 	r.runnable = append(r.runnable, x.root)
 	return nil
 }
@@ -179,14 +193,16 @@ func (r *run) expire() {
 // finish ends the execution and cancels what is out.
 func (r *run) finish(status Status, output jsonvalue.Value, f *failure) {
 	x := r.x
+	r.executionInput()
 	r.cancel(x.root)
 	if x.deadline != 0 && (x.expires == 0 || r.now < x.expires) {
 		r.actions = append(r.actions, Action{Kind: Cancel, ID: x.deadline})
 	}
 	x.root, x.deadline, x.expires = nil, 0, 0
+	x.apart = held{}
 	x.Status, x.Stopped, x.Output = status, r.env.Now.UTC(), output
 	if f != nil {
-		x.Error, x.Cause = textPointer(f.name), textPointer(f.cause)
+		x.Error, x.Cause, x.Place = textPointer(f.name), textPointer(f.cause), f.place
 	}
 	r.runnable = nil
 	r.actions = append(r.actions, Action{Kind: Finish, Status: status, Output: output, Error: x.Error, Cause: x.Cause})
@@ -265,7 +281,7 @@ func failedOutcome(f *failure) outcome { return outcome{kind: failed, fail: f} }
 
 func (r *run) enter(f *frame) {
 	f.entered = r.now
-	r.record(f, HistoryEvent{Type: enteredType[f.state.kind], State: f.state.name, Input: f.input})
+	r.record(f, HistoryEvent{Type: enteredType[f.state.kind], State: f.state.name, Input: r.input(f)})
 	f.event = f.chain
 	r.leave(f, r.execute(f))
 }
@@ -303,7 +319,7 @@ func (r *run) exit(f *frame, o outcome) outcome {
 	r.record(f, HistoryEvent{Type: exitedType[f.state.kind], State: f.state.name, Output: o.output, Assigned: assigned})
 	f.fan, f.children = nil, nil
 	if o.next != nil {
-		f.state, f.input, f.phase = o.next, o.output, ready
+		f.state, f.input, f.asItem, f.phase = o.next, hold(o.output), false, ready
 		f.used, f.retries = f.used[:0], 0
 		r.runnable = append(r.runnable, f)
 		return blockedOutcome
@@ -336,7 +352,7 @@ func (r *run) assign(f *frame, a *assignment, seen jsonvalue.Value) ([]Assigned,
 		}
 	}
 	for _, v := range set {
-		if _, outer := f.parent.variable(v.Name); f.parent != nil && outer {
+		if f.parent.variable(v.Name) != nil {
 			return nil, raise(errorRuntime, "The variable '%s' belongs to an outer scope and cannot be assigned here.", v.Name)
 		}
 	}
@@ -346,7 +362,7 @@ func (r *run) assign(f *frame, a *assignment, seen jsonvalue.Value) ([]Assigned,
 	total := 0
 	r.x.root.each(func(g *frame) {
 		for i := range g.vars {
-			total += len(g.vars[i].name) + g.vars[i].value.Size()
+			total += len(g.vars[i].name) + g.vars[i].value.bytes()
 		}
 	})
 	if total > r.d.limits.Variables {
@@ -358,6 +374,7 @@ func (r *run) assign(f *frame, a *assignment, seen jsonvalue.Value) ([]Assigned,
 // handle asks Retry and then Catch what to do about a failure.
 func (r *run) handle(f *frame, fail *failure) outcome {
 	fail = fail.located(f.state.name, f.event)
+	attempt := int(f.retries) + 1
 	if again, ok := r.retry(f, fail); ok {
 		return again
 	}
@@ -367,14 +384,25 @@ func (r *run) handle(f *frame, fail *failure) outcome {
 			continue
 		}
 		r.abandon(f)
-		output, bad := put(c.resultPath, c.dropResult, f.input, fail.output())
+		r.tell(f, fail, Failure{Outcome: Caught, Attempt: attempt, Next: c.next.name})
+		output, bad := r.put(c.resultPath, c.dropResult, f, fail.output())
 		if bad != nil {
 			return failedOutcome(bad.located(f.state.name, f.event))
 		}
 		return outcome{kind: exited, next: c.next, output: output, assign: c.assign, seen: fail.output()}
 	}
 	r.abandon(f)
+	r.tell(f, fail, Failure{Outcome: Uncaught, Attempt: attempt})
 	return failedOutcome(fail)
+}
+
+// tell says what becomes of a failure of f's state.
+func (r *run) tell(f *frame, fail *failure, what Failure) {
+	if r.env.Failed == nil {
+		return
+	}
+	what.State, what.Error, what.Cause = f.state.name, fail.name.Text(), fail.cause.Text()
+	r.env.Failed(what)
 }
 
 // retry schedules the state again if a retrier covers the failure and has attempts left.
@@ -394,7 +422,9 @@ func (r *run) retry(f *frame, fail *failure) (outcome, bool) {
 		f.retries = min(f.retries+1, maxCount)
 		f.fan, f.children = nil, nil
 		f.phase = retrying
-		r.timer(f, r.env.Now.Add(t.delay(f.used[i], r.random)))
+		delay := t.delay(f.used[i], r.random)
+		r.tell(f, fail, Failure{Outcome: Retried, Attempt: int(f.retries), Delay: delay})
+		r.timer(f, r.env.Now.Add(delay))
 		return blockedOutcome, true
 	}
 	return outcome{}, false
@@ -411,6 +441,9 @@ func (r *run) abandon(f *frame) {
 
 // fails ends a frame that nothing could save.
 func (r *run) fails(f *frame, fail *failure) {
+	if fail.place == "" {
+		fail.place = f.state.name
+	}
 	if f.parent != nil {
 		r.branchFailed(f, fail)
 		return
@@ -419,13 +452,14 @@ func (r *run) fails(f *frame, fail *failure) {
 	r.finish(Failed, jsonvalue.Value{}, fail)
 }
 
-// put places a result into a state's input.
-func put(path *query, drop bool, input, result jsonvalue.Value) (jsonvalue.Value, *failure) {
-	switch {
-	case drop:
-		return input, nil
-	case path == nil:
+// put places a result into the input of f's state.
+func (r *run) put(path *query, drop bool, f *frame, result jsonvalue.Value) (jsonvalue.Value, *failure) {
+	if path == nil && !drop {
 		return result, nil
+	}
+	input := r.input(f)
+	if drop {
+		return input, nil
 	}
 	v, err := path.path.Put(input, result)
 	if err != nil {

@@ -6,6 +6,7 @@
 package meter
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +34,7 @@ const (
 	KeyAddress   = "address"
 	KeyStack     = "stack"
 	KeyAnswer    = "answer" // how the other side's answer begins: it stays in the log
+	KeyState     = "state"
 )
 
 // The roles a target plays in a pipeline.
@@ -68,7 +70,8 @@ type Pipeline struct {
 	// Behind is how much there is that the source has not read.
 	Behind Behind
 
-	reasons reasons
+	reasons  reasons
+	failures failures
 
 	// Watch, if set before the pipeline is opened, is told what reports need beside these.
 	Watch *Watch
@@ -204,6 +207,37 @@ func (p *Pipeline) FilteredReasons() map[string]int64 {
 	return all
 }
 
+// StateFailure is a failure of a state of a machine and what became of it.
+type StateFailure struct{ State, Error, Outcome string }
+
+type failures struct {
+	mu     sync.Mutex
+	counts map[StateFailure]int64
+}
+
+// StateFailed counts a failure of a state. No more than [MaxReasons] are told apart.
+func (p *Pipeline) StateFailed(f StateFailure) {
+	for _, s := range [...]*string{&f.State, &f.Error, &f.Outcome} {
+		*s = clip(strings.ToValidUTF8(*s, "\uFFFD"))
+	}
+	p.failures.mu.Lock()
+	defer p.failures.mu.Unlock()
+	if p.failures.counts == nil {
+		p.failures.counts = map[StateFailure]int64{}
+	}
+	if _, known := p.failures.counts[f]; !known && len(p.failures.counts) >= MaxReasons {
+		f = StateFailure{OtherReason.Code, OtherReason.Code, f.Outcome}
+	}
+	p.failures.counts[f]++
+}
+
+// StateFailures is how often states failed.
+func (p *Pipeline) StateFailures() map[StateFailure]int64 {
+	p.failures.mu.Lock()
+	defer p.failures.mu.Unlock()
+	return maps.Clone(p.failures.counts)
+}
+
 // Settled notes that a batch read at read, its oldest message created at created, is settled.
 func (p *Pipeline) Settled(read, created time.Time) {
 	now := time.Now()
@@ -279,6 +313,7 @@ var (
 	descRetries = desc("weir_write_retries_total", "Write attempts that repeated a failed one.", "role")
 	descDropped = prometheus.NewDesc("weir_reports_dropped_total", "What was to be sent to a receiver and was dropped.", []string{"receiver"}, nil)
 	descReasons = desc("weir_filtered_reasons_total", "Messages dropped on purpose by a transform, by reason.", "reason")
+	descStates  = desc("weir_state_failures_total", "Failures of states of a machine, by state, error and what became of them: retried, caught or failed.", "state", "error", "outcome")
 	descBehind  = [3]*prometheus.Desc{
 		desc("weir_source_behind_messages", "Messages in the source that were not read when it was asked last."),
 		desc("weir_source_behind_bytes", "Bytes in the source that were not read when it was asked last."),
@@ -304,6 +339,9 @@ func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 		}
 		for reason, n := range p.FilteredReasons() {
 			ch <- prometheus.MustNewConstMetric(descReasons, prometheus.CounterValue, float64(n), p.Name, reason)
+		}
+		for f, n := range p.StateFailures() {
+			ch <- prometheus.MustNewConstMetric(descStates, prometheus.CounterValue, float64(n), p.Name, f.State, f.Error, f.Outcome)
 		}
 		messages, bytes, age := p.Behind.Get()
 		for i, v := range [3]float64{float64(messages), float64(bytes), age.Seconds()} {

@@ -33,6 +33,9 @@ func TestExposition(t *testing.T) {
 	b.FilteredFor("app_id matches \xff", 3)
 	b.FilteredFor("FilterOut", 1)
 	b.FilteredFor("FilterOut", 1)
+	a.StateFailed(meter.StateFailure{State: "Charge", Error: "Target.Transient", Outcome: "retried"})
+	a.StateFailed(meter.StateFailure{State: "Charge", Error: "Target.Transient", Outcome: "retried"})
+	a.StateFailed(meter.StateFailure{State: "Ch\xffrge", Error: "", Outcome: "caught"})
 	now := time.Now()
 	a.Settled(now.Add(-time.Second-time.Millisecond), now.Add(-time.Hour))
 	if lag := a.CurrentLag(); lag < time.Hour || lag > time.Hour+time.Minute {

@@ -1,14 +1,14 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
-	"sync"
-	"time"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/retry"
 )
 
 // bury formats failures and hands them to the failure target's sink, all at once, or keeps
@@ -33,14 +33,11 @@ func (p *Pipeline) bury(fs []Failure) {
 		}
 		if r.whole != nil {
 			whole = append(whole, r.whole)
+			p.sinks.failure.told.Note(overflows, destinationOf(f.Message), 1, placed(f))
 		}
 		if r.cut {
 			p.parts.Meter.Cut.Add(1)
-			cause, which := f.Cause, f.Message.Where()
-			p.cutting.note(1, func(n int64) {
-				p.parts.Log.Error("failed messages are cut to fit the failure target, and are whole nowhere: raise its batching.max_message_bytes, or set spill = true in failure_target, which keeps them whole in the store",
-					meter.KeyMessages, n, meter.KeyError, cause, keyMessage, which)
-			})
+			p.sinks.failure.told.Note(cutShort, destinationOf(f.Message), 1, placed(f))
 		}
 		if r.row == nil { // nothing that fits can be made of it: the overflow has it
 			event.Settle(f.Message, nil)
@@ -55,14 +52,28 @@ func (p *Pipeline) bury(fs []Failure) {
 
 // noteRefused logs that a target refuses messages, which are buried next.
 func (s *sink) noteRefused(fs []Failure) {
-	p := s.p
-	if len(fs) == 0 || p.keeps {
-		return // what is kept is logged as such
+	if s.p.keeps {
+		return // what is kept is told of as such
 	}
-	told := refusal(fs[0].Cause, fs[0].Message)
-	p.refusals.note(int64(len(fs)), func(n int64) {
-		p.parts.Log.Warn("messages are refused and go to the failure target", append(told, meter.KeyComponent, s.meter.Role, meter.KeyMessages, n)...)
-	})
+	for from, i := 0, 1; i <= len(fs); i++ { // a line for those of one destination
+		to := destinationOf(fs[from].Message)
+		if i == len(fs) || destinationOf(fs[i].Message) != to {
+			// What is given up of a queue is told of where that is decided.
+			if _, up := errors.AsType[*retry.Exhausted](fs[from].Cause); !up || !s.p.redelivers {
+				s.told.Note(turnedDown, to, i-from, placed(fs[from]))
+			}
+			from = i
+		}
+	}
+}
+
+// placed is why a message failed, and which one it is.
+func placed(f Failure) error {
+	err := fmt.Errorf("%w; the message: %s", f.Cause, f.Message.Where())
+	if d := fault.DetailOf(f.Cause); d.Fix != "" {
+		err = fmt.Errorf("%w; %s", err, d.Fix)
+	}
+	return err
 }
 
 // remains is what is left of a failed message.
@@ -125,7 +136,7 @@ func (p *Pipeline) refuge(s *sink, m *event.Message, err error) bool {
 	if s != p.sinks.failure || p.sinks.overflow == nil {
 		return false
 	}
-	p.parts.Log.Error("the failure target refuses a failed message; it is kept in the store", meter.KeyError, err)
+	s.told.Note(overflows, destinationOf(m), 1, err)
 	p.overflow(event.Batch{m})
 	return true
 }
@@ -136,68 +147,17 @@ func (p *Pipeline) overflow(b event.Batch) {
 		return
 	}
 	p.parts.Meter.Overflowed.Add(int64(len(b)))
-	which := b[0].Where()
-	p.overflowed.note(int64(len(b)), func(n int64) {
-		p.parts.Log.Error("failed messages are larger than the failure target takes: it gets what fits, and they are kept whole in the store; see weir failures ls",
-			meter.KeyMessages, n, keyMessage, which)
-	})
 	p.sinks.overflow.put(nil, b)
 }
 
-// The log attributes for which message it is (where it was read, its id, its key), and for what
-// to write into the config.
-const (
-	keyMessage = "message"
-	keyFix     = "fix"
-)
+// keyFix is the log attribute for what to write into the config.
+const keyFix = "fix"
 
-// refusal is what the log says of a message that is refused.
-func refusal(err error, m *event.Message) []any {
+// refusal is what the log says of a write that is refused.
+func refusal(err error) []any {
 	told := []any{meter.KeyError, err}
-	if m != nil {
-		told = append(told, keyMessage, m.Where())
-	}
 	if d := fault.DetailOf(err); d.Fix != "" {
 		told = append(told, meter.KeyAnswer, d.Answer, keyFix, d.Fix)
 	}
 	return told
-}
-
-// repeats is a log line that would come again and again: it comes at once, and then with what
-// has gathered after a while.
-type repeats struct {
-	mu    sync.Mutex
-	again time.Time
-	n     int64
-	last  func(n int64)
-}
-
-// repeatEvery is how often a line is repeated at most.
-const repeatEvery = 10 * time.Second
-
-// note counts n more; line logs how many there are since it was last called.
-func (r *repeats) note(n int64, line func(n int64)) {
-	r.mu.Lock()
-	r.n += n
-	now := time.Now()
-	if now.Before(r.again) {
-		r.last = line
-		r.mu.Unlock()
-		return
-	}
-	n = r.n
-	r.n, r.last, r.again = 0, nil, now.Add(repeatEvery)
-	r.mu.Unlock()
-	line(n)
-}
-
-// flush logs what has gathered.
-func (r *repeats) flush() {
-	r.mu.Lock()
-	line, n := r.last, r.n
-	r.n, r.last = 0, nil
-	r.mu.Unlock()
-	if line != nil {
-		line(n)
-	}
 }

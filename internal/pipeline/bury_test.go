@@ -118,23 +118,3 @@ func (wholeFormat) Format(x Failure, limit int) ([]byte, error) {
 	}
 	return []byte(row), nil
 }
-
-// TestRepeatedLines: what would be logged again and again is logged at once, and then with its
-// count, and what has gathered at the end.
-func TestRepeatedLines(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var r repeats
-		var got []int64
-		line := func(n int64) { got = append(got, n) }
-		for range 25 {
-			r.note(2, line)
-			time.Sleep(time.Second)
-		}
-		r.flush()
-		r.flush()
-		if fmt.Sprint(got) != "[2 20 20 8]" {
-			t.Errorf("logged: %v", got)
-		}
-	})
-}

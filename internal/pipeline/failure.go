@@ -8,7 +8,6 @@ import (
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
-	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/retry"
 )
 
@@ -61,9 +60,8 @@ func (p *Pipeline) keep(fs []Failure) {
 	p.mu.Lock()
 	p.kept += int64(len(fs))
 	p.mu.Unlock()
-	p.parts.Log.Error("messages are refused; they are kept, dead, in the queue that they come from",
-		append(refusal(fs[0].Cause, fs[0].Message), meter.KeyMessages, len(fs))...)
 	for _, f := range fs {
+		p.sinks.failure.told.Note(keptDead, destinationOf(f.Message), 1, placed(f))
 		spoil(f.Message)
 		event.Settle(f.Message, &connector.Dead{Err: f.Cause})
 	}

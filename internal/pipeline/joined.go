@@ -232,6 +232,7 @@ func (p *Pipeline) redeliver(s *sink, policy retry.Policy, m *event.Message, err
 	spoil(m)
 	kind := fault.Of(err)
 	if kind == fault.Invalid { // the failure target refuses the failure: nothing gets better
+		s.told.Note(keptDead, destinationOf(m), 1, err)
 		event.Settle(m, &connector.Dead{Err: err})
 		return refused
 	}
@@ -246,13 +247,20 @@ func (p *Pipeline) redeliver(s *sink, policy retry.Policy, m *event.Message, err
 		attempt, since = d.Attempt+1, d.Since
 	}
 	// A store that is full says nothing of the message, so it is never given up for that.
-	if !errors.Is(err, queue.ErrFull) && class.Exhausted(attempt, time.Since(since)) {
+	if !fault.Full(err) && class.Exhausted(attempt, time.Since(since)) {
 		err := &retry.Exhausted{Kind: kind, Attempts: attempt, Err: err}
 		if class.InvalidAfterMax && !s.failures {
+			if !p.keeps { // what is kept, keep tells of
+				s.told.Note(gaveAway, destinationOf(m), 1, err)
+			}
 			return append(refused, p.reject(m, fault.Describe(fault.Invalid, err, fault.DetailOf(err))))
 		}
+		s.told.Note(givenUp, destinationOf(m), 1, err)
 		event.Settle(m, &connector.Dead{Err: err})
 		return refused
+	}
+	if !fault.Full(err) { // a full store is told of by itself
+		s.told.Note(dueAgain, destinationOf(m), 1, err)
 	}
 	delay := policy.Delay(kind, attempt, fault.After(err))
 	event.Settle(m, &connector.Again{After: policy.Jittered(delay), Err: err})

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/fault"
@@ -35,6 +34,9 @@ func (p *Pipeline) open(ctx context.Context) error {
 		}
 	}
 	patient := p.patient()
+	if r, ok := p.parts.Source.(connector.Refuser); ok {
+		r.RefuseWhile(p.full.now)
+	}
 	for i := range p.routes {
 		r := &p.routes[i]
 		one := part{what: "target", opener: r.Target}
@@ -64,38 +66,6 @@ func (p *Pipeline) open(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("open %s: %w", c.what, err)
 		}
-	}
-	return nil
-}
-
-// closeTimeout is how long one connector may take to close.
-const closeTimeout = 10 * time.Second
-
-// closer is a connector to close, and what it is in the pipeline.
-type closer struct {
-	what string
-	f    func(context.Context) error
-}
-
-// close closes the connector. One that does not return when its context ends is left
-// behind with an error, so that it keeps neither the others open nor the process alive.
-func (c closer) close(ctx context.Context) error {
-	ctx, done := context.WithTimeout(ctx, closeTimeout)
-	defer done()
-	closed := make(chan error, 1)
-	go func() { closed <- guard(func() error { return c.f(ctx) }) }()
-	var err error
-	select {
-	case err = <-closed:
-	case <-ctx.Done():
-		select {
-		case err = <-closed:
-		case <-time.After(time.Second):
-			err = fmt.Errorf("no answer within %s", closeTimeout)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("close %s: %w", c.what, err)
 	}
 	return nil
 }

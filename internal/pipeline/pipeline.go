@@ -87,6 +87,9 @@ type Parts struct {
 	// Particular, with an isolated source, says what is different for a value; nil: nothing is.
 	Particular func(connector.Value) Particular
 
+	// Look is the command that lists what the pipeline has given up, for the log.
+	Look string
+
 	Meter *meter.Pipeline
 	// Trace makes spans of what happens to messages; nil makes none.
 	Trace *trace.Tracer
@@ -159,6 +162,7 @@ type Pipeline struct {
 	joined     connector.StoreSource // set when source and target are queues of one store
 	divided    connector.Isolated    // the source, when it is isolated by values
 
+	full   fullness
 	traces openTraces
 
 	stop    context.CancelCauseFunc // ends reading
@@ -171,8 +175,6 @@ type Pipeline struct {
 	kept      int64 // messages left in their queue, dead
 	ended     bool  // the source has come to its end
 	pauses    []*pauses
-
-	refusals, cutting, overflowed repeats // log lines
 }
 
 // sinks are where messages go.
@@ -303,6 +305,11 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 	for i, s := range p.sinks.targets {
 		s.index = i
 	}
+	defer func() {
+		for _, s := range p.sinks.all() {
+			s.told.End()
+		}
+	}()
 	uncut := context.AfterFunc(work, func() {
 		for _, s := range p.sinks.all() {
 			s.each((*lane).cut)
@@ -375,9 +382,6 @@ func (p *Pipeline) stages(reading, work context.Context) {
 			s.wg.Wait()
 		}
 	}
-	p.refusals.flush()
-	p.cutting.flush()
-	p.overflowed.flush()
 }
 
 // within reports whether done is closed before d has passed.

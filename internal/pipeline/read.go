@@ -241,6 +241,9 @@ func (p *Pipeline) acknowledge(work context.Context, o event.Outcomes, ack conne
 	if back > 0 {
 		p.parts.Meter.Unsettled.Add(back)
 	}
+	if p.refuses() {
+		back -= refused(o) // whoever sent them has been told, and still has them
+	}
 	if back > 0 && !p.redelivers {
 		p.mu.Lock()
 		p.unsettled += back

@@ -232,3 +232,38 @@ func atLeastOnce(t *testing.T, rng *rand.Rand) {
 	}
 	closeStore(t, s)
 }
+
+// TestQueueOutlastsAnOutage: a message is tried for as long as the policy says, however long
+// it lay in its queue before and however often it is tried, and then it is dead.
+func TestQueueOutlastsAnOutage(t *testing.T) {
+	t.Parallel()
+	for _, outage := range []time.Duration{20 * time.Second, 11 * time.Hour, 14 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			s := openStore(t, vfs.NewMem())
+			put(t, s, "a", "one", "two")
+			time.Sleep(24 * time.Hour) // nobody reads the queue for a day
+			b := newBench()
+			b.parts.Source = queueSource(t, s, "a", nil)
+			b.parts.Retry = retry.Policy{Transient: retry.Class{Delay: time.Second, MaxAttempts: 5, TryFor: 12 * time.Hour}}
+			over := time.Now().Add(outage)
+			b.target.before = func(context.Context, event.Batch) error {
+				if time.Now().Before(over) {
+					return errors.New("no answer")
+				}
+				return nil
+			}
+			if err := b.run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			dead := held(t, s, "a", queue.Buried)
+			if outage < 12*time.Hour {
+				wantPayloads(t, "target", b.target, "one", "two")
+				wantHeld(t, "the dead of queue a", dead)
+			} else {
+				wantPayloads(t, "target", b.target)
+				wantHeld(t, "the dead of queue a", dead, "one", "two")
+			}
+			closeStore(t, s)
+		})
+	}
+}

@@ -32,6 +32,7 @@ func (p *Pipeline) plan() {
 	several := len(p.routes) > 1
 	p.routed = several || p.routes[0].When != nil
 	p.copies = several && !p.parts.First
+	p.full.targets = p.capacities()
 }
 
 // newTargets makes the sinks of the routes.

@@ -8,7 +8,6 @@ import (
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
-	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/retry"
 )
 
@@ -16,6 +15,7 @@ import (
 func (s *sink) settle(ctx context.Context, policy retry.Policy, b event.Batch, err error) {
 	if err == nil {
 		s.written(int64(len(b)), int64(b.Bytes()))
+		s.well(b, nil)
 		for _, m := range b {
 			event.Settle(m, nil) // invariant 1
 		}
@@ -23,7 +23,10 @@ func (s *sink) settle(ctx context.Context, policy retry.Policy, b event.Batch, e
 	}
 	var partial *connector.Partial
 	isPartial := errors.As(err, &partial)
-	count, bytes, later := int64(0), int64(0), 0
+	count, bytes := int64(0), int64(0)
+	if isPartial {
+		s.well(b, partial.Failed)
+	}
 	var refused []Failure
 	for i, m := range b {
 		e := err
@@ -31,9 +34,6 @@ func (s *sink) settle(ctx context.Context, policy retry.Policy, b event.Batch, e
 			e = partial.Failed[i]
 		}
 		if e != nil {
-			if fault.Of(e) != fault.Invalid && !fault.Paced(e) {
-				later++
-			}
 			refused = s.undelivered(ctx, policy, m, e, refused)
 			continue
 		}
@@ -44,10 +44,6 @@ func (s *sink) settle(ctx context.Context, policy retry.Policy, b event.Batch, e
 	s.noteRefused(refused)
 	s.p.bury(refused)
 	s.written(count, bytes)
-	if later > 0 && s.p.redelivers && ctx.Err() == nil {
-		s.p.parts.Log.Warn("write failed, messages are due again later", meter.KeyComponent, s.meter.Role,
-			meter.KeyMessages, later, meter.KeyError, err)
-	}
 }
 
 // written counts what is durable.
@@ -67,6 +63,8 @@ func (s *sink) undelivered(ctx context.Context, policy retry.Policy, m *event.Me
 		p.abandon(event.Batch{m}, fmt.Errorf("%w: %w", context.Cause(ctx), err))
 	case p.redelivers && fault.Of(err) != fault.Fatal && (s.failures || fault.Of(err) != fault.Invalid):
 		return p.redeliver(s, policy, m, err, refused)
+	case p.refuses() && fault.Full(err):
+		event.Settle(m, err)
 	case fault.Of(err) == fault.Invalid && p.refuge(s, m, err):
 	case s.failures:
 		event.Settle(m, err)
@@ -76,8 +74,6 @@ func (s *sink) undelivered(ctx context.Context, policy retry.Policy, m *event.Me
 	default:
 		why := fmt.Errorf("write to the %s: %w", s.meter.Role, err)
 		if d := fault.DetailOf(err); d.Fix != "" {
-			told := refusal(err, m)
-			p.refusals.note(1, func(int64) { p.parts.Log.Error("the target refuses a message, which ends the pipeline", told...) })
 			why = fmt.Errorf("%w; the message: %s; %s", why, m.Where(), d.Fix)
 		}
 		event.Settle(m, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/outage"
 	"github.com/weirdata/weir/internal/retry"
 	"github.com/weirdata/weir/internal/throttle"
 )
@@ -41,6 +42,8 @@ type sink struct {
 	late     *unopened
 	pauses   *pauses // nil: writers do not wait for one another
 	policy   retry.Policy
+	room     roomState
+	told     *outage.Teller // of what goes back, or is given up
 	wg       sync.WaitGroup
 }
 
@@ -64,10 +67,14 @@ func (p *Pipeline) newSink(ctx context.Context, c Sink, ms []*meter.Sink, eager 
 	}
 	s.base, s.around, s.late = c.Target, c.Middleware, c.late
 	s.policy = p.parts.Retry
+	if p.refuses() {
+		s.policy.Back = fault.Full
+	}
 	s.failures = m == &p.parts.Meter.Failure || m == &p.parts.Meter.Overflow
 	if _, stored := c.Target.(connector.StoreTarget); stored && s.failures {
 		s.policy = s.ofStore(s.policy)
 	}
+	s.told = outage.New(p.parts.Log, m.Role, p.parts.Look)
 	s.pauses = p.newPauses(s)
 	s.write = s.chain(c.Target, s.policy, s.limiter(""))
 	return s
@@ -119,7 +126,9 @@ func (s *sink) noting(policy retry.Policy) retry.Policy {
 			for _, m := range s.meters {
 				m.Retries.Add(1)
 			}
-			s.p.parts.Log.Warn("write failed, trying again", append(refusal(a.Err, nil), meter.KeyComponent, s.meter.Role, meter.KeyKind, a.Kind.String(),
+		}
+		if a.Err != nil && !fault.Full(a.Err) { // noteRoom has told of that
+			s.p.parts.Log.Warn("write failed, trying again", append(refusal(a.Err), meter.KeyComponent, s.meter.Role, meter.KeyKind, a.Kind.String(),
 				meter.KeyAttempt, a.Number, meter.KeyDelay, a.Delay, meter.KeyMessages, a.Messages)...)
 		}
 		if told != nil {
@@ -262,6 +271,7 @@ func (s *sink) attempt(write connector.Write) connector.Write {
 		begin := time.Now()
 		err := s.contained(ctx, write, b)
 		took := time.Since(begin)
+		s.noteRoom(err)
 		for _, m := range s.meters {
 			m.Writes.Add(1)
 			m.Duration.Observe(took.Seconds())

@@ -112,6 +112,10 @@ type Job struct {
 	Lease Lease
 }
 
+// HeaderLastError is the header of a message that was appended because something failed: what it
+// was. It is shown as the cause of a job that has none of its own.
+const HeaderLastError = "weir-last-error"
+
 // Lease is the claim of one Lease call on the jobs it returned. Jobs with one token share
 // one lease: it ends as a whole, unless jobs are released before, and renewing it for one
 // of them renews it for all.
@@ -365,6 +369,21 @@ type Admin interface {
 	Drop(ctx context.Context, s Search) (int, error)
 }
 
+// Filling is a store that knows, without a write, whether it takes new jobs: [FullOf].
+type Filling interface {
+	// Full is an ErrFull with the reason while new jobs are refused, and otherwise nil. It
+	// returns at once.
+	Full() error
+}
+
+// FullOf is why s takes no new jobs now; nil when it takes some, or does not know.
+func FullOf(s Store) error {
+	if f, ok := s.(Filling); ok {
+		return f.Full()
+	}
+	return nil
+}
+
 // Errors of a store. Test with errors.Is.
 var (
 	// ErrLeaseLost: a result or renewal came after the lease had ended. The job is or
@@ -374,7 +393,7 @@ var (
 	ErrClosed = errors.New("the queue store is closed")
 	// ErrFull: the store has reached its disk limit and takes no new jobs or records.
 	// Results are still accepted, so that it can empty.
-	ErrFull = fault.Throttle(errors.New("the queue store is full"), 5*time.Second)
+	ErrFull = fault.NoRoom(errors.New("the queue store is full"), 5*time.Second)
 	// ErrInUse: another process, or another part of this one, has the store open.
 	ErrInUse = fault.New(fault.Setup, errors.New("the queue store is in use"))
 	// ErrCorrupt: what is on disk is not what was written.

@@ -117,8 +117,8 @@ func configMarkdown(p Page) []byte {
 	fmt.Fprintf(&b, "%s\n\n# Config\n\n%s\n", mark, p.Summary)
 	b.WriteString(`
 A config is one or more files of HCL, read as one. Values may read the environment:
-` + "`env.NAME`" + `, where a missing name is an error, and ` + "`env(\"NAME\")`" + `, where it is the empty
-string. In a string, ` + "`${ }` and `%{ }`" + ` are filled in when the config is read; written
+` + "`env.NAME`" + `, where a missing name is an error, ` + "`env(\"NAME\")`" + `, where it is the empty
+string, and ` + "`env(\"NAME\", \"otherwise\")`" + `, where a missing or empty one is what is written. In a string, ` + "`${ }` and `%{ }`" + ` are filled in when the config is read; written
 ` + "`$${ }` and `%%{ }`" + ` they stay as they are, as the template literals of inline scripts need.
 
 Every block holds one option or block on each line; a block with a single option may be

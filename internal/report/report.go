@@ -1,4 +1,4 @@
-// Package report tells others how the process does: a statistics line in the log, metrics
+// Package report tells others how the process does: a summary line in the log, metrics
 // to statsd, heartbeats and alerts to a webhook, counts of messages and their errors to a
 // metadata endpoint, and logged errors to Sentry. Formats and names are Snowbridge's.
 //
@@ -7,7 +7,8 @@
 // Counters are never reset: each window of stats_receiver.buffer_sec reports how much they
 // grew since the window before, and what the pipeline's [meter.Watch] noted meanwhile. A
 // pipeline that a reload replaced is counted until it is idle. The last window ends when
-// the process does.
+// the process does. A window in which nothing changed has no line in the log; at debug level
+// each pipeline has Snowbridge's line for each window.
 //
 // # Invariants
 //
@@ -70,6 +71,10 @@ func (o *Options) setDefaults() {
 // Reporter reports what the pipelines of a process do. Make it with [New], hand it every
 // pipeline's counters with [Reporter.Attach] and call [Reporter.Run] once.
 type Reporter struct {
+	// Queued, if set before [Reporter.Run], is how many messages wait in queues, and how many
+	// are dead; false while that is not known.
+	Queued func() (open, dead int64, ok bool)
+
 	o       Options
 	every   time.Duration
 	dropped meter.Reports
@@ -82,12 +87,14 @@ type Reporter struct {
 	mu   sync.Mutex
 	seen map[*meter.Pipeline]*entry
 	from time.Time // when the window began
+	told standing  // by the last summary
 }
 
 // entry is a pipeline's counters as they were at the end of the last window.
 type entry struct {
-	last counts
-	idle int // windows in a row without a change since the pipeline was replaced
+	last  counts
+	moved changes // until then
+	idle  int     // windows in a row without a change since the pipeline was replaced
 }
 
 // New makes a Reporter. It does no I/O.
@@ -192,11 +199,13 @@ func (r *Reporter) Run(ctx context.Context, current func() []*meter.Pipeline) {
 type part struct {
 	name            string
 	counts          counts
+	changes         changes
 	window          meter.Window
 	messages, bytes int64 // in flight
+	lag             time.Duration
 }
 
-// window ends a window and reports it; log also writes the statistics lines.
+// window ends a window and reports it; log also writes the lines of the log.
 func (r *Reporter) window(ctx context.Context, current []*meter.Pipeline, log bool) {
 	now := time.Now()
 	parts, from := r.take(current, now)
@@ -206,8 +215,11 @@ func (r *Reporter) window(ctx context.Context, current []*meter.Pipeline, log bo
 				meter.KeyPipeline, p.name, meter.KeyMessages, p.window.Untimed)
 		}
 		if log {
-			r.o.Log.Info(p.observed(), meter.KeyName, "Observer", meter.KeyPipeline, p.name)
+			r.o.Log.Debug(p.observed(), meter.KeyName, "Observer", meter.KeyPipeline, p.name)
 		}
+	}
+	if log {
+		r.summarize(parts, now.Sub(from))
 	}
 	if r.metadata != nil && len(parts) > 0 {
 		r.metadata.offer(parts, from, now)
@@ -233,10 +245,12 @@ func (r *Reporter) take(current []*meter.Pipeline, now time.Time) (parts []*part
 	for p, e := range r.seen {
 		c := countsOf(p)
 		grown := c.minus(e.last)
-		e.last = c
+		moves := changesOf(p)
+		moved := moves.minus(e.moved)
+		e.last, e.moved = c, moves
 		flying := p.InFlight.Load()
 		if !running[p] {
-			if grown == (counts{}) && flying == 0 {
+			if grown == (counts{}) && moved == (changes{}) && flying == 0 {
 				// A pipeline may still be about to read when it is replaced: two windows
 				// without a change say that it is not.
 				if e.idle++; e.idle >= 2 {
@@ -256,7 +270,9 @@ func (r *Reporter) take(current []*meter.Pipeline, now time.Time) (parts []*part
 			parts = append(parts, of)
 		}
 		of.counts = of.counts.plus(grown)
+		of.changes = of.changes.plus(moved)
 		of.window.Join(p.Watch.Take())
+		of.lag = max(of.lag, p.CurrentLag())
 		of.messages += flying
 		of.bytes += p.InFlightBytes.Load()
 	}

@@ -180,6 +180,15 @@ func (l *text) String() string {
 	return l.b.String()
 }
 
+// taken is what was written since the last time it was called.
+func (l *text) taken() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.b.String()
+	l.b.Reset()
+	return s
+}
+
 // rig is a reporter and everything around it.
 type rig struct {
 	*report.Reporter
@@ -197,7 +206,7 @@ func start(t *testing.T, hcl string, pipelines ...string) *rig {
 	t.Helper()
 	r := &rig{http: &endpoint{begin: time.Now()}, udp: &datagrams{}, log: &text{}}
 	r.Reporter = report.New(report.Options{AppName: "weir", Version: "1.2.3", Settings: process(t, hcl),
-		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{ReplaceAttr: withoutTime})), Host: "host-a", PID: 7, Transport: r.http, Dial: r.udp.dial})
+		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: withoutTime})), Host: "host-a", PID: 7, Transport: r.http, Dial: r.udp.dial})
 	for _, name := range pipelines {
 		r.add(name)
 	}
@@ -404,8 +413,8 @@ func TestStatsdServer(t *testing.T) {
 	}
 }
 
-// TestObserver: a line for each window and pipeline, and a warning for messages without
-// collector timestamp.
+// TestObserver: a summary for each window in which something changed, Snowbridge's line for each
+// window and pipeline at debug level, and a warning for messages without collector timestamp.
 func TestObserver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -10,6 +10,9 @@
 // A message that waits for its turn (fault.Paced) is written again when that has come, and not
 // counted: the other side takes messages, and nobody is told of a failure.
 //
+// A message for which the other side has no room (fault.Full) is written again at a steady pace and
+// not counted either, however long that lasts: it says nothing of the message.
+//
 // Only the messages that failed are written again. max_attempts counts writes, the first
 // included; 0 means without end. Each message counts its own attempts in each class, so
 // that one that gives up takes no other with it. Every wait ends at once when the context
@@ -17,6 +20,7 @@
 package retry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,12 +41,45 @@ type Class struct {
 	// GiveUpAfter, where a queue holds the message, keeps it from being given up before it
 	// is this old, however many attempts it has had; zero: attempts alone decide.
 	GiveUpAfter time.Duration
+	// TryFor, where a queue holds it, keeps it from being given up before it has been tried
+	// for this long, by the delays between its attempts: how long it lay there before the first
+	// does not count. Zero: any number of attempts will do.
+	TryFor time.Duration
 }
 
 // Exhausted reports whether a message that a queue holds is to be given up after a number
 // of attempts, at its age.
 func (c Class) Exhausted(attempts int, age time.Duration) bool {
-	return c.MaxAttempts > 0 && attempts >= c.MaxAttempts && age >= c.GiveUpAfter
+	return c.MaxAttempts > 0 && attempts >= c.MaxAttempts && age >= max(c.GiveUpAfter, c.TryFor) && c.tried(attempts)
+}
+
+// tried reports whether so many attempts have taken TryFor: those between them are at least
+// the delays of the class.
+func (c Class) tried(attempts int) bool {
+	took := time.Duration(0)
+	for n := 1; n < attempts && took < c.TryFor; n++ {
+		d := c.delay(n, 0)
+		if d == c.delay(n+1, 0) { // and so are all that follow
+			if d <= 0 {
+				return true // they say nothing of the time: the age does
+			}
+			return (c.TryFor-took-1)/d < time.Duration(attempts-n)
+		}
+		took += d
+	}
+	return took >= c.TryFor
+}
+
+// delay is the wait after attempt n of the class, from 1.
+func (c Class) delay(n int, asked time.Duration) time.Duration {
+	limit, d := c.MaxDelay, max(c.Delay, 0)
+	if limit <= 0 {
+		limit = max(5*time.Minute, d)
+	}
+	for i := 1; i < n && d > 0 && d < limit; i++ {
+		d = min(d, limit-d) + d // twice d, but not beyond the limit
+	}
+	return min(max(d, asked), limit)
 }
 
 // Policy is the policy for all kinds of failure.
@@ -53,7 +90,14 @@ type Policy struct {
 	// Notify, if set, is told of every failed attempt before the wait, and once with a
 	// nil error when a write succeeds after failures.
 	Notify func(Attempt)
+	// Back, if set, chooses the failures of messages that are reported at once instead of
+	// written again: their sender waits, and sends them again.
+	Back func(error) bool
 }
+
+// fullDelay is how long to wait for room that the other side does not have, where that has not
+// said it.
+const fullDelay = 5 * time.Second
 
 // Attempt is one failed write.
 type Attempt struct {
@@ -102,15 +146,7 @@ func (p *Policy) class(k fault.Kind) *Class {
 // Delay is the wait after failed attempt n (from 1) of a class, without jitter; asked is
 // what the other side asked for.
 func (p *Policy) Delay(k fault.Kind, n int, asked time.Duration) time.Duration {
-	c := p.class(k)
-	limit, d := c.MaxDelay, max(c.Delay, 0)
-	if limit <= 0 {
-		limit = max(5*time.Minute, d)
-	}
-	for i := 1; i < n && d > 0 && d < limit; i++ {
-		d = min(d, limit-d) + d // twice d, but not beyond the limit
-	}
-	return min(max(d, asked), limit)
+	return p.class(k).delay(n, asked)
 }
 
 // Jittered is d plus a random part of the jitter.
@@ -248,8 +284,16 @@ func (r *run) sort(err error) (a Attempt) {
 			}
 		}
 		k := fault.Of(l.err)
-		if k == fault.Invalid || k == fault.Fatal {
+		if k == fault.Invalid || k == fault.Fatal || r.policy.Back != nil && r.policy.Back(l.err) {
 			r.final[l.index] = l.err
+			continue
+		}
+		if fault.Full(l.err) {
+			kept = append(kept, l)
+			a.Delay = max(a.Delay, cmp.Or(fault.After(l.err), fullDelay))
+			if a.Err == nil {
+				a.Kind, a.Err, a.Number = k, l.err, 1
+			}
 			continue
 		}
 		if fault.Paced(l.err) {

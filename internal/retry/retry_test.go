@@ -481,3 +481,33 @@ func TestTurnsEndWithTheContext(t *testing.T) {
 		}
 	})
 }
+
+// TestTriedForLong: a class that is to be tried for a time gives up at the first attempt that
+// comes after it, by its own delays, whatever the age of the message.
+func TestTriedForLong(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		c := retry.Class{
+			Delay:       time.Duration(rapid.IntRange(0, 100_000).Draw(rt, "delay ms")) * time.Millisecond,
+			MaxDelay:    time.Duration(rapid.IntRange(0, 400_000).Draw(rt, "max delay ms")) * time.Millisecond,
+			MaxAttempts: rapid.IntRange(0, 8).Draw(rt, "max attempts"),
+			TryFor:      time.Duration(rapid.IntRange(0, 3000).Draw(rt, "try for s")) * time.Second,
+		}
+		p := retry.Policy{Transient: c}
+		at := time.Duration(0) // of the attempt, since the first
+		for n := 1; n <= 60; n++ {
+			for _, before := range []time.Duration{0, 48 * time.Hour} { // it lay there so long
+				age := before + at
+				want := c.MaxAttempts > 0 && n >= c.MaxAttempts && at >= c.TryFor
+				if c.Delay == 0 {
+					// Its delays say nothing of the time, so the age does from the second attempt on.
+					want = c.MaxAttempts > 0 && n >= c.MaxAttempts && age >= c.TryFor && (n > 1 || c.TryFor == 0)
+				}
+				if got := c.Exhausted(n, age); got != want {
+					rt.Fatalf("attempt %d, %s after the first, age %s: exhausted %t, want %t (%+v)", n, at, age, got, want, c)
+				}
+			}
+			at += p.Delay(fault.Transient, n, 0)
+		}
+	})
+}

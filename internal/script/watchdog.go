@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"runtime"
-	"runtime/debug"
 	"runtime/metrics"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/weirdata/weir/internal/garbage"
 )
 
 const (
@@ -103,7 +104,7 @@ func (g *Guard) Alone(f func()) {
 		<-look.C
 	}
 	look.Stop()
-	defer debug.SetGCPercent(debug.SetGCPercent(aloneGCPercent))
+	defer garbage.Tighten(aloneGCPercent)()
 	g.floor.Store(1)
 	defer g.floor.Store(0)
 	g.weigh()

@@ -42,6 +42,9 @@ type BadRows struct {
 	Artifact, Version string
 	// Limit is the most bytes a row may have; 0 means no limit.
 	Limit int
+	// Beside is what comes after the members data and schema, as JSON that begins with a
+	// comma: readers of self-describing JSON pass over it.
+	Beside string
 }
 
 // SizeViolation is the row of a message that is larger than its target accepts: read is
@@ -114,7 +117,8 @@ func (b BadRows) tail(schema string) string {
 	t = appendEscaped(t, cutChars(version, maxVersion))
 	t = append(t, `}},"schema":"`...)
 	t = append(t, schema...)
-	return string(append(t, `"}`...))
+	t = append(append(t, '"'), b.Beside...)
+	return string(append(t, '}'))
 }
 
 // numbered reports whether s starts with three numbers and holds nothing but printable

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/weirdata/weir/internal/queue"
 )
 
 const (
@@ -243,6 +245,14 @@ func (s *Store) forgetProcesses(ctx context.Context, c *pgxpool.Conn) error {
 		AND NOT EXISTS (SELECT 1 FROM @schema.parts t WHERE t.owner = p.id)`), processAge)
 	if err != nil {
 		return fmt.Errorf("forget processes that are gone: %w", err)
+	}
+	return nil
+}
+
+// Full implements queue.Filling.
+func (s *Store) Full() error {
+	if s.full.Load() {
+		return fmt.Errorf("update: it has reached its limit of %d bytes: %w", s.o.MaxBytes, queue.ErrFull)
 	}
 	return nil
 }

@@ -197,8 +197,8 @@ func (s *Store) update(ctx context.Context, fn func(tx queue.Tx) error, deadline
 		err = s.observers.Tell(ctx, tx, s.lanes.whose)
 	}
 	t := tx.Finish()
-	if err == nil && !t.Empty() && s.full.Load() && grows(t) {
-		err = fmt.Errorf("update: %w", queue.ErrFull)
+	if err == nil && !t.Empty() && grows(t) {
+		err = s.Full()
 	}
 	if err != nil || t.Empty() {
 		t.Release()

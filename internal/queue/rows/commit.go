@@ -62,17 +62,26 @@ func (r *request) grows() bool {
 // submit hands r to the committer and waits for its outcome. The partition is told of
 // it.
 func (s *Store) submit(r *request) error {
-	if why := s.full.Load(); why != nil && r.grows() {
+	if err := s.Full(); err != nil && r.grows() {
 		s.part.End(r.change, false)
-		return fmt.Errorf("write to the queue store %s: %s: %w", s.dir, *why, queue.ErrFull)
+		return err
 	}
 	if limit := s.opt.MaxBytes; limit > 0 && r.grows() && s.log.Size()+s.stateBytes.Load()+int64(r.size()) > limit {
 		s.part.End(r.change, false)
-		s.nudge()
+		s.wanted.Store(min(int64(r.size()), limit/16))
+		s.nudge() // who looks at its limits then finds it full
 		return fmt.Errorf("write to the queue store %s: it may take %d bytes only: %w", s.dir, limit, queue.ErrFull)
 	}
 	s.requests <- r
 	return <-r.done
+}
+
+// Full implements queue.Filling.
+func (s *Store) Full() error {
+	if why := s.full.Load(); why != nil {
+		return fmt.Errorf("write to the queue store %s: %s: %w", s.dir, *why, queue.ErrFull)
+	}
+	return nil
 }
 
 // run is the committer.

@@ -200,7 +200,7 @@ func (s *Store) checkLimits() {
 		return
 	}
 	why := ""
-	if used := u.Log + u.State; s.opt.MaxBytes > 0 && used >= s.opt.MaxBytes {
+	if used := u.Log + u.State; s.opt.MaxBytes > 0 && used+s.wanted.Load() >= s.opt.MaxBytes {
 		why = fmt.Sprintf("it takes %d bytes, its limit is %d", used, s.opt.MaxBytes)
 	}
 	if d, err := s.fs.GetDiskUsage(s.dir); err == nil && why == "" {
@@ -214,6 +214,7 @@ func (s *Store) checkLimits() {
 	}
 	was := s.full.Load()
 	if why == "" {
+		s.wanted.Store(0)
 		if was != nil {
 			s.full.Store(nil)
 			s.opt.Log.Info("the queue store takes new work again", "dir", s.dir)

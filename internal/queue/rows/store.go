@@ -104,6 +104,7 @@ type Store struct {
 	grown      atomic.Int64  // bytes of the log since the last flush
 	stateBytes atomic.Int64  // size of the state when it was looked at last
 	full       atomic.Pointer[string]
+	wanted     atomic.Int64 // bytes for which there was no room below MaxBytes
 	broken     atomic.Pointer[error]
 	admin      sync.Mutex // one Requeue or Drop at a time
 	applying   sync.Mutex // the state is between two commits when it is free
@@ -141,6 +142,7 @@ type laneName struct {
 var (
 	_ queue.Store       = (*Store)(nil)
 	_ queue.Admin       = (*Store)(nil)
+	_ queue.Filling     = (*Store)(nil)
 	_ partition.Storage = (*Store)(nil)
 )
 

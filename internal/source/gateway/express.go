@@ -232,7 +232,13 @@ func (x *line) events(q *quick) *gateway.Answer {
 		ip = gateway.FirstAddress(string(q.forwarded), ip)
 	}
 	var call gateway.Call
-	if !x.s.Accepting() || !x.s.door.Quick(&call, q.path, q.authorization, ip, time.Now()) || !x.s.budget.Enter() {
+	if !x.s.Accepting() || !x.s.door.Quick(&call, q.path, q.authorization, ip, time.Now()) {
+		return nil
+	}
+	if x.s.refusing() {
+		return gateway.Unavailable
+	}
+	if !x.s.budget.Enter() {
 		return nil
 	}
 	body := frontdoor.BodyOf(x.buf[q.head : q.head+q.length])

@@ -195,6 +195,9 @@ func once(into *[]byte, value []byte) bool {
 	if *into != nil {
 		return false
 	}
+	if value == nil {
+		value = []byte{} // an empty one was said, too
+	}
 	*into = value
 	return true
 }

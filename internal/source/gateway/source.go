@@ -14,7 +14,8 @@
 //
 // # Failures
 //
-//	503  too much is in flight, the source is stopping, or an event was not kept
+//	503  too much is in flight, the source is stopping or not open yet, what keeps the events is
+//	     full, or an event was not kept
 //	504  the events were not settled in time
 //
 // Clients repeat either, and events that were kept already are then kept twice.
@@ -72,8 +73,10 @@ type Source struct {
 	traced bool     // messages keep the trace context of their request; set before Open
 
 	pipeline string
+	full     atomic.Pointer[func() error] // why nothing can be written now; nil: nobody says
 	open     sync.Mutex
 	session  atomic.Pointer[session] // never nil
+	porter   *frontdoor.Place        // of a session that is closed; nil unless attended
 }
 
 // session is the source from an Open to its Close. A later one begins with nothing: requests
@@ -87,11 +90,13 @@ type session struct {
 }
 
 var (
-	_ connector.Source   = (*Source)(nil)
-	_ connector.Holder   = (*Source)(nil)
-	_ connector.Listener = (*Source)(nil)
-	_ frontdoor.Host     = (*session)(nil)
-	_ trace.Keeper       = (*Source)(nil)
+	_ connector.Source    = (*Source)(nil)
+	_ connector.Holder    = (*Source)(nil)
+	_ connector.Listener  = (*Source)(nil)
+	_ connector.Refuser   = (*Source)(nil)
+	_ connector.Attendant = (*Source)(nil)
+	_ frontdoor.Host      = (*session)(nil)
+	_ trace.Keeper        = (*Source)(nil)
 )
 
 // New builds the source. It reads the workspace config and the TLS files and touches
@@ -153,7 +158,18 @@ func (s *Source) Open(ctx context.Context) error {
 	case now.place.Load() != nil:
 		return errors.New("open the gateway: it is open already")
 	}
-	p, err := frontdoor.Enter(ctx, frontdoor.Door{
+	p, err := frontdoor.Enter(ctx, s.at(), now)
+	if err != nil {
+		return err
+	}
+	now.place.Store(p)
+	s.session.Store(now)
+	return nil
+}
+
+// at is where the source serves.
+func (s *Source) at() frontdoor.Door {
+	return frontdoor.Door{
 		Address: s.c.Address,
 		Owner:   s.pipeline,
 		Route:   frontdoor.Route{Hosts: s.c.HostNames, Paths: gateway.Paths()},
@@ -169,13 +185,44 @@ func (s *Source) Open(ctx context.Context) error {
 		},
 		Certificates: s.tls,
 		Log:          s.log,
-	}, now)
-	if err != nil {
-		return err
 	}
-	now.place.Store(p)
-	s.session.Store(now)
-	return nil
+}
+
+// Attend implements connector.Attendant: a session that is closed stands at the door.
+func (s *Source) Attend(ctx context.Context) error {
+	s.open.Lock()
+	defer s.open.Unlock()
+	at := s.at()
+	if s.porter != nil || !at.Shared() {
+		return nil
+	}
+	closed := s.begin()
+	closed.hall.Close()
+	p, err := frontdoor.Enter(ctx, at, closed)
+	s.porter = p
+	return err
+}
+
+// Dismiss implements connector.Attendant.
+func (s *Source) Dismiss(ctx context.Context) error {
+	s.open.Lock()
+	defer s.open.Unlock()
+	p := s.porter
+	if s.porter = nil; p == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopGrace)
+	defer cancel()
+	return p.Leave(ctx)
+}
+
+// RefuseWhile implements connector.Refuser.
+func (s *Source) RefuseWhile(full func() error) { s.full.Store(&full) }
+
+// refusing reports whether requests are turned away because there is no room for their events.
+func (s *Source) refusing() bool {
+	full := s.full.Load()
+	return full != nil && (*full)() != nil
 }
 
 func (s *Source) readTimeout() time.Duration {
@@ -236,14 +283,14 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // handle is the one answer of a request.
 func (s *session) handle(w http.ResponseWriter, r *http.Request) *gateway.Answer {
 	open := s.hall.Open() || s.successor() != nil
-	if gateway.IsHealth(r) && !open {
+	if gateway.IsHealth(r) && (!open || s.refusing()) {
 		return gateway.Down
 	}
 	var call gateway.Call
 	if a := s.door.Begin(&call, r, time.Now()); a != nil {
 		return a
 	}
-	if !open || !s.budget.Enter() {
+	if !open || s.refusing() || !s.budget.Enter() {
 		return call.Done(gateway.Unavailable)
 	}
 	if !call.HasBody() {
@@ -269,7 +316,7 @@ func unread(err error) *gateway.Answer {
 		return gateway.Unavailable
 	case errors.Is(err, frontdoor.ErrTooLarge):
 		return gateway.TooLarge
-	case errors.Is(err, frontdoor.ErrEncoding):
+	case errors.Is(err, frontdoor.ErrEncoding), errors.Is(err, frontdoor.ErrMalformed):
 		return gateway.BadEncoding
 	}
 	return gateway.UnreadBody

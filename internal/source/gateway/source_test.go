@@ -73,7 +73,12 @@ type served struct {
 
 func start(t testing.TB, change func(*Config)) *served {
 	t.Helper()
-	s := &served{build(t, change), &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 300}}}
+	return opened(t, build(t, change))
+}
+
+func opened(t testing.TB, source *Source) *served {
+	t.Helper()
+	s := &served{source, &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 300}}}
 	if err := s.Open(context.Background()); err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,8 @@ type Config struct {
 	// signed by one of them.
 	CAFile string `hcl:"ca_file,optional"`
 
-	// ForwardHeaders names the request headers that become headers of each message.
+	// ForwardHeaders names the request headers that become headers of each message; one that
+	// repeats in the request repeats there.
 	ForwardHeaders []string `hcl:"forward_headers,optional"`
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,8 +26,9 @@ func refuse(code int, format string, args ...any) *refusal {
 }
 
 var (
-	stopping = &refusal{http.StatusServiceUnavailable, "the source is stopping: send the request again"}
+	stopping = &refusal{http.StatusServiceUnavailable, "the source is stopping or not ready yet: send the request again"}
 	crowded  = &refusal{http.StatusServiceUnavailable, "too many events are in flight: send the request again later"}
+	noRoom   = &refusal{http.StatusServiceUnavailable, "there is no room for events just now: send the request again later"}
 	late     = &refusal{http.StatusServiceUnavailable, "the events were not settled in time: send the request again"}
 	failed   = &refusal{http.StatusServiceUnavailable, "the events were not delivered: send the request again"}
 )
@@ -47,6 +49,10 @@ func (s *session) handle(w http.ResponseWriter, r *http.Request) {
 	}
 	if !s.Accepting() && s.successor() == nil {
 		s.answer(w, stopping)
+		return
+	}
+	if s.refusing() {
+		s.answer(w, noRoom)
 		return
 	}
 	if !s.budget.Enter() {
@@ -145,9 +151,13 @@ func (s *Source) answer(w http.ResponseWriter, no *refusal) {
 // forwarded is the headers of a request that its messages keep; nil when there are none.
 func (s *Source) forwarded(h http.Header) event.Headers {
 	var kept event.Headers
-	for _, name := range s.c.ForwardHeaders {
-		if vs := h.Values(name); len(vs) > 0 {
-			kept = kept.Set(name, []byte(strings.Join(vs, ", ")))
+	for i, name := range s.c.ForwardHeaders {
+		again := func(other string) bool { return strings.EqualFold(name, other) }
+		if slices.ContainsFunc(s.c.ForwardHeaders[:i], again) {
+			continue
+		}
+		for _, v := range h.Values(name) {
+			kept = kept.Add(name, []byte(v))
 		}
 	}
 	return kept

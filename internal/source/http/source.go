@@ -14,8 +14,8 @@
 //	408  the body did not arrive in time
 //	413  the body is too large
 //	415  the content encoding is not known
-//	503  too much is in flight, the source is stopping, an event was not delivered, or the
-//	     answer took too long. Retry-After says when to send the whole request again; events
+//	503  too much is in flight, the source is stopping or not open yet, what keeps the events
+//	     is full, an event was not delivered, or the answer took too long. Retry-After says when to send the whole request again; events
 //	     that were delivered already are then delivered twice.
 //
 // # Invariants
@@ -84,8 +84,10 @@ type Source struct {
 	traced bool // messages keep the trace context of their request; set before Open
 
 	pipeline string
+	full     atomic.Pointer[func() error] // why nothing can be written now; nil: nobody says
 	open     sync.Mutex
 	session  atomic.Pointer[session] // never nil
+	porter   *frontdoor.Place        // of a session that is closed; nil unless attended
 }
 
 // session is the source from an Open to its Close. A later one begins with nothing: requests
@@ -100,11 +102,13 @@ type session struct {
 }
 
 var (
-	_ connector.Source   = (*Source)(nil)
-	_ connector.Holder   = (*Source)(nil)
-	_ connector.Listener = (*Source)(nil)
-	_ frontdoor.Host     = (*session)(nil)
-	_ trace.Keeper       = (*Source)(nil)
+	_ connector.Source    = (*Source)(nil)
+	_ connector.Holder    = (*Source)(nil)
+	_ connector.Listener  = (*Source)(nil)
+	_ connector.Refuser   = (*Source)(nil)
+	_ connector.Attendant = (*Source)(nil)
+	_ frontdoor.Host      = (*session)(nil)
+	_ trace.Keeper        = (*Source)(nil)
 )
 
 // New builds the source. It reads the TLS files and touches nothing else.
@@ -156,7 +160,18 @@ func (s *Source) Open(ctx context.Context) error {
 	case now.place.Load() != nil:
 		return errors.New("open the http source: it is open already")
 	}
-	p, err := frontdoor.Enter(ctx, frontdoor.Door{
+	p, err := frontdoor.Enter(ctx, s.at(), now)
+	if err != nil {
+		return err
+	}
+	now.place.Store(p)
+	s.session.Store(now)
+	return nil
+}
+
+// at is where the source serves.
+func (s *Source) at() frontdoor.Door {
+	return frontdoor.Door{
 		Address: s.c.URL,
 		Owner:   s.pipeline,
 		Route:   frontdoor.Route{Hosts: s.c.HostNames, Paths: []string{s.c.Path}},
@@ -170,13 +185,44 @@ func (s *Source) Open(ctx context.Context) error {
 		},
 		Certificates: s.tls,
 		Log:          s.log,
-	}, now)
-	if err != nil {
-		return err
 	}
-	now.place.Store(p)
-	s.session.Store(now)
-	return nil
+}
+
+// Attend implements connector.Attendant: a session that is closed stands at the door.
+func (s *Source) Attend(ctx context.Context) error {
+	s.open.Lock()
+	defer s.open.Unlock()
+	at := s.at()
+	if s.porter != nil || !at.Shared() {
+		return nil
+	}
+	closed := s.begin()
+	closed.hall.Close()
+	p, err := frontdoor.Enter(ctx, at, closed)
+	s.porter = p
+	return err
+}
+
+// Dismiss implements connector.Attendant.
+func (s *Source) Dismiss(ctx context.Context) error {
+	s.open.Lock()
+	defer s.open.Unlock()
+	p := s.porter
+	if s.porter = nil; p == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopGrace)
+	defer cancel()
+	return p.Leave(ctx)
+}
+
+// RefuseWhile implements connector.Refuser.
+func (s *Source) RefuseWhile(full func() error) { s.full.Store(&full) }
+
+// refusing reports whether requests are turned away because there is no room for their events.
+func (s *Source) refusing() bool {
+	full := s.full.Load()
+	return full != nil && (*full)() != nil
 }
 
 // ServeHTTP implements frontdoor.Host.

@@ -355,7 +355,9 @@ func explain(path string, err error) error {
 	}
 	err = fmt.Errorf("write to %s: %w", path, err)
 	switch {
-	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG):
+	case fault.Full(fault.OfDisk(err)):
+		return fault.OfDisk(fmt.Errorf("%w; free space or raise the limit: the write is tried again", err))
+	case errors.Is(err, syscall.EFBIG):
 		return fault.New(fault.Transient, fmt.Errorf("%w; free space or raise the limit: the write is tried again", err))
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.New(fault.Setup, fmt.Errorf("%w; create the directory %s or set create_directories = true", err, filepath.Dir(path)))

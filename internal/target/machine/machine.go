@@ -75,7 +75,9 @@ type Target struct {
 var (
 	_ connector.Limiter     = (*Target)(nil)
 	_ connector.StoreTarget = (*Target)(nil)
+	_ connector.Capacity    = (*Target)(nil)
 	_ connector.Limiter     = (*Waiting)(nil)
+	_ connector.Capacity    = (*Waiting)(nil)
 )
 
 // Limits implements connector.Limiter.
@@ -122,6 +124,12 @@ func (t *Waiting) Close(context.Context) error { return nil }
 func (t *Waiting) Write(ctx context.Context, b event.Batch) error {
 	return accepted(t.machine, b, func(b event.Batch) error { return t.machine.Execute(ctx, b) })
 }
+
+// Full implements connector.Capacity.
+func (t *Target) Full() error { return queue.FullOf(t.machine.Store()) }
+
+// Full implements connector.Capacity.
+func (t *Waiting) Full() error { return queue.FullOf(t.machine.Store()) }
 
 // maxWrite is about how many bytes one transaction appends at most: a payload that was
 // changed is kept as it was read too.

@@ -64,6 +64,7 @@ type Target struct {
 var (
 	_ connector.Limiter     = (*Target)(nil)
 	_ connector.StoreTarget = (*Target)(nil)
+	_ connector.Capacity    = (*Target)(nil)
 )
 
 // Limits implements connector.Limiter.
@@ -77,6 +78,9 @@ func (t *Target) Close(context.Context) error { return nil }
 
 // Store implements connector.StoreTarget.
 func (t *Target) Store() queue.Store { return t.store() }
+
+// Full implements connector.Capacity.
+func (t *Target) Full() error { return queue.FullOf(t.store()) }
 
 // maxWrite is about how many bytes of jobs one transaction appends at most, well below
 // what it may hold: a payload that was changed is kept as it was read too.

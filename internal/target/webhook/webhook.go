@@ -109,12 +109,14 @@ func New(_ context.Context, d connector.Deps, c Config) (*Target, error) {
 		places: newPlaces(c.MaxConcurrentRequests),
 	}
 	t.client = client(c)
-	t.warn(d.Log)
+	if !d.Partly {
+		t.warn(d.Log)
+	}
 	return t, nil
 }
 
 // warn names the destinations that events go to and whose settings do not let them be
-// delivered here.
+// delivered here. Where there are other targets, those are the ones that may deliver them.
 func (t *Target) warn(log *slog.Logger) {
 	if log == nil {
 		return

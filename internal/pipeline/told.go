@@ -1,0 +1,52 @@
+package pipeline
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/outage"
+)
+
+// What is told of messages that were not delivered, by destination (invariant 9).
+var (
+	// dueAgain: they are in their queue, with the time of their next attempt.
+	dueAgain = &outage.Kind{Level: slog.LevelWarn, Text: "write failed, messages are due again later", Gather: 100 * time.Millisecond, Passes: true}
+	// givenUp: they are dead in their queue; gaveAway: the failure target gets them.
+	givenUp  = &outage.Kind{Level: slog.LevelError, Text: "messages are given up; they are kept, dead, in the queue that they come from", Gather: time.Second, Shown: true}
+	gaveAway = &outage.Kind{Level: slog.LevelError, Text: "messages are given up; they go to the failure target", Gather: time.Second, Shown: true}
+	// turnedDown: the failure target gets them. cutShort: it gets a part, and nothing the whole;
+	// overflows: it gets a part, or nothing, and the store the whole.
+	turnedDown = &outage.Kind{Level: slog.LevelInfo, Text: "messages are refused and go to the failure target", Gather: 100 * time.Millisecond}
+	cutShort   = &outage.Kind{Level: slog.LevelError, Gather: time.Second,
+		Text: "failed messages are cut to fit the failure target, and are whole nowhere: raise its batching.max_message_bytes, or set spill = true in failure_target, which keeps them whole in the store"}
+	overflows = &outage.Kind{Level: slog.LevelError, Gather: time.Second, Shown: true,
+		Text: "failed messages are larger than the failure target takes, or refused by it: it gets what fits, and they are kept whole in the store"}
+	// keptDead: they were refused, and stay where they come from.
+	keptDead = &outage.Kind{Level: slog.LevelError, Text: "messages are refused; they are kept, dead, in the queue that they come from", Gather: time.Second, Shown: true}
+)
+
+// destinationOf is whom a message is for, where that is known.
+func destinationOf(m *event.Message) string {
+	if m.Meta.Scope == nil {
+		return ""
+	}
+	return m.Meta.Scope.Destination
+}
+
+// well notes whom the messages of b are for that did not fail.
+func (s *sink) well(b event.Batch, failed map[int]error) {
+	if !s.told.Passing() {
+		return
+	}
+	last, known := "", false
+	for i, m := range b {
+		if failed[i] != nil {
+			continue
+		}
+		if d := destinationOf(m); !known || d != last {
+			s.told.Well(d)
+			last, known = d, true
+		}
+	}
+}
