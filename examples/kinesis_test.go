@@ -189,7 +189,7 @@ func testKinesisLakeKilled(t *testing.T) {
 	}
 	events := strings.Split(strings.TrimSpace(made.String()), "\n")
 	landed := func() map[string]any {
-		files, err := filepath.Glob(filepath.Join(r.dir, "examples/kinesis-lake/lake/year=*/*/*/*/*.parquet"))
+		files, err := filepath.Glob(filepath.Join(r.dir, "examples", "kinesis-lake", "lake", "year=*", "*", "*", "*", "*.parquet"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -232,7 +232,7 @@ func testKinesisLakeKilled(t *testing.T) {
 	again, said := start()
 	r.put("lesson_events", events)
 	r.put("lesson_events", []string{`{"event_name":"nothing:at:all"}`})
-	failed := filepath.Join(r.dir, "examples/kinesis-lake/failed.jsonl")
+	failed := filepath.Join(r.dir, "examples", "kinesis-lake", "failed.jsonl")
 	until("the event without a time to fail", func() bool { data, err := os.ReadFile(failed); return err == nil && len(data) > 0 })
 	until("all events", func() bool { return landed()["ids"] == strconv.Itoa(n) })
 	if err := again.Process.Signal(os.Interrupt); err != nil {

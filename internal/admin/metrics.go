@@ -8,6 +8,25 @@ import (
 	"github.com/weirdata/weir/internal/queue"
 )
 
+// unreadOf finds the queues of the open store that nobody reads.
+func unreadOf(store func() (queue.Store, string, []connector.Queue)) meter.Unread {
+	return func(ctx context.Context) (all []meter.QueueCounts) {
+		s, _, _ := store()
+		sub, can := s.(queue.Subscriber)
+		if !can {
+			return nil
+		}
+		found, err := sub.Unread(ctx)
+		if err != nil {
+			return nil // a gap says so
+		}
+		for _, b := range found {
+			all = append(all, meter.QueueCounts{Queue: b.Queue, Waiting: b.Open})
+		}
+		return all
+	}
+}
+
 // queuesOf counts the queues of the open store.
 func queuesOf(store func() (queue.Store, string, []connector.Queue)) meter.Queues {
 	return func(ctx context.Context) (all []meter.QueueCounts) {

@@ -11,6 +11,7 @@ import (
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/pipeline"
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/workspace"
 )
 
 // App runs the pipelines of a config until they end, and replaces them on reload.
@@ -53,7 +54,14 @@ func (a *App) Run(ctx context.Context, b *Built) (err error) {
 	if err := a.start(ctx, b); err != nil {
 		return err
 	}
+	defer a.overseeQueues(ctx)()
+	// Pipelines read no file of the config. What may change without a reload is read here.
+	watching, endWatch := context.WithCancel(context.WithoutCancel(ctx))
+	var watch sync.WaitGroup
+	watch.Go(func() { workspace.Watch(watching) })
 	<-a.idle
+	endWatch()
+	watch.Wait()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return errors.Join(a.failed...)

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"runtime"
@@ -36,6 +37,8 @@ type Builder struct {
 	Paths []string
 	// Store is the durable store, once it is open; see [App.Run].
 	Store queue.Store
+	// Stdout, if set, is what events are printed to in place of standard output.
+	Stdout io.Writer
 	// Wrap, if set, may replace the parts of a pipeline before it is made; tests of
 	// configs put their own source and targets in.
 	Wrap func(*pipeline.Parts)
@@ -389,7 +392,7 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		Log:       log,
 		Dir:       u.Dir(), Version: a.b.Version, Lone: a.plan.Lone,
 		Store: func() queue.Store { return a.b.Store }, Queues: a.plan.Declared, Machines: a.machines,
-		Kept: a.b.keep,
+		Stdout: a.b.Stdout, Kept: a.b.keep,
 	}
 	if u.Implied() {
 		deps.Queues = a.plan.Implied

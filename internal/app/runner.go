@@ -112,6 +112,14 @@ func (r *pipelineRunner) State() pipeline.State  { return r.current().State() }
 
 func (r *pipelineRunner) Full() (error, bool) { return r.current().Full() } //nolint:revive // as in Runner
 
+// Trouble is what the source waits for, while it is open.
+func (r *pipelineRunner) Trouble() error {
+	if t, ok := r.parts.Source.(connector.Troubled); ok {
+		return t.Trouble()
+	}
+	return nil
+}
+
 func (r *pipelineRunner) Close(ctx context.Context) error {
 	r.current().Discard(ctx)
 	return r.Leave(ctx)

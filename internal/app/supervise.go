@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ type member struct {
 	Runner
 	log interface {
 		Error(msg string, args ...any)
+		Warn(msg string, args ...any)
 		Info(msg string, args ...any)
 	}
 	stop  context.CancelCauseFunc
@@ -24,6 +26,7 @@ type member struct {
 
 	mu       sync.Mutex
 	degraded error // why it does not run, and is to be started again
+	trouble  error // why it runs, and does less than it should
 	restarts int
 	asked    func() error // why it was asked to stop, while live runs
 }
@@ -38,6 +41,58 @@ const (
 	restartMost  = time.Minute
 	soundAfter   = time.Minute
 )
+
+// lookAfter is how often a runner that runs is asked for its trouble.
+const lookAfter = time.Second
+
+// troubled is a runner that may wait, while it runs, for something it stands on.
+type troubled interface{ Trouble() error }
+
+// run runs the member, and is what comes of that. Meanwhile it is degraded while it has trouble.
+func (m *member) run(ctx context.Context) error {
+	t, ok := m.Runner.(troubled)
+	if !ok {
+		return m.Run(ctx)
+	}
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for pause(watching, lookAfter) {
+			if m.State() == pipeline.Running {
+				m.ails(t.Trouble())
+			}
+		}
+	})
+	err := m.Run(ctx)
+	stop()
+	watch.Wait()
+	m.ails(nil)
+	return err
+}
+
+// ails notes the trouble of a member that runs, and says when it begins and ends.
+func (m *member) ails(trouble error) {
+	m.mu.Lock()
+	before := m.trouble
+	m.trouble = trouble
+	m.gauge()
+	m.mu.Unlock()
+	switch {
+	case before == nil && trouble != nil:
+		m.log.Warn("the pipeline is degraded: it waits for what it needs, and goes on by itself", meter.KeyPipeline, m.Name(), meter.KeyError, trouble)
+	case before != nil && trouble == nil:
+		m.log.Info("the pipeline waits no more", meter.KeyPipeline, m.Name())
+	}
+}
+
+// gauge sets the metric; the lock is held.
+func (m *member) gauge() {
+	var v int64
+	if m.degraded != nil || m.trouble != nil {
+		v = 1
+	}
+	m.Meter().Degraded.Store(v)
+}
 
 // live opens and runs the member until it has nothing left to do or ctx ends. Where its
 // terms say so, it is started again when it fails. opened is the error of the first Open,
@@ -55,7 +110,7 @@ func (m *member) live(ctx context.Context, opened error) error {
 	}
 	for failures := 0; ; {
 		began := time.Now()
-		err := m.Run(ctx)
+		err := m.run(ctx)
 		if time.Since(began) >= soundAfter {
 			failures = 0
 		}
@@ -128,19 +183,17 @@ func (m *member) set(degraded error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.degraded = degraded
-	var gauge int64
 	if degraded != nil {
-		gauge = 1
 		m.restarts++
 	}
-	m.Meter().Degraded.Store(gauge)
+	m.gauge()
 }
 
 // Status is how a runner does.
 type Status struct {
 	Name     string
 	State    pipeline.State
-	Degraded error // why it does not run; it is started again
+	Degraded error // why it does not run, and is started again, or does less than it should
 	Restarts int   // since it was first started
 	Full     error // why there is no room for what it writes
 	Refusing bool  // those who call it are turned away for that
@@ -149,7 +202,7 @@ type Status struct {
 func (m *member) status() Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := Status{Name: m.Name(), State: m.State(), Degraded: m.degraded, Restarts: m.restarts}
+	s := Status{Name: m.Name(), State: m.State(), Degraded: cmp.Or(m.degraded, m.trouble), Restarts: m.restarts}
 	if s.State == pipeline.Running {
 		s.Full, s.Refusing = m.Full()
 	}

@@ -1,4 +1,5 @@
-// Package cli is Weir's command line: run, check, convert, test, queue, store, failures, list, docs, version.
+// Package cli is Weir's command line: init, run, check, convert, test, queue, store, failures, list, docs,
+// completion, version.
 //
 // Exit codes: 0 when everything asked for was done (for run: everything that was read was
 // settled), 1 when something failed, 2 when the command line itself is wrong. What a user
@@ -18,6 +19,7 @@ import (
 	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/secret"
+	"github.com/weirdata/weir/internal/spelling"
 )
 
 // The exit codes.
@@ -85,17 +87,20 @@ Snowbridge runs unchanged:
     weir run pipeline.hcl`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Version:       Version(),
 		Args:          unknownCommand,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	root.SetVersionTemplate(versionLine())
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w; see %q", err, c.CommandPath()+" --help")
 	})
-	root.AddCommand(runCommand(s), checkCommand(s), convertCommand(s), testCommand(s), queueCommand(s), storeCommand(s), failuresCommand(s), listCommand(s), lakeCommand(s), produceCommand(s), docsCommand(s), versionCommand(s))
+	root.AddCommand(initCommand(s), runCommand(s), checkCommand(s), convertCommand(s), testCommand(s), queueCommand(s), storeCommand(s), failuresCommand(s), listCommand(s), lakeCommand(s), produceCommand(s), docsCommand(s), versionCommand(s))
+	root.SetHelpCommand(helpCommand(s))
+	completes(root)
 	return root
 }
 
@@ -103,11 +108,24 @@ func unknownCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	near := c.SuggestionsFor(args[0])
-	if len(near) > 0 {
-		return usagef("unknown command %q; did you mean %q?", args[0], near[0])
+	near := spelling.Nearest(args[0], commands(c))
+	if more := c.SuggestionsFor(args[0]); near == "" && len(more) > 0 {
+		near = more[0] // letters that are swapped
+	}
+	if near != "" {
+		return usagef("unknown command %q; did you mean %q?", args[0], near)
 	}
 	return usagef("unknown command %q; see %q", args[0], c.CommandPath()+" --help")
+}
+
+// commands are the names of the commands below c.
+func commands(c *cobra.Command) (names []string) {
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() || sub.Name() == "help" {
+			names = append(names, sub.Name())
+		}
+	}
+	return names
 }
 
 // atLeast and exactly are argument checks that speak of what is missing.

@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"cmp"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
-	"text/tabwriter"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -23,10 +27,11 @@ func failuresLs(s Streams) *cobra.Command {
 	var flags failureFlags
 	c := &cobra.Command{
 		Use:   "ls [FILE|DIRECTORY...]",
-		Short: "List failed events, and count them by cause",
-		Long: `List failed events, and count them by cause. TIME is when the event was read from its
-source, SIZE the bytes of its payload. REPLAYED events were sent through the pipeline again
-by weir failures replay. The counts are over all events that are chosen, also those that
+		Short: "List whatever has failed or died, and count it by cause",
+		Long: `List failed events, dead messages and executions that failed, and count them by cause. TIME
+is when the event was read from its source, SIZE the bytes of its payload, SCOPE its workspace,
+source and destination. REPLAYED events were sent through the pipeline again by weir failures
+replay. The counts are over all events that are chosen, also those that
 --limit leaves out. --json prints one JSON object a line, and the counts on standard error.`,
 		Example: "  weir failures ls pipeline.hcl --since 24h --cause /timeout|refused/",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -63,6 +68,14 @@ type failureLine struct {
 	Refusal  string `json:"refusal,omitempty"`
 	Replayed bool   `json:"replayed,omitempty"`
 
+	Machine     string     `json:"machine,omitempty"`
+	Workspace   admin.Text `json:"workspace,omitempty"`
+	Source      admin.Text `json:"source,omitempty"`
+	Destination admin.Text `json:"destination,omitempty"`
+	MessageID   admin.Text `json:"message_id,omitempty"`
+	Died        time.Time  `json:"died,omitzero"`
+	Attempts    int        `json:"attempts,omitempty"`
+
 	Errors  []string       `json:"errors,omitempty"`
 	Payload *admin.Payload `json:"payload,omitempty"`
 	Latest  *admin.Payload `json:"latest_state,omitempty"`
@@ -71,9 +84,12 @@ type failureLine struct {
 }
 
 func lineOf(p *failurePlace, f *failures.Failure, replayed bool) failureLine {
-	return failureLine{ID: f.ID, Pipeline: p.pipeline(), Place: p.String(), Time: f.Time, Kind: f.Kind, Cause: f.Cause(), Type: f.Type,
-		Code: f.Code, Size: f.Size(), Maximum: f.Maximum, Processor: f.Artifact + " " + f.Version, AsRead: f.AsRead, Whole: !f.Cut,
-		Dead: f.Dead, Refusal: f.Refusal, Replayed: replayed}
+	scope := f.Context.Scope
+	return failureLine{ID: f.ID, Pipeline: cmp.Or(f.Context.Pipeline, strings.Join(p.pipelines, ",")), Place: p.String(), Time: f.Time, Kind: f.Kind, Cause: f.Cause(), Type: f.Type,
+		Code: f.Code, Size: f.Size(), Maximum: f.Maximum, Processor: strings.TrimSpace(f.Artifact + " " + f.Version), AsRead: f.AsRead, Whole: !f.Cut,
+		Dead: f.Dead, Refusal: f.Refusal, Replayed: replayed, Machine: p.machine,
+		Workspace: admin.Text(scope.Workspace), Source: admin.Text(scope.Source), Destination: admin.Text(scope.Destination),
+		MessageID: admin.Text(f.Context.ID), Died: f.Died, Attempts: f.Attempts}
 }
 
 // compact writes v as one line of JSON.
@@ -145,18 +161,21 @@ func (r *failureReader) none() string {
 
 // failureTable prints failed events as a person reads them.
 type failureTable struct {
-	t *tabwriter.Writer
-	n int
+	w      io.Writer
+	n      int
+	rows   [][]string
+	scoped bool // one of them says whose it is
 }
 
-func newFailureTable(w io.Writer) *failureTable {
-	return &failureTable{t: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
-}
+func newFailureTable(w io.Writer) *failureTable { return &failureTable{w: w} }
+
+// The columns of a table; that of scopes is left out where no event has one.
+var failureColumns = []string{"ID", "TIME", "PIPELINE", "SCOPE", "CAUSE", "SIZE", "REPLAYED", "PAYLOAD"}
+
+const scopeColumn = 3
 
 func (t *failureTable) add(p *failurePlace, f *failures.Failure, replayed bool) {
-	if t.n++; t.n == 1 {
-		fmt.Fprintln(t.t, "ID\tTIME\tPIPELINE\tCAUSE\tSIZE\tREPLAYED\tPAYLOAD")
-	}
+	t.n++
 	at := "-"
 	if !f.Time.IsZero() {
 		at = f.Time.Format(time.RFC3339)
@@ -165,10 +184,26 @@ func (t *failureTable) add(p *failurePlace, f *failures.Failure, replayed bool) 
 	if replayed {
 		did = "yes"
 	}
-	fmt.Fprintf(t.t, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", f.ID, at, dash(p.pipeline()), dash(middle(f.Cause(), 60)), f.Size(), did, shorten(string(f.Payload), 40))
+	scope := "-"
+	if s := f.Context.Scope; s != (event.Scope{}) {
+		scope, t.scoped = shorten(dash(s.Workspace)+"/"+dash(s.Source)+"/"+dash(s.Destination), 60), true
+	}
+	t.rows = append(t.rows, []string{f.ID, at, dash(shorten(p.owner(f), 40)), scope, dash(middle(f.Cause(), 60)), strconv.Itoa(f.Size()), did, shorten(string(f.Payload), 40)})
 }
 
-func (t *failureTable) flush() error { return t.t.Flush() }
+func (t *failureTable) flush() error {
+	if t.n == 0 {
+		return nil
+	}
+	tab := newTable(t.w)
+	for _, row := range append([][]string{failureColumns}, t.rows...) {
+		if !t.scoped {
+			row = slices.Delete(slices.Clone(row), scopeColumn, scopeColumn+1)
+		}
+		fmt.Fprintln(tab, strings.Join(row, "\t"))
+	}
+	return tab.Flush()
+}
 
 func failuresShow(s Streams) *cobra.Command {
 	var flags failureFlags
@@ -186,7 +221,7 @@ left it, whichever is kept. Without --id or another choice it is the first event
 			if flags.limit == 0 {
 				flags.limit = max(1, len(flags.ids))
 			}
-			return r.show(c)
+			return r.show(c.Context())
 		},
 	}
 	flags.add(c)
@@ -195,16 +230,55 @@ left it, whichever is kept. Without --id or another choice it is the first event
 	return c
 }
 
-func (r *failureReader) show(c *cobra.Command) error {
+// export writes failed events whole, as lines of JSON.
+func failuresExport(s Streams) *cobra.Command {
+	var flags failureFlags
+	c := &cobra.Command{
+		Use:   "export [FILE|DIRECTORY...]",
+		Short: "Write failed events whole to standard output, as lines of JSON",
+		Long: `Write failed events, dead messages and the inputs of executions that failed to standard
+output, whole, as lines of JSON like those of weir failures show --json. Nothing is changed.`,
+		Example: "  weir failures export pipeline.hcl --machine orders > failed.jsonl",
+		RunE: func(c *cobra.Command, args []string) error {
+			r, err := flags.reader(s, args)
+			if err != nil {
+				return err
+			}
+			flags.asJSON = true
+			n, err := r.print(c.Context())
+			if err == nil {
+				fmt.Fprintf(s.Err, "%s exported\n", events(n))
+				r.tell(r.skipped)
+			}
+			return err
+		},
+	}
+	flags.add(c)
+	c.Flags().IntVar(&flags.limit, "limit", 0, "most events to write; 0 means all")
+	return c
+}
+
+func (r *failureReader) show(ctx context.Context) error {
+	n, err := r.print(ctx)
+	if err == nil && n == 0 {
+		r.tell(r.skipped)
+		return fmt.Errorf("%s", r.none())
+	}
+	return err
+}
+
+// print prints the chosen events whole, and says how many.
+func (r *failureReader) print(ctx context.Context) (int, error) {
 	n := 0
-	err := r.scan(c.Context(), func(at *failurePlace, f *failures.Failure, replayed bool) error {
+	err := r.scan(ctx, func(at *failurePlace, f *failures.Failure, replayed bool) error {
 		line := lineOf(at, f, replayed)
 		line.Errors, line.Payload = f.Errors, (*admin.Payload)(&f.Payload)
 		if f.Latest != nil {
 			line.Latest = (*admin.Payload)(&f.Latest)
 		}
+		line.Key = admin.Text(f.Context.Key)
 		if m := f.Message; m != nil {
-			line.Key, line.Headers = admin.Text(m.Key), m.Meta.Headers
+			line.Headers = m.Meta.Headers
 		}
 		if n++; r.flags.asJSON {
 			if err := compact(r.s.Out, line); err != nil {
@@ -216,18 +290,12 @@ func (r *failureReader) show(c *cobra.Command) error {
 			}
 			printFailure(r.s.Out, &line, f)
 		}
-		if n >= r.flags.limit {
+		if r.flags.limit > 0 && n >= r.flags.limit {
 			return errEnough
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	if n == 0 {
-		return fmt.Errorf("%s", r.none())
-	}
-	return nil
+	return n, err
 }
 
 // printFailure prints an event as a person reads it. What could command a terminal is
@@ -240,6 +308,7 @@ func printFailure(w io.Writer, line *failureLine, f *failures.Failure) {
 	}
 	field("id", line.ID)
 	field("pipeline", line.Pipeline)
+	field("machine", line.Machine)
 	field("place", line.Place)
 	if !f.Time.IsZero() {
 		field("read at", f.Time.Format(time.RFC3339))
@@ -259,11 +328,24 @@ func printFailure(w io.Writer, line *failureLine, f *failures.Failure) {
 	if line.Replayed {
 		field("replayed", "yes")
 	}
-	if m := f.Message; m != nil {
-		field("key", m.Key)
+	field("workspace", f.Context.Scope.Workspace)
+	field("source", f.Context.Scope.Source)
+	field("destination", f.Context.Scope.Destination)
+	field("message id", f.Context.ID)
+	field("key", f.Context.Key)
+	if f.Dead && !f.Died.IsZero() {
+		field("died at", f.Died.Format(time.RFC3339))
+	}
+	if f.Attempts > 0 {
+		field("attempts", strconv.Itoa(f.Attempts))
 	}
 	what := "payload as the transforms left it"
-	if f.AsRead {
+	switch {
+	case line.Machine != "":
+		what = "input of the execution"
+	case f.Kind == failures.DeadMessage:
+		what = "payload as it is in the queue"
+	case f.AsRead:
 		what = "payload as it was read"
 	}
 	if f.Cut {

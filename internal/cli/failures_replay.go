@@ -27,10 +27,18 @@ func failuresReplay(s Streams) *cobra.Command {
 	var flags failureFlags
 	c := &cobra.Command{
 		Use:   "replay [FILE|DIRECTORY...]",
-		Short: "Send failed events through their pipeline again",
-		Long: `Send the payloads of failed events through their pipeline again: the same transforms, target
-and failure target, with the failed events in place of the source. An event that fails again
-goes to the failure target again; of what fails meanwhile nothing is read.
+		Short: "Send whatever has failed or died again",
+		Long: `Send whatever has failed or died again, all of it or what is chosen.
+
+Messages that are dead in a queue wait in it again, like new ones, for the pipeline that reads
+it; executions that failed start again with their input. A running process does so at once, and
+otherwise the next weir run.
+
+The payloads of failed events are sent through their pipeline: the same transforms, target and
+failure target, with the failed events in place of the source, and workspace, source,
+destination, key and message id as they were. An event that fails again goes to the failure
+target again; of what fails meanwhile nothing is read. Where several pipelines have failed
+events, one is replayed after the other.
 
 The payload that is sent is the one the pipeline read, where it was kept: in queues, and in
 event forwarding errors. Generic errors and size violations keep the payload as the
@@ -38,10 +46,13 @@ transforms left it. --payload chooses. Events whose payload was cut are left out
 
 A file is not changed. What was replayed of it is noted in a journal beside it, so that the
 same command sends what is left after it was stopped, and nothing twice; --again ignores the
-journal. From a queue, an event is removed when it is delivered, filtered or failed again.
+journal. From a queue, an event is removed when it is delivered, filtered or failed again. When
+the process is killed, what was in flight at that moment is sent again by the same command, and
+may come twice; nothing is lost, and what was dead stays dead until it is sent.
 
 The process that writes the failure file may go on, with --failed-to FILE for what fails
-again; a queue is replayed while no process has its store open.
+again; failed events in a queue are replayed while no process has its store open. With --from,
+--through, --payload or --failed-to, dead messages are left where they are.
 
 The exit code is 0 only when all chosen events were replayed.`,
 		Example: `  weir failures replay pipeline.hcl --cause "400 Bad Request" --dry-run
@@ -66,69 +77,151 @@ The exit code is 0 only when all chosen events were replayed.`,
 
 // replay checks what is asked for and does it.
 func (r *failureReader) replay(ctx context.Context) error {
-	p, err := r.through()
+	switch r.flags.payload {
+	case "", "read", "latest":
+	default:
+		return usagef(`--payload is "read" or "latest", not %q`, r.flags.payload)
+	}
+	if r.flags.through != "" {
+		if _, ok := r.cfg.Pipeline(r.flags.through); !ok {
+			return usagef("there is no pipeline %q", r.flags.through)
+		}
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	failed, err := r.failed(ctx)
 	if err != nil {
 		return err
 	}
+	raised, err := r.raise(ctx)
+	if err != nil {
+		return err
+	}
+	if len(failed) == 0 {
+		if raised == 0 {
+			fmt.Fprintln(r.s.Out, r.none())
+		}
+		if r.tell(r.skipped); r.unasked != nil {
+			return errReported
+		}
+		return nil
+	}
+	var errs []error
+	for _, p := range failed {
+		one := *r
+		one.raised = raised
+		if err := one.through(ctx, p, len(failed) > 1); err != nil {
+			errs = append(errs, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if r.unasked != nil {
+		r.skipped = failures.Skipped{}
+		r.tell(r.skipped)
+		errs = append(errs, errReported)
+	}
+	return errors.Join(errs...)
+}
+
+// failed are the pipelines whose failed events are replayed. When the config has several and the
+// command names none, they are those that have some.
+func (r *failureReader) failed(ctx context.Context) ([]*config.Pipeline, error) {
+	switch {
+	case r.flags.machine != "":
+		return nil, nil
+	case r.flags.pipeline != "":
+		p, _ := r.cfg.Pipeline(r.flags.pipeline) // find has seen it
+		if len(r.places) == 0 {
+			return nil, nil
+		}
+		if shared := r.others(p); len(shared) > 0 && r.flags.from == "" {
+			fmt.Fprintf(r.s.Err, "weir: failed events of the pipelines %s are in the same place: those that do not say where they failed are taken for events of %q\n",
+				strings.Join(shared, ", "), p.Name)
+		}
+		return []*config.Pipeline{p}, nil
+	case len(r.cfg.Pipelines) == 1 && len(r.places) > 0, r.flags.from != "" && r.flags.through != "":
+		return r.cfg.Pipelines[:1], nil
+	}
+	// Which have some? Those that share a place know their own.
+	have := map[string]bool{}
+	nameless, shared := 0, false
+	for _, at := range r.places {
+		shared = shared || len(at.pipelines) > 1
+	}
+	look := *r
+	look.store = r.rowsInStore()
+	err := look.scan(ctx, func(at *failurePlace, f *failures.Failure, _ bool) error {
+		switch {
+		case at.dead:
+		case f.Context.Pipeline != "":
+			have[f.Context.Pipeline] = true
+		case len(at.pipelines) == 1:
+			have[at.pipelines[0]] = true
+		default:
+			nameless++
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	var some []*config.Pipeline
+	for _, p := range r.cfg.Pipelines {
+		if names = append(names, p.Name); have[p.Name] {
+			some = append(some, p)
+		}
+	}
+	if nameless > 0 || (shared || r.flags.from != "") && len(some) == 0 {
+		return nil, usagef("say which pipeline's events are replayed: --pipeline with one of %s", strings.Join(names, ", "))
+	}
+	return some, nil
+}
+
+// through replays the failed events of one pipeline; of several says that others are replayed
+// by the same command.
+func (r *failureReader) through(ctx context.Context, failed *config.Pipeline, several bool) error {
+	if several {
+		r.builder = builder()
+		r.builder.Log = slog.New(slog.DiscardHandler)
+		r.places = slices.DeleteFunc(slices.Clone(r.places), func(at *failurePlace) bool { return !at.of(failed.Name) })
+		r.sel.Pipeline, r.sel.Named = failed.Name, slices.ContainsFunc(r.places, func(at *failurePlace) bool { return len(at.pipelines) > 1 })
+	}
+	r.skipped = failures.Skipped{}
+	p := failed
+	if r.flags.through != "" {
+		p, _ = r.cfg.Pipeline(r.flags.through) // replay has seen it
+	}
 	plan := failures.Plan{Selection: r.sel, Limit: r.flags.limit, Tally: &failures.Tally{}}
 	switch r.flags.payload {
-	case "":
-		if err := r.sameStart(p); err != nil {
-			return err
-		}
 	case "read":
 		plan.Which = failures.Read
 	case "latest":
 		plan.Which = failures.Latest
 	default:
-		return usagef(`--payload is "read" or "latest", not %q`, r.flags.payload)
+		var err error
+		if plan.Which, err = r.start(p); err != nil {
+			return err
+		}
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	if r.flags.dry {
 		return r.rehearse(ctx, p, plan)
 	}
 	return r.run(ctx, p, plan)
 }
 
-// through is the pipeline that the events are sent through.
-func (r *failureReader) through() (*config.Pipeline, error) {
-	failed := r.cfg.Pipelines[0]
-	switch {
-	case r.flags.pipeline != "":
-		failed, _ = r.cfg.Pipeline(r.flags.pipeline) // find has seen it
-	case len(r.cfg.Pipelines) > 1 && (r.flags.from == "" || r.flags.through == ""):
-		var names []string
-		for _, p := range r.cfg.Pipelines {
-			names = append(names, p.Name)
-		}
-		return nil, usagef("say which pipeline's events are replayed: --pipeline with one of %s", strings.Join(names, ", "))
-	}
-	if shared := r.others(failed); len(shared) > 0 && r.flags.from == "" {
-		fmt.Fprintf(r.s.Err, "weir: failed events of the pipelines %s are in the same place, and none says where it failed: all that are chosen are taken for events of %q\n",
-			strings.Join(shared, ", "), failed.Name)
-	}
-	if r.flags.through == "" {
-		return failed, nil
-	}
-	p, ok := r.cfg.Pipeline(r.flags.through)
-	if !ok {
-		return nil, usagef("there is no pipeline %q", r.flags.through)
-	}
-	return p, nil
-}
-
 // others are the pipelines that share the failure target of p.
 func (r *failureReader) others(p *config.Pipeline) []string {
-	all := failureReader{s: Streams{Err: discard{}}, flags: &failureFlags{}, cfg: r.cfg}
-	_ = all.find() // what cannot be read is told of by r
 	var names []string
-	for _, at := range all.places {
-		if slices.Contains(at.pipelines, p.Name) {
-			for _, name := range at.pipelines {
-				if name != p.Name && !slices.Contains(names, name) {
-					names = append(names, name)
-				}
+	for _, at := range r.everywhere() {
+		if !at.of(p.Name) {
+			continue
+		}
+		for _, name := range at.pipelines {
+			if name != p.Name && !slices.Contains(names, name) {
+				names = append(names, name)
 			}
 		}
 	}
@@ -139,23 +232,28 @@ type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
-// sameStart refuses to guess which payload is meant when p reads a queue: the payload as it
-// was read is what the first pipeline read, and p may want what that one made of it.
-func (r *failureReader) sameStart(p *config.Pipeline) error {
+// start is which payload is meant when p reads a queue: the payload as it was read is what the
+// first pipeline read, and p may want what that one made of it. Without transforms, p has failed
+// with the very payload that it read; otherwise nobody guesses.
+func (r *failureReader) start(p *config.Pipeline) (failures.Which, error) {
 	name := p.Source.Use.Queue()
 	if name == "" || r.flags.through != "" {
-		return nil
+		return failures.Original, nil
 	}
 	for _, before := range r.cfg.Pipelines {
 		for _, u := range before.Uses() {
-			if u.Block == "target" && u.Queue() == name && len(before.Transform.Use) > 0 {
-				return usagef("the pipeline %q reads the queue %q, which the pipeline %q writes after its transforms, and the payload as it was read is what %q read: "+
-					"say --through %s to start there, or --payload latest for what the transforms of %q left",
-					p.Name, name, before.Name, before.Name, before.Name, p.Name)
+			if u.Block != "target" || u.Queue() != name || len(before.Transform.Use) == 0 {
+				continue
 			}
+			if len(p.Transform.Use) == 0 {
+				return failures.Latest, nil
+			}
+			return failures.Original, usagef("the pipeline %q reads the queue %q, which the pipeline %q writes after its transforms, and the payload as it was read is what %q read: "+
+				"say --through %s to start there, or --payload latest for what the transforms of %q left",
+				p.Name, name, before.Name, before.Name, before.Name, p.Name)
 		}
 	}
-	return nil
+	return failures.Original, nil
 }
 
 // rehearse lists what a replay would send.
@@ -163,7 +261,12 @@ func (r *failureReader) rehearse(ctx context.Context, p *config.Pipeline, plan f
 	t := newFailureTable(r.s.Out)
 	asRead, latest, before, cut := 0, 0, 0, 0
 	var why error
-	err := r.scan(ctx, func(at *failurePlace, f *failures.Failure, replayed bool) error {
+	look := *r
+	look.store = r.rowsInStore()
+	err := look.scan(ctx, func(at *failurePlace, f *failures.Failure, replayed bool) error {
+		if at.dead {
+			return nil // raise has told of them
+		}
 		_, read, err := f.Replayed(plan.Which)
 		switch {
 		case replayed && !r.flags.again:
@@ -198,7 +301,7 @@ func (r *failureReader) rehearse(ctx context.Context, p *config.Pipeline, plan f
 	}
 	fmt.Fprintf(r.s.Out, "%s would be sent through the pipeline %q: %d as read, %d as the transforms left them\n", events(asRead+latest), p.Name, asRead, latest)
 	r.leftOut(int64(before), int64(cut), why)
-	r.tell(r.skipped)
+	r.tell(look.skipped)
 	return nil
 }
 
@@ -314,7 +417,9 @@ func (r *failureReader) conclude(ctx context.Context, a *app.App, p *config.Pipe
 	sent, settled := t.Sent.Load(), t.Settled.Load()
 	switch {
 	case sent == 0 && t.Before.Load()+t.NoPayload.Load()+t.Gone.Load() == 0 && err == nil:
-		fmt.Fprintln(r.s.Out, r.none())
+		if r.raised == 0 {
+			fmt.Fprintln(r.s.Out, r.none())
+		}
 	default:
 		fmt.Fprintf(r.s.Out, "%s replayed through the pipeline %q in %s: %d delivered, %d filtered, %d failed again\n",
 			events(int(settled)), p.Name, took.Round(time.Millisecond), m.Target.Written.Load(), m.Filtered.Load(), m.Invalid.Load()+m.Oversized.Load())

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/app"
-	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/meter"
 )
 
@@ -61,24 +60,4 @@ func (r *runner) configName() string {
 // comesToAnEnd reports whether all that runs does.
 func comesToAnEnd(b *app.Built) bool {
 	return !slices.ContainsFunc(b.Pipelines, func(r app.Runner) bool { return !r.Terms().Ends })
-}
-
-// printsEvents reports whether a target of a plan writes to standard output.
-func printsEvents(plan *config.Plan) bool {
-	for _, p := range plan.Pipelines {
-		if prints(p) {
-			return true
-		}
-	}
-	return false
-}
-
-// prints reports whether a target of a pipeline writes to standard output.
-func prints(p *config.Pipeline) bool {
-	for _, u := range p.Uses() {
-		if u.Name == "stdout" && u.Kind == config.KindTarget {
-			return true
-		}
-	}
-	return false
 }

@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -18,66 +18,116 @@ var kinds = []string{"source", "transform", "target", "store"}
 func listCommand(s Streams) *cobra.Command {
 	asJSON := false
 	c := &cobra.Command{
-		Use:   "list [CONNECTOR]",
-		Short: "List the connectors, or the options of one",
-		Long: `List the connectors, or the options of one with their types, defaults and meaning. A name
-that a source and a target share lists both.`,
-		Example: "  weir list\n  weir list http",
-		Args:    atMost(1, "at most one connector"),
+		Use:   "list [NAME]",
+		Short: "List connectors and blocks, or the options of one",
+		Long: `List the connectors and the blocks of a config, or the options of one with their types,
+defaults and meaning. A name that several share, as a source and a target, lists each of them;
+the name of a kind, such as target, lists its connectors.`,
+		Example: "  weir list\n  weir list http\n  weir list machine",
+		Args:    atMost(1, "at most one name"),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return listed(), cobra.ShellCompDirectiveNoFileComp
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			pages := connectors("")
+			name := ""
 			if len(args) == 1 {
-				if pages = connectors(args[0]); len(pages) == 0 {
-					return unknownConnector(args[0])
-				}
+				name = args[0]
 			}
-			switch {
-			case asJSON:
-				e := json.NewEncoder(s.Out)
-				e.SetIndent("", "  ")
-				return e.Encode(pages)
-			case len(args) == 1:
-				for i, p := range pages {
-					if i > 0 {
-						fmt.Fprintln(s.Out)
-					}
-					describe(s.Out, p)
-				}
-				return nil
-			}
-			return table(s.Out, pages)
+			return list(s, name, asJSON)
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 
-// connectors is every page of a connector, or those with a name.
-func connectors(name string) []reference.Page {
+// list prints the pages of a name, or a table of all.
+func list(s Streams, name string, asJSON bool) error {
+	found := named(name)
+	whole := name != ""
+	if len(found) == 0 && slices.Contains(kinds, name) {
+		found, whole = reference.Pages(name), false
+	}
+	switch {
+	case len(found) == 0:
+		return unknownName("connector", name, listed())
+	case asJSON:
+		e := json.NewEncoder(s.Out)
+		e.SetIndent("", "  ")
+		return e.Encode(found)
+	case !whole:
+		return table(s.Out, found)
+	}
+	for i, p := range found {
+		if i > 0 {
+			fmt.Fprintln(s.Out)
+		}
+		describe(s.Out, p)
+	}
+	return nil
+}
+
+// named is every connector and block that has a name; all of them for "".
+func named(name string) []reference.Page {
 	var found []reference.Page
 	for _, kind := range kinds {
-		for _, p := range reference.Pages(kind) {
-			if name == "" || p.Name == name {
-				found = append(found, p)
+		found = append(found, reference.Pages(kind)...)
+	}
+	found = append(found, blocks()...)
+	return slices.DeleteFunc(found, func(p reference.Page) bool { return name != "" && p.Name != name })
+}
+
+// listed are the names that can be listed, each once.
+func listed() []string {
+	var names []string
+	for _, p := range named("") {
+		if !slices.Contains(names, p.Name) {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
+// blocks are the blocks of the config's process as pages; sources, transforms and targets are
+// connectors.
+func blocks() []reference.Page {
+	config := reference.Pages(reference.KindConfig)[0]
+	var found []reference.Page
+	for _, o := range config.In("") {
+		if o.Type != "block" && o.Type != "blocks" || slices.Contains(kinds[:3], o.Path) {
+			continue
+		}
+		p := reference.Page{Kind: "block", Name: o.Path, Summary: o.Doc}
+		label, required := "", ""
+		if o.Label != "" {
+			label = fmt.Sprintf(" %q", o.Label)
+		}
+		for _, inner := range config.Options {
+			path, in := strings.CutPrefix(inner.Path, o.Path+".")
+			if !in {
+				continue
+			}
+			inner.Path = path
+			p.Options = append(p.Options, inner)
+			if inner.Required && !strings.Contains(path, ".") && inner.Type == "string" {
+				required += fmt.Sprintf("  %s = \"...\"\n", path)
 			}
 		}
+		p.Minimal = o.Path + label + " {\n" + required + "}\n"
+		found = append(found, p)
 	}
 	return found
 }
 
-func unknownConnector(name string) error {
-	var names []string
-	for _, p := range connectors("") {
-		names = append(names, p.Name)
-	}
-	return usagef("unknown connector %q; there are %s", name, strings.Join(names, ", "))
-}
-
 func table(w io.Writer, pages []reference.Page) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := newTable(w)
+	t.sentences = true
 	fmt.Fprintln(t, "KIND\tNAME\tSUMMARY")
 	for _, p := range pages {
-		summary := p.Summary
+		summary, _, _ := strings.Cut(p.Summary, ". ")
+		summary = strings.TrimSuffix(summary, ".") + "."
 		if p.Stability != "" && p.Stability != "stable" {
 			summary += " (" + p.Stability + ")"
 		}
@@ -88,7 +138,14 @@ func table(w io.Writer, pages []reference.Page) error {
 
 // describe prints a connector as a person reads it: what it is, an example, each option.
 func describe(w io.Writer, p reference.Page) {
-	fmt.Fprintf(w, "%s %q: %s\n\n", p.Kind, p.Name, p.Summary)
+	width := 90
+	if n := columns(w); n > 0 {
+		width = max(min(width, n), 30)
+	}
+	for _, line := range wrap(fmt.Sprintf("%s %q: %s", p.Kind, p.Name, p.Summary), width) {
+		fmt.Fprintln(w, line)
+	}
+	fmt.Fprintln(w)
 	for line := range strings.Lines(p.Minimal) {
 		fmt.Fprint(w, "    ", line)
 	}
@@ -106,7 +163,7 @@ func describe(w io.Writer, p reference.Page) {
 			kind += ", default " + o.Default
 		}
 		fmt.Fprintf(w, "\n  %s (%s)\n", o.Path, kind)
-		for _, line := range wrap(o.Doc, 84) {
+		for _, line := range wrap(o.Doc, width-6) {
 			fmt.Fprintf(w, "      %s\n", line)
 		}
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
 )
@@ -18,18 +20,35 @@ type progress struct {
 	shown       bool
 }
 
-// progress starts the live line, unless standard error is no terminal, standard output is
-// the same terminal and in use by events, or the user wants none.
+// decide says whether there is a live line: wherever standard error is a terminal, unless the
+// user wants none, or events run over it, which are a sign of life themselves. Failures may be
+// printed there: they take the line's place.
+func (r *runner) decide(plan *config.Plan) {
+	ours := terminal(r.s.Err) && terminal(r.s.Out)
+	r.live = terminal(r.s.Err) && !r.quiet && !(ours && delivers(plan, "stdout"))
+	if r.live && ours {
+		r.builder.Stdout = printed{r.s.Out}
+	}
+}
+
+// delivers reports whether messages of a plan are delivered to a target of that name.
+func delivers(plan *config.Plan, name string) bool {
+	return slices.ContainsFunc(plan.Pipelines, func(p *config.Pipeline) bool {
+		return slices.ContainsFunc(p.Targets, func(t *config.Route) bool { return t.Use.Name == name })
+	})
+}
+
+// progress starts the live line, where there is one.
 func (r *runner) progress() progress {
 	p := progress{quit: make(chan struct{}), ended: make(chan struct{})}
-	if r.quiet || !terminal(r.s.Err) || terminal(r.s.Out) && r.printsEvents {
+	if !r.live {
 		close(p.ended)
 		return p
 	}
 	p.shown = true
 	go func() {
 		defer close(p.ended)
-		live(&r.screen, r.meter, r.queued, p.quit)
+		showLive(&r.screen, r.meter, r.queued, p.quit)
 	}()
 	return p
 }
@@ -45,7 +64,8 @@ func (p progress) stop() (shown bool) {
 // screen is standard error while it has a live line: what is logged takes the line's place,
 // and the line comes back below it.
 type screen struct {
-	w io.Writer
+	w        io.Writer
+	terminal io.Writer // behind w
 
 	mu    sync.Mutex
 	shown bool // the cursor stands behind a live line
@@ -70,6 +90,16 @@ func (s *screen) Write(p []byte) (int, error) {
 	return s.w.Write(p)
 }
 
+// printed is standard output where it is the terminal of the live line: what is written takes
+// the line's place, and the line comes back below it.
+type printed struct{ w io.Writer }
+
+// Write writes whole lines. What it returns counts those alone.
+func (e printed) Write(p []byte) (int, error) {
+	n, err := e.w.Write(append([]byte(clearLine), p...))
+	return max(n-len(clearLine), 0), err
+}
+
 // paint shows line as the live line; it stays there when it is the last.
 func (s *screen) paint(line string, last bool) {
 	s.mu.Lock()
@@ -82,8 +112,8 @@ func (s *screen) paint(line string, last bool) {
 	fmt.Fprintf(s.w, "%s%s%s%s", clearLine, wrapOff, line, wrapOn)
 }
 
-// live repaints the line each half second until quit is closed.
-func live(s *screen, pipelines *meter.Registry, queued func() string, quit <-chan struct{}) {
+// showLive repaints the line each half second until quit is closed.
+func showLive(s *screen, pipelines *meter.Registry, queued func() string, quit <-chan struct{}) {
 	const period = 500 * time.Millisecond
 	const countEvery = 4 // periods between two counts of the queues, which may ask a database
 	tick := time.NewTicker(period)
@@ -101,13 +131,13 @@ func live(s *screen, pipelines *meter.Registry, queued func() string, quit <-cha
 		now := sum(pipelines)
 		if final {
 			elapsed := time.Since(begin)
-			s.paint(now.line(totals{}, elapsed, elapsed), true) // the store is closed
+			s.paint(strings.Join(now.parts(totals{}, elapsed, elapsed), between), true) // the store is closed
 			return
 		}
 		if n%countEvery == 0 {
 			waiting = queued()
 		}
-		s.paint(now.line(last, period, time.Since(begin))+waiting, false)
+		s.paint(fit(now.parts(last, period, time.Since(begin)), waiting, columns(s.terminal)), false)
 		last = now
 	}
 }
@@ -160,16 +190,35 @@ func sum(pipelines *meter.Registry) totals {
 	return t
 }
 
-// line is the text of the live line: rates over the last period, and totals of what
-// needs attention.
-func (t totals) line(last totals, over, elapsed time.Duration) string {
+// between are the parts of the live line.
+const between = "  "
+
+// fit is the live line for a terminal of width columns: its parts, and what waits in queues,
+// without those that matter least where there is no room. 0 columns are any number.
+func fit(parts []string, waiting string, width int) string {
+	whole := func() string { return strings.Join(parts, between) + waiting }
+	if width == 0 {
+		return whole()
+	}
+	for _, least := range []string{"total ", "lag ", "filtered "} {
+		if len(whole()) < width {
+			break
+		}
+		parts = slices.DeleteFunc(slices.Clone(parts), func(s string) bool { return strings.HasPrefix(s, least) })
+	}
+	return whole()
+}
+
+// parts are those of the live line: rates over the last period, and totals of what needs
+// attention.
+func (t totals) parts(last totals, over, elapsed time.Duration) []string {
 	rate := func(now, before int64) string {
 		if now < before {
 			before = 0 // a reload begins to count anew
 		}
 		return short(float64(now-before)/over.Seconds()) + "/s"
 	}
-	parts := []string{
+	return []string{
 		"in " + rate(t.read, last.read),
 		"out " + rate(t.written, last.written),
 		"filtered " + rate(t.filtered, last.filtered),
@@ -178,7 +227,6 @@ func (t totals) line(last totals, over, elapsed time.Duration) string {
 		"lag " + t.lag.Round(time.Millisecond).String(),
 		fmt.Sprintf("total %s in %s", short(float64(t.read)), elapsed.Round(time.Second)),
 	}
-	return strings.Join(parts, "  ")
 }
 
 // short is a number with at most four significant characters: 950, 12.4k, 3.1M.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/mattn/go-isatty"
@@ -87,7 +86,7 @@ messages hold on disk.`,
 }
 
 func printQueues(s Streams, all admin.Overview, by string) error {
-	t := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
+	t := newTable(s.Out)
 	head := "QUEUE\t"
 	if by != "" {
 		head += strings.ToUpper(by) + "\t"

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,7 +88,7 @@ func printJobs(s Streams, jobs []admin.Job, now time.Time) error {
 	for i := range jobs {
 		scoped = scoped || scopeOf(&jobs[i]) != ""
 	}
-	t := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
+	t := newTable(s.Out)
 	head := "ID\tAGE\tATTEMPTS\tNEXT TRY\tCAUSE\tKEY\tPAYLOAD"
 	if scoped {
 		head = "ID\tSCOPE\tAGE\tATTEMPTS\tNEXT TRY\tCAUSE\tKEY\tPAYLOAD"

@@ -71,9 +71,8 @@ type runner struct {
 	app     *app.App
 	meter   *meter.Registry
 	reports *app.Reporter
-	// printsEvents is set when a target of the config writes to standard output, and quietly
-	// when nothing but the events is to be said.
-	printsEvents, quietly bool
+	// live is set when there is a live line, and quietly when nothing is said of what runs.
+	live, quietly bool
 }
 
 // How far the heap grows between collections, where GOGC does not say: to a size of its own
@@ -105,7 +104,6 @@ func (r *runner) run(ctx context.Context) error {
 	r.meter = &meter.Registry{Reports: r.reports.Dropped()}
 	r.app = &app.App{Log: r.log, Meter: r.meter, Builder: r.builder}
 
-	r.printsEvents = printsEvents(built.Plan)
 	r.introduce(built)
 
 	ctx, stop := r.signals(ctx)
@@ -156,7 +154,7 @@ func (r *runner) build(ctx context.Context) (*app.Built, error) {
 			dropped = jsonDropped
 		}
 		r.output = newSteady(r.s.Err, dropped)
-		r.screen.w = r.output
+		r.screen.w, r.screen.terminal = r.output, r.s.Err
 		r.started = cfg.Process
 		r.flags.apply(cfg.Process, &r.level)
 		r.reports, r.log = r.builder.Report(cfg.Process, r.flags.logger(cfg.Process, r.s.Err, &r.screen, &r.level))
@@ -165,7 +163,11 @@ func (r *runner) build(ctx context.Context) (*app.Built, error) {
 			return nil, err
 		}
 	}
-	built, found := r.builder.Build(ctx, cfg.Plan())
+	plan := cfg.Plan()
+	if r.app == nil {
+		r.decide(plan)
+	}
+	built, found := r.builder.Build(ctx, plan)
 	if built != nil {
 		found = append(found, built.Inspect()...)
 	}

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -192,7 +191,7 @@ the files from a backup loses less: do that first where you can.`,
 
 // printFigures prints numbers by name; those that are bytes as a person reads them.
 func printFigures(s Streams, figures map[string]int64) error {
-	t := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
+	t := newTable(s.Out)
 	for _, name := range slices.Sorted(maps.Keys(figures)) {
 		n := strconv.FormatInt(figures[name], 10)
 		what, bytes := strings.CutSuffix(name, "_bytes")

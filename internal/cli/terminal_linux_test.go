@@ -99,6 +99,13 @@ func TestLiveLine(t *testing.T) {
 		}
 	}
 
+	// Failures that are printed where the live line is take its place, and it comes back.
+	p, shown = onTerminal(filter+"target {\n  use \"file\" {\n    path = \"out\"\n  }\n}\n", true)
+	p.until(shown, `\r\x1b\[K[^\r\n]*"payload":"bad"[^\r\n]*\r\n`)
+	p.until(shown, `"payload":"bad"[^\r\n]*\r\n(?s:.*)\r\x1b\[K\x1b\[\?7lin `)
+	_ = p.in.Close()
+	p.exits(0)
+
 	// A line of the log does not run into the live line.
 	p, shown = onTerminal("admin {\n  address = \"127.0.0.1:0\"\n}\n"+config, false)
 	p.until(shown, `INF.*admin server listens`)

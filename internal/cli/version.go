@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -28,16 +29,21 @@ func versionCommand(s Streams) *cobra.Command {
 		Use: "version", Short: "Print the version, the commit and the platform",
 		Args: exactly(0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
-			commit := "unknown"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				for _, kv := range info.Settings {
-					if kv.Key == "vcs.revision" {
-						commit = kv.Value
-					}
-				}
-			}
-			_, err := fmt.Fprintf(s.Out, "weir %s (commit %s, %s, %s/%s)\n", Version(), commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := io.WriteString(s.Out, versionLine())
 			return err
 		},
 	}
+}
+
+// versionLine is the version, the commit and the platform.
+func versionLine() string {
+	commit := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, kv := range info.Settings {
+			if kv.Key == "vcs.revision" {
+				commit = kv.Value
+			}
+		}
+	}
+	return fmt.Sprintf("weir %s (commit %s, %s, %s/%s)\n", Version(), commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -27,6 +27,7 @@ package connector
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sort"
@@ -196,6 +197,11 @@ type (
 	Lagger interface {
 		Lag(ctx context.Context) ([]Lag, error)
 	}
+	// Troubled is a source that waits by itself for what it stands on besides its stream, such as
+	// a table of leases, and reads less or nothing meanwhile. Trouble is why, nil when it need not
+	// wait; it may be called while Read is, from Open to Close, and returns at once. The
+	// pipeline is degraded while there is one.
+	Troubled interface{ Trouble() error }
 	// Listener is a source that binds an address, which others of the process may share only
 	// where they differ by host name or path. Addr is what was bound, nil while nothing is.
 	Listener interface {
@@ -346,6 +352,8 @@ type Deps struct {
 	Queues map[string]Queue
 	// Machines are the state machines of the config, by name.
 	Machines map[string]Machine
+	// Stdout is what events are printed to; nil stands for standard output itself.
+	Stdout io.Writer
 	// Kept returns what with made when the name was first asked for in this process: what a
 	// connector keeps for the one that replaces it at a reload. nil: nothing is kept.
 	Kept func(name string, with func() any) any

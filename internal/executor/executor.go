@@ -239,6 +239,8 @@ func (m *Machine) Run(ctx context.Context) (err error) {
 		return err
 	}
 	m.state.Store(int32(Running))
+	defer queue.Subscribe(m.o.Store(), m.starts)()
+	defer queue.Subscribe(m.o.Store(), m.steps)()
 	leasing, stop := context.WithCancel(ctx)
 	defer stop()
 	m.mu.Lock()

@@ -251,6 +251,11 @@ func TestPostgresShared(t *testing.T) {
 	small := func(o *executor.Options) { o.InFlight, o.Workers = 7, 3 }
 	first, second := postgresStore(t, dsn, "one"), postgresStore(t, dsn, "two")
 	one, two := run(t, first, sharedMachine, fs, small), run(t, second, sharedMachine, fs, small)
+	until(t, "each has its share of the work", func() bool {
+		a, of := first.Share(executor.StartQueue("m"))
+		b, _ := second.Share(executor.StartQueue("m"))
+		return a > 0 && b > 0 && a+b == of
+	})
 	const n = 60
 	inputs := make([]string, n)
 	var waited event.Batch

@@ -37,7 +37,9 @@
 //   - A file of rows is never changed. What was replayed is noted in a journal beside it, a
 //     line for each row, after the pipeline settled it and not before.
 //   - A job leaves its queue only when the pipeline settled its message. What was leased and
-//     not settled goes back as it was.
+//     not settled goes back as it was, and what was dead stays dead, with its ID and its reason.
+//   - So a replay that is killed leaves nothing out: the next one sends what is left, and again what
+//     was in flight.
 //   - What comes into a file or queue after the reading began is not read, so that a replay
 //     whose events fail again comes to an end.
 package failures

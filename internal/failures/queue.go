@@ -53,7 +53,8 @@ type QueueSource struct {
 	Name  string
 	Store func() queue.Store
 
-	held *lease.Holder // also of what is not chosen, until Close
+	held  *lease.Holder // also of what is not chosen, until Close
+	leave func()        // ends the subscription of Open
 
 	mu     sync.Mutex
 	wanted map[queue.ID]struct{} // chosen, and not leased yet
@@ -69,6 +70,9 @@ func (s *QueueSource) Open(ctx context.Context) error {
 		return fmt.Errorf("read failed events from queue %q: %w", s.Name, err)
 	}
 	s.held = lease.New(s.Store, leaseFor)
+	if s.leave == nil {
+		s.leave = queue.Subscribe(s.Store(), s.Name)
+	}
 	return nil
 }
 
@@ -148,6 +152,10 @@ func (s *QueueSource) list(ctx context.Context, a queue.Admin, state queue.State
 func (s *QueueSource) Close(ctx context.Context) error {
 	if s.held == nil {
 		return nil
+	}
+	if s.leave != nil {
+		s.leave()
+		s.leave = nil
 	}
 	if _, err := s.held.Close(ctx); err != nil {
 		return fmt.Errorf("queue %q: %w", s.Name, err)

@@ -46,6 +46,9 @@ func ParseCause(text string) (Cause, error) {
 	return Cause{re: re}, nil
 }
 
+// Text is the text that a cause must contain; false when it is a regular expression.
+func (c Cause) Text() (string, bool) { return c.text, c.re == nil }
+
 func (c Cause) match(text string) bool {
 	if c.re != nil {
 		return c.re.MatchString(text)

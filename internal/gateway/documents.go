@@ -32,7 +32,7 @@ type healthBody struct {
 func (g *Gateway) health(_ *http.Request, now time.Time) *Answer {
 	return jsonAnswer(healthBody{
 		AppType: "EMBEDDED", Server: "UP", DB: "UP", AcceptingEvents: "TRUE", RoutingEvents: "TRUE",
-		Mode: "NORMAL", BackendConfigMode: "JSON", LastSync: g.file.Current(now).Loaded.UTC().Format(time.RFC3339),
+		Mode: "NORMAL", BackendConfigMode: "JSON", LastSync: g.file.Current().Loaded.UTC().Format(time.RFC3339),
 	})
 }
 
@@ -57,7 +57,7 @@ func (g *Gateway) robots(*http.Request, time.Time) *Answer { return robots }
 // sourceConfig is what the browser SDK needs to start without RudderStack's control
 // plane. It lists no destinations: those that run in the browser would load vendors' code.
 func (g *Gateway) sourceConfig(r *http.Request, now time.Time) *Answer {
-	w := g.file.Current(now)
+	w := g.file.Current()
 	s, no := byHeader(w, r)
 	if no == NoWriteKey {
 		s, no = byQuery(w, r)

@@ -198,7 +198,7 @@ func (g *Gateway) Begin(c *Call, r *http.Request, now time.Time) *Answer {
 	}
 	*c = Call{now: now, kind: to.kind, event: to.event}
 	var no *Answer
-	switch w := g.file.Current(now); to.kind {
+	switch w := g.file.Current(); to.kind {
 	case beacon, pixel:
 		c.source, no = byQuery(w, r)
 	default:
@@ -261,7 +261,7 @@ func Simple(path []byte) bool {
 // request's events is for Begin to give.
 func (g *Gateway) Quick(c *Call, path, authorization []byte, ip string, now time.Time) bool {
 	to := routes[string(path)]
-	s := g.file.Current(now).ByAuthorization(string(authorization))
+	s := g.file.Current().ByAuthorization(string(authorization))
 	if s == nil || !s.Enabled || (to.kind != single && to.kind != batch) {
 		return false
 	}

@@ -62,7 +62,7 @@ type Pipeline struct {
 	Unconfirmed   atomic.Int64 // messages settled, and the source's side may not know it
 	Panics        atomic.Int64 // recovered in transforms and targets
 	Restarts      atomic.Int64 // starts after a failure
-	Degraded      atomic.Int64 // 1 while it waits to be started again
+	Degraded      atomic.Int64 // 1 while it waits to be started again, or for what its source stands on
 	InFlight      atomic.Int64 // messages read and not settled
 	InFlightBytes atomic.Int64
 	lag           atomic.Int64 // nanoseconds; see CurrentLag
@@ -301,7 +301,7 @@ var perPipeline = []series{
 	{desc("weir_unconfirmed_messages_total", "Messages settled whose acknowledgement the source could not confirm: they may be delivered again."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Unconfirmed.Load() }},
 	{desc("weir_panics_total", "Panics recovered in transforms and targets."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Panics.Load() }},
 	{desc("weir_restarts_total", "Starts of the pipeline after a failure."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Restarts.Load() }},
-	{desc("weir_degraded", "1 while the pipeline has failed and waits to be started again."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.Degraded.Load() }},
+	{desc("weir_degraded", "1 while the pipeline has failed and waits to be started again, or waits for what its source stands on."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.Degraded.Load() }},
 	{desc("weir_in_flight_messages", "Messages read and not settled yet."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.InFlight.Load() }},
 	{desc("weir_in_flight_bytes", "Payload bytes read and not settled yet."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.InFlightBytes.Load() }},
 }

@@ -11,6 +11,7 @@
 package outage
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -44,11 +45,15 @@ type Kind struct {
 	// Gather is how long after the first message its line is written: what meets many messages
 	// meets them within a moment.
 	Gather time.Duration
+	// Count is the key of how many there were; empty: messages.
+	Count string
 	// Passes says that the trouble is over once the destination takes something.
 	Passes bool
 	// Shown says that what it met is kept: the line has the command that shows it.
 	Shown bool
 }
+
+func (k *Kind) count() string { return cmp.Or(k.Count, meter.KeyMessages) }
 
 // Teller tells of the troubles of one component.
 type Teller struct {
@@ -152,14 +157,14 @@ func (t *Teller) due(x *trouble) {
 
 // tell writes the line of what was not told. The lock is held.
 func (t *Teller) tell(x *trouble, now time.Time) {
-	attrs := append(t.attrs(x), slog.Int64(meter.KeyMessages, x.messages), slog.Any(meter.KeyError, x.err))
+	attrs := append(t.attrs(x), slog.Int64(x.kind.count(), x.messages), slog.Any(meter.KeyError, x.err))
 	if !x.told.IsZero() {
 		attrs = append(attrs, slog.Time(KeySince, x.since.UTC().Truncate(time.Second)))
 	}
 	if x.kind.Shown && t.command != "" {
 		attrs = append(attrs, slog.String(KeyCommand, t.shows(x.destination)))
 	}
-	t.log.LogAttrs(context.Background(), x.kind.Level, x.kind.Text, attrs...)
+	t.log.LogAttrs(context.Background(), x.kind.Level, x.kind.Text, attrs...) //nolint:sloglint // the texts of kinds are constants
 	x.messages, x.told, x.open = 0, now, true
 }
 
@@ -208,7 +213,7 @@ func (t *Teller) over(x *trouble) {
 	x.now = false
 	if x.open {
 		t.log.LogAttrs(context.Background(), slog.LevelInfo, "writes succeed again", append(t.attrs(x),
-			slog.Time(KeySince, x.since.UTC().Truncate(time.Second)), slog.Int64(meter.KeyMessages, x.met))...)
+			slog.Time(KeySince, x.since.UTC().Truncate(time.Second)), slog.Int64(x.kind.count(), x.met))...)
 		x.messages = 0 // they are in met
 	}
 	if x.timer == nil {

@@ -42,7 +42,7 @@ func newBook() *book {
 
 func (b *book) lines(t interface{ Fatal(...any) }) []line {
 	var all []line
-	for _, text := range strings.Split(strings.TrimSpace(b.text.String()), "\n") {
+	for text := range strings.SplitSeq(strings.TrimSpace(b.text.String()), "\n") {
 		var l line
 		if text == "" {
 			continue

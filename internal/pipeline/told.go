@@ -10,8 +10,9 @@ import (
 
 // What is told of messages that were not delivered, by destination (invariant 9).
 var (
-	// dueAgain: they are in their queue, with the time of their next attempt.
-	dueAgain = &outage.Kind{Level: slog.LevelWarn, Text: "write failed, messages are due again later", Gather: 100 * time.Millisecond, Passes: true}
+	// dueAgain: they are in their queue, with the time of their next attempt. A message counts as
+	// often as it was tried.
+	dueAgain = &outage.Kind{Level: slog.LevelWarn, Text: "write failed, messages are due again later", Gather: 100 * time.Millisecond, Count: "attempts", Passes: true}
 	// givenUp: they are dead in their queue; gaveAway: the failure target gets them.
 	givenUp  = &outage.Kind{Level: slog.LevelError, Text: "messages are given up; they are kept, dead, in the queue that they come from", Gather: time.Second, Shown: true}
 	gaveAway = &outage.Kind{Level: slog.LevelError, Text: "messages are given up; they go to the failure target", Gather: time.Second, Shown: true}

@@ -36,7 +36,7 @@ func (l *logged) Write(p []byte) (int, error) {
 
 type told struct {
 	Level, Msg, Destination, Error, Command string
-	Messages                                int
+	Messages, Attempts                      int
 }
 
 func (l *logged) lines(t *testing.T, level string) []told {
@@ -44,7 +44,7 @@ func (l *logged) lines(t *testing.T, level string) []told {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []told
-	for _, text := range strings.Split(strings.TrimSpace(l.text.String()), "\n") {
+	for text := range strings.SplitSeq(strings.TrimSpace(l.text.String()), "\n") {
 		var x told
 		if text == "" {
 			continue
@@ -164,7 +164,7 @@ func TestAnOutageIsTold(t *testing.T) {
 				well = append(well, l)
 			}
 		}
-		if len(again) < 9 || len(again) > 12 || len(well) != 1 || well[0].Destination != "down" || well[0].Messages < 200*200 {
+		if len(again) < 9 || len(again) > 12 || len(well) != 1 || well[0].Destination != "down" || well[0].Attempts < 200*200 {
 			t.Errorf("%d lines of the outage; its end: %+v", len(again), well)
 		}
 		for _, l := range again {

@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -15,18 +16,18 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 )
 
-// CheckPeriod is how often at most a file is looked at for changes.
+// CheckPeriod is how often [Watch] looks at files for changes.
 const CheckPeriod = 5 * time.Second
 
 // MaxFile is the largest file, in bytes, that is read.
 const MaxFile = 256 << 20
 
 // File is a workspace configuration on disk. All that use one path in a process share
-// one File, and so see the same state. Its methods may be called by many goroutines.
+// one File, and so see the same state. Its methods may be called by many goroutines. Who asks
+// it for its state never waits for the disk: the file is read by Open, Reload and [Watch].
 type File struct {
-	path    string
-	now     atomic.Pointer[Workspace]
-	checked atomic.Int64 // when the file was looked at last, in nanoseconds
+	path string
+	now  atomic.Pointer[Workspace]
 
 	mu   sync.Mutex // held while the file is read again
 	data []byte     // what the state was made of
@@ -88,24 +89,46 @@ func forget(path string) {
 // Path is where the file is.
 func (f *File) Path() string { return f.path }
 
-// Current is the state that counts now. Every five seconds at most it looks whether the
-// file has changed, and then reads it; callers that come meanwhile get the last state.
-func (f *File) Current(now time.Time) *Workspace {
-	t, last := now.UnixNano(), f.checked.Load()
-	if t-last >= int64(CheckPeriod) && f.checked.CompareAndSwap(last, t) && f.mu.TryLock() {
-		_ = f.look(false, now) // logged, and kept for Err
-		f.mu.Unlock()
-	}
-	return f.now.Load()
-}
+// Current is the state that counts now.
+func (f *File) Current() *Workspace { return f.now.Load() }
 
 // Reload reads the file now, as after SIGHUP. With an error the last state stays.
 func (f *File) Reload() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := time.Now()
-	f.checked.Store(now.UnixNano())
-	return f.look(true, now)
+	return f.look(true, time.Now())
+}
+
+// Watch looks each [CheckPeriod] whether files in use have changed, until ctx ends, and reads
+// those that have: one look for a process, however many use a file. A file that is wrong changes
+// nothing, and the log that it was opened with says so, once.
+func Watch(ctx context.Context) {
+	tick := time.NewTicker(CheckPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		for _, f := range inUse() {
+			f.mu.Lock()
+			_ = f.look(false, time.Now()) // logged, and kept for Err
+			f.mu.Unlock()
+		}
+	}
+}
+
+// inUse are the files that somebody uses.
+func inUse() (all []*File) {
+	files.Lock()
+	defer files.Unlock()
+	for _, p := range files.byPath {
+		if f := p.Value(); f != nil {
+			all = append(all, f)
+		}
+	}
+	return all
 }
 
 // Err is why the last look at the file changed nothing; nil when it is as it should be.

@@ -233,21 +233,24 @@ func TestFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		go workspace.Watch(t.Context())
 		again, err := workspace.Open(filepath.Join(filepath.Dir(path), ".", "workspaceConfig.json"), nil)
 		if err != nil || again != f {
 			t.Errorf("one path is two files: %v", err)
 		}
-		has := func(key string) bool { return f.Current(time.Now()).ByWriteKey(key) != nil }
+		has := func(key string) bool { return f.Current().ByWriteKey(key) != nil }
 		write(t, path, `{"sources":[{"id":"a","writeKey":"two"}]}`, time.Now().Add(time.Second))
 		if !has("one") || has("two") {
 			t.Error("read before its time")
 		}
 		time.Sleep(workspace.CheckPeriod)
+		synctest.Wait()
 		if has("one") || !has("two") || f.Err() != nil {
 			t.Errorf("not read again: %v", f.Err())
 		}
 		write(t, path, `{`, time.Now().Add(2*time.Second))
 		time.Sleep(workspace.CheckPeriod)
+		synctest.Wait()
 		if !has("two") || f.Err() == nil || fault.Of(f.Err()) != fault.Setup {
 			t.Errorf("a broken file: %v", f.Err())
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -326,6 +327,13 @@ func (p *Partition) Lanes() []Lane {
 	}
 	slices.SortFunc(out, func(a, b Lane) int { return cmp.Compare(a.ID, b.ID) })
 	return out
+}
+
+// Queues are the names of the queues that have lanes in this partition.
+func (p *Partition) Queues() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.queues))
 }
 
 // Active is queue.Store.Active for this partition; the values are not sorted.

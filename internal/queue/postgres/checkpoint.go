@@ -31,12 +31,12 @@ func (s *Store) checkpoints(ctx context.Context) {
 		}
 		var list []*owned
 		for i := range s.owned {
-			if o := s.owned[i].Load(); o != nil {
+			if o := s.owned[i].Load(); o != nil && o.keeper.Load() {
 				list = append(list, o)
 			}
 		}
 		bounded, cancel := context.WithTimeout(ctx, s.o.Timeout)
-		if err := s.checkpoint(bounded, list); err != nil && ctx.Err() == nil {
+		if err := s.checkpoint(bounded, list); err != nil && !errors.Is(err, errFenced) && ctx.Err() == nil {
 			s.o.Log.Warn("what is settled could not be written down; it will be tried again", "error", err)
 		}
 		cancel()
@@ -82,7 +82,7 @@ func (c *cut) restore() {
 func (s *Store) checkpoint(ctx context.Context, list []*owned) error {
 	var cuts []cut
 	for _, o := range list {
-		if o.gone.Load() {
+		if o.gone.Load() || !o.keeper.Load() {
 			continue
 		}
 		if c := o.cut(); c.lanes != nil {
@@ -117,7 +117,7 @@ func (s *Store) writeCuts(ctx context.Context, tx pgx.Tx, cuts []cut) error {
 	var lanes []partition.Lane
 	for i := range cuts {
 		c := &cuts[i]
-		parts, epochs, pos = append(parts, int32(c.o.part)), append(epochs, c.o.epoch), append(pos, c.pos)
+		parts, epochs, pos = append(parts, int32(c.o.part)), append(epochs, c.o.epoch.Load()), append(pos, c.pos)
 		lanes = append(lanes, c.lanes...)
 	}
 	slices.SortFunc(lanes, func(a, b partition.Lane) int { return cmp.Compare(a.ID, b.ID) })
@@ -126,7 +126,7 @@ func (s *Store) writeCuts(ctx context.Context, tx pgx.Tx, cuts []cut) error {
 	}
 	// A process that takes over updates the same row.
 	tag, err := tx.Exec(ctx, s.names.sql(`UPDATE @schema.parts t SET pos = u.pos FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) u(id, epoch, pos)
-		WHERE t.id = u.id AND t.epoch = u.epoch`), parts, epochs, pos)
+		WHERE t.id = u.id AND t.epoch = u.epoch AND t.owner = $4`), parts, epochs, pos, s.process)
 	if err != nil {
 		return err
 	}

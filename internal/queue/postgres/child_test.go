@@ -385,6 +385,7 @@ func TestProcesses(t *testing.T) {
 	b := startChild(t, dsn, "b", "")
 	c := startChild(t, dsn, "c", "")
 	s := open(t, childOptions(dsn, "test"))
+	defer s.Subscribe("in")()
 	await(t, "the processes share the partitions", func() bool {
 		o := owners(t, s)
 		return o["a"] == 2 && o["b"] == 2 && o["c"] == 2 && o["test"] == 2

@@ -50,7 +50,7 @@ func TestJobsComeByTheDatabase(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.beat(t.Context()); err != nil {
+	if _, err := s.beat(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	read(&before)

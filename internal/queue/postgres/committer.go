@@ -71,7 +71,7 @@ func (m *mask) meets(o *mask) bool {
 type ownedChange struct {
 	o     *owned // nil when no owner made it: it concerns dead jobs only
 	part  int
-	epoch int64 // 0 when o is nil
+	epoch int64 // of this attempt; 0 when o is nil
 	c     *partition.Change
 	key   changeKey // of the last attempt
 }

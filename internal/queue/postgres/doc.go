@@ -33,12 +33,26 @@
 //
 // # Ownership
 //
-// A partition has one owner, who alone leases its jobs and settles them, from memory
-// (package partition); any process appends to it. Processes send heartbeats and share the
-// partitions out evenly. Taking over raises the partition's epoch under its lock; a commit
-// of results names the epoch it was leased under and is refused when it is another. A
-// process that was stopped or cut off can therefore never settle what another has taken
-// over. The new owner reads the checkpoint and the log after it.
+// A queue has one owner in each partition, who alone leases its jobs there and settles them,
+// from memory (package partition); any process appends. Only those own something that lease
+// from the queue: they say so with their heartbeats, and share its partitions out evenly. One
+// that leases from nothing, such as a gateway or a command, sends none. Which queues of a
+// partition are whose is in the table of shares.
+//
+// Whoever takes something of a partition raises its epoch under its lock; a commit of results
+// names an epoch, and is refused when it is another. The process reads the shares again then:
+// when all that it has is still its own it commits under the new epoch, and otherwise gives
+// its memory of the partition up. One that was stopped or cut off can therefore never settle
+// what another has taken over. While a memory lives it gains queues and loses none: who gives
+// one up reads the others anew.
+//
+// One of those who own something of a partition keeps it: it is in the column owner, and
+// writes the checkpoint of all lanes. The others follow the log too, so any of them can keep
+// it next. A new owner reads the checkpoint and the log after it. Of a partition that nobody
+// keeps, whoever wants to count its jobs makes a memory that owns nothing.
+//
+// Processes of before there were shares own the queues of a partition together, and raise its
+// epoch without writing shares, which makes those of before void.
 //
 // # Wake-ups
 //
@@ -51,8 +65,8 @@
 //     follow without gaps.
 //  2. The memory of an owner is what its log says up to the position it has seen, applied
 //     in order of position.
-//  3. A change of leased jobs is committed only while the epoch of its partition is that
-//     of the lease.
+//  3. A change of leased jobs is committed only under an epoch of its partition under which
+//     the process was seen to own them, without a break since the lease.
 //  4. A segment is dropped or compacted only when every row that goes is below the
 //     checkpoint of its partition, and every value that goes below First of its lane.
 //  5. Update returns nil when the server has committed, and an error when it has not. The

@@ -104,12 +104,15 @@ func (ls *leases) settled(results []queue.Result) {
 	}
 }
 
-// Lease implements queue.Store. It answers for the partitions that this process owns, one
-// after the other. Each gives at least one job if it has one, so with more than three
+// Lease implements queue.Store. It answers for the partitions in which this process has the
+// queue, one after the other. Each gives at least one job if it has one, so with more than three
 // quarters of q.Bytes used no other is asked.
 func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 	if err := s.ready(); err != nil {
 		return nil, err
+	}
+	if err := s.join(ctx, q.Queue); err != nil {
+		return nil, fmt.Errorf("lease from queue %q: %w", q.Queue, meaning(err))
 	}
 	if time.Since(s.born) >= time.Duration(s.until.Load()) {
 		return nil, fmt.Errorf("lease from queue %q: the database has not been heard of for %s: its partitions may have another owner", q.Queue, s.o.Lease)
@@ -131,7 +134,7 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 	for i := uint32(0); i < n && q.Limit > 0 && (jobs == nil || q.Bytes > enough); i++ {
 		at := (first + i) % n
 		o := s.owned[at].Load()
-		if o == nil || o.leaving.Load() {
+		if o == nil || !o.leases(q.Queue) {
 			continue
 		}
 		more, err := o.p.Lease(ctx, q)

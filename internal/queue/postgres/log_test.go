@@ -67,6 +67,11 @@ func TestHeldAppend(t *testing.T) {
 			t.Parallel()
 			dsn := enginetest.Postgres(t)
 			owner := open(t, Options{DSN: dsn, Partitions: 2, Poll: 50 * time.Millisecond})
+			for _, q := range []string{"a", otherQueue(owner, "a")} { // it has its share before anything is held
+				if jobs, err := owner.Lease(t.Context(), queue.Query{Filter: queue.Filter{Queue: q}}); len(jobs) > 0 || err != nil {
+					t.Fatalf("leased %d jobs, %v", len(jobs), err)
+				}
+			}
 			if err := appendTo(owner, "a", "first"); err != nil {
 				t.Fatal(err)
 			}
@@ -211,6 +216,7 @@ func TestOpenTogether(t *testing.T) {
 				t.Error(err)
 				return
 			}
+			s.Subscribe("in")
 			stores[i] = s
 		})
 	}
@@ -314,7 +320,7 @@ func TestGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	add("good", ownedChange{o: o, part: 0, epoch: o.epoch, c: c})
+	add("good", ownedChange{o: o, part: 0, epoch: o.epoch.Load(), c: c})
 	add("bad", ownedChange{part: 0, c: bad})
 	add("good too")
 	w := &writer{s: s}

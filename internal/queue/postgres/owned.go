@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -12,16 +13,19 @@ import (
 	"github.com/weirdata/weir/internal/queue/partition"
 )
 
-// owned is a partition that this process owns: the memory of it, and how far it has
-// followed the partition's log.
+// owned is a partition of which this process leases from some queues, or which it keeps, or
+// only looks at: the memory of all of it, and how far it has followed the partition's log.
 type owned struct {
 	s     *Store
 	part  int
-	epoch int64
+	epoch atomic.Int64 // under which all of holds is known to be this process's
 	p     *partition.Partition
 
-	gone    atomic.Bool // another process owns it, or will
-	leaving atomic.Bool // nothing is leased any more: it is about to be handed on
+	holds   atomic.Pointer[[]string] // queues that are leased from, sorted: while o lives they only become more
+	keeper  atomic.Bool              // this process writes its checkpoints
+	alone   atomic.Bool              // no other process has a part of it, as far as is known
+	gone    atomic.Bool              // another process has what was held, or will
+	leaving atomic.Bool              // nothing is leased any more: some of it is about to be handed on
 
 	tail     sync.Mutex // held while the log is read
 	mu       sync.Mutex
@@ -29,6 +33,20 @@ type owned struct {
 	saved    int64 // the position of the last checkpoint
 	dirty    map[uint64]struct{}
 	expected map[changeKey]*partition.Change
+}
+
+// queues are those that this process leases from.
+func (o *owned) queues() []string {
+	if q := o.holds.Load(); q != nil {
+		return *q
+	}
+	return nil
+}
+
+// leases reports whether jobs of a queue may be leased.
+func (o *owned) leases(q string) bool {
+	_, held := slices.BinarySearch(o.queues(), q)
+	return held && !o.leaving.Load()
 }
 
 // entry is one row of the log, as an owner follows it.

@@ -22,6 +22,9 @@ const schemaVersion = 1
 //go:embed schema/tables.sql
 var tablesSQL string
 
+//go:embed schema/shares.sql
+var sharesSQL string
+
 //go:embed schema/log.sql
 var logSQL string
 
@@ -72,7 +75,9 @@ func (s *Store) migrate(ctx context.Context, c *pgx.Conn) error {
 			return err
 		}
 		if !there {
-			return s.create(ctx, tx)
+			if err := s.create(ctx, tx); err != nil {
+				return err
+			}
 		}
 		var version, partitions, spread int
 		if err := tx.QueryRow(ctx, n.sql("SELECT version, partitions, spread FROM @schema.meta")).Scan(&version, &partitions, &spread); err != nil {
@@ -87,7 +92,12 @@ func (s *Store) migrate(ctx context.Context, c *pgx.Conn) error {
 			return fault.New(fault.Setup, fmt.Errorf("schema %s was created with %d partitions and a spread of %d, the configuration says %d and %d: these are fixed, configure the former or another schema",
 				n.schema, partitions, spread, s.o.Partitions, s.o.Spread))
 		}
-		return nil
+		// A program that does not know them may have made the schema, and works beside them.
+		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", n.schema+".shares").Scan(&there); err != nil || there {
+			return err
+		}
+		_, err := tx.Exec(ctx, n.sql(sharesSQL))
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("prepare schema %s: %w", n.schema, meaning(err))

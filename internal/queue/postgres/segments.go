@@ -242,7 +242,8 @@ func (s *Store) turnRing(ctx context.Context, c *pgxpool.Conn) error {
 
 func (s *Store) forgetProcesses(ctx context.Context, c *pgxpool.Conn) error {
 	_, err := c.Exec(ctx, s.names.sql(`DELETE FROM @schema.processes p WHERE heartbeat < clock_timestamp() - $1::interval
-		AND NOT EXISTS (SELECT 1 FROM @schema.parts t WHERE t.owner = p.id)`), processAge)
+		AND NOT EXISTS (SELECT 1 FROM @schema.parts t WHERE t.owner = p.id)
+		AND NOT EXISTS (SELECT 1 FROM @schema.shares h JOIN @schema.parts t ON t.id = h.part AND t.epoch = h.epoch WHERE h.process = p.id)`), processAge)
 	if err != nil {
 		return fmt.Errorf("forget processes that are gone: %w", err)
 	}

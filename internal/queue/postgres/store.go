@@ -34,13 +34,18 @@ type Store struct {
 
 	pool *pgxpool.Pool
 
-	owned []atomic.Pointer[owned] // by partition; nil when another process owns it
-	turn  atomic.Uint32           // partition that the next Lease begins with
-	until atomic.Int64            // this process owns what it owns until then; ns since born
-	born  time.Time
-	head  atomic.Pointer[head]
-	full  atomic.Bool
-	noted *noted
+	owned []atomic.Pointer[owned] // by partition; nil when nothing of it is this process's
+	// loading is held while memories of partitions are made.
+	loading       sync.Mutex
+	cluster       atomic.Pointer[cluster] // of the last round
+	subscriptions *subscriptions
+	announced     atomic.Pointer[[]string] // the queues of the last heartbeat; nil when this process is no member
+	turn          atomic.Uint32            // partition that the next Lease begins with
+	until         atomic.Int64             // this process owns what it owns until then; ns since born
+	born          time.Time
+	head          atomic.Pointer[head]
+	full          atomic.Bool
+	noted         *noted
 	// compacted is when segments were last looked at, by the maintenance alone.
 	compacted map[int64]time.Time
 	rebuild   chan struct{} // asks for the next round of membership at once
@@ -69,8 +74,9 @@ type querier interface {
 }
 
 var (
-	_ queue.Store = (*Store)(nil)
-	_ queue.Admin = (*Store)(nil)
+	_ queue.Store      = (*Store)(nil)
+	_ queue.Admin      = (*Store)(nil)
+	_ queue.Subscriber = (*Store)(nil)
 )
 
 // New checks the options. It does not touch the database.
@@ -80,26 +86,26 @@ func New(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		o:       o,
-		names:   newNames(o.Schema),
-		process: rand.Int64N(1<<62) + 1,
-		lanes:   newDirectory(),
-		hub:     partition.NewHub(),
-		recent:  newRecent(o.CacheBytes),
-		leases:  newLeases(),
-		owned:   make([]atomic.Pointer[owned], o.Partitions),
-		born:    time.Now(),
-		noted:   newNoted(),
-		rebuild: make(chan struct{}, 1),
-		closed:  make(chan struct{}),
+		o:             o,
+		names:         newNames(o.Schema),
+		process:       rand.Int64N(1<<62) + 1,
+		lanes:         newDirectory(),
+		hub:           partition.NewHub(),
+		recent:        newRecent(o.CacheBytes),
+		leases:        newLeases(),
+		owned:         make([]atomic.Pointer[owned], o.Partitions),
+		born:          time.Now(),
+		noted:         newNoted(),
+		subscriptions: newSubscriptions(),
+		rebuild:       make(chan struct{}, 1),
+		closed:        make(chan struct{}),
 	}
 	s.commits = newCommitter(s)
 	return s, nil
 }
 
-// Open connects, creates the schema when it is not there, joins the processes that share
-// it and takes its share of the partitions. When it returns, the partitions that nobody
-// owned are owned; those of a process that died are when its lease has ended.
+// Open connects, and creates the schema when it is not there. It takes nothing from the
+// processes that share it before this one leases from a queue, or subscribes to it.
 func (s *Store) Open(ctx context.Context) error {
 	if s.state.Load() != stateNew {
 		return fmt.Errorf("open queue store in schema %s: it was opened before: %w", s.names.schema, queue.ErrInUse)
@@ -245,7 +251,7 @@ func (s *Store) bind(ctx context.Context, r *request) error {
 		if err != nil {
 			return err
 		}
-		r.changes = append(r.changes, ownedChange{o: o, part: part, epoch: o.epoch, c: c})
+		r.changes = append(r.changes, ownedChange{o: o, part: part, c: c})
 		r.mask.add(part)
 	}
 	r.stripes()
@@ -319,11 +325,14 @@ func (s *Store) try(ctx context.Context, read func(context.Context) error) error
 // Observe implements queue.Store.
 func (s *Store) Observe(o queue.Observer) (stop func()) { return s.observers.Observe(o) }
 
-// Active implements queue.Store. It answers for the partitions that this process owns:
-// what it could lease.
+// Active implements queue.Store. It answers for the partitions that this process follows:
+// those of which it could lease something, and those that nobody keeps.
 func (s *Store) Active(ctx context.Context, q string, by queue.Axis) ([]string, error) {
 	if err := s.ready(); err != nil {
 		return nil, err
+	}
+	if err := s.try(ctx, s.watch); err != nil {
+		return nil, fmt.Errorf("look through queue %q: %w", q, meaning(err))
 	}
 	var out []string
 	for i := range s.owned {
@@ -335,11 +344,14 @@ func (s *Store) Active(ctx context.Context, q string, by queue.Axis) ([]string, 
 	return slices.Compact(out), nil
 }
 
-// Stats implements queue.Store. It is exact for the partitions that this process owns; of
-// the others it knows what their owners checkpoint, every two seconds.
+// Stats implements queue.Store. It is exact for the partitions that this process follows; of
+// the others it knows what their keepers checkpoint, every two seconds.
 func (s *Store) Stats(ctx context.Context, f queue.Filter) (queue.Stats, error) {
 	if err := s.ready(); err != nil {
 		return queue.Stats{}, err
+	}
+	if err := s.try(ctx, s.watch); err != nil {
+		return queue.Stats{}, fmt.Errorf("count the jobs of queue %q: %w", f.Queue, meaning(err))
 	}
 	var sum queue.Stats
 	var others []int
@@ -389,9 +401,6 @@ func axisColumn(f queue.Filter) (string, []byte) {
 	}
 	return "queue", []byte(f.Queue)
 }
-
-// Wake implements queue.Store.
-func (s *Store) Wake(f queue.Filter) <-chan struct{} { return s.hub.Wake(f) }
 
 // Close ends the store. Updates that have begun to commit are finished; partitions are
 // handed back, so that other processes need not wait for the lease to end.

@@ -128,18 +128,13 @@ func (w *writer) drop(ctx context.Context, g *group, a *attempt, err error) bool
 	case "", codeMoved, codeUndefinedTab, codeUndefinedFunc, codeDeadlock, codeSerialization, codeLockTimeout:
 		return false
 	case codeLost:
-		for _, part := range detail(err) {
-			for _, r := range g.requests {
-				for i := range r.changes {
-					if ch := &r.changes[i]; ch.part == part && ch.o != nil {
-						w.s.disown(ch.o)
-					}
-				}
-			}
+		// Another process has taken something of these partitions: what is committed here
+		// need not be of that.
+		if rerr := w.s.reconsider(ctx, detail(err)); rerr != nil {
+			w.s.o.Log.Warn("partitions whose epoch was refused could not be looked at; it will be tried again", "error", rerr)
+			return false
 		}
-		before := len(g.requests)
-		g.dropLost()
-		return len(g.requests) < before
+		return true
 	case codeConflict:
 		changed := map[*request]bool{}
 		for _, ord := range detail(err) {
@@ -173,11 +168,16 @@ func (w *writer) drop(ctx context.Context, g *group, a *attempt, err error) bool
 
 // dropLost answers the requests whose partitions have gone to another owner. This process
 // may own such a partition again by now, under a later epoch, and requests of that time
-// may be in the same group: those of before must not be committed under it.
+// may be in the same group: those of before must not be committed under it. The others are
+// committed under the epoch as it was before that was looked at.
 func (g *group) dropLost() {
 	g.requests = slices.DeleteFunc(g.requests, func(r *request) bool {
 		for i := range r.changes {
-			if ch := &r.changes[i]; ch.o != nil && ch.o.gone.Load() {
+			ch := &r.changes[i]
+			if ch.o == nil {
+				continue
+			}
+			if ch.epoch = ch.o.epoch.Load(); ch.o.gone.Load() {
 				r.fail(fmt.Errorf("commit an update: another process has taken over partition %d: %w", ch.part, queue.ErrLeaseLost))
 				return true
 			}
@@ -369,8 +369,10 @@ func (w *writer) finish(ctx context.Context, a *attempt) {
 	var elsewhere []int
 	for i, part := range a.parts {
 		o := w.s.owned[part].Load()
-		if o == nil {
+		if o == nil || !o.alone.Load() {
 			elsewhere = append(elsewhere, int(part))
+		}
+		if o == nil {
 			continue
 		}
 		if !known {

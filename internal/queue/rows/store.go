@@ -106,6 +106,7 @@ type Store struct {
 	full       atomic.Pointer[string]
 	wanted     atomic.Int64 // bytes for which there was no room below MaxBytes
 	broken     atomic.Pointer[error]
+	readers    readers
 	admin      sync.Mutex // one Requeue or Drop at a time
 	applying   sync.Mutex // the state is between two commits when it is free
 	maintain   sync.Mutex // one flush or compaction at a time
@@ -141,6 +142,7 @@ type laneName struct {
 
 var (
 	_ queue.Store       = (*Store)(nil)
+	_ queue.Subscriber  = (*Store)(nil)
 	_ queue.Admin       = (*Store)(nil)
 	_ queue.Filling     = (*Store)(nil)
 	_ partition.Storage = (*Store)(nil)
@@ -235,6 +237,7 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 		return nil, err
 	}
 	defer s.leave()
+	s.readers.leases(q.Queue)
 	return s.part.Lease(ctx, q)
 }
 

@@ -96,6 +96,7 @@ func (d *desk) coordinate(_ context.Context, n *session) (coordinator, error) {
 
 func (c *deskCoordinator) SubSequences() bool { return c.d.subs }
 func (c *deskCoordinator) Worker() string     { return "test" }
+func (c *deskCoordinator) Trouble() error     { return nil }
 
 func (c *deskCoordinator) Open(ctx context.Context) error {
 	shards, err := c.n.Shards(ctx, time.Time{})

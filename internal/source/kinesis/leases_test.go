@@ -171,3 +171,40 @@ func TestTakeOver(t *testing.T) {
 		return ok && v.Value == last[len(last)-1].Meta.ID
 	})
 }
+
+// TestTroubleWithLeases: a table that is away for longer than the fail-over time is trouble of the
+// source, and none any more when it is back; reading goes on then.
+func TestTroubleWithLeases(t *testing.T) {
+	t.Parallel()
+	s := makeStream(t, enginetest.Kinesalite(t), 1)
+	tables := faultproxy.NewAWS(t, enginetest.DynamoDB(t))
+	src := s.source(nil, func(c *Config) {
+		c.AppName, c.CustomDynamoDBEndpoint, c.FailoverSeconds = "trouble-"+s.name, tables.URL, 3
+	})
+	src.coordinate = src.coordinator
+	if err := src.Trouble(); err != nil {
+		t.Errorf("before Open: %v", err)
+	}
+	opened(t, src)
+	s.put(t, nil, []byte("before"))
+	ackAll(t, reads(t, src, 1))
+	if err := src.Trouble(); err != nil {
+		t.Errorf("while the table answers: %v", err)
+	}
+	tables.On("", faultproxy.Always(faultproxy.Error(500, "InternalServerError", "away")))
+	eventually(t, "trouble", func() bool {
+		err := src.Trouble()
+		return err != nil && strings.Contains(err.Error(), "look at the leases of stream "+s.name) && fault.Of(err) == fault.Transient
+	})
+	tables.Heal()
+	eventually(t, "no more trouble", func() bool { return src.Trouble() == nil })
+	s.put(t, nil, []byte("after"))
+	for !slices.Contains(payloadsOf(reads(t, src, 1)), "after") { // what was not written as delivered comes again
+	}
+	if err := src.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := src.Trouble(); err != nil {
+		t.Errorf("after Close: %v", err)
+	}
+}

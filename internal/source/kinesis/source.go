@@ -62,9 +62,10 @@ type Source struct {
 }
 
 var (
-	_ connector.Lagger  = (*Source)(nil)
-	_ connector.Seeker  = (*Source)(nil)
-	_ connector.Checker = (*Source)(nil)
+	_ connector.Lagger   = (*Source)(nil)
+	_ connector.Seeker   = (*Source)(nil)
+	_ connector.Checker  = (*Source)(nil)
+	_ connector.Troubled = (*Source)(nil)
 )
 
 // patience is how long things may take.
@@ -95,6 +96,8 @@ type coordinator interface {
 	// SubSequences says whether positions within a record are kept.
 	SubSequences() bool
 	Worker() string
+	// Trouble is why the leases cannot be looked at; nil when they can.
+	Trouble() error
 }
 
 // holding is one holding of one shard.
@@ -236,6 +239,19 @@ func (s *Source) current() *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.session
+}
+
+// Trouble implements connector.Troubled: nothing is delivered for long without the leases, which
+// are kept trying for. What Kinesis refuses to all readers ends the source instead.
+func (s *Source) Trouble() error {
+	n := s.current()
+	if n == nil || n.leases == nil {
+		return nil
+	}
+	if err := n.leases.Trouble(); err != nil {
+		return fmt.Errorf("look at the leases of stream %s: %w", n.config.StreamName, err)
+	}
+	return nil
 }
 
 // Close implements connector.Source. How far each shard was delivered is written, and the

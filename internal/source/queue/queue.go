@@ -128,6 +128,7 @@ type Source struct {
 	end    <-chan struct{} // of what fills the queue; nil when nothing is known of that
 
 	held    *lease.Holder // every read since Open that is not settled
+	leave   func()        // ends the subscription of Open
 	settled chan struct{} // has an element when jobs were settled since the last look; nil when it does not matter
 }
 
@@ -188,6 +189,9 @@ func (s *Source) Lag(ctx context.Context) ([]connector.Lag, error) {
 // Open implements connector.Source.
 func (s *Source) Open(context.Context) error {
 	s.held = lease.New(s.store, s.query.For)
+	if s.leave == nil {
+		s.leave = queue.Subscribe(s.store(), s.query.Queue)
+	}
 	return nil
 }
 
@@ -195,6 +199,10 @@ func (s *Source) Open(context.Context) error {
 func (s *Source) Close(ctx context.Context) error {
 	if s.held == nil {
 		return nil
+	}
+	if s.leave != nil {
+		s.leave()
+		s.leave = nil
 	}
 	if _, err := s.held.Close(ctx); err != nil {
 		return fmt.Errorf("queue %q: %w", s.query.Queue, err)

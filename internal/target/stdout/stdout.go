@@ -45,7 +45,12 @@ var Entry = connector.Of(connector.Spec[Config, connector.Target]{
 	Default: func() Config {
 		return Config{Batching: &connector.Batching{MaxBatchMessages: 500, MaxBatchBytes: 1 << 20, MaxMessageBytes: 1 << 20, MaxConcurrentBatches: 1, FlushPeriodMillis: 200}}
 	},
-	New: func(_ context.Context, _ connector.Deps, c Config) (connector.Target, error) {
+	New: func(_ context.Context, d connector.Deps, c Config) (connector.Target, error) {
+		if d.Stdout != nil && d.Kept != nil {
+			if o, ok := d.Kept("stdout", func() any { return &output{Writer: d.Stdout} }).(*output); ok {
+				return on(o, c), nil
+			}
+		}
 		return on(&standard, c), nil
 	},
 })

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -53,7 +52,7 @@ func (t *Target) endpoint(m *event.Message) (*endpoint, error) {
 	if id == "" {
 		return nil, aborted("400", "the message does not say which destination it is for: put the target behind the transform fanout, or a queue that it fills")
 	}
-	w := t.file.Current(time.Now())
+	w := t.file.Current()
 	es := t.endpoints.Load()
 	if es == nil || es.of != w {
 		es = t.renew(w)

@@ -122,7 +122,7 @@ func (t *Target) warn(log *slog.Logger) {
 		return
 	}
 	seen := map[string]bool{}
-	for _, s := range t.file.Current(time.Now()).Sources {
+	for _, s := range t.file.Current().Sources {
 		for _, c := range s.Connections {
 			d := c.Destination
 			if seen[d.ID] || !d.Enabled || !d.Processed {

@@ -36,7 +36,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 	"unicode"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -101,7 +100,7 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 	if m.Meta.Scope == nil || m.Meta.Scope.Source == "" {
 		return nil, invalid(errNoSource)
 	}
-	w := t.file.Current(time.Now())
+	w := t.file.Current()
 	s := w.BySource(m.Meta.Scope.Source)
 	switch {
 	case s == nil:

@@ -1,0 +1,72 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/queue"
+)
+
+const (
+	// unreadEvery is how often queues are looked for that nobody reads.
+	unreadEvery = 10 * time.Second
+	// unreadTwice is how many looks in a row find one before it is told of: a pipeline that is
+	// replaced or started again reads again soon.
+	unreadTwice = 2
+)
+
+// overseeQueues tells, until stop is called, of queues that have open messages and that no
+// process reads: once when that is so, and once when it is no more.
+func (a *App) overseeQueues(ctx context.Context) (stop func()) {
+	s, can := a.Builder.Store.(queue.Subscriber)
+	if !can {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		a.tellUnread(ctx, s)
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
+func (a *App) tellUnread(ctx context.Context, s queue.Subscriber) {
+	tick := time.NewTicker(unreadEvery)
+	defer tick.Stop()
+	looks := map[string]int{} // in a row that have found it
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		found, err := s.Unread(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				a.Log.Warn("queues that nobody reads could not be looked for; it will be tried again", meter.KeyError, err)
+			}
+			continue
+		}
+		now := map[string]bool{}
+		for _, b := range found {
+			now[b.Queue] = true
+			if looks[b.Queue]++; looks[b.Queue] == unreadTwice {
+				a.Log.Warn("a queue has messages, and no process reads it: start one whose config has a pipeline or machine for it", "queue", b.Queue, meter.KeyMessages, b.Open)
+			}
+		}
+		for q, n := range looks {
+			if now[q] {
+				continue
+			}
+			delete(looks, q)
+			if n >= unreadTwice {
+				a.Log.Info("a queue that no process read is read again, or empty", "queue", q)
+			}
+		}
+	}
+}

@@ -1,0 +1,68 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weirdata/weir/internal/queue"
+)
+
+// backlogs is a store whose unread queues are given.
+type backlogs struct {
+	queue.Store
+	found []queue.Backlog
+	err   error
+}
+
+func (b *backlogs) Subscribe(string) func() { return func() {} }
+
+func (b *backlogs) Unread(context.Context) ([]queue.Backlog, error) { return b.found, b.err }
+
+// TestUnreadIsToldOnce: a queue that nobody reads is named once, and once more when it is read
+// again; one that is unread for a moment is not.
+func TestUnreadIsToldOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := &backlogs{}
+		a := &App{Log: slog.New(slog.NewTextHandler(&log, nil)), Builder: &Builder{Store: s}}
+		stop := a.overseeQueues(t.Context())
+		said := func(found []queue.Backlog, err error, over time.Duration) []string {
+			s.found, s.err = found, err
+			time.Sleep(over)
+			synctest.Wait()
+			text := strings.TrimSpace(log.String())
+			log.Reset()
+			if text == "" {
+				return nil
+			}
+			return strings.Split(text, "\n")
+		}
+		orders := []queue.Backlog{{Queue: "orders", Open: 7}}
+		if got := said(nil, nil, time.Minute); got != nil {
+			t.Errorf("with every queue read: %q", got)
+		}
+		if got := said(orders, nil, unreadEvery); got != nil {
+			t.Errorf("after one look: %q", got)
+		}
+		if got := said(nil, nil, unreadEvery); got != nil {
+			t.Errorf("after a moment: %q", got)
+		}
+		if got := said(orders, nil, time.Hour); len(got) != 1 || !strings.Contains(got[0], "level=WARN") || !strings.Contains(got[0], "queue=orders messages=7") {
+			t.Errorf("unread for an hour: %q", got)
+		}
+		if got := said(nil, errors.New("away"), unreadEvery); len(got) != 1 || !strings.Contains(got[0], "away") {
+			t.Errorf("with the store away: %q", got)
+		}
+		if got := said(nil, nil, time.Hour); len(got) != 1 || !strings.Contains(got[0], "level=INFO") || !strings.Contains(got[0], "queue=orders") {
+			t.Errorf("read again: %q", got)
+		}
+		stop()
+	})
+}
