@@ -81,6 +81,9 @@ func (a *App) Reload(ctx context.Context, b *Built) error {
 		switch open := a.storeIdentity(); open {
 		case b.Store.Identity():
 		case "":
+			if b.Spare {
+				break
+			}
 			return fmt.Errorf("the new config is the first to need a store (%s), which is opened at the start only: start Weir again", b.Store.Identity())
 		default:
 			return fmt.Errorf("the store cannot change while pipelines run (from %s to %s): start Weir again", open, b.Store.Identity())
@@ -113,6 +116,11 @@ func (a *App) openStore(ctx context.Context, b *Built) (closeStore func(*error),
 		return func(*error) {}, nil
 	}
 	s, err := b.Store.Open(ctx)
+	if err != nil && b.Spare {
+		a.Log.Warn("the store, which is to keep failed messages whole that are too large for their failure target, cannot be opened: such messages are cut; write spill = false in their failure_target if that is meant, or a store block that names another place",
+			meter.KeyError, err)
+		return func(*error) {}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

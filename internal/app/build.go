@@ -73,7 +73,7 @@ func (b *Builder) Options(env func(string) (string, bool)) config.Options {
 		Sources: connector.Names(b.Set.Sources), Transforms: connector.Names(b.Set.Transforms),
 		Targets: connector.Names(b.Set.Targets), Stores: connector.Names(b.Set.Stores),
 		ReadQueue: connector.Queues(b.Set.Sources), WriteQueue: connector.Queues(b.Set.Targets),
-		StartMachine: connector.Machines(b.Set.Targets),
+		StartMachine: connector.Machines(b.Set.Targets), Whole: connector.Wholes(b.Set.Targets),
 	}
 	return config.Options{Env: env, Known: known, Older: snowbridge.Older, Decode: func(u *config.Use) error {
 		switch u.Kind {
@@ -103,6 +103,8 @@ type Built struct {
 	Pipelines []Runner
 	// Store opens the durable store; nil when nothing needs it.
 	Store connector.StoreOpener
+	// Spare says that what runs does without the store, where it cannot be opened.
+	Spare bool
 	// Checkers are the connectors that can say whether their other side is reachable.
 	Checkers []Checker
 
@@ -119,7 +121,7 @@ type Checker struct {
 
 // Build makes everything of a plan. When the diagnostics have errors, nothing was made.
 func (b *Builder) Build(ctx context.Context, plan *config.Plan) (*Built, config.Diagnostics) {
-	built := &Built{Plan: plan, limit: int64(plan.Process.MaxInFlightBytes)}
+	built := &Built{Plan: plan, Spare: plan.Spare, limit: int64(plan.Process.MaxInFlightBytes)}
 	var ds config.Diagnostics
 	built.Store, ds = b.OpenerOf(ctx, plan)
 	if c, can := built.Store.(connector.Checker); can {
@@ -134,6 +136,7 @@ func (b *Builder) Build(ctx context.Context, plan *config.Plan) (*Built, config.
 		a.parts = a.make(ctx)
 		made[i], ds = a, append(ds, a.found...)
 	}
+	built.Spare = built.Spare && !slices.ContainsFunc(made, (*assembly).records)
 	if built.Store == nil && slices.ContainsFunc(made, (*assembly).records) {
 		built.Store, found = b.opener(ctx, plan, plan.Records)
 		ds = append(ds, found...)
@@ -239,14 +242,21 @@ func (a *assembly) make(ctx context.Context) pipeline.Parts {
 	p.Transforms, p.Workers = a.transforms(ctx, pc.Transform), workers(pc.Transform)
 	p.First = pc.Routing == config.RouteFirst
 	for _, r := range pc.Targets {
-		p.Routes = append(p.Routes, pipeline.Route{Name: r.Name, When: r.Condition(), Sink: a.sink(ctx, r.Use)})
+		s := a.sink(ctx, r.Use)
+		if pc.FailuresOf() != nil && pc.HoldsFailures() {
+			s.Limits.MaxMessageBytes = 0
+		}
+		p.Routes = append(p.Routes, pipeline.Route{Name: r.Name, When: r.Condition(), Sink: s})
 	}
 	if len(p.Routes) == 1 && p.Routes[0].When == nil {
 		p.Target, p.Routes = p.Routes[0].Sink, nil
 	}
 	p.Filter = a.sink(ctx, pc.FilterTarget.Use)
 	if p.Keep = pc.FailureTarget.Keep; !p.Keep {
-		p.Failure = a.sink(ctx, pc.FailureTarget.Use)
+		p.Failure = a.failureSink(ctx, pc)
+	}
+	if u := pc.Overflow(); u != nil {
+		p.Overflow = a.sink(ctx, u)
 	}
 	a.suits(p.Source)
 	a.transacts(&p)
@@ -300,12 +310,11 @@ func (a *assembly) transacts(p *pipeline.Parts) {
 	}
 }
 
-// fit has failures that go into a queue made to fit the target that a pipeline takes them to
-// from there as they are.
+// fit has failures that spill made to fit the failure target that they come to in the end.
 func fit(made []*assembly) {
 	takers := map[string]connector.Limits{}
 	for _, a := range made {
-		if len(a.parts.Transforms)+len(a.parts.Routes) == 0 {
+		if a.config.FailuresOf() != nil && len(a.parts.Transforms)+len(a.parts.Routes) == 0 {
 			for _, q := range a.config.Upstream() {
 				if l := a.parts.Target.Limits; tighter(l, takers[q]) {
 					takers[q] = l
@@ -360,6 +369,15 @@ func (a *assembly) sink(ctx context.Context, u *config.Use) pipeline.Sink {
 	return s
 }
 
+// failureSink is the sink of the failure target of pc, without a limit where it needs none.
+func (a *assembly) failureSink(ctx context.Context, pc *config.Pipeline) pipeline.Sink {
+	s := a.sink(ctx, pc.FailureTarget.Use)
+	if pc.FailureTarget.Use.Queue() == "" && pc.HoldsFailures() {
+		s.Limits.MaxMessageBytes = 0
+	}
+	return s
+}
+
 // build makes one connector, noting what is wrong with its config.
 func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T], u *config.Use) (made T, ok bool) {
 	e, known := connector.Find(entries, u.Name)
@@ -380,7 +398,7 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		deps.Queues = a.plan.Implied
 	}
 	if a.config != nil {
-		deps.Pipeline, deps.Ordered = a.config.Name, a.config.Ordered
+		deps.Pipeline, deps.Ordered, deps.Named = a.config.Name, a.config.Ordered, a.config.Named()
 		deps.Partly = len(a.config.Targets) > 1 && u.Block == string(config.KindTarget)
 	}
 	made, err := e.Build(ctx, deps, u.Decode)

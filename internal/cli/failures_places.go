@@ -141,6 +141,9 @@ func (r *failureReader) find() error {
 		if p.FailureTarget.Spill {
 			r.place(p.Name, failurePlace{queue: config.FailureQueue(p.Name)})
 		}
+		if p.Overflow() != nil {
+			r.place(p.Name, failurePlace{queue: config.OverflowQueue(p.Name)})
+		}
 		if note := r.target(p); note != "" {
 			notes = append(notes, note)
 		}
@@ -221,7 +224,7 @@ func (r *failureReader) deadPlace(queue string) *failurePlace {
 			at.machine = m.Name
 		}
 	}
-	if of, ok := strings.CutPrefix(queue, config.FailureQueue("")); ok {
+	if of, ok := strings.CutPrefix(strings.TrimSuffix(queue, config.OverflowQueue("")[len(config.FailureQueue("")):]), config.FailureQueue("")); ok {
 		at.dead, at.pipelines = false, []string{of} // rows: spill was taken out of the config
 	}
 	switch {

@@ -338,7 +338,7 @@ func (r *failureReader) standsOnStore(p *config.Pipeline) bool {
 			return true
 		}
 	}
-	return p.FailureTarget.Spill || len(p.Downstream()) > 0 // the source is replaced
+	return p.FailureTarget.Spill || p.Overflow() != nil && r.flags.failedTo == "" || len(p.Downstream()) > 0 // the source is replaced
 }
 
 // errReplayed is the cause with which what runs beside a replay is stopped at its end.

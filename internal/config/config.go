@@ -141,7 +141,10 @@ type Pipeline struct {
 	FinishTimeoutMillis int `hcl:"finish_timeout_ms,optional"`
 
 	dir        string
+	named      bool // it is in a block of its own
 	failuresOf *Pipeline
+	overflow   *Use // see [Pipeline.Overflow]
+	bare       bool // it is in no block of its own, as in a config of Snowbridge, and there is no store
 	doc        *document
 	header     hcl.Range
 	body       *hclsyntax.Body

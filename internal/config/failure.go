@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"slices"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -19,6 +20,13 @@ type FailureTarget struct {
 	// pipeline waits. The messages are in the queue "failures/NAME", NAME being the pipeline's,
 	// until the failure target has them. What it refuses for good stays there, dead, until
 	// somebody decides. Before it is taken out of a config, that queue has to be empty.
+	//
+	// A failure target that takes no messages of any size, as Kafka or an HTTP server, gets a
+	// failed message that is too large for it cut. It is kept whole, beside that, in the queue
+	// "failures/NAME/overflow" of the store, for weir failures: with spill = true; where the
+	// config has a store; and for pipelines in a pipeline block in any case, with a store that is
+	// opened for it. Write false here to have such messages cut and kept nowhere, as for the
+	// pipeline of the top level without a store: each is an error in the log, and counted.
 	Spill bool `hcl:"spill,optional"`
 	// Leave failed messages in the queue that the pipeline reads from, instead of sending them
 	// anywhere. That is the default where the source is a queue and no failure target is
@@ -58,7 +66,7 @@ func (p *Pipeline) spilled() []*Pipeline {
 
 	second := &Pipeline{}
 	second.SetDefaults()
-	second.Name, second.dir, second.failuresOf = name, p.dir, p
+	second.Name, second.named, second.dir, second.failuresOf = name, p.named, p.dir, p
 	second.doc, second.body, second.header = p.doc, p.body, p.header
 	second.Source = &Source{Use: f.queue(KindSource, map[string]cty.Value{"name": cty.StringVal(name), "stop_when_empty": cty.True})}
 	second.Targets = []*Route{{Use: f, Name: f.Name}}
@@ -80,6 +88,62 @@ func (p *Pipeline) keepByDefault(b *hclsyntax.Body, header hcl.Range) {
 	if _, decided := locate(b, header, "failure_target.keep"); decided == nil {
 		f.Keep = true
 	}
+}
+
+// OverflowQueue is the name of the queue that keeps failed messages of a pipeline whole which its
+// failure target does not.
+func OverflowQueue(pipeline string) string { return FailureQueue(pipeline) + "/overflow" }
+
+// Overflow is the target that keeps failed messages whole which the failure target of p does
+// not; nil when there is none.
+func (p *Pipeline) Overflow() *Use { return p.overflow }
+
+// Named reports whether p is in a block of its own.
+func (p *Pipeline) Named() bool { return p.named }
+
+// stores reports whether c has a store for something else than failed messages that are large.
+func (c *Config) stores() bool {
+	return c.Store.Use.written() || len(c.Queues)+len(c.Machines) > 0 ||
+		slices.ContainsFunc(c.Pipelines, func(p *Pipeline) bool { return p.FailureTarget.Spill })
+}
+
+// overflow decides where failed messages of c are kept whole.
+func (c *Config) overflow() {
+	stored := c.stores()
+	for _, p := range c.Pipelines {
+		p.bare = !p.named && !stored
+		if p.overflows() {
+			p.overflow = p.FailureTarget.Use.queue(KindTarget, map[string]cty.Value{"name": cty.StringVal(OverflowQueue(p.Name))})
+		}
+	}
+}
+
+// overflows reports whether failed messages of p that its failure target does not hold are to be
+// kept whole beside it.
+func (p *Pipeline) overflows() bool {
+	f := p.FailureTarget
+	if f.Keep || p.HoldsFailures() {
+		return false
+	}
+	_, written := locate(p.body, p.header, "failure_target.spill")
+	return f.Spill || written == nil && !p.bare
+}
+
+// HoldsFailures reports whether the failure target of p takes failed messages of any size. Where
+// a limit is written it does not; nor does, in a config of Snowbridge, what cuts them there.
+func (p *Pipeline) HoldsFailures() bool {
+	if p.failuresOf != nil {
+		p = p.failuresOf
+	}
+	u := p.FailureTarget.Use
+	if u.Queue() != "" {
+		return true // it keeps what was read beside the failed message
+	}
+	if _, limit := locate(u.body(), u.place(), "batching.max_message_bytes"); limit != nil || p.bare && u.Name == "stdout" {
+		return false
+	}
+	known := u.document().known.Whole
+	return known == nil || slices.Contains(known, u.Name)
 }
 
 // patient is r without an end, and with a bound for the wait.

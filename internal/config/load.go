@@ -50,6 +50,8 @@ type Known struct {
 	// StartMachine is the targets that start executions of a machine, each with the attribute
 	// that names it.
 	StartMachine map[string]string
+	// Whole is the targets that hold messages of any size; nil: all do.
+	Whole []string
 }
 
 // File is a config file in memory. Name is used in diagnostics, and its directory in
@@ -233,13 +235,14 @@ func (d *document) build() (*Config, Diagnostics) {
 	if len(named) == 0 || len(top.Blocks)+len(top.Attributes) > 0 {
 		stray := d.strayDefault(top, named)
 		if ds = append(ds, stray...); len(stray) == 0 {
-			ds = append(ds, d.addPipeline(cfg, DefaultPipeline, top, firstOf(top, root.SrcRange))...)
+			ds = append(ds, d.addPipeline(cfg, DefaultPipeline, false, top, firstOf(top, root.SrcRange))...)
 		}
 	}
 	for _, b := range named {
 		ds = append(ds, d.pipelineName(b, cfg, top)...)
-		ds = append(ds, d.addPipeline(cfg, b.Labels[0], b.Body, HeaderOf(b))...)
+		ds = append(ds, d.addPipeline(cfg, b.Labels[0], true, b.Body, HeaderOf(b))...)
 	}
+	cfg.overflow()
 	return cfg, append(ds, d.sharedStdin(cfg)...)
 }
 
@@ -309,11 +312,11 @@ func (d *document) strayDefault(top *hclsyntax.Body, named []*hclsyntax.Block) D
 }
 
 // addPipeline decodes a pipeline's blocks into cfg.
-func (d *document) addPipeline(cfg *Config, name string, b *hclsyntax.Body, header hcl.Range) Diagnostics {
+func (d *document) addPipeline(cfg *Config, name string, named bool, b *hclsyntax.Body, header hcl.Range) Diagnostics {
 	p := &Pipeline{}
 	p.SetDefaults()
 	ds := d.decode(b, p, header)
-	p.Name, p.doc, p.body, p.header = name, d, b, header
+	p.Name, p.named, p.doc, p.body, p.header = name, named, d, b, header
 	if len(d.files) > 0 {
 		p.dir = filepath.Dir(cmpOr(header.Filename, d.files[0].Name))
 	}

@@ -28,6 +28,9 @@ type Plan struct {
 	// Declared are the queues that connectors may name; Implied those that only what a block
 	// stands for does.
 	Declared, Implied map[string]connector.Queue
+	// Spare says that the store is there only to keep failed messages whole which failure targets
+	// do not: what runs without it loses nothing else.
+	Spare bool
 	// Empty says that no pipeline is written: there is only the built-in one.
 	Empty bool
 	// Lone says that the pipeline of the top level is the only one of the config.
@@ -43,6 +46,10 @@ func (c *Config) Plan() *Plan {
 			exits := *one
 			exits.OnFailure = FailureExit
 			one = &exits
+		}
+		if one.overflow != nil {
+			p.Spare = !c.stores()
+			p.Implied[OverflowQueue(one.Name)] = connector.Queue{Name: OverflowQueue(one.Name)}
 		}
 		if !one.FailureTarget.Spill {
 			p.Pipelines = append(p.Pipelines, one)

@@ -336,6 +336,8 @@ type Deps struct {
 	// Lone is set where the config has one pipeline, which is in no block, as every config of
 	// Snowbridge: what Snowbridge does, where that says nothing else, is then meant.
 	Lone bool
+	// Named is set for the connectors of a pipeline block, which no config of Snowbridge has.
+	Named bool
 	// Ordered says that the pipeline keeps the order of messages with one key: a target that
 	// refuses a part of a batch then refuses the later messages of a refused key with it.
 	Ordered bool

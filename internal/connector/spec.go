@@ -28,6 +28,9 @@ type Spec[C, T any] struct {
 	Queue string
 	// Machine is the attribute that names the machine a target starts executions of.
 	Machine string
+	// Whole is set for targets that hold messages of any size: as a failure target, one has no
+	// limit but that which its config writes.
+	Whole bool
 	// New builds the connector from a decoded, validated config. It must not touch the network.
 	New func(ctx context.Context, d Deps, c C) (T, error)
 }
@@ -40,6 +43,7 @@ type Entry[T any] struct {
 	Config    reflect.Type // the HCL struct
 	Queue     string       // see [Spec]
 	Machine   string       // see [Spec]
+	Whole     bool         // see [Spec]
 	// Default returns a pointer to a config with the defaults set.
 	Default func() any
 	// Build decodes with decode into a config that holds the defaults, and builds the
@@ -51,7 +55,7 @@ type Entry[T any] struct {
 // Of hides a spec's config type; each connector package uses it once.
 func Of[C, T any](s Spec[C, T]) Entry[T] {
 	return Entry[T]{
-		Name: s.Name, Summary: s.Summary, Stability: s.Stability, Queue: s.Queue, Machine: s.Machine,
+		Name: s.Name, Summary: s.Summary, Stability: s.Stability, Queue: s.Queue, Machine: s.Machine, Whole: s.Whole,
 		Config:  reflect.TypeFor[C](),
 		Default: func() any { c := s.Default(); return &c },
 		Build: func(ctx context.Context, d Deps, decode func(any) error) (T, error) {
@@ -91,6 +95,17 @@ func Queues[T any](entries []Entry[T]) map[string]string {
 // Machines are the entries that start executions, with the attribute that names the machine.
 func Machines[T any](entries []Entry[T]) map[string]string {
 	return attributes(entries, func(e Entry[T]) string { return e.Machine })
+}
+
+// Wholes are the names of the entries that hold messages of any size.
+func Wholes[T any](entries []Entry[T]) []string {
+	names := []string{}
+	for _, e := range entries {
+		if e.Whole {
+			names = append(names, e.Name)
+		}
+	}
+	return names
 }
 
 func attributes[T any](entries []Entry[T], of func(Entry[T]) string) map[string]string {

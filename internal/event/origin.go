@@ -2,6 +2,9 @@ package event
 
 import (
 	"encoding/binary"
+	"encoding/hex"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -38,6 +41,42 @@ func (o *Origin) Earliest() *Origin {
 		return o
 	}
 	return o.First
+}
+
+// String is where o lies, for logs: "orders/3 at 8890". A position of eight bytes is a number.
+func (o *Origin) String() string {
+	text := o.Stream
+	if o.Partition != "" {
+		text += "/" + o.Partition
+	}
+	switch {
+	case len(o.Position) == 8:
+		text += " at " + strconv.FormatUint(binary.BigEndian.Uint64(o.Position), 10)
+	case len(o.Position) > 0:
+		text += " at " + hex.EncodeToString(o.Position)
+	}
+	if o.Sub > 0 {
+		text += "." + strconv.FormatUint(o.Sub, 10)
+	}
+	return text
+}
+
+// mostWhere is how much of an id or a key tells where a message is.
+const mostWhere = 200
+
+// Where says which message m is, for logs: where it was read first, as far as its source knows,
+// what its source calls it, and its key. It is empty when nothing is known.
+func (m *Message) Where() string {
+	var parts []string
+	if o := m.Meta.Origin.Earliest(); o != nil {
+		parts = append(parts, o.String())
+	}
+	for _, x := range []struct{ what, text string }{{"id", m.Meta.ID}, {"key", m.Key}} {
+		if x.text != "" {
+			parts = append(parts, x.what+" "+strconv.Quote(x.text[:min(len(x.text), mostWhere)]))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Compare orders o and p, which are of one stream and partition: -1, 0 or 1.

@@ -20,7 +20,8 @@
 // to go. Readers of self-describing JSON pass over the member. Where the row is bounded, a
 // context that would take more than a quarter of it is left out.
 //
-// A row has to fit the failure target, and its payload is cut where it does not. Our rows
+// A row has to fit the failure target, and its payload is cut where it does not; the whole row is
+// in the queue for what overflows then, where the pipeline has one. Our rows
 // say so: a generic error has a second error for it, the message of a forwarding error
 // begins with it, and a size violation has fewer bytes than it says. A payload that was cut
 // is never sent through a pipeline again.

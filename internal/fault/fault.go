@@ -71,6 +71,10 @@ type Detail struct {
 	Code string
 	// Safe is a message without payload, secrets or response bodies.
 	Safe string
+	// Answer is how the other side's answer begins, without secrets: for the log only.
+	Answer string
+	// Fix is what to write into the config where the outcome is not what is wanted.
+	Fix string
 }
 
 func (e *Error) Error() string { return e.Err.Error() }

@@ -33,6 +33,7 @@ const (
 	KeyFile      = "file"
 	KeyAddress   = "address"
 	KeyStack     = "stack"
+	KeyAnswer    = "answer" // how the other side's answer begins: it stays in the log
 	KeyState     = "state"
 )
 
@@ -41,6 +42,8 @@ const (
 	RoleTarget  = "target"
 	RoleFilter  = "filter_target"
 	RoleFailure = "failure_target"
+	// RoleOverflow is the queue that keeps failures whole which the failure target cannot hold.
+	RoleOverflow = "failure_overflow"
 )
 
 // Pipeline is what one pipeline has done since it was built.
@@ -53,6 +56,8 @@ type Pipeline struct {
 	Filtered      atomic.Int64 // messages a transform dropped on purpose
 	Invalid       atomic.Int64 // messages a transform or target refused
 	Oversized     atomic.Int64 // messages larger than the target takes
+	Cut           atomic.Int64 // failed messages that are whole nowhere
+	Overflowed    atomic.Int64 // failed messages that the failure target cannot hold, kept whole in the store
 	Unsettled     atomic.Int64 // messages given back to the source
 	Unconfirmed   atomic.Int64 // messages settled, and the source's side may not know it
 	Panics        atomic.Int64 // recovered in transforms and targets
@@ -75,10 +80,10 @@ type Pipeline struct {
 	routes  []*Sink
 
 	// Target counts for all targets together; see [Pipeline.Route] for each of several.
-	Target, Filter, Failure Sink
-	Latency                 prometheus.Histogram // from read to settled, seconds
-	Transform               prometheus.Histogram // of one read, through all transforms, seconds
-	Lag                     prometheus.Histogram // from created to settled, seconds
+	Target, Filter, Failure, Overflow Sink
+	Latency                           prometheus.Histogram // from read to settled, seconds
+	Transform                         prometheus.Histogram // of one read, through all transforms, seconds
+	Lag                               prometheus.Histogram // from created to settled, seconds
 }
 
 // Sink is what one of a pipeline's targets has done.
@@ -108,7 +113,7 @@ func NewPipeline(name string) *Pipeline {
 	p.Lag = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "weir_lag_seconds", Help: "Age of the oldest message of a batch when the batch is settled.",
 		Buckets: append(slices.Clone(durations), 300, 1800, 7200, 86400), ConstLabels: labels})
-	for role, s := range map[string]*Sink{RoleTarget: &p.Target, RoleFilter: &p.Filter, RoleFailure: &p.Failure} {
+	for role, s := range map[string]*Sink{RoleTarget: &p.Target, RoleFilter: &p.Filter, RoleFailure: &p.Failure, RoleOverflow: &p.Overflow} {
 		s.begin(name, role)
 	}
 	return p
@@ -136,10 +141,14 @@ func (p *Pipeline) Route(name string) *Sink {
 func (p *Pipeline) Sinks() []*Sink {
 	p.routing.Lock()
 	defer p.routing.Unlock()
-	if len(p.routes) > 0 {
-		return append(slices.Clone(p.routes), &p.Filter, &p.Failure)
+	all := append(slices.Clone(p.routes), &p.Filter, &p.Failure)
+	if len(p.routes) == 0 {
+		all = append([]*Sink{&p.Target}, all...)
 	}
-	return []*Sink{&p.Target, &p.Filter, &p.Failure}
+	if p.Overflow.Writes.Load() > 0 { // few pipelines have one
+		all = append(all, &p.Overflow)
+	}
+	return all
 }
 
 // begin names s and makes its histogram.
@@ -286,6 +295,8 @@ var perPipeline = []series{
 	{desc("weir_filtered_messages_total", "Messages dropped on purpose by a transform."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Filtered.Load() }},
 	{desc("weir_invalid_messages_total", "Messages refused by a transform or a target."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Invalid.Load() }},
 	{desc("weir_oversized_messages_total", "Messages larger than the target accepts."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Oversized.Load() }},
+	{desc("weir_cut_messages_total", "Failed messages that were cut to fit the failure target and are whole nowhere."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Cut.Load() }},
+	{desc("weir_overflow_messages_total", "Failed messages that the failure target cannot hold, kept whole in the store."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Overflowed.Load() }},
 	{desc("weir_unsettled_messages_total", "Messages given back to the source undelivered."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Unsettled.Load() }},
 	{desc("weir_unconfirmed_messages_total", "Messages settled whose acknowledgement the source could not confirm: they may be delivered again."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Unconfirmed.Load() }},
 	{desc("weir_panics_total", "Panics recovered in transforms and targets."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Panics.Load() }},

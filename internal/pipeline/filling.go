@@ -87,18 +87,29 @@ func (l *lane) take(f *filling) event.Batch {
 }
 
 // fitting is the payload of a failure in a form that the failure target takes, by its own
-// count. A target may count more than the payload: what that is shows only when there is one,
-// so a form that turns out too large is made again with less room.
-func (s *sink) fitting(f Failure) (payload []byte, err error) {
-	most := s.limits.MaxMessageBytes
-	for limit, before := most, math.MaxInt; ; {
-		if payload, err = s.p.parts.Format.Format(f, limit); err != nil || s.limits.Size == nil || most <= 0 {
-			return payload, err
+// count. Where it is not the whole one, that is in whole; it is there too where nothing that
+// fits can be made. A target may count more than the payload: what that is shows only when
+// there is one, so a form that turns out too large is made again with less room.
+func (s *sink) fitting(f Failure) (payload, whole []byte, err error) {
+	most, m := s.limits.MaxMessageBytes, f.Message
+	counted := func(payload []byte) int {
+		if s.limits.Size == nil {
+			return len(payload)
 		}
-		m := f.Message
-		size := s.limits.Size(&event.Message{Data: payload, Key: m.Key, Meta: m.Meta, Times: m.Times})
+		return s.limits.Size(&event.Message{Data: payload, Key: m.Key, Meta: m.Meta, Times: m.Times})
+	}
+	payload, err = s.p.parts.Format.Format(f, 0)
+	if err != nil || most <= 0 || counted(payload) <= most {
+		return payload, nil, err
+	}
+	whole = payload
+	for limit, before := most, math.MaxInt; ; {
+		if payload, err = s.p.parts.Format.Format(f, limit); err != nil {
+			return nil, whole, err
+		}
+		size := counted(payload)
 		if size <= most {
-			return payload, nil
+			return payload, whole, nil
 		}
 		// Less by what is too much, or by as much as the target counts for each byte.
 		n := len(payload)
@@ -109,5 +120,5 @@ func (s *sink) fitting(f Failure) (payload []byte, err error) {
 		before = n
 	}
 	spoil(f.Message)
-	return nil, fault.New(fault.Setup, fmt.Errorf("it does not fit into the %d bytes that the failure target takes: raise its batching.max_message_bytes", most))
+	return nil, whole, fault.New(fault.Setup, fmt.Errorf("it does not fit into the %d bytes that the failure target takes: raise its batching.max_message_bytes", most))
 }

@@ -94,7 +94,7 @@ type spoilingFormat struct {
 func (f spoilingFormat) Format(x Failure, limit int) (payload []byte, err error) {
 	made := false
 	defer func() { // also when it panics
-		if !made || err != nil || f.limit > 0 && len(payload) > f.limit {
+		if !made || err != nil || f.limit > 0 && limit > 0 && len(payload) > f.limit {
 			spoil(x.Message)
 		}
 	}()
@@ -249,7 +249,7 @@ func (p *Pipeline) redeliver(s *sink, policy retry.Policy, m *event.Message, err
 	// A store that is full says nothing of the message, so it is never given up for that.
 	if !fault.Full(err) && class.Exhausted(attempt, time.Since(since)) {
 		err := &retry.Exhausted{Kind: kind, Attempts: attempt, Err: err}
-		if class.InvalidAfterMax && s != p.sinks.failure {
+		if class.InvalidAfterMax && !s.failures {
 			if !p.keeps { // what is kept, keep tells of
 				s.told.Note(gaveAway, destinationOf(m), 1, err)
 			}

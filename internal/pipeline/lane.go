@@ -59,6 +59,7 @@ func (l *lane) put(b event.Batch) {
 		}
 		failures = l.s.undelivered(l.s.ctx, l.policy, r.m, r.err, failures)
 	}
+	l.s.noteRefused(failures)
 	p.bury(failures)
 }
 

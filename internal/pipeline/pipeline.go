@@ -35,7 +35,6 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/weirdata/weir/internal/connector"
-	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/retry"
 	"github.com/weirdata/weir/internal/throttle"
@@ -63,6 +62,9 @@ type Parts struct {
 	// Failure receives what Format makes of messages that cannot be delivered.
 	Failure Sink
 	Format  FailureFormat
+	// Overflow is a queue that keeps a failure whole of which Failure gets what fits, or nothing,
+	// because it takes no larger messages or refuses it; without a target nothing does.
+	Overflow Sink
 	// Keep leaves messages that cannot be delivered in the queue that they are read from,
 	// dead, whole and with the reason; Failure and Format are not used then. The source must
 	// be a [connector.Redeliverer].
@@ -179,11 +181,16 @@ type Pipeline struct {
 type sinks struct {
 	targets         []*sink // as the routes
 	filter, failure *sink
+	overflow        *sink // nil when there is none
 }
 
 // all is every sink, what feeds the failure sink before it.
 func (s *sinks) all() []*sink {
-	return append([]*sink{s.filter}, append(slices.Clip(s.targets), s.failure)...)
+	all := append([]*sink{s.filter}, append(slices.Clip(s.targets), s.failure)...)
+	if s.overflow != nil {
+		all = append(all, s.overflow)
+	}
+	return all
 }
 
 // New makes a pipeline from its parts. It does no I/O.
@@ -290,6 +297,9 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 	defer leave()
 	newSink := func(s Sink, ms ...*meter.Sink) *sink { return p.newSink(work, s, ms, eager) }
 	p.sinks.failure = newSink(p.parts.Failure, &p.parts.Meter.Failure)
+	if p.parts.Overflow.Target != nil {
+		p.sinks.overflow = newSink(p.parts.Overflow, &p.parts.Meter.Overflow)
+	}
 	p.sinks.filter = newSink(p.parts.Filter, &p.parts.Meter.Filter)
 	p.sinks.targets = p.newTargets(newSink)
 	for i, s := range p.sinks.targets {
@@ -365,8 +375,13 @@ func (p *Pipeline) stages(reading, work context.Context) {
 	for _, s := range feeders {
 		s.wg.Wait()
 	}
-	p.sinks.failure.close()
-	p.sinks.failure.wg.Wait()
+	// The failure target feeds the overflow.
+	for _, s := range []*sink{p.sinks.failure, p.sinks.overflow} {
+		if s != nil {
+			s.close()
+			s.wg.Wait()
+		}
+	}
 }
 
 // within reports whether done is closed before d has passed.
@@ -410,67 +425,4 @@ func (p *Pipeline) verdict() error {
 		return nil
 	}
 	return fmt.Errorf("pipeline %q: %w", p.parts.Name, err)
-}
-
-// open opens the connectors, targets first, so that nothing is read that cannot be
-// written; a patient pipeline has its messages wait in their queue, and opens later.
-func (p *Pipeline) open(ctx context.Context) error {
-	if err := p.hire(); err != nil {
-		return err
-	}
-	type opener interface {
-		Open(context.Context) error
-		Close(context.Context) error
-	}
-	type part struct {
-		what string
-		opener
-		late **unopened // where to note that it could not be opened; nil: it must be
-	}
-	all := []part{{what: "failure target", opener: p.parts.Failure.Target}, {what: "filter target", opener: p.parts.Filter.Target}}
-	patient := p.patient()
-	if r, ok := p.parts.Source.(connector.Refuser); ok {
-		r.RefuseWhile(p.full.now)
-	}
-	for i := range p.routes {
-		r := &p.routes[i]
-		one := part{what: "target", opener: r.Target}
-		if len(p.routes) > 1 {
-			one.what += " " + r.Name
-		}
-		if patient {
-			one.late = &r.late
-		}
-		all = append(all, one)
-	}
-	for _, c := range append(all, part{what: "source", opener: p.parts.Source}) {
-		p.closers = append([]closer{{c.what, c.Close}}, p.closers...)
-		if c.late != nil {
-			late := &unopened{what: c.what, target: c.opener}
-			if err := late.ready(ctx); err != nil {
-				p.parts.Log.Warn("cannot open, each write tries again", meter.KeyComponent, c.what, meter.KeyError, err)
-				*c.late = late
-			}
-			continue
-		}
-		policy := p.parts.Retry
-		policy.Notify = func(a retry.Attempt) {
-			p.parts.Log.Warn("cannot open, trying again", meter.KeyComponent, c.what, meter.KeyAttempt, a.Number, meter.KeyDelay, a.Delay, meter.KeyError, a.Err)
-		}
-		err := policy.Do(ctx, func(ctx context.Context) error { return guard(func() error { return c.Open(ctx) }) })
-		if err != nil {
-			return fmt.Errorf("open %s: %w", c.what, err)
-		}
-	}
-	return nil
-}
-
-// guard turns a panic of f into a fatal error with the place it came from.
-func guard(f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fault.New(fault.Fatal, fmt.Errorf("panic: %v\n%s", r, stack()))
-		}
-	}()
-	return f()
 }

@@ -41,6 +41,7 @@ func (s *sink) settle(ctx context.Context, policy retry.Policy, b event.Batch, e
 		bytes += int64(len(m.Data))
 		event.Settle(m, nil)
 	}
+	s.noteRefused(refused)
 	s.p.bury(refused)
 	s.written(count, bytes)
 }
@@ -60,18 +61,23 @@ func (s *sink) undelivered(ctx context.Context, policy retry.Policy, m *event.Me
 	switch {
 	case ctx.Err() != nil:
 		p.abandon(event.Batch{m}, fmt.Errorf("%w: %w", context.Cause(ctx), err))
-	case p.redelivers && fault.Of(err) != fault.Fatal && (s == p.sinks.failure || fault.Of(err) != fault.Invalid):
+	case p.redelivers && fault.Of(err) != fault.Fatal && (s.failures || fault.Of(err) != fault.Invalid):
 		return p.redeliver(s, policy, m, err, refused)
 	case p.refuses() && fault.Full(err):
 		event.Settle(m, err)
-	case s == p.sinks.failure:
+	case fault.Of(err) == fault.Invalid && p.refuge(s, m, err):
+	case s.failures:
 		event.Settle(m, err)
-		p.fail(fmt.Errorf("write to the failure target: %w", err))
+		p.fail(fmt.Errorf("write to the %s: %w", s.called(), err))
 	case fault.Of(err) == fault.Invalid:
 		return append(refused, p.reject(m, err))
 	default:
+		why := fmt.Errorf("write to the %s: %w", s.meter.Role, err)
+		if d := fault.DetailOf(err); d.Fix != "" {
+			why = fmt.Errorf("%w; the message: %s; %s", why, m.Where(), d.Fix)
+		}
 		event.Settle(m, err)
-		p.fail(fmt.Errorf("write to the %s: %w", s.meter.Role, err))
+		p.fail(why)
 	}
 	return refused
 }
@@ -88,10 +94,14 @@ func (p *Pipeline) reject(m *event.Message, cause error) Failure {
 // it to refused.
 func (s *sink) oversized(m *event.Message, refused []Failure) []Failure {
 	p := s.p
-	if s == p.sinks.failure {
+	if s.failures {
+		err := fmt.Errorf("the %s takes at most %d bytes and a failure payload has %d: raise its batching.max_message_bytes", s.called(), s.limits.MaxMessageBytes, len(m.Data))
+		if p.refuge(s, m, err) {
+			return refused
+		}
 		spoil(m)
-		event.Settle(m, fmt.Errorf("the failure payload of %d bytes is larger than the failure target takes (%d)", len(m.Data), s.limits.MaxMessageBytes))
-		p.fail(fmt.Errorf("the failure target takes at most %d bytes and a failure payload has %d: raise its batching.max_message_bytes", s.limits.MaxMessageBytes, len(m.Data)))
+		event.Settle(m, err)
+		p.fail(err)
 		return refused
 	}
 	p.parts.Meter.Oversized.Add(1)
@@ -106,30 +116,10 @@ func (s *sink) oversized(m *event.Message, refused []Failure) []Failure {
 	return append(refused, Failure{Message: m, Oversized: true, Limit: most, Cause: cause})
 }
 
-// bury formats failures and hands them to the failure target's sink, all at once, or keeps
-// them where they come from.
-func (p *Pipeline) bury(fs []Failure) {
-	if len(fs) == 0 {
-		return
+// called is what errors call the sink of failures.
+func (s *sink) called() string {
+	if s == s.p.sinks.overflow {
+		return "queue that keeps failures whole"
 	}
-	if p.keeps {
-		p.keep(fs)
-		return
-	}
-	b := make(event.Batch, 0, len(fs))
-	for _, f := range fs {
-		var payload []byte
-		err := guard(func() (err error) {
-			payload, err = p.sinks.failure.fitting(f)
-			return err
-		})
-		if err != nil {
-			event.Settle(f.Message, fmt.Errorf("%w; its failure payload: %w", f.Cause, err))
-			p.fail(fmt.Errorf("make a failure payload: %w", err))
-			continue
-		}
-		f.Message.Replace(payload)
-		b = append(b, f.Message)
-	}
-	p.sinks.failure.put(nil, b)
+	return "failure target"
 }

@@ -36,13 +36,15 @@ type sink struct {
 	target bool   // it is one of the pipeline's targets
 	index  int    // its place among them
 	use    string // the name of its connector
-	whole  bool   // what a read became is written together, in one batch
-	late   *unopened
-	pauses *pauses // nil: writers do not wait for one another
-	policy retry.Policy
-	room   roomState
-	told   *outage.Teller // of what goes back, or is given up
-	wg     sync.WaitGroup
+	// failures says that it has failures: the failure target's, or the overflow's.
+	failures bool
+	whole    bool // what a read became is written together, in one batch
+	late     *unopened
+	pauses   *pauses // nil: writers do not wait for one another
+	policy   retry.Policy
+	room     roomState
+	told     *outage.Teller // of what goes back, or is given up
+	wg       sync.WaitGroup
 }
 
 // lanes are where the messages of one value wait for one target. An ordered pipeline has a
@@ -68,7 +70,8 @@ func (p *Pipeline) newSink(ctx context.Context, c Sink, ms []*meter.Sink, eager 
 	if p.refuses() {
 		s.policy.Back = fault.Full
 	}
-	if _, stored := c.Target.(connector.StoreTarget); stored && m == &p.parts.Meter.Failure {
+	s.failures = m == &p.parts.Meter.Failure || m == &p.parts.Meter.Overflow
+	if _, stored := c.Target.(connector.StoreTarget); stored && s.failures {
 		s.policy = s.ofStore(s.policy)
 	}
 	s.told = outage.New(p.parts.Log, m.Role, p.parts.Look)
@@ -125,8 +128,8 @@ func (s *sink) noting(policy retry.Policy) retry.Policy {
 			}
 		}
 		if a.Err != nil && !fault.Full(a.Err) { // noteRoom has told of that
-			s.p.parts.Log.Warn("write failed, trying again", meter.KeyComponent, s.meter.Role, meter.KeyKind, a.Kind.String(),
-				meter.KeyAttempt, a.Number, meter.KeyDelay, a.Delay, meter.KeyMessages, a.Messages, meter.KeyError, a.Err)
+			s.p.parts.Log.Warn("write failed, trying again", append(refusal(a.Err), meter.KeyComponent, s.meter.Role, meter.KeyKind, a.Kind.String(),
+				meter.KeyAttempt, a.Number, meter.KeyDelay, a.Delay, meter.KeyMessages, a.Messages)...)
 		}
 		if told != nil {
 			told(a)

@@ -16,6 +16,13 @@ var (
 	// givenUp: they are dead in their queue; gaveAway: the failure target gets them.
 	givenUp  = &outage.Kind{Level: slog.LevelError, Text: "messages are given up; they are kept, dead, in the queue that they come from", Gather: time.Second, Shown: true}
 	gaveAway = &outage.Kind{Level: slog.LevelError, Text: "messages are given up; they go to the failure target", Gather: time.Second, Shown: true}
+	// turnedDown: the failure target gets them. cutShort: it gets a part, and nothing the whole;
+	// overflows: it gets a part, or nothing, and the store the whole.
+	turnedDown = &outage.Kind{Level: slog.LevelInfo, Text: "messages are refused and go to the failure target", Gather: 100 * time.Millisecond}
+	cutShort   = &outage.Kind{Level: slog.LevelError, Gather: time.Second,
+		Text: "failed messages are cut to fit the failure target, and are whole nowhere: raise its batching.max_message_bytes, or set spill = true in failure_target, which keeps them whole in the store"}
+	overflows = &outage.Kind{Level: slog.LevelError, Gather: time.Second, Shown: true,
+		Text: "failed messages are larger than the failure target takes, or refused by it: it gets what fits, and they are kept whole in the store"}
 	// keptDead: they were refused, and stay where they come from.
 	keptDead = &outage.Kind{Level: slog.LevelError, Text: "messages are refused; they are kept, dead, in the queue that they come from", Gather: time.Second, Shown: true}
 )

@@ -248,6 +248,7 @@ func (h *sentryHandler) event(r slog.Record) sentryEvent {
 		switch key := a.Key[strings.LastIndexByte(a.Key, '.')+1:]; {
 		case key == meter.KeyError:
 			cause = value
+		case key == meter.KeyAnswer: // stays in the log
 		case slices.Contains(sentryTags, key):
 			e.Tags[key] = shorten(value, 200)
 		default:

@@ -68,7 +68,7 @@ func (c Config) Validate() []connector.Problem {
 
 // Entry is the directory target.
 var Entry = connector.Of(connector.Spec[Config, connector.Target]{
-	Name: "directory", Summary: "Puts each message into a file of its own in a directory.", Stability: connector.Stable,
+	Name: "directory", Summary: "Puts each message into a file of its own in a directory.", Stability: connector.Stable, Whole: true,
 	Default: func() Config {
 		return Config{Extension: ".json", CreateDirectories: true, Sync: true,
 			Batching: &connector.Batching{MaxBatchMessages: 100, MaxBatchBytes: 16 << 20, MaxMessageBytes: 16 << 20, MaxConcurrentBatches: 2, FlushPeriodMillis: 200}}

@@ -66,7 +66,7 @@ func (c Config) Validate() []connector.Problem {
 
 // Entry is the file target.
 var Entry = connector.Of(connector.Spec[Config, connector.Target]{
-	Name: "file", Summary: "Appends messages to a file, one a line.", Stability: connector.Stable,
+	Name: "file", Summary: "Appends messages to a file, one a line.", Stability: connector.Stable, Whole: true,
 	Default: func() Config {
 		return Config{Sync: true, Append: true,
 			Batching: &connector.Batching{MaxBatchMessages: 500, MaxBatchBytes: 8 << 20, MaxMessageBytes: 1 << 20, MaxConcurrentBatches: 1, FlushPeriodMillis: 200}}

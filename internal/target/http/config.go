@@ -80,10 +80,14 @@ type Config struct {
 	// but for those whose digits a float would change, as whole numbers beyond 2^53: these
 	// are printed as they are written. Without it the body is a JSON array of the messages.
 	TemplateFile string `hcl:"template_file,optional"`
-	// ResponseRules say what responses mean; the first that matches decides.
+	// ResponseRules say what responses mean; the first that matches decides. Without a rule, an
+	// answer that refuses what was sent (400, 406, 411, 413, 414, 415, 422, 431) is invalid in a
+	// pipeline block; in the blocks of a config of Snowbridge it is tried again, as there, but
+	// for 413 with bisect.
 	ResponseRules *ResponseRules `hcl:"response_rules,block"`
 	// MetadataSafeMode keeps response bodies out of errors, alerts and metadata reports;
-	// on by default. The failure target gets them in any case.
+	// on by default. The failure target gets them in any case, and the log the beginning of an
+	// answer that refuses an event and that no rule is for.
 	MetadataSafeMode bool `hcl:"metadata_safe_mode,optional"`
 	// Bisect sends a batch that was refused (a rule of type invalid, or 413) again in
 	// halves, so that only the events at fault become invalid; on by default.

@@ -14,8 +14,12 @@ import (
 	"github.com/weirdata/weir/internal/httpclient"
 )
 
-// maxShown is how much of a response body an error shows.
-const maxShown = 8 << 10
+// maxShown is how much of a response body an error shows, and mostAnswer how much of one that no
+// rule is for the log does.
+const (
+	maxShown   = 8 << 10
+	mostAnswer = 300
+)
 
 var ruleKinds = map[string]fault.Kind{
 	"invalid":  fault.Invalid,
@@ -51,9 +55,9 @@ func (t *Target) judge(p reply) error {
 	if match == nil && p.code >= 200 && p.code < 300 {
 		return nil
 	}
-	shown := clip(t.hide(p.body, p.sent))
+	shown := clip(t.hide(p.body, p.sent), maxShown)
 	if p.code == 0 {
-		shown = clip(t.scrub(p.body, p.sent))
+		shown = clip(t.scrub(p.body, p.sent), maxShown)
 	}
 	safe := shown
 	if t.c.MetadataSafeMode && p.code != 0 {
@@ -66,6 +70,9 @@ func (t *Target) judge(p reply) error {
 		safe = p.stayed
 	}
 	e := &fault.Error{Kind: kind, Detail: fault.Detail{Type: "api", Code: p.line, Safe: safe}}
+	if match == nil && refuses(p.code) && (p.code != http.StatusRequestEntityTooLarge || !t.c.Bisect) {
+		e.Detail.Answer, e.Detail.Fix = clip(shown, mostAnswer), rewrite(kind, p.code)
+	}
 	switch kind {
 	case fault.Invalid:
 		e.Err = fmt.Errorf("HTTP Status Code: %s Body: %s", p.line, shown)
@@ -92,8 +99,29 @@ func (t *Target) kind(p reply) (fault.Kind, *Rule) {
 		return fault.Setup, nil
 	case p.code == http.StatusRequestEntityTooLarge && t.c.Bisect:
 		return fault.Invalid, nil
+	case t.named && refuses(p.code):
+		return fault.Invalid, nil
 	}
 	return fault.Transient, nil
+}
+
+// refuses reports whether an answer says that what was sent will never be taken.
+func refuses(code int) bool {
+	switch code {
+	case http.StatusBadRequest, http.StatusNotAcceptable, http.StatusLengthRequired, http.StatusRequestEntityTooLarge,
+		http.StatusRequestURITooLong, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity, http.StatusRequestHeaderFieldsTooLarge:
+		return true
+	}
+	return false
+}
+
+// rewrite is the rule that has an answer mean something else than the kind it has without one.
+func rewrite(kind fault.Kind, code int) string {
+	to, why := "invalid", "to have such events go to the failure target at once"
+	if kind == fault.Invalid {
+		to, why = "throttle", "to have such events tried again"
+	}
+	return fmt.Sprintf("%s, write into use \"http\":\nresponse_rules {\n  rule {\n    type       = %q\n    http_codes = [%d]\n  }\n}", why, to, code)
 }
 
 // clientFaultKind is what a request without a response means when no rule says.
@@ -121,13 +149,13 @@ func safeText(k fault.Kind) string {
 	return "Transient error"
 }
 
-// clip cuts s to what an error shows, at a character boundary.
-func clip(s string) string {
-	if len(s) <= maxShown {
+// clip cuts s to at most n bytes, at a character boundary.
+func clip(s string, n int) string {
+	if len(s) <= n {
 		return s
 	}
-	cut := maxShown
-	for cut > maxShown-utf8.UTFMax && !utf8.RuneStart(s[cut]) {
+	cut := n
+	for cut > n-utf8.UTFMax && !utf8.RuneStart(s[cut]) {
 		cut--
 	}
 	return s[:cut]

@@ -18,10 +18,12 @@
 // credentials (package httpclient); 301, 302 and 303 would drop the body. A redirect that is
 // not followed is judged as a response.
 //
-// Without a matching rule, four outcomes have a better meaning than transient: a server
+// Without a matching rule, some outcomes have a better meaning than transient: a server
 // certificate that cannot be verified, a token endpoint that rejects the client and a redirect
 // that would carry credentials elsewhere are setup faults, and 413 is invalid while bisecting
-// is on.
+// is on. An answer that refuses what was sent (400, 406, 411, 414, 415, 422, 431, and 413) is
+// invalid in a pipeline block; in the blocks of a config of Snowbridge it is transient, as there.
+// Either way the log says which rule would have it otherwise.
 //
 // # Bisecting
 //
@@ -101,6 +103,7 @@ type Target struct {
 	timeout  time.Duration
 	tmpl     *template.Template
 	rules    []Rule
+	named    bool      // in a pipeline block: see the package comment
 	rules2xx [100]bool // which 2xx codes a rule names: their bodies must be read
 	client   *httpclient.Client
 	auth     httpclient.Auth // nil without one that changes
@@ -126,7 +129,7 @@ func New(_ context.Context, d connector.Deps, c Config) (*Target, error) {
 	if err != nil {
 		return nil, fault.New(fault.Setup, errors.New("target error: url cannot be parsed"))
 	}
-	t := &Target{c: c, url: u, timeout: time.Duration(c.RequestTimeoutInMillis) * time.Millisecond}
+	t := &Target{c: c, url: u, timeout: time.Duration(c.RequestTimeoutInMillis) * time.Millisecond, named: d.Named}
 	if c.DynamicURL != "" {
 		t.dynURL = http.CanonicalHeaderKey(c.DynamicURL)
 	}

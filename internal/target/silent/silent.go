@@ -22,7 +22,7 @@ func (c Config) Validate() []connector.Problem {
 
 // Entry is the silent target.
 var Entry = connector.Of(connector.Spec[Config, connector.Target]{
-	Name: "silent", Summary: "Accepts every message and keeps none.", Stability: connector.Stable,
+	Name: "silent", Summary: "Accepts every message and keeps none.", Stability: connector.Stable, Whole: true,
 	Default: func() Config {
 		return Config{Batching: &connector.Batching{MaxBatchMessages: 500, MaxBatchBytes: 1e11, MaxMessageBytes: 1e11, MaxConcurrentBatches: 5, FlushPeriodMillis: 200}}
 	},

@@ -41,7 +41,7 @@ func (c Config) Validate() []connector.Problem {
 
 // Entry is the stdout target.
 var Entry = connector.Of(connector.Spec[Config, connector.Target]{
-	Name: "stdout", Summary: "Writes messages to standard output, one a line.", Stability: connector.Stable,
+	Name: "stdout", Summary: "Writes messages to standard output, one a line.", Stability: connector.Stable, Whole: true,
 	Default: func() Config {
 		return Config{Batching: &connector.Batching{MaxBatchMessages: 500, MaxBatchBytes: 1 << 20, MaxMessageBytes: 1 << 20, MaxConcurrentBatches: 1, FlushPeriodMillis: 200}}
 	},
