@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -62,7 +63,7 @@ func (t *turn) resolve(ctx context.Context, l *lane) error {
 func promote(s Side) Side {
 	s.Was, s.WasDue, s.WasAttempt = s.State, s.Due, s.Attempt
 	s.State, s.Record = Retry, nil
-	s.Due = max(s.Due, 1)
+	s.Due = cmp.Or(s.Due, 1) // below zero it is of the steady clock
 	return s
 }
 
