@@ -3,6 +3,7 @@ package postgres
 import (
 	"cmp"
 	"maps"
+	"math/bits"
 	"slices"
 )
 
@@ -182,9 +183,10 @@ func (v *cluster) balance(self int64, q string, has map[int]standing, next, take
 		count[holder]++
 	}
 	quota := v.quota(self, q, count)
-	// Partitions of which it has more already come first, so that few processes follow each.
+	// Partitions of which it has more already come first, so that few processes follow each. The
+	// jobs of a scope lie in neighbours, so those are dealt out to different processes.
 	start := int(self % int64(len(v.parts)))
-	place := func(part int) int { return (part - start + len(v.parts)) % len(v.parts) }
+	place := func(part int) uint32 { return bits.Reverse32(uint32((part - start + len(v.parts)) % len(v.parts))) }
 	slices.SortFunc(free, func(a, b int) int {
 		return cmp.Or(cmp.Compare(len(next[b]), len(next[a])), cmp.Compare(place(a), place(b)))
 	})
