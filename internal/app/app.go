@@ -54,7 +54,8 @@ func (a *App) Run(ctx context.Context, b *Built) (err error) {
 	if err := a.start(ctx, b); err != nil {
 		return err
 	}
-	defer a.overseeQueues(ctx)()
+	endQueues := a.overseeQueues(ctx)
+	defer endQueues()
 	// Pipelines read no file of the config. What may change without a reload is read here.
 	watching, endWatch := context.WithCancel(context.WithoutCancel(ctx))
 	var watch sync.WaitGroup

@@ -53,6 +53,28 @@ var errConflict = errors.New("the execution was changed meanwhile")
 
 // apply is u inside a transaction.
 func (u *unit) apply(tx queue.Tx) error {
+	if err := u.meets(tx); err != nil || u.conflict {
+		return err
+	}
+	if err := tx.Settle(u.verdict); err != nil {
+		return err
+	}
+	if err := u.write(tx); err != nil {
+		return err
+	}
+	for _, t := range u.timers {
+		if err := tx.Append(t.job); err != nil {
+			return err
+		}
+	}
+	if len(u.appends) > 0 {
+		return tx.Append(u.appends...)
+	}
+	return nil
+}
+
+// meets sets conflict where the store does not have what u was made from.
+func (u *unit) meets(tx queue.Tx) error {
 	if u.compare {
 		now, err := tx.Get(u.key)
 		if err != nil {
@@ -64,25 +86,19 @@ func (u *unit) apply(tx queue.Tx) error {
 		}
 	}
 	if u.once != nil {
-		if end, err := tx.Get(u.once); err != nil || end != nil {
-			u.conflict = end != nil
+		end, err := tx.Get(u.once)
+		if err != nil {
 			return err
 		}
+		u.conflict = end != nil
 	}
-	if err := tx.Settle(u.verdict); err != nil {
+	return nil
+}
+
+// write writes the records of u, and deletes those it makes unnecessary.
+func (u *unit) write(tx queue.Tx) error {
+	if err := u.writeHead(tx); err != nil {
 		return err
-	}
-	if u.key != nil {
-		switch {
-		case u.after != nil && !bytes.Equal(u.before, u.after):
-			if err := tx.Put(u.key, u.after); err != nil {
-				return err
-			}
-		case u.after == nil && (u.before != nil || !u.start):
-			if err := tx.Delete(u.key); err != nil {
-				return err
-			}
-		}
 	}
 	for _, p := range u.parts {
 		if err := tx.Put(p.Key, p.Value); err != nil {
@@ -109,13 +125,17 @@ func (u *unit) apply(tx queue.Tx) error {
 			return err
 		}
 	}
-	for _, t := range u.timers {
-		if err := tx.Append(t.job); err != nil {
-			return err
-		}
-	}
-	if len(u.appends) > 0 {
-		return tx.Append(u.appends...)
+	return nil
+}
+
+// writeHead writes the record of the execution itself, where it has changed.
+func (u *unit) writeHead(tx queue.Tx) error {
+	switch {
+	case u.key == nil:
+	case u.after != nil && !bytes.Equal(u.before, u.after):
+		return tx.Put(u.key, u.after)
+	case u.after == nil && (u.before != nil || !u.start):
+		return tx.Delete(u.key)
 	}
 	return nil
 }

@@ -242,10 +242,9 @@ func (m *Machine) Run(ctx context.Context) (err error) {
 		return err
 	}
 	m.state.Store(int32(Running))
-	for _, q := range []string{m.starts, m.steps} {
-		end := queue.Subscribe(m.o.Store(), q)
-		defer end()
-	}
+	endStarts, endSteps := queue.Subscribe(m.o.Store(), m.starts), queue.Subscribe(m.o.Store(), m.steps)
+	defer endStarts()
+	defer endSteps()
 	leasing, stop := context.WithCancel(ctx)
 	defer stop()
 	m.mu.Lock()

@@ -3,7 +3,6 @@ package frontdoor
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,6 +10,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/weirdata/weir/internal/jsontext"
 )
 
 // Guard keeps pages of other sites from using a door that trusts whoever reaches it, through
@@ -39,11 +40,12 @@ func Guard(names []string, next http.Handler) http.Handler {
 	})
 }
 
-func forbid(w http.ResponseWriter, why string) {
+func forbid(w http.ResponseWriter, why string) { refuse(w, http.StatusForbidden, why) }
+
+func refuse(w http.ResponseWriter, status int, why string) {
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusForbidden)
-	text, _ := json.Marshal(why) // a text always encodes
-	_, _ = fmt.Fprintf(w, "{\"error\":%s}\n", text)
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintf(w, "{\"error\":%s}\n", jsontext.AppendString(nil, why))
 }
 
 // ofOtherSite reports whether a browser says that a page of another site makes the request.
@@ -76,9 +78,7 @@ func Bearer(token string, open []string, next http.Handler) http.Handler {
 			return
 		}
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusUnauthorized)
-		_ = json.NewEncoder(w).Encode(map[string]string{"error": "the token of the server's block is missing or wrong"}) // who asked has gone
+		refuse(w, http.StatusUnauthorized, "the token of the server's block is missing or wrong")
 	})
 }
 

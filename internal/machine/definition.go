@@ -158,7 +158,7 @@ func revisionOf(text []byte, limits Limits) uint64 {
 	h := fnv.New64a()
 	h.Write(text)
 	if limits != unnamedLimits {
-		fmt.Fprintf(h, "\n%d %d %d %d %d %d", limits.Payload, limits.Variables, limits.Transitions, limits.Events, limits.Concurrency, limits.Frames)
+		h.Write(fmt.Appendf(nil, "\n%d %d %d %d %d %d", limits.Payload, limits.Variables, limits.Transitions, limits.Events, limits.Concurrency, limits.Frames))
 	}
 	return h.Sum64()
 }

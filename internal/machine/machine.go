@@ -80,21 +80,21 @@ type Limits struct {
 	// Payload is the most bytes of the input or output of a state, a task or an
 	// execution, and of one variable; 262,144 by default, as on AWS. A task that returns more
 	// fails with States.DataLimitExceeded.
-	Payload int
+	Payload int `json:"Payload"`
 	// Variables is the most bytes of all variables of an execution; 10 MiB by default.
-	Variables int
+	Variables int `json:"Variables"`
 	// Transitions is how many transitions one Step may make before it gives way; 10,000 by
 	// default.
-	Transitions int
+	Transitions int `json:"Transitions"`
 	// Events is how many history events an execution may have before it fails with
 	// States.Runtime; 0 means no limit. AWS has 25,000.
-	Events uint64
+	Events uint64 `json:"Events"`
 	// Concurrency is how many iterations of one Map run at a time when MaxConcurrency
 	// asks for more or for no limit; 40 by default, as on AWS.
-	Concurrency int
+	Concurrency int `json:"Concurrency"`
 	// Frames is how many branches and iterations an execution may have open, all levels
 	// together; 1,000 by default.
-	Frames int
+	Frames int `json:"Frames"`
 }
 
 // Defaults of Limits.
