@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -184,6 +186,55 @@ func TestDiskFull(t *testing.T) {
 	}
 	if st, err := s.Stats(t.Context(), queue.Filter{Queue: "a"}); err != nil || st.Waiting != int64(want) {
 		t.Fatalf("%d jobs, want %d: %v", st.Waiting, want, err)
+	}
+}
+
+// TestRoomComesBySettling: a store that was full takes new work when its jobs are settled, or most
+// of them in each piece of the log, without anybody asking for it.
+func TestRoomComesBySettling(t *testing.T) {
+	t.Parallel()
+	for _, keep := range []int{0, 9} { // of ten jobs, the last of which may stay
+		t.Run(fmt.Sprint(keep), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { roomBySettling(t, keep) })
+		})
+	}
+}
+
+func roomBySettling(t *testing.T, keep int) {
+	t.Helper()
+	s, err := Open("store", Options{FS: vfs.NewMem(), MaxBytes: 4 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for err == nil {
+		err = s.Update(t.Context(), func(tx queue.Tx) error {
+			return tx.Append(queue.Job{Queue: "a", Msg: event.New([]byte(text(10000)))})
+		})
+	}
+	if !errors.Is(err, queue.ErrFull) {
+		t.Fatal(err)
+	}
+	time.Sleep(3 * time.Second)
+	if s.Full() == nil {
+		t.Fatal("a full store does not say so")
+	}
+	jobs, err := s.Lease(t.Context(), queue.Query{Filter: queue.Filter{Queue: "a"}, Limit: 10000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range jobs {
+		if keep > 0 && i%10 == keep {
+			continue
+		}
+		if err := s.Update(t.Context(), func(tx queue.Tx) error { return tx.Settle(jobs[i].Done()) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(10 * time.Second)
+	if err := s.Full(); err != nil {
+		t.Errorf("%d jobs of %d are settled: %v", len(jobs)-len(jobs)/10*min(keep, 1), len(jobs), err)
 	}
 }
 

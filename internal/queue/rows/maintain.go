@@ -34,6 +34,7 @@ func (s *Store) maintenance() {
 	tick := time.NewTicker(logSync)
 	defer tick.Stop()
 	var limits, expiry, compact, clocks time.Duration
+	var looked uint64 // what was applied when a full store last gave back what it can
 	s.checkLimits()
 	for {
 		select {
@@ -53,7 +54,12 @@ func (s *Store) maintenance() {
 		}
 		if limits >= limitsCheck {
 			limits = 0
-			s.checkLimits()
+			if applied := s.applied.Load(); s.full.Load() != nil && applied != looked {
+				looked = applied
+				s.report("make room", s.makeRoom(ctx))
+			} else {
+				s.checkLimits()
+			}
 		}
 		if expiry >= expiryCheck {
 			expiry = 0
@@ -67,6 +73,22 @@ func (s *Store) maintenance() {
 			}
 		}
 	}
+}
+
+// makeRoom gives back what a store that is full keeps for nothing: nobody else would, since what
+// is settled there takes too little of the log to have it flushed.
+func (s *Store) makeRoom(ctx context.Context) error {
+	if err := s.Flush(); err != nil || s.full.Load() == nil {
+		return err
+	}
+	if s.deadBytes() <= min(compactFloor, s.opt.MaxBytes/8) || s.enter() != nil {
+		return nil
+	}
+	defer s.leave()
+	if err := s.compact(ctx, 2); err != nil {
+		return err
+	}
+	return s.Flush()
 }
 
 func (s *Store) report(what string, err error) {
