@@ -116,6 +116,7 @@ func TestRotatedFiles(t *testing.T) {
 	}
 	q.log = kept
 	p := q.start()
+	write(1) // it has to work before it is stopped
 	for deadline := time.Now().Add(patience); ; pause(t.Context(), 50*time.Millisecond) {
 		p.alive()
 		missing := absent(t, filepath.Join(dir, "out"), written)

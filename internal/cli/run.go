@@ -104,10 +104,9 @@ func (r *runner) run(ctx context.Context) error {
 	r.meter = &meter.Registry{Reports: r.reports.Dropped()}
 	r.app = &app.App{Log: r.log, Meter: r.meter, Builder: r.builder}
 
-	r.introduce(built)
-
 	ctx, stop := r.signals(ctx)
 	defer stop()
+	r.introduce(built) // who reads it may count on a clean end
 	operated := admin.Options{Pipelines: r.meter, Ready: r.app.Ready, Degraded: r.app.Degraded, Store: r.app.Store}
 	endMetrics, err := r.builder.ExportMetrics(ctx, process, operated.Gatherer(), &r.reports.Dropped().Metrics)
 	if err != nil {
