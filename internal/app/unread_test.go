@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,13 +17,18 @@ import (
 // backlogs is a store whose unread queues are given.
 type backlogs struct {
 	queue.Store
+	mu    sync.Mutex
 	found []queue.Backlog
 	err   error
 }
 
 func (b *backlogs) Subscribe(string) func() { return func() {} }
 
-func (b *backlogs) Unread(context.Context) ([]queue.Backlog, error) { return b.found, b.err }
+func (b *backlogs) Unread(context.Context) ([]queue.Backlog, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.found, b.err
+}
 
 // TestUnreadIsToldOnce: a queue that nobody reads is named once, and once more when it is read
 // again; one that is unread for a moment is not.
@@ -34,7 +40,9 @@ func TestUnreadIsToldOnce(t *testing.T) {
 		a := &App{Log: slog.New(slog.NewTextHandler(&log, nil)), Builder: &Builder{Store: s}}
 		stop := a.overseeQueues(t.Context())
 		said := func(found []queue.Backlog, err error, over time.Duration) []string {
+			s.mu.Lock()
 			s.found, s.err = found, err
+			s.mu.Unlock()
 			time.Sleep(over)
 			synctest.Wait()
 			text := strings.TrimSpace(log.String())

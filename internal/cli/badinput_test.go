@@ -133,7 +133,7 @@ func TestLineOfTenMegabytes(t *testing.T) {
 	}{
 		"delivered": {script + toFiles, true, nil},
 		"kept":      {script + small + whole, false, func(p string) bool { return p == line }},
-		"as is": {small + "failure_target {\n  use \"file\" {\n    path = \"failed\"\n  }\n}\n", false, func(p string) bool { return p == line }},
+		"as is":     {small + "failure_target {\n  use \"file\" {\n    path = \"failed\"\n  }\n}\n", false, func(p string) bool { return p == line }},
 		"cut": {small + "failure_target {\n  use \"file\" {\n    path = \"failed\"\n    batching {\n      max_message_bytes = 1048576\n    }\n  }\n}\n", false, func(p string) bool {
 			return len(p) > 1<<20-1000 && len(p) < 1<<20 && strings.HasPrefix(line, p)
 		}},

@@ -356,6 +356,7 @@ func (r *failureReader) run(ctx context.Context, p *config.Pipeline, plan failur
 		}
 		p.FailureTarget = &config.FailureTarget{Use: config.FileUse(path)}
 	}
+	p.OnFailure = config.FailureExit // who waits for the command is told, and decides
 	a := &app.App{Log: log, Meter: &meter.Registry{}, Builder: r.builder}
 	source := &failures.Sources{All: r.sources(plan), Closed: func() { a.Stop(errReplayed) }}
 	r.builder.Log = log
@@ -385,6 +386,9 @@ func (r *failureReader) run(ctx context.Context, p *config.Pipeline, plan failur
 	line.stop()
 	if errors.Is(err, queue.ErrInUse) {
 		return fmt.Errorf("%w.\nWhat waits in the store is replayed while no process has it open; what failed into a file at any time, with --from FILE --failed-to FILE", err)
+	}
+	if errors.Is(err, syscall.EAGAIN) && r.flags.failedTo == "" {
+		return fmt.Errorf("%w.\nA process that runs keeps the file of its failure target to itself: --failed-to FILE has what fails again written elsewhere", err)
 	}
 	return r.conclude(ctx, a, p, plan.Tally, time.Since(began), err)
 }

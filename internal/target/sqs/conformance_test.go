@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -65,17 +66,19 @@ type got struct {
 
 func (g got) payload() []byte { return format.Decode(g.body, g.attributes) }
 
-// drain takes what is in a queue.
+// drain takes what is in a queue, until the queue says that nothing is: an answer may be lost, and
+// then what was in it comes again.
 func drain(t *testing.T, c *sqs.Client, url string) (all []got) {
 	t.Helper()
-	for {
-		out, err := c.ReceiveMessage(context.WithoutCancel(t.Context()), &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: 10, VisibilityTimeout: 600,
+	for left(t, c, url) {
+		out, err := c.ReceiveMessage(context.WithoutCancel(t.Context()), &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: 10, VisibilityTimeout: 5,
 			MessageAttributeNames: []string{"All"}, MessageSystemAttributeNames: []types.MessageSystemAttributeName{"All"}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if len(out.Messages) == 0 {
-			return all
+			time.Sleep(50 * time.Millisecond)
+			continue
 		}
 		in := &sqs.DeleteMessageBatchInput{QueueUrl: &url}
 		for i, m := range out.Messages {
@@ -100,6 +103,23 @@ func drain(t *testing.T, c *sqs.Client, url string) (all []got) {
 			t.Fatal(err)
 		}
 	}
+	return all
+}
+
+// left reports whether a queue has messages, received ones too.
+func left(t *testing.T, c *sqs.Client, url string) bool {
+	t.Helper()
+	out, err := c.GetQueueAttributes(context.WithoutCancel(t.Context()), &sqs.GetQueueAttributesInput{QueueUrl: &url,
+		AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameApproximateNumberOfMessages, types.QueueAttributeNameApproximateNumberOfMessagesNotVisible}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range out.Attributes {
+		if n != "0" {
+			return true
+		}
+	}
+	return false
 }
 
 // target is one for a queue, not opened.
