@@ -208,17 +208,16 @@ func roomBySettling(t *testing.T, keep int) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	for err == nil {
-		err = s.Update(t.Context(), func(tx queue.Tx) error {
-			return tx.Append(queue.Job{Queue: "a", Msg: event.New([]byte(text(10000)))})
-		})
-	}
-	if !errors.Is(err, queue.ErrFull) {
-		t.Fatal(err)
-	}
-	time.Sleep(3 * time.Second)
-	if s.Full() == nil {
-		t.Fatal("a full store does not say so")
+	for n := 0; s.Full() == nil; n++ { // maintenance may make a little room, which is used up again
+		for err = nil; err == nil; {
+			err = s.Update(t.Context(), func(tx queue.Tx) error {
+				return tx.Append(queue.Job{Queue: "a", Msg: event.New([]byte(text(10000)))})
+			})
+		}
+		if !errors.Is(err, queue.ErrFull) || n == 100 {
+			t.Fatalf("filled %d times: %v", n, err)
+		}
+		time.Sleep(3 * time.Second)
 	}
 	jobs, err := s.Lease(t.Context(), queue.Query{Filter: queue.Filter{Queue: "a"}, Limit: 10000})
 	if err != nil {
