@@ -81,7 +81,11 @@ func (s *Store) makeRoom(ctx context.Context) error {
 	if err := s.Flush(); err != nil || s.full.Load() == nil {
 		return err
 	}
-	if s.deadBytes() <= min(compactFloor, s.opt.MaxBytes/8) || s.enter() != nil {
+	floor := int64(compactFloor)
+	if s.opt.MaxBytes > 0 {
+		floor = min(floor, s.opt.MaxBytes/8)
+	}
+	if s.deadBytes() <= floor || s.enter() != nil {
 		return nil
 	}
 	defer s.leave()

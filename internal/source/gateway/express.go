@@ -235,7 +235,7 @@ func (x *line) events(q *quick) *gateway.Answer {
 	if !x.s.Accepting() || !x.s.door.Quick(&call, q.path, q.authorization, ip, time.Now()) {
 		return nil
 	}
-	if x.s.refusing() {
+	if x.s.Refusing() {
 		return gateway.Unavailable
 	}
 	if !x.s.budget.Enter() {

@@ -51,7 +51,7 @@ func (s *session) handle(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, stopping)
 		return
 	}
-	if s.refusing() {
+	if s.Refusing() {
 		s.answer(w, noRoom)
 		return
 	}

@@ -15,8 +15,9 @@
 //	413  the body is too large
 //	415  the content encoding is not known
 //	503  too much is in flight, the source is stopping or not open yet, what keeps the events
-//	     is full, an event was not delivered, or the answer took too long. Retry-After says when to send the whole request again; events
-//	     that were delivered already are then delivered twice.
+//	     is full, an event was not delivered, or the answer took too long. Retry-After says when
+//	     to send the whole request again; events that were delivered already are then delivered
+//	     twice.
 //
 // # Invariants
 //
@@ -83,11 +84,10 @@ type Source struct {
 	auth   *credentials
 	traced bool // messages keep the trace context of their request; set before Open
 
-	pipeline string
-	full     atomic.Pointer[func() error] // why nothing can be written now; nil: nobody says
-	open     sync.Mutex
-	session  atomic.Pointer[session] // never nil
-	porter   *frontdoor.Place        // of a session that is closed; nil unless attended
+	pipeline         string
+	open             sync.Mutex
+	session          atomic.Pointer[session] // never nil
+	frontdoor.Porter                         // for callers while it is closed, or has no room
 }
 
 // session is the source from an Open to its Close. A later one begins with nothing: requests
@@ -190,39 +190,11 @@ func (s *Source) at() frontdoor.Door {
 
 // Attend implements connector.Attendant: a session that is closed stands at the door.
 func (s *Source) Attend(ctx context.Context) error {
-	s.open.Lock()
-	defer s.open.Unlock()
-	at := s.at()
-	if s.porter != nil || !at.Shared() {
-		return nil
-	}
-	closed := s.begin()
-	closed.hall.Close()
-	p, err := frontdoor.Enter(ctx, at, closed)
-	s.porter = p
-	return err
-}
-
-// Dismiss implements connector.Attendant.
-func (s *Source) Dismiss(ctx context.Context) error {
-	s.open.Lock()
-	defer s.open.Unlock()
-	p := s.porter
-	if s.porter = nil; p == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, stopGrace)
-	defer cancel()
-	return p.Leave(ctx)
-}
-
-// RefuseWhile implements connector.Refuser.
-func (s *Source) RefuseWhile(full func() error) { s.full.Store(&full) }
-
-// refusing reports whether requests are turned away because there is no room for their events.
-func (s *Source) refusing() bool {
-	full := s.full.Load()
-	return full != nil && (*full)() != nil
+	return s.Stand(ctx, s.at(), func() frontdoor.Host {
+		closed := s.begin()
+		closed.hall.Close()
+		return closed
+	})
 }
 
 // ServeHTTP implements frontdoor.Host.
