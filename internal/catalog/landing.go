@@ -22,39 +22,38 @@ type Landing struct {
 	err     error
 }
 
-// Reservation is the ids of one write, which no other write lands meanwhile.
+// Reservation is the messages of one write, which no other write lands meanwhile.
 type Reservation struct {
 	d      *Dataset
-	places Index[int32] // of the ids in the list
+	ids    []ID
+	lanes  []Lane
+	places *Index[int32] // of the ids in the list; nil until somebody asks
 	ended  chan struct{}
-	// Landed says of each id whether it is in the dataset already.
-	Landed []bool
-	// Twin is, for an id that was in the list before, the place where it was; -1 for others.
-	Twin []int32
+	again  []bool  // which are in the dataset already; nil for none
+	twin   []int32 // the place, from 1, of the same id before; nil for none
 }
 
-// Reserve finds out which of the ids are in the dataset, and keeps the others for the caller
-// until [Reservation.Release]. It waits for writes that have some of them. The zero ID stands
-// for what cannot be recognised.
-func (d *Dataset) Reserve(ctx context.Context, ids []ID) (*Reservation, error) {
-	r := &Reservation{d: d, ended: make(chan struct{}), Landed: make([]bool, len(ids)), Twin: make([]int32, len(ids))}
-	r.places.Reserve(len(ids))
-	for i, id := range ids {
-		r.Twin[i] = -1
-		if id == (ID{}) {
-			continue
-		}
-		if at, ok := r.places.Get(id); ok {
-			r.Twin[i] = at
-			continue
-		}
-		r.places.Set(id, int32(i))
+// Landed reports whether the i-th message is in the dataset already.
+func (r *Reservation) Landed(i int) bool { return r.again != nil && r.again[i] }
+
+// Twin is the place of an earlier message of the write that is the same as the i-th.
+func (r *Reservation) Twin(i int) (at int, ok bool) {
+	if r.twin == nil || r.twin[i] == 0 {
+		return 0, false
 	}
+	return int(r.twin[i]) - 1, true
+}
+
+// Reserve finds out which of the messages are in the dataset, and keeps the others for the
+// caller until [Reservation.Release]. It waits for writes that have some of them. Messages
+// that are in no lane cannot be recognised, and have no id.
+func (d *Dataset) Reserve(ctx context.Context, ids []ID, lanes []Lane) (*Reservation, error) {
+	r := &Reservation{d: d, ids: ids, lanes: lanes, ended: make(chan struct{})}
 	for {
 		if err := d.settle(ctx); err != nil {
 			return nil, fmt.Errorf("settle what was begun in %s: %w", d.path, err)
 		}
-		other := d.log.reserve(r, ids)
+		other := d.log.reserve(r)
 		if other == nil {
 			return r, nil
 		}
@@ -66,25 +65,65 @@ func (d *Dataset) Reserve(ctx context.Context, ids []ID) (*Reservation, error) {
 	}
 }
 
-// reserve is Reserve unless another write has one of the ids; then it is that one's end.
-func (j *journal) reserve(r *Reservation, ids []ID) (other <-chan struct{}) {
+// reserve is Reserve unless another write has one of the messages; then it is that one's end.
+func (j *journal) reserve(r *Reservation) (other <-chan struct{}) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for h := range j.held {
-		for i, id := range ids {
-			if r.Twin[i] >= 0 || id == (ID{}) {
-				continue
-			}
-			if _, ok := h.places.Get(id); ok {
+	var doubtful [][2]int // runs of messages that may be there
+	for i := range r.lanes {
+		if x := &r.lanes[i]; !j.lanes.fresh(x) {
+			doubtful = append(doubtful, x.Runs...)
+		}
+	}
+	if len(doubtful) > 0 {
+		for h := range j.held {
+			if h.hasAny(r.ids, doubtful) {
 				return h.ended
 			}
 		}
+		r.compare(&j.landed, doubtful)
 	}
-	for i, id := range ids {
-		r.Landed[i] = id != (ID{}) && j.landed.Has(id)
+	for _, x := range reachOf(r.lanes) {
+		j.lanes.note(x)
 	}
 	j.held[r] = true
 	return nil
+}
+
+// hasAny reports whether r has one of the ids in the runs. The journal's lock is held.
+func (r *Reservation) hasAny(ids []ID, runs [][2]int) bool {
+	if r.places == nil {
+		r.places = &Index[int32]{}
+		r.places.Reserve(len(r.ids))
+		for i, id := range r.ids {
+			r.places.Set(id, int32(i))
+		}
+	}
+	for _, run := range runs {
+		for _, id := range ids[run[0]:run[1]] {
+			if _, ok := r.places.Get(id); ok && id != (ID{}) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// compare finds which messages in the runs have landed, or are there twice.
+func (r *Reservation) compare(landed *past, runs [][2]int) {
+	r.again, r.twin = make([]bool, len(r.ids)), make([]int32, len(r.ids))
+	var here Index[int32]
+	for _, run := range runs {
+		for i := run[0]; i < run[1]; i++ {
+			id := r.ids[i]
+			if at, ok := here.Get(id); ok {
+				r.twin[i] = at
+				continue
+			}
+			here.Set(id, int32(i)+1)
+			r.again[i] = landed.has(id)
+		}
+	}
 }
 
 // Release lets others have what has not landed.
@@ -188,12 +227,12 @@ func (l *Landing) Write(ctx context.Context, i int, f File) error {
 }
 
 // Commit makes the files that were written, all but those that failed, a part of the
-// dataset, with the ids of what is in them. When it fails, what became of the landing is found
+// dataset, with the ids of what is in them, which was read in the lanes. When it fails, what became of the landing is found
 // out before anything else is reserved.
-func (l *Landing) Commit(ctx context.Context, failed func(i int) bool, ids []ID) error {
+func (l *Landing) Commit(ctx context.Context, failed func(i int) bool, ids []ID, lanes []Lane) error {
 	<-l.planned
 	d, j := l.d, l.d.log
-	o := outcome{Number: l.plan.Number, Writer: l.plan.Writer}
+	o := outcome{Number: l.plan.Number, Writer: l.plan.Writer, Lanes: reachOf(lanes)}
 	for i, name := range l.plan.Files {
 		if !failed(i) {
 			o.Files = append(o.Files, name)
@@ -224,7 +263,7 @@ func (l *Landing) Commit(ctx context.Context, failed func(i int) bool, ids []ID)
 
 // noteLanded notes a commit. j.mu is held.
 func (j *journal) noteLanded(o outcome, ids []ID, p *plan) {
-	j.landed.Add(ids)
+	j.landed.add(ids)
 	j.kept = append(j.kept, keptCommit{number: o.Number, ids: len(ids)})
 	for _, name := range o.Files {
 		delete(j.left, name)

@@ -33,6 +33,7 @@ type outcome struct {
 	Number uint64   `json:"plan"`
 	Writer string   `json:"writer"`
 	Files  []string `json:"files,omitempty"` // of the plan, that belong to the dataset by it
+	Lanes  []reach  `json:"lanes,omitempty"` // how far what has landed goes in each
 	IDs    int      `json:"ids,omitempty"`
 	Sum    string   `json:"sum"` // SHA-256 of the ids
 }
@@ -183,7 +184,8 @@ type journal struct {
 	dirty    map[uint64][]string   // those that are to be removed, by their plan
 	done     []uint64              // plans that are settled and not removed
 	kept     []keptCommit          // in the order in which they were made
-	landed   Seen                  // ids of what has landed
+	landed   past                  // ids of what has landed
+	lanes    lanes                 // how far it goes, with what is held
 	limit    int                   // ids that are kept
 	held     map[*Reservation]bool // of writes in progress
 }
@@ -201,7 +203,7 @@ const tidyAfter = 64
 func newJournal(limit int, fenced bool) *journal {
 	j := &journal{
 		writer: rand.Text(), fenced: fenced, settling: make(chan struct{}, 1), left: map[string]bool{}, dirty: map[uint64][]string{},
-		limit: limit, landed: Seen{half: max(limit/2, 1)}, held: map[*Reservation]bool{},
+		limit: limit, landed: past{seen: Seen{half: max(limit/2, 1)}, most: max(limit, 1)}, lanes: lanes{last: map[laneKey]Place{}}, held: map[*Reservation]bool{},
 	}
 	j.settling <- struct{}{}
 	return j
@@ -244,22 +246,27 @@ func (d *Dataset) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	full := false
+	var landed [][]ID // the newest first
+	left := j.landed.most
 	for _, n := range slices.Backward(committed) {
 		j.next = max(j.next, n)
-		o, ids, err := readOutcome(ctx, d.bucket, d.path, n, !full)
+		o, ids, err := readOutcome(ctx, d.bucket, d.path, n, left > 0)
 		if errors.Is(err, blob.ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		if !full {
-			full = !j.landed.addOlder(ids)
+		landed, left = append(landed, ids), left-len(ids)
+		for _, r := range o.Lanes {
+			j.lanes.note(r)
 		}
 		j.kept = append(j.kept, keptCommit{number: n, ids: o.IDs, free: !open[n]})
 	}
 	slices.Reverse(j.kept)
+	for _, ids := range slices.Backward(landed) {
+		j.landed.add(ids)
+	}
 	j.next++
 	return nil
 }

@@ -196,6 +196,28 @@ func eventID(i int) (id ID) {
 	return id
 }
 
+// lanesOf is where events lie: those with even and odd numbers each in a partition.
+func lanesOf(events []int) (lanes []Lane) {
+	at := map[int]int{}
+	for i, e := range events {
+		place := Place{Position: []byte{byte(e)}}
+		k, known := at[e%2]
+		if !known {
+			k = len(lanes)
+			at[e%2] = k
+			lanes = append(lanes, Lane{Stream: "s", Partition: fmt.Sprint(e % 2), First: place, Last: place, Rising: true})
+		}
+		l := &lanes[k]
+		if known && place.Compare(l.Last) <= 0 {
+			l.Rising = false
+		} else {
+			l.Last = place
+		}
+		l.Runs = append(l.Runs, [2]int{i, i + 1})
+	}
+	return lanes
+}
+
 // land lands events of a source, each in the partition of its number, and reports whether all
 // of them are acknowledged.
 func (a *actor) land(ctx context.Context, events []int) error {
@@ -203,7 +225,8 @@ func (a *actor) land(ctx context.Context, events []int) error {
 	for i, e := range events {
 		ids[i] = eventID(e)
 	}
-	held, err := a.d.Reserve(ctx, ids)
+	lanes := lanesOf(events)
+	held, err := a.d.Reserve(ctx, ids, lanes)
 	if err != nil {
 		return err
 	}
@@ -211,7 +234,7 @@ func (a *actor) land(ctx context.Context, events []int) error {
 	var partitions []string
 	rows := map[string][]int{}
 	for i, e := range events {
-		if held.Landed[i] || held.Twin[i] >= 0 {
+		if _, twin := held.Twin(i); twin || held.Landed(i) {
 			continue
 		}
 		p := fmt.Sprintf("year=%04d", 2000+e%3)
@@ -241,7 +264,7 @@ func (a *actor) land(ctx context.Context, events []int) error {
 			}
 		}
 	}
-	if err := l.Commit(ctx, func(i int) bool { return failed[i] != nil }, landed); err != nil {
+	if err := l.Commit(ctx, func(i int) bool { return failed[i] != nil }, landed, lanes); err != nil {
 		return err
 	}
 	for i := range partitions {
@@ -330,6 +353,9 @@ func landsOnce(t *rapid.T, lock releaser) {
 		var some []int
 		for range rapid.IntRange(1, 6).Draw(t, "size") {
 			some = append(some, rapid.IntRange(0, events-1).Draw(t, "event"))
+		}
+		if rapid.Bool().Draw(t, "sorted") {
+			slices.Sort(some)
 		}
 		if a.land(ctx, some) == nil {
 			for _, e := range some {

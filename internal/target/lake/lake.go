@@ -184,13 +184,13 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 		}
 		defer done()
 	}
-	ids := identities(b)
-	held, err := t.dataset.Reserve(ctx, ids)
+	ids, lanes := identities(b)
+	held, err := t.dataset.Reserve(ctx, ids, lanes)
 	if err != nil {
 		return err
 	}
 	defer held.Release()
-	w := &write{t: t, dataset: t.dataset, batch: b, failed: map[int]error{}, ids: ids, held: held}
+	w := &write{t: t, dataset: t.dataset, batch: b, failed: map[int]error{}, ids: ids, lanes: lanes, held: held}
 	for at := 0; at < len(b); {
 		at = w.round(ctx, at)
 		if t.config.DedupField != "" {

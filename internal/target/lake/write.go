@@ -29,23 +29,25 @@ type write struct {
 	batch   event.Batch
 	failed  map[int]error
 	ids     []catalog.ID // of the messages, to recognise them by; nil: no message has one
+	lanes   []catalog.Lane
 	held    *catalog.Reservation
 }
 
 // settled reports whether nothing is to be done for the i-th message: it has landed before,
 // or an earlier one of the batch is the same.
 func (w *write) settled(i int) bool {
-	return w.ids != nil && (w.held.Landed[i] || w.held.Twin[i] >= 0)
+	_, twin := w.held.Twin(i)
+	return twin || w.held.Landed(i)
 }
 
 // shareTwins has messages that were twice in the batch share one outcome.
 func (w *write) shareTwins() {
-	if w.ids == nil || len(w.failed) == 0 {
+	if len(w.failed) == 0 {
 		return
 	}
-	for i, first := range w.held.Twin {
-		if first >= 0 && w.failed[int(first)] != nil {
-			w.failed[i] = w.failed[int(first)]
+	for i := range w.batch {
+		if first, ok := w.held.Twin(i); ok && w.failed[first] != nil {
+			w.failed[i] = w.failed[first]
 		}
 	}
 }
@@ -389,7 +391,11 @@ func (l *landing) commit(ctx context.Context, w *write, errs []error) {
 	if l.Landing == nil {
 		return
 	}
-	var ids []catalog.ID
+	n := 0
+	for _, p := range l.parts {
+		n += len(p.row)
+	}
+	ids := make([]catalog.ID, 0, n)
 	for _, p := range l.parts {
 		if errs[p.number] == nil {
 			for _, i := range p.row {
@@ -397,7 +403,7 @@ func (l *landing) commit(ctx context.Context, w *write, errs []error) {
 			}
 		}
 	}
-	err := l.Commit(ctx, func(i int) bool { return errs[l.parts[i].number] != nil }, ids)
+	err := l.Commit(ctx, func(i int) bool { return errs[l.parts[i].number] != nil }, ids, w.lanes)
 	if err == nil {
 		return
 	}
