@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/weirdata/weir/internal/blob/place"
+	"github.com/weirdata/weir/internal/blob/s3"
 )
 
 func TestFolder(t *testing.T) {
@@ -42,12 +43,33 @@ func TestUnknownScheme(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), scheme+"://") {
 			t.Errorf("Parse(%q): %v, which does not name the scheme", address, err)
 		}
-		ps := place.Problems("path", address)
+		ps := place.Access{}.Problems("path", address)
 		if len(ps) != 1 || ps[0].Field != "path" || ps[0].Fix == "" {
 			t.Errorf("Problems(%q) = %v", address, ps)
 		}
 	}
-	if len(place.Problems("path", "")) != 1 {
+	if len(place.Access{}.Problems("path", "")) != 1 {
 		t.Error("an empty address has no problem")
+	}
+}
+
+func TestStores(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"s3://bucket": "s3://bucket", "S3://bucket/": "s3://bucket", "s3://bucket/a/b/": "s3://bucket/a/b",
+		"s3://": "", "s3:///a": "", "s3://b": "", "s3://bucket/a//b": "", "s3://bucket/../x": "", "s3://bucket/x?region=eu": "", "s3://key:secret@bucket/x": "",
+		"s3://bucket/" + strings.Repeat("long/", 30): "",
+	} {
+		p, err := place.Parse(address)
+		if (err == nil) != (want != "") || err == nil && (p.String() != want || p.Local()) {
+			t.Errorf("Parse(%q) = %q, %v, want %q", address, p, err, want)
+		}
+		if err == nil && p.In(func(string) string { return "elsewhere" }) != p {
+			t.Errorf("%s is a path", p)
+		}
+	}
+	ps := place.Access{S3: &s3.Access{Checksums: "x"}}.Problems("path", "folder")
+	if len(ps) != 2 || ps[0].Field != "s3" || ps[1].Field != "s3.checksums" {
+		t.Errorf("Problems = %v", ps)
 	}
 }
