@@ -324,7 +324,7 @@ func (w *writer) stamped(f int) bool {
 	case fieldMessageID, fieldRudderID, fieldReceivedAt, fieldOriginalTimestamp, fieldSentAt, fieldTimestamp:
 		return true
 	case fieldWriteKey:
-		return w.call.event != "" && (w.call.segment || w.call.source == nil)
+		return w.call.segment || w.call.source == nil
 	}
 	return false
 }
