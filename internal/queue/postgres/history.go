@@ -191,7 +191,7 @@ func (s *Store) restored(ctx context.Context, c *pgx.Conn) error {
 	var missing int
 	err := c.QueryRow(ctx, `SELECT count(*) FILTER (WHERE to_regclass($1 || '.' || name) IS NULL) FROM unnest($2::text[]) name`, s.names.schema, []string{
 		"meta_pkey", "head_pkey", "segments_pkey", "lane_extents_pkey", "part_extents_pkey", "lane_floors_pkey", "part_floors_pkey", "lanes_pkey", "processes_pkey",
-		"parts_pkey", "side_pkey", "records_pkey", "commits_0_pkey", "commits_1_pkey", "commits_2_pkey", "shares_pkey",
+		"parts_pkey", "side_pkey", "records_pkey", "commits_0_pkey", "commits_1_pkey", "commits_2_pkey",
 		"lane_extents_segment", "part_extents_segment", "lanes_part", "side_due", "side_head", "side_dead",
 	}).Scan(&missing)
 	if err != nil {
@@ -200,10 +200,7 @@ func (s *Store) restored(ctx context.Context, c *pgx.Conn) error {
 	if missing > 0 {
 		return fmt.Errorf("schema %s: %w", s.names.schema, errAbsent)
 	}
-	if err := s.fits(ctx, c); err != nil {
-		return fmt.Errorf("look at the tables of the store: %w", meaning(err))
-	}
-	return nil
+	return s.migrate(ctx, c) // a backup may be of an earlier release
 }
 
 // readHistory reads what is to be known of a history from its beginning on.

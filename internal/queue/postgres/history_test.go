@@ -87,7 +87,6 @@ type revision struct {
 	stores  [2]*Store
 	is      past
 	payload int
-	held    []queue.Job // leased from stores[0] in a history that is over
 }
 
 const revisionQueues = 6

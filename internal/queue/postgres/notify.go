@@ -117,7 +117,8 @@ func (s *Store) listenOnce(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(of(c).over, cancel)()
+	free := context.AfterFunc(of(c).over, cancel)
+	defer free()
 	defer func() {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -180,6 +181,9 @@ func (s *Store) poll(ctx context.Context) {
 			s.o.Log.Warn("the head of the log could not be read; it will be tried again", "error", err)
 		}
 		s.followAll(bounded)
+		if err := s.readPauses(bounded); err != nil && ctx.Err() == nil {
+			s.o.Log.Warn("what is paused could not be read; it will be tried again", "error", meaning(err))
+		}
 		cancel()
 	}
 }

@@ -214,6 +214,7 @@ func (s *Store) restore(h *history, part int, epoch int64, sn *snapshot) (*owned
 		}
 	}
 	st.o.epoch.Store(epoch)
+	p.Hold(s.pauses.Load())
 	if err := p.Restore(sn.lanes); err != nil {
 		return nil, fmt.Errorf("restore partition %d: %w", part, err)
 	}
