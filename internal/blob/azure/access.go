@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -18,8 +19,6 @@ type Access struct {
 	Account string `hcl:"account,optional"`
 	// AccountKey is a key of the account; the identity of the environment without one.
 	AccountKey string `hcl:"account_key,optional"`
-	// ConnectionString of the storage account, in place of account_key.
-	ConnectionString string `hcl:"connection_string,optional"`
 	// Endpoint is another address of the service than https://ACCOUNT.blob.core.windows.net, such
 	// as "http://127.0.0.1:10000/devstoreaccount1" for Azurite.
 	Endpoint string `hcl:"endpoint,optional"`
@@ -48,9 +47,6 @@ func (a Access) Problems() []connector.Problem {
 	if a.Account != "" && !accountName.MatchString(a.Account) {
 		refuse("account", fmt.Sprintf("account %q is not the name of a storage account", a.Account), "write the name alone, without .blob.core.windows.net")
 	}
-	if a.AccountKey != "" && a.ConnectionString != "" {
-		refuse("account_key", "there are connection_string and account_key", "keep one of them")
-	}
 	if u, err := url.Parse(a.Endpoint); a.Endpoint != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.User != nil) {
 		refuse("endpoint", "endpoint is not a whole http or https URL", `write it as "http://127.0.0.1:10000/devstoreaccount1"`)
 	}
@@ -60,16 +56,9 @@ func (a Access) Problems() []connector.Problem {
 // Container is where the container of a name is. account, if it is not empty, is what an address
 // says.
 func (a Access) Container(account, name string) (azure.ContainerName, error) {
-	n := azure.ContainerName{ConnectionString: a.ConnectionString, AccountKey: a.AccountKey}
-	for _, from := range []string{a.Account, part(a.ConnectionString, "AccountName"), os.Getenv("AZURE_STORAGE_ACCOUNT")} {
-		if account == "" {
-			account = from
-		}
-	}
+	n := azure.ContainerName{AccountKey: a.AccountKey}
+	account = cmp.Or(account, a.Account, os.Getenv("AZURE_STORAGE_ACCOUNT"))
 	base := a.Endpoint
-	if base == "" {
-		base = part(a.ConnectionString, "BlobEndpoint")
-	}
 	if base == "" && account == "" {
 		return n, connector.Blame("azblob.account", "add azblob { account = \"NAME\" }, or set AZURE_STORAGE_ACCOUNT", errors.New("no storage account is known"))
 	}
@@ -78,14 +67,4 @@ func (a Access) Container(account, name string) (azure.ContainerName, error) {
 	}
 	n.URL = strings.TrimRight(base, "/") + "/" + name
 	return n, nil
-}
-
-// part is a part of a connection string.
-func part(s, name string) string {
-	for p := range strings.SplitSeq(s, ";") {
-		if k, v, _ := strings.Cut(strings.TrimSpace(p), "="); strings.EqualFold(k, name) {
-			return v
-		}
-	}
-	return ""
 }

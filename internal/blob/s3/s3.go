@@ -58,7 +58,7 @@ func Open(ctx context.Context, bucket, prefix string, a Access, p remote.Propert
 	}
 	s := &store{config: cfg, bucket: bucket, access: a, properties: p}
 	s.client = s3.NewFromConfig(cfg, func(o *s3.Options) {
-		o.UsePathStyle = a.PathStyle || a.CustomAWSEndpoint != "" && !a.VirtualHosts
+		o.UsePathStyle = sdk.ToBool(a.PathStyle)
 		o.DisableLogOutputChecksumValidationSkipped = true
 		if a.Checksums == checksumsRequired {
 			o.RequestChecksumCalculation, o.ResponseChecksumValidation = sdk.RequestChecksumCalculationWhenRequired, sdk.ResponseChecksumValidationWhenRequired

@@ -434,7 +434,6 @@ func TestProblems(t *testing.T) {
 		"server_side_encryption": {ServerSideEncryption: "kms"},
 		"kms_key_id":             {KMSKeyID: "k", ServerSideEncryption: "AES256"},
 		"bucket_key":             {BucketKey: true},
-		"virtual_hosts":          {PathStyle: true, VirtualHosts: true},
 		"external_id":            {ExternalID: "x"},
 		"expected_bucket_owner":  {ExpectedBucketOwner: "me"},
 		"storage_class":          {StorageClass: "GLACIER"},
