@@ -31,7 +31,7 @@ type App struct {
 	live    int           // pipelines that have not ended
 	idle    chan struct{} // closed when the last has
 	failed  []error
-	pauses  []queue.Pause // as they were seen last
+	pauses  []queue.Pause           // as they were seen last
 	cancel  context.CancelCauseFunc // ends everything
 }
 
