@@ -78,10 +78,12 @@ func (b *Builder) Options(env func(string) (string, bool)) config.Options {
 	return config.Options{Env: env, Known: known, Older: snowbridge.Older, Decode: func(u *config.Use) error {
 		switch u.Kind {
 		case config.KindSource:
+			u.Other = connector.ConfigOf(b.Set.Targets, u.Name)
 			return decode(b.Set.Sources, u)
 		case config.KindTransform:
 			return decode(b.Set.Transforms, u)
 		case config.KindTarget:
+			u.Other = connector.ConfigOf(b.Set.Sources, u.Name)
 			return decode(b.Set.Targets, u)
 		case config.KindStore:
 			return decode(b.Set.Stores, u)
