@@ -209,6 +209,45 @@ func (c *Client) post(ctx context.Context, path, contentType string, body io.Rea
 	return n.Jobs, err
 }
 
+// Pause implements Operator.
+func (c *Client) Pause(ctx context.Context, name string, r Rest) error {
+	_, err := c.rest(ctx, pathOf(name, "pause"), r)
+	return err
+}
+
+// Resume implements Operator.
+func (c *Client) Resume(ctx context.Context, name string, r Rest) (bool, error) {
+	return c.rest(ctx, pathOf(name, "resume"), r)
+}
+
+func (c *Client) rest(ctx context.Context, path string, r Rest) (bool, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return false, fmt.Errorf("write the pause: %w", err)
+	}
+	a, err := c.do(ctx, http.MethodPost, path, nil, "application/json", bytes.NewReader(body))
+	if err != nil {
+		return false, err
+	}
+	var was resumed
+	err = decode(a, &was)
+	return was.Was, err
+}
+
+// Command implements Operator.
+func (c *Client) Command(ctx context.Context, name string, command Command, progress func(int)) (Outcome, error) {
+	body, err := json.Marshal(command)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("write the order: %w", err)
+	}
+	figures, err := c.long(ctx, pathOf(name, "order"), bytes.NewReader(body), func(done, _ int64) {
+		if progress != nil {
+			progress(int(done))
+		}
+	})
+	return Outcome{Jobs: int(figures["jobs"]), Left: figures["left"] > 0}, err
+}
+
 // Export implements Operator.
 func (c *Client) Export(ctx context.Context, name string, s Selection, w io.Writer, progress func(int)) (int, error) {
 	a, err := c.do(ctx, http.MethodGet, pathOf(name, "export"), s.values(), "", nil)
@@ -268,18 +307,28 @@ func (c *Client) Usage(ctx context.Context) (map[string]int64, error) {
 
 // Verify implements Operator.
 func (c *Client) Verify(ctx context.Context, progress func(done, total int64)) (map[string]int64, error) {
-	return c.long(ctx, "/v1/store/check", progress)
+	return c.long(ctx, "/v1/store/check", http.NoBody, progress)
 }
 
 // Compact implements Operator.
 func (c *Client) Compact(ctx context.Context) error {
-	_, err := c.long(ctx, "/v1/store/compact", nil)
+	_, err := c.long(ctx, "/v1/store/compact", http.NoBody, nil)
+	return err
+}
+
+// Backup implements Operator.
+func (c *Client) Backup(ctx context.Context, dir string, progress func(done, total int64)) error {
+	body, err := json.Marshal(backupBody{dir})
+	if err != nil {
+		return fmt.Errorf("write the request: %w", err)
+	}
+	_, err = c.long(ctx, "/v1/store/backup", bytes.NewReader(body), progress)
 	return err
 }
 
 // long follows an operation to its end.
-func (c *Client) long(ctx context.Context, path string, progress func(done, total int64)) (map[string]int64, error) {
-	a, err := c.do(ctx, http.MethodPost, path, nil, "application/json", http.NoBody)
+func (c *Client) long(ctx context.Context, path string, body io.Reader, progress func(done, total int64)) (map[string]int64, error) {
+	a, err := c.do(ctx, http.MethodPost, path, nil, "application/json", body)
 	if err != nil {
 		return nil, err
 	}

@@ -111,6 +111,7 @@ type Store struct {
 	readers    readers
 	admin      sync.Mutex // one Requeue or Drop at a time
 	applying   sync.Mutex // the state is between two commits when it is free
+	holding    sync.Mutex // one look at what is paused at a time
 	maintain   sync.Mutex // one flush or compaction at a time
 	flushNow   chan struct{}
 
@@ -208,7 +209,11 @@ func (s *Store) try(ctx context.Context, fn func(queue.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	return s.commitTx(t, c)
+	held := pauses(t)
+	if err := s.commitTx(t, c); err != nil || !held {
+		return err
+	}
+	return s.hold()
 }
 
 // commitTx commits a transaction and its change. Values that are kept in memory do not
@@ -240,7 +245,9 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 		return nil, err
 	}
 	defer s.leave()
-	s.readers.leases(q.Queue)
+	if !q.Any {
+		s.readers.leases(q.Queue)
+	}
 	return s.part.Lease(ctx, q)
 }
 
