@@ -106,6 +106,7 @@ var places = map[string]place{
 	"internal/catalog":        {floor: mechanisms},
 	"internal/queue/log/disk": {floor: mechanisms},
 	"internal/queue/rows":     {floor: mechanisms},
+	"internal/queue/order":    {floor: mechanisms},
 	"internal/queue/embedded": {floor: mechanisms, beside: []string{"internal/queue/log/disk", "internal/queue/rows"}},
 	"internal/queue/postgres": {floor: mechanisms},
 	"internal/cloud/*":        {floor: access},
