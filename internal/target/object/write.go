@@ -176,7 +176,7 @@ func (t *Target) same(ctx context.Context, name string, data []byte) (bool, erro
 		return false, err
 	}
 	have, err := io.ReadAll(r)
-	if err = errors.Join(err, r.Close()); err != nil {
+	if err := errors.Join(err, r.Close()); err != nil {
 		return false, err
 	}
 	return bytes.Equal(have, data), nil
