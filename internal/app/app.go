@@ -31,7 +31,7 @@ type App struct {
 	live    int           // pipelines that have not ended
 	idle    chan struct{} // closed when the last has
 	failed  []error
-	pauses  []queue.Pause // as they were seen last
+	pauses  []queue.Pause           // as they were seen last
 	cancel  context.CancelCauseFunc // ends everything
 }
 
@@ -184,6 +184,7 @@ func (a *App) start(ctx context.Context, b *Built) error {
 		return err
 	}
 	a.warnStranded(ctx, b)
+	a.warnOrphans(ctx, old, b)
 	a.Builder.inFlight().Resize(b.limit)
 	a.mu.Lock()
 	defer a.mu.Unlock()

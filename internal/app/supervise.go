@@ -88,11 +88,7 @@ func (m *member) ails(trouble error) {
 
 // gauge sets the metric; the lock is held.
 func (m *member) gauge() {
-	var v int64
-	if m.degraded != nil || m.trouble != nil {
-		v = 1
-	}
-	m.Meter().Degraded.Store(v)
+	m.Meter().SetDegraded(m.degraded != nil || m.trouble != nil)
 }
 
 // live opens and runs the member until it has nothing left to do or ctx ends. Where its

@@ -234,6 +234,7 @@ func (p *Pipeline) route(work context.Context, r *read) {
 			p.abandon(event.Batch{x.m}, fmt.Errorf("%w: %w", context.Cause(work), x.err))
 			continue
 		}
+		p.sinks.failure.charge(turnedDown, x.m)
 		refused = append(refused, p.reject(x.m, x.err))
 	}
 	p.bury(refused)

@@ -132,6 +132,14 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	err = s.migrate(ctx, c)
+	for until := time.Now().Add(formerLeases * s.o.Lease); errors.Is(err, errFormer) && time.Now().Before(until); err = s.migrate(ctx, c) {
+		s.o.Log.Warn("the queue store waits for processes of an earlier release to end", "error", err)
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), c.Close(ctx))
+		case <-time.After(s.o.Lease / 2):
+		}
+	}
 	if cerr := c.Close(ctx); err != nil || cerr != nil {
 		return errors.Join(err, cerr)
 	}

@@ -70,9 +70,11 @@ type line struct {
 
 // route finds who has a request; false when it is no gateway.
 func (x *line) route(q *quick) bool {
-	s, ok := x.Host(q.host, q.path).(*session)
-	x.s = s
-	return ok
+	x.s = nil
+	if stay, ok := x.Host(q.host, q.path).(*frontdoor.Stay); ok {
+		x.s, _ = stay.Handler().(*session)
+	}
+	return x.s != nil
 }
 
 // request serves one request; false when it was the last.
@@ -144,7 +146,7 @@ func (x *line) grow(size int) bool {
 	if x.large != nil && cap(x.buf) >= size {
 		return true
 	}
-	b := frontdoor.NewBody(x.s.budget)
+	b := frontdoor.NewBody(x.s.Budget)
 	if b.Take(int64(size)) != nil {
 		b.Release()
 		return false
@@ -153,7 +155,7 @@ func (x *line) grow(size int) bool {
 	if x.large != nil {
 		x.large.Release()
 	}
-	x.large, x.budget = b, x.s.budget
+	x.large, x.budget = b, x.s.Budget
 	return true
 }
 
@@ -238,14 +240,14 @@ func (x *line) events(q *quick) *gateway.Answer {
 	if x.s.Refusing() {
 		return gateway.Unavailable
 	}
-	if !x.s.budget.Enter() {
+	if !x.s.Budget.Enter() {
 		return nil
 	}
 	body := frontdoor.BodyOf(x.buf[q.head : q.head+q.length])
 	if q.packed {
 		var err error
-		if body, err = x.s.reader.Unpack("gzip", body.Data); err != nil {
-			x.s.budget.Leave(0)
+		if body, err = x.s.Body.Unpack("gzip", body.Data); err != nil {
+			x.s.Budget.Leave(0)
 			return nil
 		}
 	}

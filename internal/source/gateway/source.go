@@ -27,11 +27,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -59,9 +56,6 @@ var Entry = connector.Of(connector.Spec[Config, connector.Source]{
 	},
 })
 
-// stopGrace is how long Close waits for requests whose bodies are still arriving.
-const stopGrace = 5 * time.Second
-
 // Source is the HTTP server.
 type Source struct {
 	c      Config
@@ -72,30 +66,18 @@ type Source struct {
 	limit  *limiter // nil without a limit
 	traced bool     // messages keep the trace context of their request; set before Open
 
-	pipeline         string
-	open             sync.Mutex
-	session          atomic.Pointer[session] // never nil
-	frontdoor.Porter                         // for callers while it is closed, or has no room
+	frontdoor.Tenant
 }
 
-// session is the source from an Open to its Close. A later one begins with nothing: requests
-// of an earlier one that nobody settles any more take no room from it.
+// session is the source from an Open to its Close.
 type session struct {
 	*Source
-	budget *frontdoor.Budget
-	reader *frontdoor.Reader
-	hall   *frontdoor.Hall
-	place  atomic.Pointer[frontdoor.Place] // nil before Open
+	*frontdoor.Stay
 }
 
 var (
-	_ connector.Source    = (*Source)(nil)
-	_ connector.Holder    = (*Source)(nil)
-	_ connector.Listener  = (*Source)(nil)
-	_ connector.Refuser   = (*Source)(nil)
-	_ connector.Attendant = (*Source)(nil)
-	_ frontdoor.Host      = (*session)(nil)
-	_ trace.Keeper        = (*Source)(nil)
+	_ connector.Source = (*Source)(nil)
+	_ trace.Keeper     = (*Source)(nil)
 )
 
 // New builds the source. It reads the workspace config and the TLS files and touches
@@ -117,10 +99,6 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 		door:  gateway.New(file, gateway.Options{Version: d.Version, MaxEvents: c.MaxRequestEvents, AnyID: c.AllowEventsWithoutIDs}),
 		limit: newLimiter(c.RateLimitEvents, time.Duration(c.RateLimitWindowSeconds)*time.Second),
 	}
-	s.session.Store(s.begin())
-	if d.Pipeline != "" {
-		s.pipeline = fmt.Sprintf("pipeline %q", d.Pipeline)
-	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -129,48 +107,24 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 			return nil, err
 		}
 	}
+	s.Let(frontdoor.Lease{
+		Name: "gateway", Attribute: "address", Door: s.at(d.Pipeline),
+		Timeout:  time.Duration(c.ResponseTimeoutMillis) * time.Millisecond,
+		Requests: c.MaxInFlightRequests, Bytes: c.MaxInFlightBytes,
+		Body:  frontdoor.Reader{Limit: int64(c.MaxBodyBytes)},
+		Serve: func(stay *frontdoor.Stay) http.Handler { return &session{s, stay} },
+	})
 	return s, nil
 }
 
-// begin makes a session that is not open.
-func (s *Source) begin() *session {
-	n := &session{Source: s, budget: frontdoor.NewBudget(s.c.MaxInFlightRequests, s.c.MaxInFlightBytes)}
-	n.reader = &frontdoor.Reader{Budget: n.budget, Limit: int64(s.c.MaxBodyBytes)}
-	n.hall = frontdoor.NewHall(time.Duration(s.c.ResponseTimeoutMillis)*time.Millisecond, func() *frontdoor.Hall {
-		if next := n.successor(); next != nil {
-			return next.hall
-		}
-		return nil
-	})
-	return n
-}
-
-// Open binds the address and starts to serve. Requests wait until the first Read; while the
-// source of the same pipeline that this one replaces still reads, they are that one's.
-func (s *Source) Open(ctx context.Context) error {
-	s.open.Lock()
-	defer s.open.Unlock()
-	now := s.session.Load()
-	switch {
-	case now.hall.Stopped():
-		now = s.begin()
-	case now.place.Load() != nil:
-		return errors.New("open the gateway: it is open already")
-	}
-	p, err := frontdoor.Enter(ctx, s.at(), now)
-	if err != nil {
-		return err
-	}
-	now.place.Store(p)
-	s.session.Store(now)
-	return nil
-}
-
 // at is where the source serves.
-func (s *Source) at() frontdoor.Door {
+func (s *Source) at(pipeline string) frontdoor.Door {
+	if pipeline != "" {
+		pipeline = fmt.Sprintf("pipeline %q", pipeline)
+	}
 	return frontdoor.Door{
 		Address: s.c.Address,
-		Owner:   s.pipeline,
+		Owner:   pipeline,
 		Route:   frontdoor.Route{Hosts: s.c.HostNames, Paths: gateway.Paths()},
 		Settings: frontdoor.Settings{
 			ReadHeaderTimeout: s.readTimeout(),
@@ -187,44 +141,8 @@ func (s *Source) at() frontdoor.Door {
 	}
 }
 
-// Attend implements connector.Attendant: a session that is closed stands at the door.
-func (s *Source) Attend(ctx context.Context) error {
-	return s.Stand(ctx, s.at(), func() frontdoor.Host {
-		closed := s.begin()
-		closed.hall.Close()
-		return closed
-	})
-}
-
 func (s *Source) readTimeout() time.Duration {
 	return time.Duration(s.c.ReadTimeoutMillis) * time.Millisecond
-}
-
-// Accepting implements frontdoor.Host.
-func (s *session) Accepting() bool { return s.hall.Open() }
-
-// successor is the source of a newer config that takes the requests this one cannot take
-// any more; nil when there is none.
-func (s *session) successor() *session {
-	if p := s.place.Load(); p != nil {
-		if next, ok := p.Successor().(*session); ok {
-			return next
-		}
-	}
-	return nil
-}
-
-// Addr is the address listened on; nil before Open.
-func (s *Source) Addr() net.Addr {
-	if p := s.session.Load().place.Load(); p != nil {
-		return p.Addr()
-	}
-	return nil
-}
-
-// Listens implements connector.Listener.
-func (s *Source) Listens() connector.Listening {
-	return connector.Listening{Address: s.c.Address, Attribute: "address", Hosts: s.c.HostNames, Paths: gateway.Paths(), TLS: s.tls != nil, Identity: s.files().Identity()}
 }
 
 // files are those of the certificates.
@@ -235,9 +153,6 @@ func (s *Source) files() tlsconfig.Settings {
 // KeepTraceContext implements trace.Keeper.
 func (s *Source) KeepTraceContext() { s.traced = true }
 
-// Holds reports that clients wait until their events are settled.
-func (s *Source) Holds() bool { return true }
-
 // ServeHTTP serves one request.
 func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Set before anything is refused: the server reads what is left of a refused body.
@@ -245,7 +160,7 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.door.CORS(w, r) {
 		return
 	}
-	if s.hall.Stopped() && s.successor() == nil {
+	if s.Over() {
 		w.Header().Set("Connection", "close")
 	}
 	s.handle(w, r).Write(w, s.c.RetryAfterSeconds)
@@ -253,7 +168,7 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // handle is the one answer of a request.
 func (s *session) handle(w http.ResponseWriter, r *http.Request) *gateway.Answer {
-	open := s.hall.Open() || s.successor() != nil
+	open := s.Served()
 	if gateway.IsHealth(r) && (!open || s.Refusing()) {
 		return gateway.Down
 	}
@@ -261,7 +176,7 @@ func (s *session) handle(w http.ResponseWriter, r *http.Request) *gateway.Answer
 	if a := s.door.Begin(&call, r, time.Now()); a != nil {
 		return a
 	}
-	if !open || s.Refusing() || !s.budget.Enter() {
+	if !open || s.Refusing() || !s.Budget.Enter() {
 		return call.Done(gateway.Unavailable)
 	}
 	if !call.HasBody() {
@@ -271,9 +186,9 @@ func (s *session) handle(w http.ResponseWriter, r *http.Request) *gateway.Answer
 	if strings.EqualFold(r.Header.Get("Content-Encoding"), "gzip") {
 		encoding = "gzip"
 	}
-	body, err := s.reader.Read(w, r, encoding)
+	body, err := s.Body.Read(w, r, encoding)
 	if err != nil {
-		s.budget.Leave(0)
+		s.Budget.Leave(0)
 		return unread(err)
 	}
 	call.Arrived(time.Now())
@@ -309,15 +224,15 @@ func (s *session) accept(call *gateway.Call, body *frontdoor.Body, header http.H
 		}
 	}
 	held := int64(b.Bytes())
-	if no == nil && !s.budget.Grow(held) {
+	if no == nil && !s.Budget.Grow(held) {
 		no = gateway.Unavailable
 	}
 	if no != nil {
-		s.budget.Leave(0)
+		s.Budget.Leave(0)
 		return no
 	}
 	// A client that goes away has sent its events all the same.
-	switch fate, _ := s.hall.Await(context.Background(), b, s.budget, held); fate {
+	switch fate, _ := s.Hall.Await(context.Background(), b, s.Budget, held); fate {
 	case frontdoor.Settled:
 		return gateway.OK
 	case frontdoor.Late:
@@ -326,29 +241,8 @@ func (s *session) accept(call *gateway.Call, body *frontdoor.Body, header http.H
 	return gateway.Unavailable
 }
 
-// Read waits for a request and returns its messages with those of all other requests that
-// wait. When ctx ends, requests that wait go to the source that replaces this one; when there
-// is none they are answered 503, and so are new ones until the next Read.
+// Read waits for requests and returns their messages.
 func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
 	messages, bytes := room.Within(s.c.MaxBatchMessages, s.c.MaxBatchBytes)
-	now := s.session.Load()
-	b, ack, err := now.hall.Read(ctx, now.place.Load(), messages, bytes)
-	return b, ack, err
-}
-
-// Close answers every waiting request 503, or leaves it to the source that replaces this one.
-// The last source at an address stops the server: requests whose bodies are still arriving
-// are cut off after five seconds, or when ctx ends.
-func (s *Source) Close(ctx context.Context) error {
-	s.open.Lock()
-	defer s.open.Unlock()
-	now := s.session.Load()
-	now.hall.Close()
-	p := now.place.Load()
-	if p == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, stopGrace)
-	defer cancel()
-	return p.Leave(ctx)
+	return s.Take(ctx, messages, bytes)
 }

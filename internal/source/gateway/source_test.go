@@ -148,7 +148,7 @@ func (s *served) empty(t testing.TB) {
 	t.Helper()
 	var requests, bytes int64
 	for range 1_000_000 {
-		if requests, bytes = s.session.Load().budget.Used(); requests == 0 && bytes == 0 {
+		if requests, bytes = s.Stay().Budget.Used(); requests == 0 && bytes == 0 {
 			return
 		}
 		runtime.Gosched()
@@ -242,7 +242,7 @@ func TestAnswersAfterSettling(t *testing.T) {
 	if err != nil || len(b) != 1 {
 		t.Fatalf("%d messages, %v", len(b), err)
 	}
-	if requests, bytes := s.session.Load().budget.Used(); requests != 1 || bytes != int64(b.Bytes()) {
+	if requests, bytes := s.Stay().Budget.Used(); requests != 1 || bytes != int64(b.Bytes()) {
 		t.Errorf("%d requests wait with %d bytes", requests, bytes)
 	}
 	_ = ack(context.Background(), nil)
@@ -294,7 +294,7 @@ func TestRequestsShareABatch(t *testing.T) {
 			}
 		})
 	}
-	for s.session.Load().hall.Waiting() < 7 {
+	for s.Stay().Hall.Waiting() < 7 {
 		runtime.Gosched()
 	}
 	var sizes []int
@@ -397,7 +397,7 @@ func TestLimits(t *testing.T) {
 	for range 2 {
 		wg.Go(func() { answers <- s.post(t, "/v1/track", strings.NewReader(track), nil).code })
 	}
-	for s.session.Load().hall.Waiting() < 2 {
+	for s.Stay().Hall.Waiting() < 2 {
 		runtime.Gosched()
 	}
 	if r := s.post(t, "/v1/track", strings.NewReader(track), nil); r.code != 503 {
@@ -446,7 +446,7 @@ func TestStoppedReaderTurnsRequestsAway(t *testing.T) {
 		t.Errorf("the request that was read: %+v", first)
 	}
 	s.run(t, nil)
-	for !s.session.Load().hall.Open() {
+	for !s.Stay().Hall.Open() {
 		runtime.Gosched()
 	}
 	if r := s.post(t, "/v1/track", strings.NewReader(track), nil); r.code != 200 {
@@ -467,7 +467,7 @@ func TestCloseAnswersEveryWaitingRequest(t *testing.T) {
 	}
 	send()
 	send()
-	for s.session.Load().hall.Waiting() < 2 {
+	for s.Stay().Hall.Waiting() < 2 {
 		runtime.Gosched()
 	}
 	for range 2 {

@@ -52,7 +52,7 @@ func (s *session) body(w http.ResponseWriter, r *http.Request) (body []byte, hel
 	default:
 		return nil, 0, refuse(http.StatusUnsupportedMediaType, "content encoding %q is not known: use gzip, zstd or none", encoding[:min(len(encoding), 40)])
 	}
-	b, err := s.reader.Read(w, r, encoding)
+	b, err := s.Body.Read(w, r, encoding)
 	switch {
 	case err == nil:
 		return b.Data, b.Keep(), nil

@@ -63,15 +63,15 @@ func FuzzBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, encoding string) {
 		r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
 		r.Header["Content-Encoding"] = []string{encoding}
-		s.session.Load().budget.Enter()
-		b, held, no := s.session.Load().accept(httptest.NewRecorder(), r)
+		s.Stay().Budget.Enter()
+		b, held, no := (&session{s, s.Stay()}).accept(httptest.NewRecorder(), r)
 		switch {
 		case no != nil && (no.code < 400 || no.code > 503 || no.text == "" || len(b) > 0):
 			t.Fatalf("refusal %+v of %d messages", no, len(b))
 		case len(b) > c.RequestBatchLimit || b.Bytes() > c.MaxBodyBytes || int64(b.Bytes()) > held && len(b) > 0:
 			t.Fatalf("%d messages of %d bytes hold %d", len(b), b.Bytes(), held)
 		}
-		s.session.Load().budget.Leave(held)
+		s.Stay().Budget.Leave(held)
 		idle(t, s)
 	})
 }

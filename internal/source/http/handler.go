@@ -47,7 +47,7 @@ func (s *session) handle(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, refuse(http.StatusUnauthorized, "credentials are missing or wrong"))
 		return
 	}
-	if !s.Accepting() && s.successor() == nil {
+	if !s.Served() {
 		s.answer(w, stopping)
 		return
 	}
@@ -55,17 +55,17 @@ func (s *session) handle(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, noRoom)
 		return
 	}
-	if !s.budget.Enter() {
+	if !s.Budget.Enter() {
 		s.answer(w, crowded)
 		return
 	}
 	b, held, no := s.accept(w, r)
 	if len(b) == 0 {
-		s.budget.Leave(held)
+		s.Budget.Leave(held)
 		s.answer(w, no)
 		return
 	}
-	fate, outcomes := s.hall.Await(r.Context(), b, s.budget, held)
+	fate, outcomes := s.Hall.Await(r.Context(), b, s.Budget, held)
 	switch fate {
 	case frontdoor.Settled:
 		s.answer(w, nil)

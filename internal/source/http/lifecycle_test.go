@@ -91,7 +91,7 @@ func TestStoppedReaderTurnsRequestsAway(t *testing.T) {
 		t.Errorf("the request that was read: %+v", first)
 	}
 	p.run(t, nil)
-	for !p.session.Load().Accepting() {
+	for !p.Stay().Accepting() {
 		runtime.Gosched()
 	}
 	if r := p.post(t, strings.NewReader("3"), nil); r.code != 202 {
@@ -186,7 +186,7 @@ func TestResponseTimeout(t *testing.T) {
 		}
 		post := func() (*httptest.ResponseRecorder, time.Duration) {
 			w, began := httptest.NewRecorder(), time.Now()
-			s.session.Load().handle(w, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("1")))
+			(&session{s, s.Stay()}).handle(w, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("1")))
 			return w, time.Since(began)
 		}
 		// Nobody reads: the events are given up with the answer.

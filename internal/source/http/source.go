@@ -40,13 +40,9 @@ package httpsource
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -72,9 +68,6 @@ var Entry = connector.Of(connector.Spec[Config, connector.Source]{
 	},
 })
 
-// stopGrace is how long Close waits for requests whose bodies are still arriving.
-const stopGrace = 5 * time.Second
-
 // Source is an HTTP server whose requests wait for their events.
 type Source struct {
 	c      Config
@@ -84,31 +77,18 @@ type Source struct {
 	auth   *credentials
 	traced bool // messages keep the trace context of their request; set before Open
 
-	pipeline         string
-	open             sync.Mutex
-	session          atomic.Pointer[session] // never nil
-	frontdoor.Porter                         // for callers while it is closed, or has no room
+	frontdoor.Tenant
 }
 
-// session is the source from an Open to its Close. A later one begins with nothing: requests
-// of an earlier one that nobody settles any more take no room from it.
+// session is the source from an Open to its Close.
 type session struct {
 	*Source
-	budget *frontdoor.Budget
-	reader *frontdoor.Reader
-	hall   *frontdoor.Hall
-	mux    *http.ServeMux
-	place  atomic.Pointer[frontdoor.Place] // nil before Open
+	*frontdoor.Stay
 }
 
 var (
-	_ connector.Source    = (*Source)(nil)
-	_ connector.Holder    = (*Source)(nil)
-	_ connector.Listener  = (*Source)(nil)
-	_ connector.Refuser   = (*Source)(nil)
-	_ connector.Attendant = (*Source)(nil)
-	_ frontdoor.Host      = (*session)(nil)
-	_ trace.Keeper        = (*Source)(nil)
+	_ connector.Source = (*Source)(nil)
+	_ trace.Keeper     = (*Source)(nil)
 )
 
 // New builds the source. It reads the TLS files and touches nothing else.
@@ -117,10 +97,6 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 		return nil, fault.New(fault.Setup, fmt.Errorf("http source: %s: %s", ps[0].What, ps[0].Fix))
 	}
 	s := &Source{c: c, log: d.Log, dir: d.Dir, auth: newCredentials(c)}
-	s.session.Store(s.begin())
-	if d.Pipeline != "" {
-		s.pipeline = fmt.Sprintf("pipeline %q", d.Pipeline)
-	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -130,50 +106,25 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 			return nil, err
 		}
 	}
+	s.Let(frontdoor.Lease{
+		Name: "http source", Attribute: "url", Door: s.at(d.Pipeline),
+		Timeout:  time.Duration(c.ResponseTimeoutMillis) * time.Millisecond,
+		Requests: c.MaxInFlightRequests, Bytes: c.MaxInFlightBytes,
+		// Payloads share the memory of their request's body.
+		Body:  frontdoor.Reader{Limit: int64(c.MaxBodyBytes), Own: true},
+		Serve: s.serve,
+	})
 	return s, nil
 }
 
-// begin makes a session that is not open.
-func (s *Source) begin() *session {
-	n := &session{Source: s, budget: frontdoor.NewBudget(s.c.MaxInFlightRequests, s.c.MaxInFlightBytes), mux: http.NewServeMux()}
-	// Payloads share the memory of their request's body.
-	n.reader = &frontdoor.Reader{Budget: n.budget, Limit: int64(s.c.MaxBodyBytes), Own: true}
-	n.hall = frontdoor.NewHall(time.Duration(s.c.ResponseTimeoutMillis)*time.Millisecond, func() *frontdoor.Hall {
-		if next := n.successor(); next != nil {
-			return next.hall
-		}
-		return nil
-	})
-	n.mux.Handle(s.c.Path, http.HandlerFunc(n.handle))
-	return n
-}
-
-// Open binds the address and starts to serve. Requests wait until the first Read; while the
-// source of the same pipeline that this one replaces still reads, they are that one's.
-func (s *Source) Open(ctx context.Context) error {
-	s.open.Lock()
-	defer s.open.Unlock()
-	now := s.session.Load()
-	switch {
-	case now.hall.Stopped():
-		now = s.begin()
-	case now.place.Load() != nil:
-		return errors.New("open the http source: it is open already")
-	}
-	p, err := frontdoor.Enter(ctx, s.at(), now)
-	if err != nil {
-		return err
-	}
-	now.place.Store(p)
-	s.session.Store(now)
-	return nil
-}
-
 // at is where the source serves.
-func (s *Source) at() frontdoor.Door {
+func (s *Source) at(pipeline string) frontdoor.Door {
+	if pipeline != "" {
+		pipeline = fmt.Sprintf("pipeline %q", pipeline)
+	}
 	return frontdoor.Door{
 		Address: s.c.URL,
-		Owner:   s.pipeline,
+		Owner:   pipeline,
 		Route:   frontdoor.Route{Hosts: s.c.HostNames, Paths: []string{s.c.Path}},
 		Settings: frontdoor.Settings{
 			ReadHeaderTimeout: time.Duration(s.c.ReadHeaderTimeoutMillis) * time.Millisecond,
@@ -188,43 +139,11 @@ func (s *Source) at() frontdoor.Door {
 	}
 }
 
-// Attend implements connector.Attendant: a session that is closed stands at the door.
-func (s *Source) Attend(ctx context.Context) error {
-	return s.Stand(ctx, s.at(), func() frontdoor.Host {
-		closed := s.begin()
-		closed.hall.Close()
-		return closed
-	})
-}
-
-// ServeHTTP implements frontdoor.Host.
-func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
-
-// Accepting implements frontdoor.Host.
-func (s *session) Accepting() bool { return s.hall.Open() }
-
-// successor is the source of a newer config that takes the requests this one cannot take
-// any more; nil when there is none.
-func (s *session) successor() *session {
-	if p := s.place.Load(); p != nil {
-		if next, ok := p.Successor().(*session); ok {
-			return next
-		}
-	}
-	return nil
-}
-
-// Addr is the address listened on; nil before Open.
-func (s *Source) Addr() net.Addr {
-	if p := s.session.Load().place.Load(); p != nil {
-		return p.Addr()
-	}
-	return nil
-}
-
-// Listens implements connector.Listener.
-func (s *Source) Listens() connector.Listening {
-	return connector.Listening{Address: s.c.URL, Attribute: "url", Hosts: s.c.HostNames, Paths: []string{s.c.Path}, TLS: s.tls != nil, Identity: s.files().Identity()}
+// serve is what answers the requests of a stay.
+func (s *Source) serve(stay *frontdoor.Stay) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc(s.c.Path, (&session{s, stay}).handle)
+	return mux
 }
 
 // files are those of the certificates.
@@ -235,32 +154,8 @@ func (s *Source) files() tlsconfig.Settings {
 // KeepTraceContext implements trace.Keeper.
 func (s *Source) KeepTraceContext() { s.traced = true }
 
-// Holds reports that clients wait until their events are settled.
-func (s *Source) Holds() bool { return true }
-
-// Read waits for a request and returns its messages with those of all other requests that
-// wait. When ctx ends, requests that wait go to the source that replaces this one; when there
-// is none they are answered 503, and so are new ones until the next Read.
+// Read waits for requests and returns their messages.
 func (s *Source) Read(ctx context.Context, room connector.Room) (event.Batch, connector.Ack, error) {
 	messages, bytes := room.Within(s.c.MaxBatchMessages, s.c.MaxBatchBytes)
-	now := s.session.Load()
-	b, ack, err := now.hall.Read(ctx, now.place.Load(), messages, bytes)
-	return b, ack, err
-}
-
-// Close answers every waiting request 503, or leaves it to the source that replaces this one.
-// The last source at an address stops the server: requests whose bodies are still arriving
-// are cut off after five seconds, or when ctx ends.
-func (s *Source) Close(ctx context.Context) error {
-	s.open.Lock()
-	defer s.open.Unlock()
-	now := s.session.Load()
-	now.hall.Close()
-	p := now.place.Load()
-	if p == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, stopGrace)
-	defer cancel()
-	return p.Leave(ctx)
+	return s.Take(ctx, messages, bytes)
 }

@@ -216,14 +216,14 @@ func TestRefusedRequestsAcceptNothing(t *testing.T) {
 
 // requests is how many are in flight.
 func requests(s *Source) int64 {
-	n, _ := s.session.Load().budget.Used()
+	n, _ := s.Stay().Budget.Used()
 	return n
 }
 
 // idle checks that nothing is held of the budget.
 func idle(t testing.TB, s *Source) {
 	t.Helper()
-	if r, b := s.session.Load().budget.Used(); r != 0 || b != 0 {
+	if r, b := s.Stay().Budget.Used(); r != 0 || b != 0 {
 		t.Errorf("%d requests and %d bytes are still held", r, b)
 	}
 }

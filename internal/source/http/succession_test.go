@@ -153,7 +153,7 @@ func TestWaitingRequestMovesOn(t *testing.T) {
 		_ = r.Body.Close()
 		answered <- r.StatusCode
 	}()
-	for first.session.Load().hall.Waiting() == 0 {
+	for first.Stay().Hall.Waiting() == 0 {
 		runtime.Gosched()
 	}
 	second := open()
