@@ -89,6 +89,12 @@ func (m *model) opClaim() {
 		before := m.clock.Now().Add(-time.Duration(m.rng.IntN(40)) * time.Second)
 		q.Pick = func(_ queue.ID, at time.Time, _ string) bool { return at.Before(before) }
 	}
+	// Who decides takes no share of a queue; who works on it has its own, whatever it gets.
+	m.what = "lease for nobody"
+	nobody := queue.Query{Filter: queue.Filter{Queue: q.Queue, By: queue.ByDestination, Value: "nobody"}, Limit: 1, For: time.Minute}
+	if jobs, err := m.store.Lease(m.Context(), nobody); err != nil || len(jobs) > 0 {
+		m.Errorf("%d jobs, %v", len(jobs), err)
+	}
 	m.what = fmt.Sprintf("lease any of %+v", q.Filter)
 	jobs := m.lease(q)
 	if m.Failed() || m.rng.IntN(3) == 0 {
