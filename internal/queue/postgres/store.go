@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/partition"
 )
@@ -46,6 +47,8 @@ type Store struct {
 	head          atomic.Pointer[head]
 	full          atomic.Bool
 	noted         *noted
+	figures       figures
+	elders        elders
 	// compacted is when segments were last looked at, by the maintenance alone.
 	compacted map[int64]time.Time
 	rebuild   chan struct{} // asks for the next round of membership at once
@@ -96,6 +99,7 @@ func New(o Options) (*Store, error) {
 		owned:         make([]atomic.Pointer[owned], o.Partitions),
 		born:          time.Now(),
 		noted:         newNoted(),
+		figures:       figures{operations: meter.NewOperations()},
 		subscriptions: newSubscriptions(),
 		rebuild:       make(chan struct{}, 1),
 		closed:        make(chan struct{}),
@@ -286,6 +290,7 @@ func (s *Store) sortResults(results []queue.Result) (map[int][]queue.Result, err
 func (s *Store) get(ctx context.Context, key []byte, versions map[string]int64) ([]byte, error) {
 	var value []byte
 	var version int64
+	began := time.Now()
 	err := s.try(ctx, func(ctx context.Context) error {
 		err := s.pool.QueryRow(ctx, s.names.sql("SELECT value, version FROM @schema.records WHERE key = $1"), key).Scan(&value, &version)
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -294,6 +299,7 @@ func (s *Store) get(ctx context.Context, key []byte, versions map[string]int64) 
 		}
 		return err
 	})
+	s.timed(meter.ReadJobs, began, err)
 	if err != nil {
 		return nil, fmt.Errorf("get record %.64q: %w", key, meaning(err))
 	}

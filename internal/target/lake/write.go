@@ -322,12 +322,20 @@ func (w *write) commitPart(ctx context.Context, p *part, schema *parquet.Schema)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	var bytes int64
 	_, err := w.dataset.Commit(ctx, catalog.File{
 		Partition: p.folder.partition, Name: w.name(p), IDs: p.ids,
 		Record: catalog.Record{Rows: int64(p.rows.Len()), Events: int64(p.rows.Bytes()), Schema: schema.Version,
 			First: p.first.UTC(), Last: p.last.UTC(), At: time.Now().UTC()},
-		Write: func(out io.Writer) error { return p.rows.Write(out, schema, nil) },
+		Write: func(out io.Writer) error {
+			counted := counting{to: out}
+			defer func() { bytes = counted.n }()
+			return p.rows.Write(&counted, schema, nil)
+		},
 	})
+	if err == nil {
+		w.t.committed.add(int64(p.rows.Len()), bytes, p.last)
+	}
 	return err
 }
 
