@@ -28,7 +28,7 @@ process has it open, its admin server is asked, so its config needs an admin blo
 	}
 	flags.add(c)
 	c.SuggestionsMinimumDistance = 2
-	c.AddCommand(storeCheck(s, &flags), storeStats(s, &flags), storeCompact(s, &flags), storeSalvage(s, &flags))
+	c.AddCommand(storeCheck(s, &flags), storeStats(s, &flags), storeCompact(s, &flags), storeBackup(s, &flags), storeSalvage(s, &flags))
 	return c
 }
 

@@ -169,6 +169,9 @@ func (s *Store) poll(ctx context.Context) {
 			s.o.Log.Warn("the head of the log could not be read; it will be tried again", "error", err)
 		}
 		s.followAll(bounded)
+		if err := s.readPauses(bounded); err != nil && ctx.Err() == nil {
+			s.o.Log.Warn("what is paused could not be read; it will be tried again", "error", meaning(err))
+		}
 		cancel()
 	}
 }

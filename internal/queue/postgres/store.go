@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,8 @@ type Store struct {
 	noted         *noted
 	figures       figures
 	elders        elders
+	pauses        atomic.Pointer[queue.Pauses] // as they were read last
+	holding       sync.Mutex                   // one look at them at a time
 	// compacted is when segments were last looked at, by the maintenance alone.
 	compacted map[int64]time.Time
 	rebuild   chan struct{} // asks for the next round of membership at once
@@ -133,6 +136,14 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	err = s.migrate(ctx, c)
+	for until := time.Now().Add(formerLeases * s.o.Lease); errors.Is(err, errFormer) && time.Now().Before(until); err = s.migrate(ctx, c) {
+		s.o.Log.Warn("the queue store waits for processes of an earlier release to end", "error", err)
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), c.Close(ctx))
+		case <-time.After(s.o.Lease / 2):
+		}
+	}
 	if cerr := c.Close(ctx); err != nil || cerr != nil {
 		return errors.Join(err, cerr)
 	}
@@ -152,6 +163,9 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	if err := s.measure(ctx); err != nil {
+		return err
+	}
+	if err := s.readPauses(ctx); err != nil {
 		return err
 	}
 	s.commits.start(s.live)
@@ -214,13 +228,20 @@ func (s *Store) update(ctx context.Context, fn func(tx queue.Tx) error, deadline
 		t.Release()
 		return err
 	}
+	held := slices.ContainsFunc(t.Writes, func(w partition.Write) bool { return strings.HasPrefix(string(w.Key), queue.PausePrefix) })
 	r := &request{t: t, versions: versions, deadline: deadline, done: make(chan error, 1)}
 	if err := s.bind(ctx, r); err != nil {
 		r.undo()
 		t.Release()
 		return err
 	}
-	return s.commits.do(ctx, r)
+	if err := s.commits.do(ctx, r); err != nil || !held {
+		return err
+	}
+	if err := s.try(ctx, s.readPauses); err != nil {
+		s.o.Log.Warn("what is paused could not be read; it will be tried again", "error", meaning(err))
+	}
+	return nil
 }
 
 // grows reports whether t adds jobs or records.

@@ -206,6 +206,7 @@ func (s *Store) restore(part int, epoch int64, sn *snapshot) (*owned, error) {
 	st.o = &owned{s: s, part: part, p: p, seen: sn.pos, saved: sn.pos,
 		dirty: map[uint64]struct{}{}, expected: map[changeKey]*partition.Change{}}
 	st.o.epoch.Store(epoch)
+	p.Hold(s.pauses.Load())
 	if err := p.Restore(sn.lanes); err != nil {
 		return nil, fmt.Errorf("restore partition %d: %w", part, err)
 	}

@@ -76,7 +76,7 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	s.ready = true
-	return nil
+	return s.hold()
 }
 
 // replay applies a commit that the log has beyond the state.
