@@ -31,6 +31,7 @@ type App struct {
 	live    int           // pipelines that have not ended
 	idle    chan struct{} // closed when the last has
 	failed  []error
+	pauses  []queue.Pause           // as they were seen last
 	cancel  context.CancelCauseFunc // ends everything
 }
 
@@ -56,6 +57,8 @@ func (a *App) Run(ctx context.Context, b *Built) (err error) {
 	}
 	endQueues := a.overseeQueues(ctx)
 	defer endQueues()
+	endOperate := a.operate(ctx)
+	defer endOperate()
 	// Pipelines read no file of the config. What may change without a reload is read here.
 	watching, endWatch := context.WithCancel(context.WithoutCancel(ctx))
 	var watch sync.WaitGroup
@@ -251,7 +254,7 @@ func (a *App) open(ctx context.Context, old *generation, members []*member) (fai
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() == nil && a.mayFail(old, m) {
+		if ctx.Err() == nil && (isHeld(err) || a.mayFail(old, m)) {
 			failed[m] = err
 			return nil
 		}
@@ -393,7 +396,8 @@ func (a *App) Ready() error {
 	return errors.Join(errs...)
 }
 
-// Degraded names what has failed and is to be started again, or waits for room, with the reason.
+// Degraded names what has failed and is to be started again, waits for room, or is paused, with the
+// reason.
 func (a *App) Degraded() []string {
 	var lines []string
 	for _, s := range a.Status() {
@@ -401,7 +405,7 @@ func (a *App) Degraded() []string {
 			lines = append(lines, s.String())
 		}
 	}
-	return lines
+	return append(lines, a.paused()...)
 }
 
 // Status is how each pipeline and machine of the running config does, in its order.

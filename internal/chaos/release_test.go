@@ -401,7 +401,9 @@ failure_target {
 			t.Errorf("after %d turns %d lines have failed, %v", n+1, bytes.Count(b, []byte("\n")), err)
 		}
 	}
-	if out := u.run(u.now, "", "failures", "ls", "files.hcl"); !strings.Contains(out, "6") {
-		t.Errorf("this one finds of the failures of both: %s", out)
+	for _, program := range []string{u.old, u.now} {
+		if out := u.run(program, "", "failures", "ls", "files.hcl"); !strings.Contains(out, "6 in all") {
+			t.Errorf("%s finds of the failures of both: %s", filepath.Base(program), out)
+		}
 	}
 }

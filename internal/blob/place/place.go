@@ -5,6 +5,10 @@
 //
 //	/var/lake, lake/events       a folder of the local file system (package directory)
 //	s3://BUCKET/PREFIX           Amazon S3, or what speaks its protocol (package s3)
+//	gs://BUCKET/PREFIX           Google Cloud Storage (package gcs)
+//	azblob://CONTAINER/PREFIX    Azure Blob storage (package azure); its account is in the config or
+//	                             the environment, or in the address:
+//	https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX
 //
 // Whatever has a scheme in front (NAME://) is never a folder: a scheme that is not known is
 // refused by its name, so that no typing error makes a folder called "s3:".
@@ -21,7 +25,9 @@ import (
 	"strings"
 
 	"github.com/weirdata/weir/internal/blob"
+	"github.com/weirdata/weir/internal/blob/azure"
 	"github.com/weirdata/weir/internal/blob/directory"
+	"github.com/weirdata/weir/internal/blob/gcs"
 	"github.com/weirdata/weir/internal/blob/remote"
 	"github.com/weirdata/weir/internal/blob/s3"
 	"github.com/weirdata/weir/internal/cloud/aws"
@@ -30,7 +36,14 @@ import (
 )
 
 // The schemes of addresses.
-const schemeS3 = "s3"
+const (
+	schemeS3    = "s3"
+	schemeGCS   = "gs"
+	schemeAzure = "azblob"
+)
+
+// azureHost is what the host of a storage account ends in.
+const azureHost = ".blob.core.windows.net"
 
 // Place is where a bucket is.
 type Place struct {
@@ -40,10 +53,12 @@ type Place struct {
 	Path string
 	// Bucket and Prefix are those of a store. The prefix has no slash at its ends.
 	Bucket, Prefix string
+	// Account is the storage account of a container, where the address says it.
+	Account string
 }
 
 // kinds are what an address may be, for whoever wrote another one.
-const kinds = `write the path of a folder, or "s3://BUCKET/PREFIX"`
+const kinds = `write the path of a folder, "s3://BUCKET/PREFIX", "gs://BUCKET/PREFIX" or "azblob://CONTAINER/PREFIX"`
 
 // Parse reads an address. Its error says what is wrong, and what could be written.
 func Parse(address string) (Place, error) {
@@ -54,7 +69,7 @@ func Parse(address string) (Place, error) {
 	switch scheme {
 	case "":
 		return Place{Path: address}, nil
-	case schemeS3:
+	case schemeS3, schemeGCS, schemeAzure, "https":
 	default:
 		return Place{}, wrong(kinds, fmt.Errorf("%s:// is not a place for objects that this version knows", scheme))
 	}
@@ -66,13 +81,22 @@ func Parse(address string) (Place, error) {
 		return Place{}, wrong("leave out what stands before the @: credentials come from the environment", fmt.Errorf("an address of %s:// has credentials in it", scheme))
 	}
 	p := Place{Scheme: scheme}
+	if scheme == "https" {
+		host, path, _ := strings.Cut(rest, "/")
+		account, ok := strings.CutSuffix(strings.ToLower(host), azureHost)
+		if !ok {
+			return Place{}, wrong(kinds, fmt.Errorf("https://%s is not a place for objects that this version knows", host))
+		}
+		p.Scheme, p.Account, rest = schemeAzure, account, path
+	}
 	p.Bucket, p.Prefix, _ = strings.Cut(rest, "/")
 	p.Prefix = strings.Trim(p.Prefix, "/")
 	if err := remote.CheckPrefix(p.Prefix); err != nil {
 		return Place{}, wrong("correct what stands behind the bucket", err)
 	}
-	if err := s3.CheckBucket(p.Bucket); err != nil {
-		return Place{}, wrong("write it as s3://BUCKET/PREFIX", err)
+	check := map[string]func(string) error{schemeS3: s3.CheckBucket, schemeGCS: gcs.CheckBucket, schemeAzure: azure.CheckContainer}[p.Scheme]
+	if err := check(p.Bucket); err != nil {
+		return Place{}, wrong("correct what stands behind "+p.Scheme+"://", err)
 	}
 	return p, nil
 }
@@ -93,19 +117,25 @@ func (p Place) In(resolve func(string) string) Place {
 
 // String is the address, in one spelling for each place.
 func (p Place) String() string {
-	switch {
-	case p.Local():
+	if p.Local() {
 		return p.Path
-	case p.Prefix == "":
-		return p.Scheme + "://" + p.Bucket
 	}
-	return p.Scheme + "://" + p.Bucket + "/" + p.Prefix
+	at := p.Scheme + "://" + p.Bucket
+	if p.Account != "" {
+		at = "https://" + p.Account + azureHost + "/" + p.Bucket
+	}
+	if p.Prefix != "" {
+		at += "/" + p.Prefix
+	}
+	return at
 }
 
 // Access is how stores are reached: the blocks of a config, each for its scheme. A block that is
 // not set stands for its defaults, and for the credentials of the environment.
 type Access struct {
-	S3 *s3.Access
+	S3     *s3.Access
+	GCS    *gcs.Access
+	AzBlob *azure.Access
 }
 
 func (a Access) s3() s3.Access {
@@ -123,11 +153,20 @@ func (a Access) Problems(field, address string) []connector.Problem {
 	if err != nil {
 		ps = append(ps, connector.Problem{Field: field, What: field + ": " + err.Error(), Fix: connector.Remedy(err, kinds)})
 	}
-	if a.S3 != nil {
-		if err == nil && p.Scheme != schemeS3 {
-			ps = append(ps, useless("s3", field, schemeS3))
+	block := func(name, scheme string, problems []connector.Problem) {
+		if err == nil && p.Scheme != scheme {
+			ps = append(ps, useless(name, field, scheme))
 		}
-		ps = append(ps, connector.Under("s3", a.S3.Problems())...)
+		ps = append(ps, connector.Under(name, problems)...)
+	}
+	if a.S3 != nil {
+		block("s3", schemeS3, a.S3.Problems())
+	}
+	if a.GCS != nil {
+		block("gcs", schemeGCS, a.GCS.Problems())
+	}
+	if a.AzBlob != nil {
+		block("azblob", schemeAzure, a.AzBlob.Problems())
 	}
 	return ps
 }
@@ -146,7 +185,9 @@ type Options struct {
 	Staging string
 	Step    func(step, name string)
 	// Properties are those of the objects that are written to a store; a folder has none.
-	Properties s3.Properties
+	Properties remote.Properties
+	// Resolve finds a file that a block names, as connector.Deps.Path does; nil takes paths as they are.
+	Resolve func(string) string
 	// Version and Log are the product's version, for the user agent, and who takes what a client
 	// has to say; both may be missing.
 	Version string
@@ -160,8 +201,31 @@ func (p Place) Open(ctx context.Context, o Options) (blob.Bucket, error) {
 		return p.folder(o)
 	case schemeS3:
 		return s3.Open(ctx, p.Bucket, p.Prefix, o.Access.s3(), o.Properties, aws.Access{Version: o.Version, Log: o.Log})
+	case schemeGCS:
+		access := gcs.Access{}
+		if o.Access.GCS != nil {
+			access = *o.Access.GCS
+		}
+		return gcs.Open(ctx, p.Bucket, p.Prefix, access, o.Properties, o.path)
+	case schemeAzure:
+		access := azure.Access{}
+		if o.Access.AzBlob != nil {
+			access = *o.Access.AzBlob
+		}
+		name, err := access.Container(p.Account, p.Bucket)
+		if err != nil {
+			return nil, err
+		}
+		return azure.Open(name, p.Prefix, o.Properties)
 	}
 	return nil, fault.New(fault.Setup, fmt.Errorf("open %s: %s:// is not a place for objects that this version knows", p, p.Scheme))
+}
+
+func (o Options) path(name string) string {
+	if o.Resolve == nil {
+		return name
+	}
+	return o.Resolve(name)
 }
 
 func (p Place) folder(o Options) (blob.Bucket, error) {

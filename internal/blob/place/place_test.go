@@ -7,6 +7,7 @@ import (
 
 	"github.com/weirdata/weir/internal/blob/place"
 	"github.com/weirdata/weir/internal/blob/s3"
+	"github.com/weirdata/weir/internal/connector"
 )
 
 func TestFolder(t *testing.T) {
@@ -58,6 +59,9 @@ func TestStores(t *testing.T) {
 	for address, want := range map[string]string{
 		"s3://bucket": "s3://bucket", "S3://bucket/": "s3://bucket", "s3://bucket/a/b/": "s3://bucket/a/b",
 		"s3://": "", "s3:///a": "", "s3://b": "", "s3://bucket/a//b": "", "s3://bucket/../x": "", "s3://bucket/x?region=eu": "", "s3://key:secret@bucket/x": "",
+		"gs://a_bucket/x": "gs://a_bucket/x", "gs://UPPER": "", "azblob://box/x/y/": "azblob://box/x/y", "azblob://a--b": "",
+		"https://acc.blob.core.windows.net/box/x": "https://acc.blob.core.windows.net/box/x", "https://acc.blob.core.windows.net/": "", "https://example.com/box": "",
+		"https://acc.blob.core.windows.net/box?sig=secret": "", "http://127.0.0.1/x": "",
 		"s3://bucket/" + strings.Repeat("long/", 30): "",
 	} {
 		p, err := place.Parse(address)
@@ -66,6 +70,11 @@ func TestStores(t *testing.T) {
 		}
 		if err == nil && p.In(func(string) string { return "elsewhere" }) != p {
 			t.Errorf("%s is a path", p)
+		}
+	}
+	for _, address := range []string{"https://acc.blob.core.windows.net/box?sig=s3cret", "s3://key:s3cret@bucket/x", "https://u:s3cret@host/x"} {
+		if _, err := place.Parse(address); err == nil || strings.Contains(err.Error()+connector.Remedy(err, ""), "s3cret") {
+			t.Errorf("Parse(%q): %v", address, err)
 		}
 	}
 	ps := place.Access{S3: &s3.Access{Checksums: "x"}}.Problems("path", "folder")

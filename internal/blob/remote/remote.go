@@ -101,6 +101,12 @@ type Upload interface {
 	Abort(ctx context.Context) error
 }
 
+// Properties are those of every object that a bucket writes, which package blob knows nothing of.
+type Properties struct {
+	ContentType, ContentEncoding string
+	Metadata                     map[string]string
+}
+
 // Patience is how a request is repeated.
 type Patience struct {
 	Tries int           // at all

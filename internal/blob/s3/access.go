@@ -23,11 +23,9 @@ type Access struct {
 	// CustomAWSEndpoint is the URL of what speaks the protocol of S3 in place of Amazon; none by
 	// default. It has to know conditional writes (If-None-Match, If-Match).
 	CustomAWSEndpoint string `hcl:"custom_aws_endpoint,optional"`
-	// PathStyle puts the bucket into the path of requests, not into the name of the host; that is
-	// so with custom_aws_endpoint anyway.
-	PathStyle bool `hcl:"path_style,optional"`
-	// VirtualHosts puts the bucket into the name of the host with custom_aws_endpoint too.
-	VirtualHosts bool `hcl:"virtual_hosts,optional"`
+	// PathStyle puts the bucket into the path of requests, not into the name of the host; true by
+	// default with custom_aws_endpoint, and false without.
+	PathStyle *bool `hcl:"path_style,optional"`
 	// ServerSideEncryption is how the store encrypts objects: "AES256" (keys of S3), "aws:kms" or
 	// "aws:kms:dsse" (a key of KMS); by default as the bucket says.
 	ServerSideEncryption string `hcl:"server_side_encryption,optional"`
@@ -61,6 +59,10 @@ const (
 
 // Filled is a with its defaults.
 func (a Access) Filled() Access {
+	if a.PathStyle == nil {
+		own := a.CustomAWSEndpoint != ""
+		a.PathStyle = &own
+	}
 	if a.PartBytes == 0 {
 		a.PartBytes = defaultPart
 	}
@@ -100,9 +102,6 @@ func (a Access) Problems() []connector.Problem {
 	}
 	if a.BucketKey && a.ServerSideEncryption != "aws:kms" {
 		refuse("bucket_key", `set server_side_encryption = "aws:kms"`, "bucket_key is of use with server_side_encryption = \"aws:kms\" only")
-	}
-	if a.PathStyle && a.VirtualHosts {
-		refuse("virtual_hosts", "keep one of them", "path_style and virtual_hosts contradict each other")
 	}
 	if a.ExternalID != "" && a.RoleARN == "" {
 		refuse("external_id", "set role_arn, or leave out external_id", "external_id goes with a role, and there is none")

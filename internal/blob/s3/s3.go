@@ -46,17 +46,11 @@ type store struct {
 	config     sdk.Config
 	bucket     string
 	access     Access
-	properties Properties
-}
-
-// Properties are those of every object that is written.
-type Properties struct {
-	ContentType, ContentEncoding string
-	Metadata                     map[string]string
+	properties remote.Properties
 }
 
 // Open is the bucket of a name, with a prefix. The store is not asked for anything.
-func Open(ctx context.Context, bucket, prefix string, a Access, p Properties, o aws.Access) (*remote.Bucket, error) {
+func Open(ctx context.Context, bucket, prefix string, a Access, p remote.Properties, o aws.Access) (*remote.Bucket, error) {
 	o.Region, o.RoleARN, o.ExternalID, o.Endpoint, o.Timeout = a.Region, a.RoleARN, a.ExternalID, a.CustomAWSEndpoint, requestTime
 	cfg, err := aws.Load(ctx, o)
 	if err != nil {
@@ -64,7 +58,7 @@ func Open(ctx context.Context, bucket, prefix string, a Access, p Properties, o 
 	}
 	s := &store{config: cfg, bucket: bucket, access: a, properties: p}
 	s.client = s3.NewFromConfig(cfg, func(o *s3.Options) {
-		o.UsePathStyle = a.PathStyle || a.CustomAWSEndpoint != "" && !a.VirtualHosts
+		o.UsePathStyle = sdk.ToBool(a.PathStyle)
 		o.DisableLogOutputChecksumValidationSkipped = true
 		if a.Checksums == checksumsRequired {
 			o.RequestChecksumCalculation, o.ResponseChecksumValidation = sdk.RequestChecksumCalculationWhenRequired, sdk.ResponseChecksumValidationWhenRequired

@@ -57,7 +57,7 @@ func made(t testing.TB, endpoint string) (c *client.Client, bucket string) {
 func opened(t testing.TB, endpoint, bucket, prefix string, a s3.Access) *remote.Bucket {
 	t.Helper()
 	a.CustomAWSEndpoint = endpoint
-	b, err := s3.Open(context.Background(), bucket, prefix, a.Filled(), s3.Properties{}, aws.Access{})
+	b, err := s3.Open(context.Background(), bucket, prefix, a.Filled(), remote.Properties{}, aws.Access{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +338,7 @@ func TestRequests(t *testing.T) {
 	if ps := a.Problems(); len(ps) > 0 {
 		t.Fatal(ps)
 	}
-	b, err := s3.Open(t.Context(), bucket, "", a.Filled(), s3.Properties{ContentType: "text/csv", ContentEncoding: "gzip", Metadata: map[string]string{"team": "data"}}, aws.Access{})
+	b, err := s3.Open(t.Context(), bucket, "", a.Filled(), remote.Properties{ContentType: "text/csv", ContentEncoding: "gzip", Metadata: map[string]string{"team": "data"}}, aws.Access{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -434,7 +434,6 @@ func TestProblems(t *testing.T) {
 		"server_side_encryption": {ServerSideEncryption: "kms"},
 		"kms_key_id":             {KMSKeyID: "k", ServerSideEncryption: "AES256"},
 		"bucket_key":             {BucketKey: true},
-		"virtual_hosts":          {PathStyle: true, VirtualHosts: true},
 		"external_id":            {ExternalID: "x"},
 		"expected_bucket_owner":  {ExpectedBucketOwner: "me"},
 		"storage_class":          {StorageClass: "GLACIER"},

@@ -165,7 +165,7 @@ func (s *Store) oldestValues(ctx context.Context, lanes map[uint64]*elder, ids, 
 	if len(ids) == 0 {
 		return nil
 	}
-	current := s.head.Load().segment
+	current := s.history.Load().head.Load().segment
 	rows, err := s.pool.Query(ctx, s.names.sql(`SELECT DISTINCT f.segment FROM unnest($1::bigint[], $2::bigint[]) u(lane, seq)
 		CROSS JOIN LATERAL (SELECT e.segment FROM @schema.lane_extents e WHERE e.lane = u.lane AND e.last >= u.seq ORDER BY e.last LIMIT 1) f
 		WHERE f.segment < $3 ORDER BY 1`), ids, firsts, current-1)

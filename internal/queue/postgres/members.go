@@ -152,10 +152,15 @@ func (s *Store) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	h := s.history.Load()
 	known := s.epochs()
 	v, err := s.wholeCluster(ctx)
 	if err != nil {
 		return fmt.Errorf("look at the processes that share the queue: %w", meaning(err))
+	}
+	if s.history.Load() != h {
+		s.look()
+		return fmt.Errorf("look at the processes that share the queue: %w", errPast)
 	}
 	if me := v.members[s.process]; me != nil {
 		me.queues = queues // another heartbeat, from before, may have overtaken that of this round
@@ -192,7 +197,7 @@ func (s *Store) round(ctx context.Context) error {
 	}
 	if len(take) > 0 {
 		s.endSessions(ctx, v.dead())
-		if err := s.acquire(ctx, v, take); err != nil {
+		if err := s.acquire(ctx, h, v, take); err != nil {
 			return err
 		}
 	}
@@ -217,13 +222,13 @@ func (s *Store) readCluster(ctx context.Context, q querier, which string, args .
 	}); err != nil {
 		return nil, err
 	}
-	rows, err = q.Query(ctx, s.names.sql(`SELECT t.id, coalesce(t.owner, 0), t.epoch, coalesce(h.process, 0), coalesce(h.queues, '{}')
+	rows, err = q.Query(ctx, s.names.sql(`SELECT t.id, coalesce(t.owner, 0), t.epoch, t.pos, coalesce(h.process, 0), coalesce(h.queues, '{}')
 		FROM @schema.parts t LEFT JOIN @schema.shares h ON h.part = t.id AND h.epoch = t.epoch `+which+` ORDER BY t.id, h.process`), args...)
 	if err != nil {
 		return nil, err
 	}
 	p, sh := partState{}, share{}
-	if _, err := pgx.ForEachRow(rows, []any{&p.id, &p.keeper, &p.epoch, &sh.process, &queues}, func() error {
+	if _, err := pgx.ForEachRow(rows, []any{&p.id, &p.keeper, &p.epoch, &p.pos, &sh.process, &queues}, func() error {
 		if n := len(v.parts); n == 0 || v.parts[n-1].id != p.id {
 			v.parts = append(v.parts, p)
 		}
@@ -290,7 +295,7 @@ func (s *Store) compare(ctx context.Context, v *cluster, known map[int]int64) (h
 			return nil, nil, fmt.Errorf("read %d partitions that this process keeps from now on: %w", len(promoted), meaning(err))
 		}
 		for _, o := range promoted {
-			o.keeper.Store(true)
+			o.keeps(v.parts[o.part].pos, true)
 		}
 	}
 	return has, stray, nil
@@ -313,6 +318,10 @@ func (s *Store) confirm(o *owned, p *partState, known int64) bool {
 			s.o.Log.Warn("another process has taken over a partition", "partition", p.id)
 			s.disown(o)
 		}
+		return false
+	}
+	if o.keeper.Load() && o.behind(p.pos) {
+		s.broken(o, fmt.Errorf("its checkpoint is at %d, which this process has not seen: %w", p.pos, queue.ErrCorrupt))
 		return false
 	}
 	o.epoch.Store(p.epoch)

@@ -115,6 +115,10 @@ func (s *Store) listenOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	free := context.AfterFunc(of(c).over, cancel)
+	defer free()
 	defer func() {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -157,6 +161,7 @@ func (s *Store) followAll(ctx context.Context, names ...string) {
 // poll looks for what others appended, whether or not they could tell.
 func (s *Store) poll(ctx context.Context) {
 	tick := time.NewTicker(s.o.Poll)
+	probed := time.Now()
 	defer tick.Stop()
 	for {
 		select {
@@ -165,6 +170,14 @@ func (s *Store) poll(ctx context.Context) {
 		case <-tick.C:
 		}
 		bounded, cancel := context.WithTimeout(ctx, s.o.Timeout)
+		err := s.recheck(bounded)
+		if err == nil && time.Since(probed) >= s.o.Lease {
+			probed = time.Now()
+			err = s.probe(bounded)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.o.Log.Warn("it could not be looked whether the database is still the same; it will be tried again", "error", err)
+		}
 		if err := s.readHead(bounded); err != nil && ctx.Err() == nil {
 			s.o.Log.Warn("the head of the log could not be read; it will be tried again", "error", err)
 		}

@@ -78,8 +78,9 @@ func (s *Store) migrate(ctx context.Context, c *pgx.Conn) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1, $2)", n.space, lockMigrate); err != nil {
 			return err
 		}
+		// This session may have seen that there are no tables: it must not believe that still.
 		var there bool
-		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", n.schema+".meta").Scan(&there); err != nil {
+		if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relname = 'meta')", s.o.Schema).Scan(&there); err != nil {
 			return err
 		}
 		if !there {
@@ -265,5 +266,5 @@ func (s *Store) prepare(ctx context.Context, c *pgx.Conn) error {
 	if _, err := c.Exec(ctx, set); err != nil {
 		return fmt.Errorf("set up a session: %w", meaning(err))
 	}
-	return nil
+	return s.enter(ctx, c, false)
 }

@@ -28,13 +28,15 @@ type Store struct {
 	process   int64 // number of this process, drawn at random
 	observers partition.Observers
 	clock     databaseClock
-	lanes     *directory
 	hub       *partition.Hub
-	recent    *recent
 	leases    *leases
 	commits   *committer
 
 	pool *pgxpool.Pool
+
+	history    atomic.Pointer[history]
+	entering   sync.Mutex // held while a session's history is compared with what is remembered
+	publishing sync.Mutex // held while a history, or a memory of a partition, is replaced
 
 	owned []atomic.Pointer[owned] // by partition; nil when nothing of it is this process's
 	// loading is held while memories of partitions are made.
@@ -45,7 +47,6 @@ type Store struct {
 	turn          atomic.Uint32            // partition that the next Lease begins with
 	until         atomic.Int64             // this process owns what it owns until then; ns since born
 	born          time.Time
-	head          atomic.Pointer[head]
 	full          atomic.Bool
 	noted         *noted
 	figures       figures
@@ -95,9 +96,7 @@ func New(o Options) (*Store, error) {
 		o:             o,
 		names:         newNames(o.Schema),
 		process:       rand.Int64N(1<<62) + 1,
-		lanes:         newDirectory(),
 		hub:           partition.NewHub(),
-		recent:        newRecent(o.CacheBytes),
 		leases:        newLeases(),
 		owned:         make([]atomic.Pointer[owned], o.Partitions),
 		born:          time.Now(),
@@ -107,6 +106,7 @@ func New(o Options) (*Store, error) {
 		rebuild:       make(chan struct{}, 1),
 		closed:        make(chan struct{}),
 	}
+	s.history.Store(newHistory(&s.o, identity{}, time.Time{}))
 	s.commits = newCommitter(s)
 	return s, nil
 }
@@ -144,6 +144,9 @@ func (s *Store) open(ctx context.Context) error {
 		case <-time.After(s.o.Lease / 2):
 		}
 	}
+	if err == nil {
+		err = s.enter(ctx, c, false)
+	}
 	if cerr := c.Close(ctx); err != nil || cerr != nil {
 		return errors.Join(err, cerr)
 	}
@@ -154,9 +157,12 @@ func (s *Store) open(ctx context.Context) error {
 	cfg.MaxConns = int32(s.o.Readers)
 	cfg.MinConns = min(cfg.MinConns, cfg.MaxConns)
 	cfg.HealthCheckPeriod = 10 * time.Second
-	cfg.AfterConnect = s.prepare
+	cfg.AfterConnect, cfg.PrepareConn = s.prepare, s.current
 	s.live, s.stop = context.WithCancel(context.Background())
-	if s.pool, err = pgxpool.NewWithConfig(s.live, cfg); err != nil {
+	s.entering.Lock()
+	s.pool, err = pgxpool.NewWithConfig(s.live, cfg)
+	s.entering.Unlock()
+	if err != nil {
 		return fmt.Errorf("connect to PostgreSQL: %w", meaning(err))
 	}
 	if err := s.readHead(ctx); err != nil {
@@ -214,11 +220,12 @@ func (s *Store) Update(ctx context.Context, fn func(tx queue.Tx) error) error {
 var errAgain = errors.New("a record has changed")
 
 func (s *Store) update(ctx context.Context, fn func(tx queue.Tx) error, deadline time.Time) error {
+	h := s.history.Load()
 	versions := map[string]int64{}
 	tx := partition.NewTx(s.now(), func(key []byte) ([]byte, error) { return s.get(ctx, key, versions) }, s.router())
 	err := fn(tx)
 	if err == nil {
-		err = s.observers.Tell(ctx, tx, s.lanes.whose)
+		err = s.observers.Tell(ctx, tx, h.lanes.whose)
 	}
 	t := tx.Finish()
 	if err == nil && !t.Empty() && grows(t) {
@@ -229,7 +236,7 @@ func (s *Store) update(ctx context.Context, fn func(tx queue.Tx) error, deadline
 		return err
 	}
 	held := slices.ContainsFunc(t.Writes, func(w partition.Write) bool { return strings.HasPrefix(string(w.Key), queue.PausePrefix) })
-	r := &request{t: t, versions: versions, deadline: deadline, done: make(chan error, 1)}
+	r := &request{h: h, t: t, versions: versions, deadline: deadline, done: make(chan error, 1)}
 	if err := s.bind(ctx, r); err != nil {
 		r.undo()
 		t.Release()
@@ -253,20 +260,20 @@ func grows(t *partition.Transaction) bool {
 func (s *Store) bind(ctx context.Context, r *request) error {
 	for i := range r.t.Appends {
 		a := &r.t.Appends[i]
-		ref, err := s.lane(ctx, laneKey{a.Queue, a.Scope, a.Part})
+		ref, err := s.lane(ctx, r.h, laneKey{a.Queue, a.Scope, a.Part})
 		if err != nil {
 			return err
 		}
 		r.lanes = append(r.lanes, ref)
 		r.mask.add(a.Part)
 	}
-	byPart, err := s.sortResults(r.t.Results)
+	byPart, err := s.sortResults(r.h, r.t.Results)
 	if err != nil {
 		return err
 	}
 	for part, results := range byPart {
 		o := s.owned[part].Load()
-		if o == nil {
+		if o == nil || o.h != r.h {
 			return fmt.Errorf("settle job %s: another process has taken over: %w", results[0].ID, queue.ErrLeaseLost)
 		}
 		c, err := o.p.Begin(ctx, results)
@@ -284,14 +291,14 @@ func (s *Store) bind(ctx context.Context, r *request) error {
 }
 
 // sortResults sorts results by partition, with the tokens that partitions know.
-func (s *Store) sortResults(results []queue.Result) (map[int][]queue.Result, error) {
+func (s *Store) sortResults(h *history, results []queue.Result) (map[int][]queue.Result, error) {
 	byPart := map[int][]queue.Result{}
 	var last queue.Result // as the caller knows it
 	var part int
 	var token uint64
 	for _, r := range results {
 		if r.ID.Lane != last.ID.Lane || r.Token != last.Token || token == 0 {
-			ref := s.lanes.id(r.ID.Lane)
+			ref := h.lanes.id(r.ID.Lane)
 			if ref == nil {
 				return nil, fmt.Errorf("settle job %s: %w", r.ID, queue.ErrLeaseLost)
 			}
@@ -444,6 +451,7 @@ func (s *Store) Close() error {
 	defer cancel()
 	err := s.leave(ctx)
 	s.stop()
+	s.history.Load().end()
 	s.hub.Close()
 	s.pool.Close()
 	if err != nil {

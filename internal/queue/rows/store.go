@@ -244,7 +244,9 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 		return nil, err
 	}
 	defer s.leave()
-	s.readers.leases(q.Queue)
+	if !q.Any {
+		s.readers.leases(q.Queue)
+	}
 	return s.part.Lease(ctx, q)
 }
 

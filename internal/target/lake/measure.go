@@ -14,6 +14,7 @@ type committed struct {
 	at, newest         atomic.Int64 // ns since 1970; 0: never
 }
 
+// add notes a file that was committed.
 func (c *committed) add(rows, bytes int64, last time.Time) {
 	c.files.Add(1)
 	c.rows.Add(rows)
@@ -49,4 +50,13 @@ func (c *counting) Write(p []byte) (int, error) {
 	n, err := c.to.Write(p)
 	c.n += int64(n)
 	return n, err
+}
+
+// counted is a write of the part's file that notes how large it is.
+func (p *part) counted(write func(io.Writer) error) func(io.Writer) error {
+	return func(out io.Writer) error {
+		c := counting{to: out}
+		defer func() { p.bytes = c.n }()
+		return write(&c)
+	}
 }
