@@ -55,13 +55,14 @@ type place struct {
 
 // places names every package. A key that ends in /* stands for one level of packages.
 var places = map[string]place{
-	"internal/event":    {floor: words},
-	"internal/fault":    {floor: words},
-	"internal/garbage":  {floor: words},
-	"internal/jsontext": {floor: words},
-	"internal/secret":   {floor: words},
-	"internal/spelling": {floor: words},
-	"internal/wire":     {floor: words},
+	"internal/event":       {floor: words},
+	"internal/fault":       {floor: words},
+	"internal/garbage":     {floor: words},
+	"internal/memorylimit": {floor: words},
+	"internal/jsontext":    {floor: words},
+	"internal/secret":      {floor: words},
+	"internal/spelling":    {floor: words},
+	"internal/wire":        {floor: words},
 
 	"internal/queue":             {floor: contracts},
 	"internal/queue/log":         {floor: contracts},

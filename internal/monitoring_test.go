@@ -22,7 +22,7 @@ var (
 	exprLine    = regexp.MustCompile(`(?m)^        expr: (".*")$`)
 	headingLine = regexp.MustCompile(`(?m)^### (Weir\w+)$`)
 	metricName  = regexp.MustCompile(`\b((?:weir|go|process)_\w+)(?:\{([^}]*)\})?`)
-	selected    = regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)\s*"`)
+	labelled    = regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)\s*"`)
 	grouped     = regexp.MustCompile(`(?:by|on) \(([^)]*)\)`)
 )
 
@@ -90,7 +90,7 @@ func TestMonitoringNamesMetrics(t *testing.T) {
 			}
 			have = append(slices.Clone(scrape), have...)
 			labels = append(labels, have...)
-			for _, s := range selected.FindAllStringSubmatch(m[2], -1) {
+			for _, s := range labelled.FindAllStringSubmatch(m[2], -1) {
 				if !slices.Contains(have, s[1]) {
 					t.Errorf("%s\nselects %s by the label %s, which it has not", e, m[1], s[1])
 				}
