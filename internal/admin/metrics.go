@@ -72,6 +72,25 @@ func storeOf(store func() (queue.Store, string, []connector.Queue)) meter.Stores
 // censusTimeout bounds how long a scrape waits for a store that is away.
 const censusTimeout = 3 * time.Second
 
+// pausedOf counts the pauses of the open store.
+func pausedOf(store func() (queue.Store, string, []connector.Queue)) meter.Paused {
+	return func(ctx context.Context) map[string]int {
+		s, _, _ := store()
+		if s == nil {
+			return nil
+		}
+		all, err := queue.PausesOf(ctx, s)
+		if err != nil {
+			return nil // a gap says so
+		}
+		n := map[string]int{}
+		for i := range all {
+			n[all[i].Queue]++
+		}
+		return n
+	}
+}
+
 // queuesOf counts the queues of the open store.
 func queuesOf(store func() (queue.Store, string, []connector.Queue)) meter.Queues {
 	return func(ctx context.Context) (all []meter.QueueCounts) {

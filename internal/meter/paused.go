@@ -10,7 +10,7 @@ import (
 // them.
 type Paused func(ctx context.Context) map[string]int
 
-var queuePaused = gauge("weir_queue_paused", "Pauses of a queue by operators: of all of it, or of a workspace, source or destination.", "queue")
+var queuePaused = gauge("weir_queue_paused", "Pauses of a queue by operators: of all of it, or of a workspace, source or destination. With PostgreSQL every process shows those of the cluster: take max by (queue).", "queue")
 
 // Describe implements prometheus.Collector. It names nothing, as with [Queues].
 func (p Paused) Describe(chan<- *prometheus.Desc) {}
