@@ -64,6 +64,7 @@ type Options struct {
 	Token     string // what requests must have; empty: nothing
 	Log       *slog.Logger
 	Pipelines *meter.Registry
+	Process   meter.Process
 	// Ready says whether the process is ready, and Degraded what of it has failed and is to be
 	// started again, a line each.
 	Ready    func() error
@@ -98,7 +99,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 // Gatherer is all metrics of the process.
 func (o Options) Gatherer() prometheus.Gatherer {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(o.Pipelines, queuesOf(o.Store), unreadOf(o.Store), pausedOf(o.Store), memoryLimit(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(o.Pipelines, queuesOf(o.Store), unreadOf(o.Store), pausedOf(o.Store), storeOf(o.Store), o.Process, memoryLimit(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
 }
 

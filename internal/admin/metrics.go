@@ -2,6 +2,8 @@ package admin
 
 import (
 	"context"
+	"os"
+	"time"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/meter"
@@ -26,6 +28,49 @@ func unreadOf(store func() (queue.Store, string, []connector.Queue)) meter.Unrea
 		return all
 	}
 }
+
+// storeOf is what is told of the open store.
+func storeOf(store func() (queue.Store, string, []connector.Queue)) meter.Stores {
+	return func() (m meter.Store, open bool) {
+		s, identity, queues := store()
+		if s == nil {
+			return m, false
+		}
+		m.Name, m.Own = identity, s
+		c, can := s.(queue.Census)
+		if !can {
+			return m, true
+		}
+		if m.Shared = c.Shared(); !m.Shared { // two machines may have one at the same path
+			if host, err := os.Hostname(); err == nil {
+				m.Name += " on " + host
+			}
+		}
+		ctx, done := context.WithTimeout(context.Background(), censusTimeout)
+		defer done()
+		lanes, err := c.Lanes(ctx)
+		if err != nil {
+			return m, true
+		}
+		m.Up = true
+		for _, q := range queues { // also when they are empty
+			m.Counts = append(m.Counts, meter.Backlog{Queue: q.Name, Age: -1})
+		}
+		now := s.Now()
+		for i := range lanes {
+			l := &lanes[i]
+			b := meter.Backlog{Queue: l.Queue, Source: l.Scope.Source, Destination: l.Scope.Destination, Open: l.Open, Retrying: l.Retrying, Dead: l.Dead, Bytes: l.Bytes, Age: -1}
+			if !l.Oldest.IsZero() {
+				b.Age = max(now.Sub(l.Oldest), 0)
+			}
+			m.Counts = append(m.Counts, b)
+		}
+		return m, true
+	}
+}
+
+// censusTimeout bounds how long a scrape waits for a store that is away.
+const censusTimeout = 3 * time.Second
 
 // pausedOf counts the pauses of the open store.
 func pausedOf(store func() (queue.Store, string, []connector.Queue)) meter.Paused {

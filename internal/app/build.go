@@ -190,6 +190,7 @@ type assembly struct {
 	parts    pipeline.Parts // once they are made
 	machines map[string]connector.Machine
 	located  []located
+	measured []measured
 }
 
 // runner makes the pipeline of its parts.
@@ -199,7 +200,7 @@ func (a *assembly) runner() Runner {
 		a.b.Wrap(&parts)
 	}
 	ofFailures := a.config.FailuresOf() != nil
-	parts.Meter.Join(a.config.Upstream(), a.config.Downstream())
+	a.measure(parts.Meter)
 	r := newPipelineRunner(parts, a.config.Upstream(), a.config.Downstream(), Terms{Ordered: parts.Ordered, Fail: a.failing(parts), Finishes: ofFailures})
 	r.finish = finish{store: func() queue.Store { return a.b.Store }, patience: a.config.FinishTimeout(), ofFailures: ofFailures, log: a.log}
 	return r
@@ -420,6 +421,7 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		a.built.inspected = append(a.built.inspected, inspected{i, func(err error) config.Diagnostics { return u.Diagnose(err) }})
 	}
 	a.locate(u, made)
+	a.measured = append(a.measured, measured{component, made})
 	if c, can := any(made).(connector.Checker); can && u.Kind != config.KindTransform {
 		a.built.Checkers = append(a.built.Checkers, Checker{u, c})
 	}

@@ -34,3 +34,17 @@ func (b *Builder) ExportMetrics(ctx context.Context, p config.Process, from prom
 		<-ended
 	}, nil
 }
+
+// measured is a connector that was made, and what metrics call it.
+type measured struct {
+	component string
+	made      any
+}
+
+// measure has m show what the connectors of the pipeline measure, and which queues it joins.
+func (a *assembly) measure(m *meter.Pipeline) {
+	for _, c := range a.measured {
+		m.Attach(c.component, c.made)
+	}
+	m.Join(a.config.Upstream(), a.config.Downstream())
+}

@@ -123,7 +123,7 @@ func (r *runner) run(ctx context.Context) error {
 	ctx, stop := r.signals(ctx)
 	defer stop()
 	r.introduce(built) // who reads it may count on a clean end
-	operated := admin.Options{Pipelines: r.meter, Ready: r.app.Ready, Degraded: r.app.Degraded, Store: r.app.Store}
+	operated := admin.Options{Pipelines: r.meter, Process: meter.Process{Version: Version(), Commit: commit()}, Ready: r.app.Ready, Degraded: r.app.Degraded, Store: r.app.Store}
 	endMetrics, err := r.builder.ExportMetrics(ctx, process, operated.Gatherer(), &r.reports.Dropped().Metrics)
 	if err != nil {
 		return err

@@ -37,13 +37,17 @@ func versionCommand(s Streams) *cobra.Command {
 
 // versionLine is the version, the commit and the platform.
 func versionLine() string {
-	commit := "unknown"
+	return fmt.Sprintf("weir %s (commit %s, %s, %s/%s)\n", Version(), commit(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// commit is the commit that this binary was built from.
+func commit() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, kv := range info.Settings {
 			if kv.Key == "vcs.revision" {
-				commit = kv.Value
+				return kv.Value
 			}
 		}
 	}
-	return fmt.Sprintf("weir %s (commit %s, %s, %s/%s)\n", Version(), commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return "unknown"
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/meter"
 )
 
 // Tenant is the life of a source whose requests wait for their events: it opens at a door, reads,
@@ -24,6 +25,8 @@ type Tenant struct {
 	stay  atomic.Pointer[Stay]         // never nil
 	full  atomic.Pointer[func() error] // why nothing can be written now; nil: nobody says
 
+	answers meter.Responses
+
 	standing sync.Mutex
 	place    *Place // of a stay that is closed; nil unless it stands at the door
 }
@@ -33,6 +36,7 @@ var (
 	_ connector.Listener  = (*Tenant)(nil)
 	_ connector.Refuser   = (*Tenant)(nil)
 	_ connector.Attendant = (*Tenant)(nil)
+	_ meter.Measured      = (*Tenant)(nil)
 )
 
 // Lease is what one tenant does otherwise than another.
@@ -72,6 +76,15 @@ const closing = 5 * time.Second
 func (t *Tenant) Let(l Lease) {
 	t.lease = l
 	t.stay.Store(t.begin())
+}
+
+// Answered counts an answer by its status. Who writes one says so.
+func (t *Tenant) Answered(status int) { t.answers.Add(status) }
+
+// Measure implements meter.Measured.
+func (t *Tenant) Measure(emit meter.Emit) {
+	t.answers.Measure(emit)
+	meter.Certificate(t.lease.Door.Certificates, emit)
 }
 
 // Stay is the one that is open, or the last, or the first that will be.

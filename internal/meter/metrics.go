@@ -69,7 +69,8 @@ var (
 // The process.
 var (
 	buildInfo   = gauge("weir_build_info", "The version of Weir, the commit it was built from, and the version of Go.", "version", "commit", "go_version")
-	memoryLimit = gauge("weir_memory_limit_bytes", "The most memory that Go is to use (GOMEMLIMIT, or what was derived from the container); not there without a limit.")
+	memoryLimit = gauge("weir_memory_limit_bytes", "Memory that the process may take, as GOMEMLIMIT, memory_limit_bytes or the container says; 0 is no limit.")
+	memoryShort = gauge("weir_memory_short", "1 while new work is put off or refused, since what is in use comes near the memory limit.")
 )
 
 // What connectors tell. Their labels pipeline and component are added for them.

@@ -1,9 +1,7 @@
 package meter
 
 import (
-	"math"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -298,9 +296,19 @@ func (Process) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector.
 func (p Process) Collect(ch chan<- prometheus.Metric) {
 	ch <- buildInfo.metric(1, p.Version, p.Commit, runtime.Version())
-	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 {
-		ch <- memoryLimit.metric(float64(limit))
-	}
+}
+
+// Memory shows how much memory the process may take, 0 without a limit, and whether it is short.
+type Memory func() (limit int64, short bool)
+
+// Describe implements prometheus.Collector.
+func (Memory) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (m Memory) Collect(ch chan<- prometheus.Metric) {
+	limit, short := m()
+	ch <- memoryLimit.metric(float64(limit))
+	ch <- memoryShort.metric(Bool(short))
 }
 
 // Responses counts answers by their status, without a look-up.

@@ -50,6 +50,11 @@ func PutHeader(v []byte, at time.Time, count int) {
 	binary.BigEndian.PutUint32(v[9:], uint32(count))
 }
 
+// AppendedAt is when a value was appended, by its header.
+func AppendedAt(header []byte) time.Time {
+	return time.Unix(0, int64(binary.BigEndian.Uint64(header[1:9]))).UTC()
+}
+
 // errVersion is the error of what a later version of this program has written.
 func errVersion(what string, version byte) error {
 	return fmt.Errorf("read %s: it has version %d, this program reads versions up to %d: run the release that wrote it, or a newer one: %w",
@@ -79,8 +84,7 @@ func OpenValue(v []byte) (Records, error) {
 	if count > uint32(len(v)) {
 		return Records{}, fmt.Errorf("read value of %d bytes: it claims %d records: %w", len(v), count, ErrCorrupt)
 	}
-	at := time.Unix(0, int64(binary.BigEndian.Uint64(v[1:9]))).UTC()
-	return Records{At: at, Count: int(count), rest: v[HeaderSize:]}, nil
+	return Records{At: AppendedAt(v), Count: int(count), rest: v[HeaderSize:]}, nil
 }
 
 // Next returns the next record, size prefix included, or nil at the end.

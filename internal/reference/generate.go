@@ -86,7 +86,7 @@ func render(ps []Page) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := map[string][]byte{embeddedFile: b.Bytes(), schemaFile: s, pagesDir + "/README.md": index(ps)}
+	files := map[string][]byte{embeddedFile: b.Bytes(), schemaFile: s, pagesDir + "/README.md": index(ps), metricsFile: metricsPage()}
 	for _, p := range ps {
 		path := pagesDir + "/" + fileOf(p)
 		if _, twice := files[path]; twice {

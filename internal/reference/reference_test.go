@@ -105,7 +105,7 @@ func TestGenerateWritesAndFindsStaleFiles(t *testing.T) {
 		return stale
 	}
 	all := []string{
-		"docs/reference/README.md", "docs/reference/config.md", "docs/reference/stats_receiver-statsd.md", "docs/reference/target-wide.md",
+		"docs/reference/README.md", "docs/reference/config.md", "docs/reference/metrics.md", "docs/reference/stats_receiver-statsd.md", "docs/reference/target-wide.md",
 		"docs/reference/transform-echo.md", "docs/weir.schema.json", "internal/reference/reference.json",
 	}
 	expect := func(step string, got, want []string) {

@@ -150,7 +150,7 @@ func split(p Page) (pipeline, process Page) {
 // index is the page that lists the others.
 func index(ps []Page) []byte {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n# Reference\n\n%s\n\n- [Config](config.md): %s\n", mark, aboutTimes, ps[0].Summary)
+	fmt.Fprintf(&b, "%s\n\n# Reference\n\n%s\n\n- [Config](config.md): %s\n- [Metrics](metrics.md): What the process counts and measures.\n", mark, aboutTimes, ps[0].Summary)
 	for _, kind := range []string{"source", "transform", "target", "store", KindStatsReceiver} {
 		fmt.Fprintf(&b, "\n## %ss\n\n", kindTitles[kind])
 		for _, p := range ps {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
 )
 
@@ -65,10 +66,12 @@ func (s *Store) beat(ctx context.Context, mayLeave bool) ([]string, error) {
 			ON CONFLICT (id) DO UPDATE SET heartbeat = clock_timestamp(), queues = excluded.queues RETURNING clock_timestamp()`),
 			s.process, s.o.Name, s.o.Lease, texts(queues)).Scan(&now)
 	}
+	s.timed(meter.Heartbeat, s.born.Add(sent), err)
 	if err != nil {
 		return nil, fmt.Errorf("send the heartbeat of this process: %w", meaning(err))
 	}
 	s.heard(now, sent)
+	s.figures.beat.Store(int64(time.Since(s.born)))
 	switch {
 	case leaves || len(queues) == 0 && was == nil:
 		s.announced.Store(nil)
@@ -316,6 +319,7 @@ func (s *Store) confirm(o *owned, p *partState, known int64) bool {
 	}
 	if p.epoch < known || !contains(p.of(s.process), o.queues()) {
 		if !o.gone.Load() {
+			s.figures.lost.Add(1)
 			s.o.Log.Warn("another process has taken over a partition", "partition", p.id)
 			s.disown(o)
 		}

@@ -127,6 +127,7 @@ func (s *Store) listenOnce(ctx context.Context) error {
 	if _, err := c.Exec(ctx, `LISTEN "`+s.channel()+`"`); err != nil {
 		return fmt.Errorf("listen: %w", meaning(err))
 	}
+	s.figures.listens.Add(1)
 	s.followAll(ctx)
 	for {
 		n, err := c.WaitForNotification(ctx)

@@ -6,9 +6,11 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/partition"
 )
@@ -176,9 +178,11 @@ func (s *Store) follow(ctx context.Context, parts []*owned) error {
 		after[o.part] = o.seen
 		o.mu.Unlock()
 	}
+	began := time.Now()
 	err := s.readLog(ctx, h, s.pool, h.head.Load().segment, after, func(part int, e entry) {
 		byPart[part] = append(byPart[part], e)
 	})
+	s.timed(meter.Follow, began, err)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 const (
 	maintainEvery = time.Second
 	measureEvery  = 2 * time.Second
+	measureSeldom = 15 * time.Second
 	// ringAge is the least time between two turns of the ring of tables of commits: the
 	// outcome of a commit can be told for twice as long.
 	ringAge = 10 * time.Minute
@@ -49,7 +50,7 @@ func (s *Store) maintenance(ctx context.Context) {
 		if err := s.maintain(bounded); err != nil && ctx.Err() == nil {
 			s.o.Log.Warn("the segments of the log could not be looked after; it will be tried again", "error", err)
 		}
-		if time.Since(measured) >= measureEvery {
+		if time.Since(measured) >= s.measureEvery() {
 			measured = time.Now()
 			if err := s.measure(bounded); err != nil && ctx.Err() == nil {
 				s.o.Log.Warn("the size of the queue store could not be measured", "error", err)
@@ -57,6 +58,14 @@ func (s *Store) maintenance(ctx context.Context) {
 		}
 		cancel()
 	}
+}
+
+// measureEvery is how often the size is looked at: seldom where nothing depends on it.
+func (s *Store) measureEvery() time.Duration {
+	if s.o.MaxBytes == 0 {
+		return measureSeldom
+	}
+	return measureEvery
 }
 
 func (s *Store) maintain(ctx context.Context) error {
@@ -260,14 +269,12 @@ func (s *Store) Full() error {
 
 // measure compares the size of the store's tables with the limit.
 func (s *Store) measure(ctx context.Context) error {
-	if s.o.MaxBytes == 0 {
-		return nil
-	}
 	size, err := s.size(ctx)
 	if err != nil {
 		return err
 	}
-	if full := size >= s.o.MaxBytes; full != s.full.Swap(full) {
+	s.figures.bytes.Store(size)
+	if full := s.o.MaxBytes > 0 && size >= s.o.MaxBytes; full != s.full.Swap(full) {
 		if full {
 			s.o.Log.Warn("the queue store is full: new jobs are refused until it is emptied", "bytes", size, "limit", s.o.MaxBytes)
 		} else {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/partition"
 )
@@ -92,11 +93,13 @@ func (s *Store) part(ctx context.Context, q querier, current int64, lane, seq ui
 // segment that holds seq.
 func (s *Store) values(ctx context.Context, q querier, current int64, lane, seq uint64, bytes int) ([]partition.Value, error) {
 	var out []partition.Value
+	began := time.Now()
 	err := s.inSegments(ctx, q, current, lane, seq, func(segment int64) (bool, error) {
 		var err error
 		out, err = s.valuesIn(ctx, q, segment, lane, seq, bytes)
 		return len(out) > 0, err
 	})
+	s.timed(meter.ReadJobs, began, err)
 	return out, err
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/partition"
 )
@@ -49,6 +50,8 @@ type Store struct {
 	born          time.Time
 	full          atomic.Bool
 	noted         *noted
+	figures       figures
+	elders        elders
 	pauses        atomic.Pointer[queue.Pauses] // as they were read last
 	holding       sync.Mutex                   // one look at them at a time
 	// compacted is when segments were last looked at, by the maintenance alone.
@@ -99,6 +102,7 @@ func New(o Options) (*Store, error) {
 		owned:         make([]atomic.Pointer[owned], o.Partitions),
 		born:          time.Now(),
 		noted:         newNoted(),
+		figures:       figures{operations: meter.NewOperations()},
 		subscriptions: newSubscriptions(),
 		rebuild:       make(chan struct{}, 1),
 		closed:        make(chan struct{}),
@@ -315,6 +319,7 @@ func (s *Store) sortResults(h *history, results []queue.Result) (map[int][]queue
 func (s *Store) get(ctx context.Context, key []byte, versions map[string]int64) ([]byte, error) {
 	var value []byte
 	var version int64
+	began := time.Now()
 	err := s.try(ctx, func(ctx context.Context) error {
 		err := s.pool.QueryRow(ctx, s.names.sql("SELECT value, version FROM @schema.records WHERE key = $1"), key).Scan(&value, &version)
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -323,6 +328,7 @@ func (s *Store) get(ctx context.Context, key []byte, versions map[string]int64) 
 		}
 		return err
 	})
+	s.timed(meter.ReadJobs, began, err)
 	if err != nil {
 		return nil, fmt.Errorf("get record %.64q: %w", key, meaning(err))
 	}

@@ -76,6 +76,7 @@ func (s *Store) acquire(ctx context.Context, h *history, v *cluster, want map[in
 			}
 		}
 	}
+	s.figures.taken.Add(int64(len(taken)))
 	s.o.Log.Info("this process has taken over partitions", "partitions", len(taken), "of", len(v.parts), "queues", len(v.members[s.process].queues))
 	return nil
 }

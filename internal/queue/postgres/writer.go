@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
 )
 
@@ -19,6 +20,7 @@ import (
 type writer struct {
 	s    *Store
 	conn *pgx.Conn
+	had  bool // there was one
 }
 
 func (w *writer) close() {
@@ -281,7 +283,9 @@ func (w *writer) commit(ctx context.Context, a *attempt) error {
 	args := w.arguments(a)
 	bounded, cancel := context.WithTimeout(context.Background(), 2*w.s.o.Timeout)
 	defer cancel()
+	began := time.Now()
 	err := w.conn.QueryRow(bounded, w.s.commitCall(h.segment), args...).Scan(&a.partBase, &a.laneBase, nil)
+	w.s.timed(meter.Commit, began, err)
 	if err == nil {
 		a.acknowledged(w.s.now())
 		if w.s.history.Load() == a.h {
@@ -319,7 +323,10 @@ func (w *writer) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.conn = c
+	if w.conn = c; w.had {
+		w.s.figures.writers.Add(1)
+	}
+	w.had = true
 	return nil
 }
 

@@ -203,6 +203,34 @@ func (s *Store) Usage() (Usage, error) {
 	return u, nil
 }
 
+// Room is what the store takes and may take, in bytes.
+type Room struct {
+	Taken, Limit int64 // Limit is 0 without one
+	// Free is what the disk has left, and MinFree what must stay free; Known is whether the
+	// system says.
+	Free, MinFree int64
+	Known         bool
+}
+
+// Room says how much room there is.
+func (s *Store) Room() Room {
+	r := Room{Limit: s.opt.MaxBytes}
+	u, err := s.Usage()
+	r.Taken = u.Log + u.State
+	if d, derr := s.fs.GetDiskUsage(s.dir); err == nil && derr == nil {
+		r.Free, r.MinFree, r.Known = int64(d.AvailBytes), int64(s.floor(d)), true
+	}
+	return r
+}
+
+// floor is what of a disk must stay free.
+func (s *Store) floor(d vfs.DiskUsage) uint64 {
+	if s.opt.MinFree > 0 {
+		return uint64(s.opt.MinFree)
+	}
+	return min(defaultMargin, d.TotalBytes/10)
+}
+
 // written are the segments that nothing is appended to any more.
 func (s *Store) written() []log.Segment {
 	segments := s.log.Segments()
@@ -230,10 +258,7 @@ func (s *Store) checkLimits() {
 		why = fmt.Sprintf("it takes %d bytes, its limit is %d", used, s.opt.MaxBytes)
 	}
 	if d, err := s.fs.GetDiskUsage(s.dir); err == nil && why == "" {
-		floor := uint64(s.opt.MinFree)
-		if floor == 0 {
-			floor = min(defaultMargin, d.TotalBytes/10)
-		}
+		floor := s.floor(d)
 		if d.AvailBytes < floor {
 			why = fmt.Sprintf("the disk has %d bytes free, %d must stay free", d.AvailBytes, floor)
 		}

@@ -129,6 +129,7 @@ type Store struct {
 	usage map[uint64]*usage // of the segments of the log
 
 	trouble trouble // with writing the state
+	elders  elders
 }
 
 // usage is what is open in a segment of the log.

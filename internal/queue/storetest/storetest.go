@@ -97,6 +97,7 @@ func Run(t *testing.T, b Backend) {
 		{"DeadJobs", testDead},
 		{"List", testList},
 		{"Stats", testStats},
+		{"Census", testCensus},
 		{"PauseHolds", testPause},
 		{"PauseSurvivesReopen", testPauseReopen},
 		{"AnyJob", testAny},

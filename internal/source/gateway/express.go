@@ -258,6 +258,7 @@ var okHead = []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\
 
 // answer writes a; false when the connection ends with it.
 func (x *line) answer(q *quick, a *gateway.Answer, last bool) bool {
+	x.s.Answered(a.Code)
 	var space [1024]byte
 	out := space[:0]
 	if a == gateway.OK {

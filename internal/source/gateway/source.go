@@ -158,12 +158,15 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Set before anything is refused: the server reads what is left of a refused body.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.readTimeout()))
 	if s.door.CORS(w, r) {
+		s.Answered(gateway.Preflight.Code)
 		return
 	}
 	if s.Over() {
 		w.Header().Set("Connection", "close")
 	}
-	s.handle(w, r).Write(w, s.c.RetryAfterSeconds)
+	a := s.handle(w, r)
+	s.Answered(a.Code)
+	a.Write(w, s.c.RetryAfterSeconds)
 }
 
 // handle is the one answer of a request.

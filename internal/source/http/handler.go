@@ -131,6 +131,7 @@ func (s *session) accept(w http.ResponseWriter, r *http.Request) (b event.Batch,
 // answer writes the one answer of a request.
 func (s *Source) answer(w http.ResponseWriter, no *refusal) {
 	if no == nil {
+		s.Answered(http.StatusAccepted)
 		w.WriteHeader(http.StatusAccepted)
 		return
 	}
@@ -144,6 +145,7 @@ func (s *Source) answer(w http.ResponseWriter, no *refusal) {
 		h.Set("Connection", "close")
 	}
 	h.Set("Content-Length", strconv.Itoa(len(no.text)+1)) // it may leave before the body has come
+	s.Answered(no.code)
 	w.WriteHeader(no.code)
 	_, _ = w.Write([]byte(no.text + "\n"))
 }

@@ -36,6 +36,7 @@ package kafkasource
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -57,7 +58,8 @@ type Source struct {
 	config Config
 	opts   []kgo.Opt // of every client
 	log    *slog.Logger
-	joined *joint // set when targets write in transactions of the source
+	tls    *tls.Config // nil without TLS
+	joined *joint      // set when targets write in transactions of the source
 
 	mu      sync.Mutex
 	session *session // nil while it is closed
@@ -82,7 +84,7 @@ func New(d connector.Deps, c Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{config: c, opts: c.Connection.Options(d, by), log: d.Log}, nil
+	return &Source{config: c, opts: c.Connection.Options(d, by), log: d.Log, tls: by.TLS}, nil
 }
 
 // Exclusive implements connector.Exclusive: two members of one name, and two producers of one,

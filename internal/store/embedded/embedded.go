@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/embedded"
 )
@@ -137,6 +138,20 @@ func (o opener) Exists() (bool, error) {
 
 // Store is an open embedded store, with what operators may ask of it in plain numbers.
 type Store struct{ *embedded.Store }
+
+// Measure implements meter.Measured.
+func (s *Store) Measure(emit meter.Emit) {
+	r := s.Room()
+	emit(meter.StoreBytes, float64(r.Taken))
+	if r.Limit > 0 {
+		emit(meter.StoreLimit, float64(r.Limit))
+	}
+	if r.Known {
+		emit(meter.StoreFree, float64(r.Free))
+		emit(meter.StoreMinFree, float64(r.MinFree))
+	}
+	emit(meter.StoreFull, meter.Bool(s.Full() != nil))
+}
 
 // Usage is the disk space of the store, in bytes unless a name says otherwise.
 func (s *Store) Usage(context.Context) (map[string]int64, error) {

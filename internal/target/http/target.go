@@ -41,6 +41,7 @@ package httptarget
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -54,6 +55,7 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/httpclient"
+	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/secret"
 	"github.com/weirdata/weir/internal/tlsconfig"
 )
@@ -101,6 +103,7 @@ type Target struct {
 	header   http.Header
 	dynURL   string // canonical name of the header that holds a message's URL, or ""
 	timeout  time.Duration
+	tls      *tls.Config // nil without TLS
 	tmpl     *template.Template
 	rules    []Rule
 	named    bool      // in a pipeline block: see the package comment
@@ -207,6 +210,9 @@ func (t *Target) loadTemplate(dir string) error {
 	return nil
 }
 
+// Measure implements meter.Measured.
+func (t *Target) Measure(emit meter.Emit) { meter.Certificate(t.tls, emit) }
+
 func (t *Target) setClient(dir string) error {
 	o := httpclient.Options{Timeout: t.timeout, IdlePerHost: t.c.Batching.MaxConcurrentBatches,
 		WriteBuffer: 64 << 10} // most requests fit one buffer, and leave in one write
@@ -216,7 +222,7 @@ func (t *Target) setClient(dir string) error {
 			return err
 		}
 	}
-	t.client = httpclient.New(o)
+	t.client, t.tls = httpclient.New(o), o.TLS
 	return nil
 }
 

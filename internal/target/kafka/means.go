@@ -5,6 +5,7 @@ import (
 
 	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/kafka"
+	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/tlsconfig"
 )
 
@@ -22,3 +23,6 @@ func means(c kafka.Connection, dir string) (by kafka.Means, err error) {
 	}
 	return by, nil
 }
+
+// Measure implements meter.Measured.
+func (t *Target) Measure(emit meter.Emit) { meter.Certificate(t.tls, emit) }

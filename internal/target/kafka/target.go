@@ -27,6 +27,7 @@ package kafkatarget
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,6 +54,7 @@ type Target struct {
 	limits connector.Limits
 	opts   []kgo.Opt
 	log    *slog.Logger
+	tls    *tls.Config        // nil without TLS
 	in     kafka.Transactions // set when it writes in transactions of its source
 	path   []string           // of topic_field
 
@@ -99,7 +101,7 @@ func New(d connector.Deps, c Config) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.opts = c.Connection.Options(d, by)
+	t.opts, t.tls = c.Connection.Options(d, by), by.TLS
 	return t, nil
 }
 

@@ -75,10 +75,11 @@ type Target struct {
 	step    func(string) // of the dataset's commits; for tests
 	slots   chan struct{}
 
-	mu       sync.RWMutex
-	dataset  *catalog.Dataset
-	warned   sync.Once
-	nameless sync.Once // that an event had no id
+	committed committed
+	mu        sync.RWMutex
+	dataset   *catalog.Dataset
+	warned    sync.Once
+	nameless  sync.Once // that an event had no id
 }
 
 var (

@@ -62,6 +62,7 @@ type part struct {
 	again       []int32 // those that repeat one of them and share its fate
 	ids         []catalog.ID
 	first, last time.Time
+	bytes       int64 // of the file, once it is written
 }
 
 // folder is one partition while files of it are filled.
@@ -344,6 +345,7 @@ func (w *write) commit(ctx context.Context, r *round, schema *parquet.Schema) {
 			}
 			continue
 		}
+		w.t.committed.add(int64(p.rows.Len()), p.bytes, p.last)
 		if p.folder.seen != nil {
 			p.folder.seen.Add(p.ids)
 		}
@@ -422,7 +424,7 @@ func (w *write) commitPart(ctx context.Context, l *landing, p *part, schema *par
 		Partition: p.folder.partition, IDs: p.ids,
 		Record: catalog.Record{Rows: int64(p.rows.Len()), Events: int64(p.rows.Bytes()), Schema: schema.Version,
 			First: p.first.UTC(), Last: p.last.UTC(), At: time.Now().UTC()},
-		Write: func(out io.Writer) error { return p.rows.Write(out, schema, nil) },
+		Write: p.counted(func(out io.Writer) error { return p.rows.Write(out, schema, nil) }),
 	}
 	if p.place >= 0 {
 		return l.Write(ctx, p.place, f)
