@@ -24,8 +24,8 @@ func checkCommand(s Streams) *cobra.Command {
 types, limits, scripts, templates and certificates. A config that check accepts starts.
 
 With --connect the connections of sources and targets are opened as well, and a store in
-PostgreSQL is looked at: whether it can be opened, and which of its queues have messages that
-nobody reads. No event is read or written; where files are to be written, one is created and
+PostgreSQL is looked at: whether it can be opened and worked with (its version, privileges,
+connections, a pooler between), and which of its queues have messages that nobody reads. No event is read or written; where files are to be written, one is created and
 removed.`,
 		Example: "  weir check pipeline.hcl\n  weir check --connect conf.d/",
 		RunE: func(c *cobra.Command, args []string) error {

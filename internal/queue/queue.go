@@ -382,8 +382,44 @@ type Filling interface {
 	Full() error
 }
 
-// FullOf is why s takes no new jobs now; nil when it takes some, or does not know.
+// Remote is a store that is reached over a network, and may be away.
+type Remote interface {
+	// Away is an ErrAway with the reason, and since when, while the store cannot be reached, and
+	// otherwise nil. It returns at once.
+	Away() error
+	// Leasable is closed once jobs can be leased, which nobody may who has not heard of the store
+	// for long: at once when they can be now. Whoever waits for it hears when the store is back.
+	Leasable() <-chan struct{}
+}
+
+// Leasing is closed once jobs can be leased from s: now, for a store that is never away.
+func Leasing(s Store) <-chan struct{} {
+	if r, ok := s.(Remote); ok {
+		return r.Leasable()
+	}
+	return always
+}
+
+var always = func() chan struct{} {
+	ch := make(chan struct{})
+	close(ch)
+	return ch
+}()
+
+// AwayOf is why s cannot be reached; nil when it can.
+func AwayOf(s Store) error {
+	if r, ok := s.(Remote); ok {
+		return r.Away()
+	}
+	return nil
+}
+
+// FullOf is why s takes no new jobs now, because it is full or away; nil when it takes some, or
+// does not know.
 func FullOf(s Store) error {
+	if err := AwayOf(s); err != nil {
+		return err
+	}
 	if f, ok := s.(Filling); ok {
 		return f.Full()
 	}
@@ -400,6 +436,8 @@ var (
 	// ErrFull: the store has reached its disk limit and takes no new jobs or records.
 	// Results are still accepted, so that it can empty.
 	ErrFull = fault.NoRoom(errors.New("the queue store is full"), 5*time.Second)
+	// ErrAway: the store cannot be reached.
+	ErrAway = fault.OutOfReach(errors.New("the queue store cannot be reached"), time.Second)
 	// ErrInUse: another process, or another part of this one, has the store open.
 	ErrInUse = fault.New(fault.Setup, errors.New("the queue store is in use"))
 	// ErrCorrupt: what is on disk is not what was written.

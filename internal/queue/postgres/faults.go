@@ -24,6 +24,8 @@ const (
 	codeUndefinedTab  = "42P01"
 	codeUndefinedFunc = "42883"
 	codeDiskFull      = "53100"
+
+	codeTooManyConnections = "53300"
 )
 
 // sqlState is the SQLSTATE of an error that the server reported for one statement, after

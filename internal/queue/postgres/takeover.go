@@ -75,7 +75,7 @@ func (s *Store) acquire(ctx context.Context, v *cluster, want map[int][]string) 
 			o.p.Start()
 		}
 	}
-	s.o.Log.Info("this process has taken over partitions", "partitions", len(taken), "of", len(v.parts), "queues", len(v.members[s.process].queues))
+	s.moves.took(len(taken))
 	return nil
 }
 

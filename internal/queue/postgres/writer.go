@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,7 @@ func (w *writer) run(ctx context.Context, g *group) {
 	}()
 	pause := 2 * time.Millisecond
 	for {
+		turn := w.s.link.now()
 		g.dropLost()
 		if len(g.requests) == 0 {
 			return
@@ -76,10 +78,7 @@ func (w *writer) run(ctx context.Context, g *group) {
 			continue
 		}
 		w.expireRequests(g, err)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-		}
+		restFor(ctx, turn, pause)
 		pause = min(2*pause, time.Second)
 	}
 }
@@ -96,16 +95,20 @@ func (r *request) fail(err error) {
 	r.answer(err)
 }
 
-// expireRequests gives up the requests that have waited for as long as they may, or all
-// when the store closes.
+// expireRequests gives up the requests that have waited for as long as they may, those that only
+// bring something new while the database is away, or all when the store closes.
 func (w *writer) expireRequests(g *group, err error) {
-	now := time.Now()
+	now, away := time.Now(), w.s.Away()
 	g.requests = slices.DeleteFunc(g.requests, func(r *request) bool {
-		late := now.After(r.deadline) || w.s.state.Load() == stateClosed
-		if late {
-			r.fail(fmt.Errorf("commit an update: %w", meaning(err)))
+		switch {
+		case now.After(r.deadline) || w.s.state.Load() == stateClosed:
+			r.fail(fmt.Errorf("commit an update: %w", cmp.Or(away, meaning(err))))
+		case away != nil && len(r.t.Results) == 0 && grows(r.t):
+			r.fail(fmt.Errorf("commit an update: %w", away))
+		default:
+			return false
 		}
-		return late
+		return true
 	})
 }
 
@@ -266,10 +269,11 @@ func (w *writer) commit(ctx context.Context, a *attempt) error {
 	h := w.s.head.Load()
 	a.ring = h.ring
 	args := w.arguments(a)
-	bounded, cancel := context.WithTimeout(context.Background(), 2*w.s.o.Timeout)
+	bounded, cancel := w.s.bounded(context.Background(), 2*w.s.o.Timeout)
 	defer cancel()
 	err := w.conn.QueryRow(bounded, w.s.commitCall(h.segment), args...).Scan(&a.partBase, &a.laneBase)
 	if err == nil {
+		w.s.link.hears()
 		return nil
 	}
 	switch code := sqlState(err); code {
@@ -295,6 +299,7 @@ func (w *writer) commit(ctx context.Context, a *attempt) error {
 func (w *writer) resolve(ctx context.Context, a *attempt, cause error) error {
 	var giveUp time.Time
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		turn := w.s.link.now()
 		err := w.s.mark(ctx, a)
 		switch {
 		case err == nil:
@@ -313,7 +318,7 @@ func (w *writer) resolve(ctx context.Context, a *attempt, cause error) error {
 				return fmt.Errorf("%w: the store closed before the database answered: %w: %w", errUnknown, err, cause)
 			}
 		}
-		<-time.After(pause) // whatever ctx says: the outcome must be known before anybody is answered
+		restFor(context.Background(), turn, pause) // whatever ctx says: the outcome must be known before anybody is answered
 	}
 }
 
@@ -330,6 +335,8 @@ var (
 // mark makes sure that an attempt never commits: nil when it has not and never will,
 // errCommitted when it has.
 func (s *Store) mark(ctx context.Context, a *attempt) error {
+	ctx, cancel := s.bounded(ctx, s.o.Timeout)
+	defer cancel()
 	c, err := s.connect(ctx)
 	if err != nil {
 		return err
