@@ -422,15 +422,15 @@ func (a *App) Ready() error {
 
 // lapsed is why nothing can be leased from a store that answers; nil when something can.
 func lapsed(s queue.Store) error {
-	if queue.AwayOf(s) != nil {
-		return nil // which says it
-	}
 	select {
 	case <-queue.Leasing(s):
 		return nil
 	default:
+	}
+	if queue.AwayOf(s) == nil { // who says more
 		return errLapsed
 	}
+	return nil
 }
 
 var errLapsed = errors.New("the store was not heard of for so long that others may have taken the work of this process over: it takes its share again once the store answers")

@@ -208,7 +208,7 @@ func (s *Store) round(ctx context.Context) error {
 	}
 	if len(take) > 0 {
 		s.endSessions(ctx, v.dead())
-		if err := s.acquire(ctx, v, take); err != nil {
+		if err := s.acquire(ctx, take); err != nil {
 			return err
 		}
 	}

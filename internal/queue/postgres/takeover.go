@@ -14,7 +14,7 @@ import (
 
 // acquire takes queues of partitions over that nobody leases from. From the moment this
 // commits, nothing that a former owner still tries to settle is accepted.
-func (s *Store) acquire(ctx context.Context, v *cluster, want map[int][]string) error {
+func (s *Store) acquire(ctx context.Context, want map[int][]string) error {
 	taken, err := s.take(ctx, want)
 	if sqlState(err) == codeLockTimeout {
 		// One of them is locked by a commit that hangs: the others need not wait for it.
