@@ -30,6 +30,7 @@ const (
 	words      floor = iota // what every other package speaks of; standard library only
 	contracts               // what two packages that do not know each other agree on
 	formats                 // languages and formats: pure, nothing is opened
+	access                  // how other machines, and this one's files, are come to
 	mechanisms              // what connectors and engines stand on
 	leaves                  // one connector each; only internal/all imports one
 	engines                 // what runs a pipeline; knows no connector
@@ -42,7 +43,7 @@ const (
 )
 
 func (f floor) String() string {
-	return [...]string{"words", "contracts", "formats", "mechanisms", "connectors", "engines", "settings", "assembly", "commands", "program", "tests only", "workshop"}[f]
+	return [...]string{"words", "contracts", "formats", "access", "mechanisms", "connectors", "engines", "settings", "assembly", "commands", "program", "tests only", "workshop"}[f]
 }
 
 // place is a package's row: its floor, and which packages of its own floor it may import.
@@ -88,21 +89,26 @@ var places = map[string]place{
 	"internal/retry":          {floor: mechanisms},
 	"internal/outage":         {floor: mechanisms},
 	"internal/throttle":       {floor: mechanisms},
-	"internal/otlp":           {floor: mechanisms, beside: []string{"internal/httpclient"}},
+	"internal/otlp":           {floor: mechanisms},
 	"internal/trace":          {floor: mechanisms, beside: []string{"internal/otlp"}},
 	"internal/frontdoor":      {floor: mechanisms},
-	"internal/httpclient":     {floor: mechanisms},
-	"internal/tlsconfig":      {floor: mechanisms},
+	"internal/httpclient":     {floor: access},
+	"internal/tlsconfig":      {floor: access},
 	"internal/lambda":         {floor: mechanisms},
 	"internal/kafka":          {floor: mechanisms},
 	"internal/produce":        {floor: mechanisms},
-	"internal/blob/directory": {floor: mechanisms},
-	"internal/catalog":        {floor: mechanisms, beside: []string{"internal/blob/directory"}},
+	"internal/blob/directory": {floor: access},
+	"internal/blob/remote":    {floor: access},
+	"internal/blob/s3":        {floor: mechanisms},
+	"internal/blob/gcs":       {floor: mechanisms},
+	"internal/blob/azure":     {floor: mechanisms},
+	"internal/blob/place":     {floor: mechanisms, beside: []string{"internal/blob/s3", "internal/blob/gcs", "internal/blob/azure"}},
+	"internal/catalog":        {floor: mechanisms},
 	"internal/queue/log/disk": {floor: mechanisms},
 	"internal/queue/rows":     {floor: mechanisms},
 	"internal/queue/embedded": {floor: mechanisms, beside: []string{"internal/queue/log/disk", "internal/queue/rows"}},
 	"internal/queue/postgres": {floor: mechanisms},
-	"internal/cloud/*":        {floor: mechanisms},
+	"internal/cloud/*":        {floor: access},
 	"internal/kinesis/lease":  {floor: mechanisms},
 
 	"internal/source/*":    {floor: leaves},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -54,6 +55,7 @@ func (a api) routes(mux *http.ServeMux) {
 	handle("POST /v1/store/compact", func(w http.ResponseWriter, r *http.Request, l Local) error {
 		return long(w, func(func(done, total int64)) (map[string]int64, error) { return nil, l.Compact(r.Context()) })
 	})
+	handle("POST /v1/store/backup", postBackup)
 }
 
 // answerError is an error as JSON.
@@ -214,6 +216,21 @@ func postImport(w http.ResponseWriter, r *http.Request, l Local) error {
 		return partlyDone{err, n}
 	}
 	return answer(w, jobCount{n})
+}
+
+// backupBody says where a backup goes.
+type backupBody struct {
+	Dir string `json:"dir"`
+}
+
+func postBackup(w http.ResponseWriter, r *http.Request, l Local) error {
+	var b backupBody
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&b); err != nil || !filepath.IsAbs(b.Dir) {
+		return requestError{errors.New(`the body is {"dir": "/absolute/path"}, a folder that is not there`)}
+	}
+	return long(w, func(progress func(done, total int64)) (map[string]int64, error) {
+		return nil, l.Backup(r.Context(), b.Dir, progress)
+	})
 }
 
 // decide runs an operation on a selection in the body.

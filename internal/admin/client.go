@@ -268,18 +268,28 @@ func (c *Client) Usage(ctx context.Context) (map[string]int64, error) {
 
 // Verify implements Operator.
 func (c *Client) Verify(ctx context.Context, progress func(done, total int64)) (map[string]int64, error) {
-	return c.long(ctx, "/v1/store/check", progress)
+	return c.long(ctx, "/v1/store/check", http.NoBody, progress)
 }
 
 // Compact implements Operator.
 func (c *Client) Compact(ctx context.Context) error {
-	_, err := c.long(ctx, "/v1/store/compact", nil)
+	_, err := c.long(ctx, "/v1/store/compact", http.NoBody, nil)
+	return err
+}
+
+// Backup implements Operator.
+func (c *Client) Backup(ctx context.Context, dir string, progress func(done, total int64)) error {
+	body, err := json.Marshal(backupBody{dir})
+	if err != nil {
+		return fmt.Errorf("write the request: %w", err)
+	}
+	_, err = c.long(ctx, "/v1/store/backup", bytes.NewReader(body), progress)
 	return err
 }
 
 // long follows an operation to its end.
-func (c *Client) long(ctx context.Context, path string, progress func(done, total int64)) (map[string]int64, error) {
-	a, err := c.do(ctx, http.MethodPost, path, nil, "application/json", http.NoBody)
+func (c *Client) long(ctx context.Context, path string, body io.Reader, progress func(done, total int64)) (map[string]int64, error) {
+	a, err := c.do(ctx, http.MethodPost, path, nil, "application/json", body)
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,9 @@ type Operator interface {
 	Verify(ctx context.Context, progress func(done, total int64)) (map[string]int64, error)
 	// Compact gives back disk space.
 	Compact(ctx context.Context) error
+	// Backup writes the store, as it is while it is used, into a folder that it makes on the
+	// machine of the process that has the store open.
+	Backup(ctx context.Context, dir string, progress func(done, total int64)) error
 }
 
 // Counts are numbers of jobs, and the bytes they hold on disk.
@@ -370,6 +373,9 @@ type (
 	compacted interface {
 		Compact(ctx context.Context) error
 	}
+	backedUp interface {
+		Backup(ctx context.Context, dir string, progress func(done, total int64)) error
+	}
 )
 
 // Usage implements Operator. A store that cannot say returns nothing.
@@ -394,4 +400,12 @@ func (l Local) Compact(ctx context.Context) error {
 		return s.Compact(ctx)
 	}
 	return fmt.Errorf("compact the store %s: %w", l.Name, ErrUnsupported)
+}
+
+// Backup implements Operator.
+func (l Local) Backup(ctx context.Context, dir string, progress func(done, total int64)) error {
+	if s, ok := l.Store.(backedUp); ok {
+		return s.Backup(ctx, dir, progress)
+	}
+	return fmt.Errorf("back up the store %s: %w", l.Name, ErrUnsupported)
 }

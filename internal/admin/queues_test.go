@@ -36,6 +36,14 @@ func (k kept) Verify(_ context.Context, progress func(done, total int64)) (map[s
 	return map[string]int64{"records": 3}, nil
 }
 
+func (k kept) Backup(_ context.Context, dir string, progress func(done, total int64)) error {
+	progress(4, 5)
+	if dir != "/backup/of it" {
+		return fmt.Errorf("to %q", dir)
+	}
+	return nil
+}
+
 func openStore(t testing.TB) kept {
 	t.Helper()
 	s, err := embedded.Open("store", embedded.Options{FS: vfs.NewMem()})
@@ -382,6 +390,13 @@ func TestStore(t *testing.T) {
 		if err := o.Compact(t.Context()); err != nil {
 			t.Error(err)
 		}
+		err = o.Backup(t.Context(), "/backup/of it", func(done, total int64) { seen = [2]int64{done, total} })
+		if err != nil || seen != [2]int64{4, 5} {
+			t.Errorf("backup: %v, progress %v", err, seen)
+		}
+		if err := o.Backup(t.Context(), "elsewhere", func(int64, int64) {}); err == nil {
+			t.Error("a backup that failed is said to be there")
+		}
 	})
 }
 
@@ -396,6 +411,9 @@ func TestUnsupported(t *testing.T) {
 		}
 		if err := o.Compact(t.Context()); !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%s: compact: %v", name, err)
+		}
+		if err := o.Backup(t.Context(), "/backup", nil); !errors.Is(err, ErrUnsupported) {
+			t.Errorf("%s: backup: %v", name, err)
 		}
 		if _, err := o.Queues(t.Context(), ""); !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%s: queues: %v", name, err)

@@ -25,6 +25,7 @@ import (
 	kinesistarget "github.com/weirdata/weir/internal/target/kinesis"
 	"github.com/weirdata/weir/internal/target/lake"
 	machinetarget "github.com/weirdata/weir/internal/target/machine"
+	"github.com/weirdata/weir/internal/target/object"
 	pubsubtarget "github.com/weirdata/weir/internal/target/pubsub"
 	queuetarget "github.com/weirdata/weir/internal/target/queue"
 	"github.com/weirdata/weir/internal/target/silent"
@@ -75,6 +76,7 @@ func Connectors() connector.Set {
 			stdout.Entry,
 			filetarget.Entry,
 			directory.Entry,
+			object.Entry,
 			httptarget.Entry,
 			kafkatarget.Entry,
 			kinesistarget.Entry,

@@ -273,7 +273,7 @@ func (a *App) open(ctx context.Context, old *generation, members []*member) (fai
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() == nil && a.mayFail(old, m) {
+		if ctx.Err() == nil && (isHeld(err) || a.mayFail(old, m)) {
 			failed[m] = err
 			return nil
 		}

@@ -197,6 +197,7 @@ func (a *assembly) runner() Runner {
 		a.b.Wrap(&parts)
 	}
 	ofFailures := a.config.FailuresOf() != nil
+	parts.Meter.Join(a.config.Upstream(), a.config.Downstream())
 	r := newPipelineRunner(parts, a.config.Upstream(), a.config.Downstream(), Terms{Ordered: parts.Ordered, Fail: a.failing(parts), Finishes: ofFailures})
 	r.finish = finish{store: func() queue.Store { return a.b.Store }, patience: a.config.FinishTimeout(), ofFailures: ofFailures, log: a.log}
 	return r

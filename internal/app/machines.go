@@ -69,6 +69,8 @@ func (b *Builder) machines(ctx context.Context, plan *config.Plan, built *Built)
 			continue
 		}
 		counters := meter.NewPipeline(executor.StartQueue(mc.Name))
+		counters.Machine = &meter.Machine{Name: mc.Name}
+		counters.Join([]string{executor.StartQueue(mc.Name)}, plan.FunctionsFill())
 		r := &machineRunner{handle: handles[i], stopWhenEmpty: mc.StopWhenEmpty, downstream: plan.FunctionsFill()}
 		r.make = func() *executor.Machine {
 			return executor.New(executor.Options{

@@ -89,11 +89,7 @@ func (m *member) ails(trouble error) {
 
 // gauge sets the metric; the lock is held.
 func (m *member) gauge() {
-	var v int64
-	if m.degraded != nil || m.trouble != nil {
-		v = 1
-	}
-	m.Meter().Degraded.Store(v)
+	m.Meter().SetDegraded(m.degraded != nil || m.trouble != nil)
 }
 
 // live opens and runs the member until it has nothing left to do or ctx ends. Where its
@@ -156,13 +152,29 @@ func (m *member) fatal(err error) bool {
 	return true
 }
 
+// heldLook is how often a member that waits for another process looks whether it may go on.
+const heldLook = 2 * time.Second
+
+// isHeld reports whether a member cannot be opened only because another process has what one
+// alone may have.
+func isHeld(err error) bool {
+	_, held := errors.AsType[*connector.Held](err)
+	return held
+}
+
 // again waits until the member is open again; false means that ctx ended before.
 func (m *member) again(ctx context.Context, err error, failures int) bool {
 	delay := min(restartAfter<<min(failures-1, 10), restartMost)
-	m.set(err)
-	m.log.Error("the pipeline failed and is started again; what it had read and not settled is delivered again",
-		meter.KeyPipeline, m.Name(), meter.KeyError, err, meter.KeyAttempt, failures, meter.KeyDelay, delay)
-	m.Meter().Restarts.Add(1)
+	held := isHeld(err)
+	if held {
+		m.waits(err)
+		delay = heldLook
+	} else {
+		m.set(err)
+		m.log.Error("the pipeline failed and is started again; what it had read and not settled is delivered again",
+			meter.KeyPipeline, m.Name(), meter.KeyError, err, meter.KeyAttempt, failures, meter.KeyDelay, delay)
+		m.Meter().Restarts.Add(1)
+	}
 	for {
 		if !pause(ctx, delay) {
 			m.set(nil)
@@ -174,11 +186,25 @@ func (m *member) again(ctx context.Context, err error, failures int) bool {
 			m.set(nil)
 			return true
 		}
+		if isHeld(err) {
+			if !held {
+				m.waits(err)
+			}
+			held, delay = true, heldLook
+			continue
+		}
+		held = false
 		failures++
 		delay = min(restartAfter<<min(failures-1, 10), restartMost)
 		m.set(err)
 		m.log.Error("the pipeline cannot start, trying again", meter.KeyPipeline, m.Name(), meter.KeyError, err, meter.KeyAttempt, failures, meter.KeyDelay, delay)
 	}
+}
+
+// waits notes that the member waits for another process.
+func (m *member) waits(err error) {
+	m.set(err)
+	m.log.Warn("the pipeline waits for another process, and goes on when that has ended", meter.KeyPipeline, m.Name(), meter.KeyError, err)
 }
 
 func (m *member) set(degraded error) {

@@ -7,6 +7,8 @@
 //	DATASET/_weir/dataset.json                                format and partitioning
 //	DATASET/_weir/schema/00000003.json                        one file for each version
 //	DATASET/_weir/files/year=2024/.../NAME.rec                what is known of each file
+//	DATASET/_weir/plans/000000000007.json                     what a landing is about to create
+//	DATASET/_weir/commits/000000000007.rec                    what became of it
 //	DATASET/_weir/staging/                                    files that are being written;
 //	                                                          staging.lock beside it
 //	DATASET/_weir/lock                                        held by the process that writes
@@ -17,10 +19,11 @@
 //
 // # Commit
 //
-// A file is in the dataset from the instant its name is in its folder, and the file is the
-// commit: there is no list that could disagree with the folders. Data, records and
-// descriptions are objects of package blob: each is created whole, once, durably, and
-// nothing is renamed.
+// There are two ways in which a file becomes part of the dataset. Data, records, plans and
+// descriptions are objects of package blob: each is created whole, once, durably, and nothing
+// is renamed.
+//
+// A file by itself ([Dataset.Commit]) is there from the instant its name is in its folder:
 //
 //  1. the data is written, which nobody sees
 //  2. the record (rows, times, ids) is created
@@ -31,10 +34,35 @@
 // committed though nobody was told. A commit of a name that is there already makes sure that
 // it survives power loss, and does nothing else.
 //
+// Files together ([Dataset.Plan]) are there from the instant of one commit, which also says
+// by their ids what has landed, so that it does not land again:
+//
+//  1. the plan, which names the files, is created, while data and records are written
+//  2. the data of each is created
+//  3. the commit of the plan's number is created
+//
+// A plan has one outcome, whoever decides it: the commit of its number is created once. Who
+// opens the dataset creates an empty one for every plan that has none, and removes its files;
+// whoever was at it cannot commit it any more. So a plan is undone, never done again: its
+// source delivers the events once more, in any grouping, through transforms that need not
+// make the same of them. No clock decides anything. Names of planned files hold the number and
+// an id of the writer, and are never used again. Until the plan is removed, the readers of this
+// package pass over files that do not belong to the dataset by it; a reader that only knows
+// the pattern sees them between 2 and 3, and after a crash until the next Open.
+//
+// Plans that are settled are removed, and then commits whose ids are beyond those that are
+// kept, in this order: without its commit a plan would be undone.
+//
+// Format 1 has no plans. A dataset of it is taken over when it is opened for writing: its
+// files are each there by themselves, and its description says format 2 from then on, which a
+// version of weir that knows of no plans refuses.
+//
 // # One writer
 //
 // One process at a time writes to a dataset, guarded by a lock on _weir/lock that ends with
-// the process. Within the process any number of openers share one [Dataset]. Reading
+// the process; others are told with ErrHeld, and wait. A writer that has lost the dataset
+// without knowing finds its number taken at its next plan or commit, and has committed
+// nothing since. Within the process any number of openers share one [Dataset]. Reading
 // ([List], [Head], [Describe]) needs no lock.
 package catalog
 
@@ -57,69 +85,19 @@ import (
 	"github.com/weirdata/weir/internal/parquet"
 )
 
-// Unit is one level of the partition folders.
-type Unit string
-
-// The units. Times are in UTC.
-const (
-	Year  Unit = "year"
-	Month Unit = "month"
-	Day   Unit = "day"
-	Hour  Unit = "hour"
-)
-
-// Units are all units, from the longest.
-func Units() []Unit { return []Unit{Year, Month, Day, Hour} }
-
-// Layout is the levels of partition folders, the first of [Units]; none puts all files into
-// the dataset's own folder.
-type Layout []Unit
-
-// Partition is the folder, relative to the dataset, for an event of the given time.
-func (l Layout) Partition(t time.Time) string {
-	t = t.UTC()
-	var b strings.Builder
-	for i, u := range l {
-		if i > 0 {
-			b.WriteByte('/')
-		}
-		switch u {
-		case Year:
-			fmt.Fprintf(&b, "year=%04d", t.Year())
-		case Month:
-			fmt.Fprintf(&b, "month=%02d", t.Month())
-		case Day:
-			fmt.Fprintf(&b, "day=%02d", t.Day())
-		case Hour:
-			fmt.Fprintf(&b, "hour=%02d", t.Hour())
-		}
-	}
-	return b.String()
-}
-
-// Bucket numbers the partition of t: times with one bucket have one folder.
-func (l Layout) Bucket(t time.Time) int64 {
-	if len(l) == 0 {
-		return 0
-	}
-	if l[len(l)-1] == Hour {
-		s := t.Unix()
-		return (s - ((s%3600)+3600)%3600) / 3600
-	}
-	y, m, d := t.UTC().Date()
-	return int64(y)<<16 | int64(m)<<8 | int64(d)
-}
-
 const (
 	folder      = "_weir"
 	schemas     = folder + "/schema"
 	records     = folder + "/files"
+	plans       = folder + "/plans"
+	commits     = folder + "/commits"
 	staging     = folder + "/staging"
 	description = folder + "/dataset.json"
 	lockName    = folder + "/lock"
 	suffix      = ".parquet"
 	recSuffix   = ".rec"
-	formatNow   = 1
+	formatFirst = 1 // without plans and commits
+	formatNow   = 2
 )
 
 // dataset is _weir/dataset.json.
@@ -133,6 +111,8 @@ type Options struct {
 	Layout Layout
 	// MaxIDs is the most ids of events that are kept in memory; see [Dataset.Seen].
 	MaxIDs int
+	// MaxLanded is the most ids of landings that are kept; see [Dataset.Reserve].
+	MaxLanded int
 	// Step, if set, is called at each step of a commit; tests crash there.
 	Step func(name string)
 }
@@ -141,9 +121,10 @@ type Options struct {
 type Dataset struct {
 	path      string
 	layout    Layout
-	bucket    *directory.Bucket
+	bucket    blob.Bucket
+	log       *journal
 	exclusive chan struct{} // holds one element while nobody has the dataset for himself
-	lock      *directory.Lock
+	lock      releaser      // keeps other processes away; nil: the log alone does
 	refs      int
 
 	mu     sync.Mutex
@@ -154,6 +135,12 @@ type Dataset struct {
 	busyMu sync.Mutex
 	busy   map[string]chan struct{} // the files that are being committed; closed when they are
 }
+
+// releaser is a lock that is held.
+type releaser interface{ Release() error }
+
+// ErrHeld says that another process writes to the dataset.
+var ErrHeld = errors.New("another process writes to it")
 
 // ErrStale says that a schema was changed by somebody else since it was read.
 var ErrStale = errors.New("the dataset's schema has changed meanwhile")
@@ -201,25 +188,32 @@ func Open(ctx context.Context, path string, o Options) (*Dataset, error) {
 	}
 	lock, err := bucket.Lock(lockName)
 	if errors.Is(err, directory.ErrLocked) {
-		return nil, errors.Join(fault.New(fault.Setup, fmt.Errorf("open the dataset %s: another process writes to it (it holds %s); stop it, or give each its own path",
-			path, filepath.Join(path, lockName))), bucket.Close())
+		return nil, errors.Join(fault.New(fault.Setup, fmt.Errorf("open the dataset %s: %w (it holds %s); stop it, or give each its own path",
+			path, ErrHeld, filepath.Join(path, lockName))), bucket.Close())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the dataset: %w", err), bucket.Close())
 	}
+	d, err := openIn(ctx, bucket, real, lock, o)
+	if err != nil {
+		return nil, errors.Join(err, lock.Release(), bucket.Close())
+	}
+	open.datasets[real] = d
+	return d, nil
+}
+
+// openIn opens the dataset in a bucket, called path. Without a lock, the log alone decides who
+// writes: who opens it last does, and others find out at their next plan or commit.
+func openIn(ctx context.Context, bucket blob.Bucket, path string, lock releaser, o Options) (*Dataset, error) {
 	d := &Dataset{
-		path: real, layout: o.Layout, bucket: bucket, lock: lock, refs: 1, exclusive: make(chan struct{}, 1), step: o.Step,
-		seen: ids{limit: o.MaxIDs}, busy: map[string]chan struct{}{},
+		path: path, layout: o.Layout, bucket: bucket, lock: lock, refs: 1, exclusive: make(chan struct{}, 1), step: o.Step,
+		log: newJournal(o.MaxLanded, lock != nil), seen: ids{limit: o.MaxIDs}, busy: map[string]chan struct{}{},
 	}
 	d.exclusive <- struct{}{}
 	if d.step == nil {
 		d.step = func(string) {}
 	}
-	if err := d.load(ctx, o.Layout); err != nil {
-		return nil, errors.Join(err, lock.Release(), bucket.Close())
-	}
-	open.datasets[real] = d
-	return d, nil
+	return d, d.load(ctx, o.Layout)
 }
 
 // local refuses an address where the path of a folder should be: it would make a folder
@@ -244,34 +238,43 @@ func (d *Dataset) load(ctx context.Context, want Layout) error {
 	if err != nil {
 		return fmt.Errorf("describe the dataset %s: %w", d.path, err)
 	}
-	if _, err := d.bucket.Create(ctx, description, append(text, '\n')); err != nil && !errors.Is(err, blob.ErrExists) {
+	text = append(text, '\n')
+	if _, err := d.bucket.Create(ctx, description, text); err != nil && !errors.Is(err, blob.ErrExists) {
 		return fmt.Errorf("describe the dataset: %w", err)
 	}
-	have, err := readDescription(ctx, d.bucket, d.path)
+	have, version, err := readDescription(ctx, d.bucket, d.path)
 	if err != nil {
 		return err
 	}
 	if !slices.Equal(have.PartitionBy, want) {
 		return otherLayout(d.path, have.PartitionBy, want)
 	}
-	d.schema, err = newestSchema(ctx, d.bucket, d.path)
-	return err
+	if have.Format < formatNow {
+		// From now on a version of weir that knows of no plans must not write to it: it would
+		// take what is not committed for a part of it.
+		if _, err := d.bucket.Replace(ctx, description, version, text); err != nil && !errors.Is(err, blob.ErrChanged) {
+			return fmt.Errorf("describe the dataset: %w", err)
+		}
+	}
+	if d.schema, err = newestSchema(ctx, d.bucket, d.path); err != nil {
+		return err
+	}
+	return d.recover(ctx)
 }
 
-func readDescription(ctx context.Context, b blob.Bucket, path string) (dataset, error) {
-	var have dataset
-	text, _, err := b.Get(ctx, description)
+func readDescription(ctx context.Context, b blob.Bucket, path string) (have dataset, version blob.Version, err error) {
+	text, version, err := b.Get(ctx, description)
 	if err != nil {
-		return have, err
+		return have, version, err
 	}
 	name := filepath.Join(path, description)
 	if err := json.Unmarshal(text, &have); err != nil {
-		return have, fault.New(fault.Setup, fmt.Errorf("read %s: %w; restore it, or move the dataset away", name, err))
+		return have, version, fault.New(fault.Setup, fmt.Errorf("read %s: %w; restore it, or move the dataset away", name, err))
 	}
-	if have.Format != formatNow {
-		return have, fault.New(fault.Setup, fmt.Errorf("read %s: format %d is not one this version of weir knows (%d); use a newer one", name, have.Format, formatNow))
+	if have.Format < formatFirst || have.Format > formatNow {
+		return have, version, fault.New(fault.Setup, fmt.Errorf("read %s: format %d is not one this version of weir knows (%d to %d); use a newer one", name, have.Format, formatFirst, formatNow))
 	}
-	return have, nil
+	return have, version, nil
 }
 
 // newestSchema is the schema with the highest version; the empty one when there is none.
@@ -315,7 +318,11 @@ func (d *Dataset) Close() error {
 		return nil
 	}
 	delete(open.datasets, d.path)
-	return errors.Join(d.lock.Release(), d.bucket.Close())
+	err := d.bucket.Close()
+	if d.lock != nil {
+		err = errors.Join(d.lock.Release(), err)
+	}
+	return err
 }
 
 // Exclusive waits until no other writer looks for duplicates. The caller may use
@@ -347,7 +354,7 @@ func Check(ctx context.Context, path string, layout Layout) error {
 		return err
 	}
 	defer func() { _ = b.Close() }() // only read
-	have, err := readDescription(ctx, b, path)
+	have, _, err := readDescription(ctx, b, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

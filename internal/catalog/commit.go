@@ -63,6 +63,13 @@ func (d *Dataset) commit(ctx context.Context, f File) (fresh bool, err error) {
 	if _, err := d.bucket.Head(ctx, name); !errors.Is(err, blob.ErrNotFound) {
 		return false, err // committed before, perhaps by a process that was not told
 	}
+	return d.write(ctx, f, func() error { return nil })
+}
+
+// write creates the file and its record. Before the file is seen by anybody, ready says that
+// it may be. fresh is false when it was there already.
+func (d *Dataset) write(ctx context.Context, f File, ready func() error) (fresh bool, err error) {
+	name := fileName(f.Partition, f.Name)
 	w, err := d.bucket.Writer(ctx, name)
 	if err != nil {
 		return false, err
@@ -77,6 +84,9 @@ func (d *Dataset) commit(ctx context.Context, f File) (fresh bool, err error) {
 		return false, fmt.Errorf("write its record: %w", err)
 	}
 	d.step("recorded")
+	if err := ready(); err != nil {
+		return false, err
+	}
 	switch err := w.Commit(ctx); {
 	case err == nil:
 		return true, nil

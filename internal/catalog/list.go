@@ -87,7 +87,8 @@ func Find(root string) ([]string, error) {
 // reading is a dataset that is read.
 type reading struct {
 	path   string
-	bucket *directory.Bucket
+	bucket blob.Bucket
+	absent map[string]bool // files that are there and do not belong to the dataset
 }
 
 // look opens the dataset at path for reading.
@@ -99,10 +100,14 @@ func look(ctx context.Context, path string) (reading, error) {
 	if err != nil {
 		return reading{}, notDataset(path, err)
 	}
-	if _, err := readDescription(ctx, b, path); err != nil {
+	if _, _, err := readDescription(ctx, b, path); err != nil {
 		return reading{}, errors.Join(notDataset(path, err), b.Close())
 	}
-	return reading{path, b}, nil
+	absent, err := unsettledFiles(ctx, b, path)
+	if err != nil {
+		return reading{}, errors.Join(err, b.Close())
+	}
+	return reading{path, b, absent}, nil
 }
 
 func (d reading) close() { _ = d.bucket.Close() } // only read
@@ -190,7 +195,7 @@ func (d reading) eachFile(ctx context.Context, folder string, f func(blob.Info) 
 			continue
 		case e.Folder():
 			err = d.eachFile(ctx, e.Name, f)
-		case strings.HasSuffix(last, suffix):
+		case strings.HasSuffix(last, suffix) && !d.absent[e.Name]:
 			err = f(e)
 		}
 		if err != nil {
@@ -395,8 +400,12 @@ func Rows(ctx context.Context, path string, f func(partition string, row []byte)
 	if err != nil {
 		return err
 	}
-	d := reading{path, b}
+	absent, err := unsettledFiles(ctx, b, path)
+	d := reading{path, b, absent}
 	defer d.close()
+	if err != nil {
+		return err
+	}
 	return d.allRows(ctx, f)
 }
 

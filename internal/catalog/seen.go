@@ -179,7 +179,7 @@ func (d *Dataset) records(ctx context.Context, partition string) ([]recordOf, er
 		if err != nil {
 			return nil, err
 		}
-		if name, ok := strings.CutSuffix(path.Base(e.Name), suffix); ok {
+		if name, ok := strings.CutSuffix(path.Base(e.Name), suffix); ok && !d.dropped(e.Name) {
 			found[name] = &recordOf{data: e.Name}
 		}
 	}

@@ -23,7 +23,7 @@ func View(ctx context.Context, w io.Writer, path, name string) error {
 	if err != nil {
 		return err
 	}
-	about, err := readDescription(ctx, d.bucket, path)
+	about, _, err := readDescription(ctx, d.bucket, path)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ process has it open, its admin server is asked, so its config needs an admin blo
 	}
 	flags.add(c)
 	c.SuggestionsMinimumDistance = 2
-	c.AddCommand(storeCheck(s, &flags), storeStats(s, &flags), storeCompact(s, &flags), storeSalvage(s, &flags))
+	c.AddCommand(storeCheck(s, &flags), storeStats(s, &flags), storeCompact(s, &flags), storeBackup(s, &flags), storeSalvage(s, &flags))
 	return c
 }
 
@@ -133,7 +133,7 @@ this does it now, and more thoroughly.`,
 	return c
 }
 
-// salvager is what the opener of a store can do that keeps it in files of its own.
+// salvager is what the opener of a store can do that may be damaged.
 type salvager interface {
 	Salvage(ctx context.Context, progress func(done, total int64)) (summary string, figures map[string]int64, err error)
 }
@@ -145,11 +145,14 @@ func storeSalvage(s Streams, flags *storeFlags) *cobra.Command {
 		Short: "Make a store that is damaged usable again, with what can be read",
 		Long: `Make a store that is damaged usable again, with everything that can still be read. What
 cannot be read is left out and counted; messages whose delivery is not known any more are
-delivered again. The damaged store is kept beside the new one, as it was found, until you
-remove it. No process may have the store open.
+delivered again. No process may have the store open.
+
+An embedded store that was damaged is kept beside the new one, as it was found, until you
+remove it. In PostgreSQL what is left out goes to the table "salvaged" of the schema: dump
+the schema before, if you want to keep it as it was.
 
 The exit code is 0 when the store can be used, whether anything was lost or not. Restoring
-the files from a backup loses less: do that first where you can.`,
+it from a backup loses less: do that first where you can.`,
 		Example: "  weir store check --config pipeline.hcl || weir store salvage --config pipeline.hcl",
 		Args:    exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {

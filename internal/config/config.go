@@ -251,6 +251,9 @@ type Process struct {
 	Store *Store `hcl:"store,block"`
 	// The durable queues that pipelines write to and read from.
 	Queues []*Queue `hcl:"queue,block"`
+	// Collects customer events and routes them to the destinations of their sources: what a
+	// gateway, a processor and a router do, as three pipelines with queues between them.
+	Collects []*Collect `hcl:"collect,block"`
 	// The state machines that pipelines start executions of. They need a store, as queues do.
 	Machines []*Machine `hcl:"machine,block"`
 	// The functions that machines call.

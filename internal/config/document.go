@@ -30,7 +30,8 @@ type Syntax struct {
 	// Body is the tree; its ranges are those of Src.
 	Body *hclsyntax.Body
 
-	hidden []span // parts of Src that no diagnostic may show, in order
+	made   []*hclsyntax.Block // the blocks of Body that a collect block stands for
+	hidden []span             // parts of Src that no diagnostic may show, in order
 	// templates are the parts of Src between ${ or %{ and the matching }.
 	templates []template
 }

@@ -49,7 +49,7 @@ func TestGood(t *testing.T) {
 	}
 	for _, e := range entries {
 		path := filepath.Join("testdata", e.Name())
-		other := e.Name() == "bad" || e.Name() == "dialects" || e.Name() == "fuzz" || e.Name() == "rapid"
+		other := e.Name() == "bad" || e.Name() == "dialects" || e.Name() == "fuzz" || e.Name() == "rapid" || e.Name() == "explained"
 		if other || !e.IsDir() && filepath.Ext(path) != ".hcl" {
 			continue
 		}

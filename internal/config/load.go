@@ -72,7 +72,7 @@ func Load(paths []string, o Options) (*Config, Diagnostics) {
 			return cfg, ds
 		}
 	}
-	files, ds := readFiles(paths)
+	files, ds := Read(paths)
 	if ds.HasErrors() {
 		return nil, ds
 	}
@@ -120,6 +120,7 @@ func ParseFiles(files []File, o Options) (*Config, Diagnostics) {
 		}
 	}
 	d.prepare()
+	ds = append(ds, d.expand()...)
 	c, more := d.build()
 	ds = append(ds, more.without(ds.Errors())...).Sorted(d.names()...)
 	if ds.HasErrors() {
@@ -132,7 +133,8 @@ func ParseFiles(files []File, o Options) (*Config, Diagnostics) {
 	return c, ds
 }
 
-func readFiles(paths []string) ([]File, Diagnostics) {
+// Read reads the files at paths, and of a directory every file *.hcl in it.
+func Read(paths []string) ([]File, Diagnostics) {
 	var files []File
 	var ds Diagnostics
 	var seen []fs.FileInfo

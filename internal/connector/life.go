@@ -37,3 +37,12 @@ type (
 	// equal places: the path of a file.
 	Located interface{ Location() string }
 )
+
+// Held is the error of an Open that found what only one may have with another process. That
+// is no mistake: whoever opens waits until it is let go, and holds up nothing else meanwhile.
+type Held struct{ Err error }
+
+func (h *Held) Error() string { return h.Err.Error() }
+
+// Unwrap is what is held, and by whom.
+func (h *Held) Unwrap() error { return h.Err }

@@ -72,6 +72,8 @@ type Meta struct {
 	Headers Headers
 	// Origin says where the message was read, where its source knows.
 	Origin *Origin
+	// Piece numbers, from 0, the messages that one of the origin became in the transforms.
+	Piece uint32
 	// Descriptor is what is known of the event, where somebody has said so.
 	Descriptor *Descriptor
 	// Scope says whose message it is, where a pipeline knows.

@@ -292,13 +292,15 @@ func (m *Machine) committed(u *unit) {
 		return
 	}
 	m.tellFailures(u)
+	m.countEnd(u)
 	if u.start && !u.refused {
+		m.o.Meter.Machine.Started.Add(1)
 		m.o.Meter.Read.Add(1)
 		m.o.Meter.ReadBytes.Add(int64(len(u.w.job.Msg.Data)))
 	}
 	switch {
 	case u.ended == machine.Succeeded:
-		m.o.Meter.Target.Written.Add(1)
+		m.o.Meter.Target.Wrote(1, 0)
 	case u.ended.Ended():
 		m.o.Meter.Invalid.Add(1)
 		if u.cause != "" {
@@ -311,6 +313,23 @@ func (m *Machine) committed(u *unit) {
 		m.ended.tell()
 	}
 	m.forget(u.w)
+}
+
+// countEnd counts how an execution ended.
+func (m *Machine) countEnd(u *unit) {
+	ended := &m.o.Meter.Machine.Ended
+	switch {
+	case u.refused && u.verdict.Verdict == queue.Dead:
+		ended[meter.Refused].Add(1)
+	case u.ended == machine.Succeeded:
+		ended[meter.Succeeded].Add(1)
+	case u.ended == machine.Aborted:
+		ended[meter.Aborted].Add(1)
+	case u.ended == machine.TimedOut:
+		ended[meter.TimedOut].Add(1)
+	case u.ended.Ended():
+		ended[meter.Failed].Add(1)
+	}
 }
 
 // failed is what is told of executions that failed (invariant 9).

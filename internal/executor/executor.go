@@ -169,6 +169,9 @@ func New(o Options) *Machine {
 	if o.Meter == nil {
 		o.Meter = meter.NewPipeline(StartQueue(o.Name))
 	}
+	if o.Meter.Machine == nil {
+		o.Meter.Machine = &meter.Machine{Name: o.Name}
+	}
 	m := &Machine{
 		o: o, starts: StartQueue(o.Name), steps: StepQueue(o.Name),
 		busy:  map[string][]*work{},

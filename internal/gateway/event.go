@@ -7,6 +7,7 @@ import (
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/jsontext"
+	"github.com/weirdata/weir/internal/workspace"
 )
 
 // The members of an event that are read or written.
@@ -21,6 +22,7 @@ const (
 	fieldOriginalTimestamp
 	fieldSentAt
 	fieldTimestamp
+	fieldWriteKey
 	fields
 )
 
@@ -49,6 +51,8 @@ func field(name []byte) int {
 		return fieldSentAt
 	case "timestamp":
 		return fieldTimestamp
+	case "writeKey":
+		return fieldWriteKey
 	}
 	return other
 }
@@ -58,8 +62,10 @@ type writer struct {
 	call    *Call
 	body    []byte
 	anyID   bool
-	now     []byte // the request's time as a JSON string
-	ip      []byte // the client's address as a JSON string
+	key     []byte    // the member writeKey of the body, as text
+	sent    time.Time // when a client of Segment sent the batch; zero when that is not known
+	now     []byte    // the request's time as a JSON string
+	ip      []byte    // the client's address as a JSON string
 	members []jsontext.Member
 	ids     []byte // scratch: userId, colon, anonymousId
 
@@ -97,7 +103,7 @@ func (g *Gateway) Events(c *Call, body []byte) (event.Batch, *Answer) {
 	body = jsontext.UTF8(body)
 	w := writers.Get().(*writer)
 	defer w.release()
-	w.call, w.body, w.anyID = c, body, g.o.AnyID
+	w.call, w.body, w.anyID, w.key, w.sent = c, body, g.o.AnyID, w.key[:0], time.Time{}
 	w.now = appendTime(w.now[:0], c.now.UTC())
 	w.ip = jsontext.AppendString(w.ip[:0], c.ip)
 	s := jsontext.Scan(body)
@@ -107,6 +113,13 @@ func (g *Gateway) Events(c *Call, body []byte) (event.Batch, *Answer) {
 	} else {
 		no = w.batch(&s, g.o.MaxEvents)
 	}
+	if c.source == nil {
+		source, denied := g.keyed(w.key)
+		if denied != nil {
+			return nil, denied
+		}
+		c.source = source
+	}
 	if no != nil {
 		// What is not JSON at all is refused as that, whatever was found first.
 		if no != InvalidJSON && !jsontext.Valid(body) {
@@ -115,6 +128,18 @@ func (g *Gateway) Events(c *Call, body []byte) (event.Batch, *Answer) {
 		return nil, no
 	}
 	return w.messages(), nil
+}
+
+// keyed is the enabled source whose write key a body has.
+func (g *Gateway) keyed(key []byte) (*workspace.Source, *Answer) {
+	if len(key) == 0 {
+		return nil, NoWriteKey
+	}
+	s, no := byKey(g.file.Current(), string(key))
+	if no == nil && !s.Enabled {
+		return nil, SourceDisabled
+	}
+	return s, no
 }
 
 func (w *writer) single(s *jsontext.Scanner) *Answer {
@@ -136,6 +161,9 @@ func (w *writer) batch(s *jsontext.Scanner, limit int) *Answer {
 		return EmptyBatch
 	}
 	no := EmptyBatch
+	var at jsontext.Scanner // where the list is
+	var sent []byte         // the member sentAt
+	segment := w.call.segment
 	for first := true; ; first = false {
 		more, ok := s.More(first, '}')
 		if !ok {
@@ -148,22 +176,42 @@ func (w *writer) batch(s *jsontext.Scanner, limit int) *Answer {
 		if !ok {
 			return InvalidJSON
 		}
-		if string(m.Name(w.body)) == "batch" {
-			w.out, w.names, w.events = w.out[:0], w.names[:0], w.events[:0]
-			before := *s
-			if no = w.list(s, limit); no == nil {
+		name := m.Name(w.body)
+		if string(name) == "batch" {
+			at = *s
+			if no = w.anew(s, limit); no == nil {
 				continue
 			}
-			*s = before
+			*s = at
 		}
+		s.Next()
+		from := s.At
 		if !s.Value() {
 			return InvalidJSON
+		}
+		switch value := w.body[from:s.At]; string(name) {
+		case "writeKey":
+			w.key, segment = appendText(w.key[:0], value), true
+		case "_metadata":
+			segment = true
+		case "sentAt":
+			sent = value
 		}
 	}
 	if !s.End() {
 		return InvalidJSON
 	}
+	if t, ok := asTime(sent); ok && segment && no == nil {
+		w.sent = t
+		no = w.anew(&at, limit)
+	}
 	return no
+}
+
+// anew reads the list of events in the place of any before it.
+func (w *writer) anew(s *jsontext.Scanner, limit int) *Answer {
+	w.out, w.names, w.events = w.out[:0], w.names[:0], w.events[:0]
+	return w.list(s, limit)
 }
 
 // list reads the value of batch: a list of events, or one event by itself.
@@ -212,6 +260,9 @@ func (w *writer) event(s *jsontext.Scanner) *Answer {
 		if f := field(w.members[i].Name(w.body)); f != other {
 			at[f] = i + 1
 		}
+	}
+	if w.call.event != "" {
+		w.key = appendText(w.key[:0], w.value(w.body, at[fieldWriteKey]))
 	}
 	user, anonymous := w.identify(w.body, &at)
 	if len(user) == 0 && len(anonymous) == 0 && !w.anyID && !w.anonymousType(w.body, at[fieldType]) {
@@ -272,6 +323,8 @@ func (w *writer) stamped(f int) bool {
 		return w.call.event != ""
 	case fieldMessageID, fieldRudderID, fieldReceivedAt, fieldOriginalTimestamp, fieldSentAt, fieldTimestamp:
 		return true
+	case fieldWriteKey:
+		return w.call.segment || w.call.source == nil
 	}
 	return false
 }
@@ -323,6 +376,9 @@ func (w *writer) stamp(data []byte, at *[fields]int) {
 	now := w.call.now.UTC()
 	original, hasOriginal := w.time(data, at[fieldOriginalTimestamp])
 	sent, hasSent := w.time(data, at[fieldSentAt])
+	if !hasSent && !w.sent.IsZero() {
+		sent, hasSent = w.sent, true
+	}
 	stamp, hasStamp := w.time(data, at[fieldTimestamp])
 	out = append(append(out, `,"receivedAt":`...), w.now...)
 	out = w.appendTime(append(out, `,"originalTimestamp":`...), original, hasOriginal)
@@ -353,8 +409,9 @@ func (w *writer) appendTime(out []byte, t time.Time, ok bool) []byte {
 }
 
 // time reads a member as a time.
-func (w *writer) time(data []byte, at int) (time.Time, bool) {
-	v := w.value(data, at)
+func (w *writer) time(data []byte, at int) (time.Time, bool) { return asTime(w.value(data, at)) }
+
+func asTime(v []byte) (time.Time, bool) {
 	if len(v) < 2 || v[0] != '"' || len(v) > 6*maxTime {
 		return time.Time{}, false
 	}

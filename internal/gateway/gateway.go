@@ -7,13 +7,17 @@
 //	                                                         one event, whose type is the path's
 //	POST /v1/batch, /v1/import                               {"batch":[event, ...]}
 //	POST /beacon/v1/batch?writeKey=                          as batch
+//	POST /v1/{i,t,p,s,g,a,b}                                 what Segment's browser SDK calls them: identify,
+//	                                                         track, page, screen, group, alias, batch
+//	GET  /v1/projects/KEY/settings                           what that SDK asks for first
 //	GET  /pixel/v1/{track,page}?writeKey=&...                one event made of the query; a GIF in any case
 //	GET  /sourceConfig                                       what the browser SDK asks for first
 //	GET  /health, /, /version, /robots.txt
 //
 // Events are authorised by the write key of their source: the user name of Basic
-// authorization, or the query parameter writeKey where the path says so. The content type
-// of a body does not matter.
+// authorization, or the query parameter writeKey where the path says so. Where a request has no
+// Basic authorization it is the member writeKey of the body, as clients of Segment may send it,
+// which no event keeps. The content type of a body does not matter.
 //
 // # Answers
 //
@@ -35,6 +39,9 @@
 //	sentAt             the client's, or now
 //	timestamp          the client's, or now - (sentAt - originalTimestamp)
 //
+// Clients of Segment say sentAt once for a batch: where a request came by one of their paths, or
+// its body has a writeKey or _metadata beside the batch, that is the sentAt of events without one.
+//
 // Times are RFC 3339 with milliseconds. Numbers keep every digit. The message's key, by
 // which order is kept, is the userId, or the anonymousId of an event without one: a
 // user has one key whatever SDK an event comes from. Server SDKs make up an anonymousId for
@@ -44,7 +51,7 @@
 // # Invariants
 //
 //   - Events are accepted from valid JSON only, and what is written is valid JSON in UTF-8.
-//   - No answer holds what the request held.
+//   - No answer holds what the request held, but the host name in the settings for Segment's SDK.
 package gateway
 
 import (
@@ -95,7 +102,9 @@ const (
 type route struct {
 	kind  kind
 	event string // single, pixel: the type of the event
-	serve func(*Gateway, *http.Request, time.Time) *Answer
+	// segment: clients of Segment alone use the path.
+	segment bool
+	serve   func(*Gateway, *http.Request, time.Time) *Answer
 }
 
 var routes = map[string]route{
@@ -107,6 +116,13 @@ var routes = map[string]route{
 	"/v1/alias":        {kind: single, event: "alias"},
 	"/v1/merge":        {kind: single, event: "merge"},
 	"/v1/audiencelist": {kind: single, event: "audiencelist"},
+	"/v1/i":            {kind: single, event: "identify", segment: true},
+	"/v1/t":            {kind: single, event: "track", segment: true},
+	"/v1/p":            {kind: single, event: "page", segment: true},
+	"/v1/s":            {kind: single, event: "screen", segment: true},
+	"/v1/g":            {kind: single, event: "group", segment: true},
+	"/v1/a":            {kind: single, event: "alias", segment: true},
+	"/v1/b":            {kind: batch, segment: true},
 	"/v1/batch":        {kind: batch},
 	"/v1/import":       {kind: batch},
 	"/beacon/v1/batch": {kind: beacon},
@@ -141,17 +157,20 @@ func Paths() []string {
 // Call is a request that may carry events.
 type Call struct {
 	now    time.Time
-	source *workspace.Source
+	source *workspace.Source // nil: the body says it
 	kind   kind
 	event  string
 	ip     string
 	query  string // pixel only
+	// segment: a client of Segment sent it.
+	segment bool
 }
 
 // HasBody reports whether the events of c come in the body of the request.
 func (c *Call) HasBody() bool { return c.kind != pixel }
 
-// Source is the source that the events belong to.
+// Source is the source that the events belong to; nil before there are events where the body
+// says it.
 func (c *Call) Source() *workspace.Source { return c.source }
 
 // Time is when the events of c are received.
@@ -178,6 +197,9 @@ func (g *Gateway) Begin(c *Call, r *http.Request, now time.Time) *Answer {
 		path = path[:len(path)-1]
 	}
 	to, ok := routes[path]
+	if key, found := settingsOf(path); found {
+		to, ok = route{kind: document, serve: func(g *Gateway, r *http.Request, _ time.Time) *Answer { return g.settings(r, key) }}, true
+	}
 	if !ok {
 		return NotFound
 	}
@@ -196,21 +218,26 @@ func (g *Gateway) Begin(c *Call, r *http.Request, now time.Time) *Answer {
 			return onlyPost
 		}
 	}
-	*c = Call{now: now, kind: to.kind, event: to.event}
+	*c = Call{now: now, kind: to.kind, event: to.event, segment: to.segment}
 	var no *Answer
 	switch w := g.file.Current(); to.kind {
 	case beacon, pixel:
 		c.source, no = byQuery(w, r)
 	default:
-		c.source, no = byHeader(w, r)
+		if c.source, no = byHeader(w, r); no == NoWriteKey {
+			no = nil // the body may have it
+		}
 	}
-	if no == nil && !c.source.Enabled {
+	if c.source != nil && !c.source.Enabled {
 		no = SourceDisabled
 	}
 	if no != nil {
 		return c.Done(no)
 	}
 	if r.Body == nil && c.HasBody() {
+		if c.source == nil {
+			return NoWriteKey
+		}
 		return NilBody
 	}
 	if c.kind == pixel {
@@ -265,7 +292,7 @@ func (g *Gateway) Quick(c *Call, path, authorization []byte, ip string, now time
 	if s == nil || !s.Enabled || (to.kind != single && to.kind != batch) {
 		return false
 	}
-	*c = Call{now: now, source: s, kind: to.kind, event: to.event, ip: ip}
+	*c = Call{now: now, source: s, kind: to.kind, event: to.event, ip: ip, segment: to.segment}
 	return true
 }
 

@@ -76,6 +76,14 @@ type Pipeline struct {
 	// Watch, if set before the pipeline is opened, is told what reports need beside these.
 	Watch *Watch
 
+	// Machine, if set, says that it is a machine's.
+	Machine *Machine
+
+	flights                 flights
+	degraded, read, settled moment
+	components              []component
+	reads, writes           []string // queues
+
 	routing sync.Mutex
 	routes  []*Sink
 
@@ -94,7 +102,11 @@ type Sink struct {
 	Writes       atomic.Int64 // attempts
 	Failures     [fault.Fatal + 1]atomic.Int64
 	Retries      atomic.Int64
-	broken       atomic.Bool          // somebody must change something; see [Watch.Setup]
+	broken       atomic.Bool // somebody must change something; see [Watch.Setup]
+	written      moment
+	failing      moment
+	ailing       atomic.Pointer[func(func(destination string, since time.Time))]
+	blame        blame
 	Duration     prometheus.Histogram // of one attempt, seconds
 }
 
@@ -103,16 +115,7 @@ var durations = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5,
 // NewPipeline returns the counters of the pipeline called name.
 func NewPipeline(name string) *Pipeline {
 	p := &Pipeline{Name: name}
-	labels := prometheus.Labels{"pipeline": name}
-	p.Latency = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "weir_settle_seconds", Help: "Time from reading a batch to its last message being settled.",
-		Buckets: durations, ConstLabels: labels})
-	p.Transform = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "weir_transform_seconds", Help: "Time the transforms took for the messages of one read.",
-		Buckets: append([]float64{.00001, .00003, .0001, .0002}, durations...), ConstLabels: labels})
-	p.Lag = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "weir_lag_seconds", Help: "Age of the oldest message of a batch when the batch is settled.",
-		Buckets: append(slices.Clone(durations), 300, 1800, 7200, 86400), ConstLabels: labels})
+	p.Latency, p.Transform, p.Lag = settleSeconds.Histogram(name), transformSeconds.Histogram(name), lagSeconds.Histogram(name)
 	for role, s := range map[string]*Sink{RoleTarget: &p.Target, RoleFilter: &p.Filter, RoleFailure: &p.Failure, RoleOverflow: &p.Overflow} {
 		s.begin(name, role)
 	}
@@ -154,9 +157,7 @@ func (p *Pipeline) Sinks() []*Sink {
 // begin names s and makes its histogram.
 func (s *Sink) begin(pipeline, role string) {
 	s.Role = role
-	s.Duration = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "weir_write_seconds", Help: "Time one write to a target took.",
-		Buckets: durations, ConstLabels: prometheus.Labels{"pipeline": pipeline, "role": role}})
+	s.Duration = writeSeconds.Histogram(pipeline, role)
 }
 
 // Behind is how far a source is behind, as it said when it was asked last.
@@ -252,118 +253,3 @@ func (p *Pipeline) Settled(read, created time.Time) {
 
 // CurrentLag is the age the oldest message of the last settled batch had then.
 func (p *Pipeline) CurrentLag() time.Duration { return time.Duration(p.lag.Load()) }
-
-// Registry is every pipeline's counters, as Prometheus collects them.
-type Registry struct {
-	// Reports, if set before the first scrape, is reported too.
-	Reports *Reports
-
-	mu        sync.Mutex
-	pipelines []*Pipeline
-}
-
-// Replace sets the pipelines that are reported from now on.
-func (r *Registry) Replace(ps ...*Pipeline) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.pipelines = slices.Clone(ps)
-}
-
-// Pipelines is the pipelines reported now, by name.
-func (r *Registry) Pipelines() []*Pipeline {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	ps := slices.Clone(r.pipelines)
-	slices.SortFunc(ps, func(a, b *Pipeline) int { return strings.Compare(a.Name, b.Name) })
-	return ps
-}
-
-type series struct {
-	desc *prometheus.Desc
-	kind prometheus.ValueType
-	of   func(*Pipeline) int64
-}
-
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(name, help, append([]string{"pipeline"}, labels...), nil)
-}
-
-var perPipeline = []series{
-	{desc("weir_read_messages_total", "Messages read from the source."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Read.Load() }},
-	{desc("weir_read_bytes_total", "Payload bytes read from the source."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.ReadBytes.Load() }},
-	{desc("weir_read_errors_total", "Reads that failed and were tried again."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.ReadErrors.Load() }},
-	{desc("weir_filtered_messages_total", "Messages dropped on purpose by a transform."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Filtered.Load() }},
-	{desc("weir_invalid_messages_total", "Messages refused by a transform or a target."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Invalid.Load() }},
-	{desc("weir_oversized_messages_total", "Messages larger than the target accepts."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Oversized.Load() }},
-	{desc("weir_cut_messages_total", "Failed messages that were cut to fit the failure target and are whole nowhere."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Cut.Load() }},
-	{desc("weir_overflow_messages_total", "Failed messages that the failure target cannot hold, kept whole in the store."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Overflowed.Load() }},
-	{desc("weir_unsettled_messages_total", "Messages given back to the source undelivered."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Unsettled.Load() }},
-	{desc("weir_unconfirmed_messages_total", "Messages settled whose acknowledgement the source could not confirm: they may be delivered again."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Unconfirmed.Load() }},
-	{desc("weir_panics_total", "Panics recovered in transforms and targets."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Panics.Load() }},
-	{desc("weir_restarts_total", "Starts of the pipeline after a failure."), prometheus.CounterValue, func(p *Pipeline) int64 { return p.Restarts.Load() }},
-	{desc("weir_degraded", "1 while the pipeline has failed and waits to be started again, or waits for what its source stands on."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.Degraded.Load() }},
-	{desc("weir_in_flight_messages", "Messages read and not settled yet."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.InFlight.Load() }},
-	{desc("weir_in_flight_bytes", "Payload bytes read and not settled yet."), prometheus.GaugeValue, func(p *Pipeline) int64 { return p.InFlightBytes.Load() }},
-}
-
-var (
-	descWritten = desc("weir_written_messages_total", "Messages durable at a target.", "role")
-	descBytes   = desc("weir_written_bytes_total", "Payload bytes durable at a target.", "role")
-	descWrites  = desc("weir_writes_total", "Write attempts.", "role")
-	descRetries = desc("weir_write_retries_total", "Write attempts that repeated a failed one.", "role")
-	descDropped = prometheus.NewDesc("weir_reports_dropped_total", "What was to be sent to a receiver and was dropped.", []string{"receiver"}, nil)
-	descReasons = desc("weir_filtered_reasons_total", "Messages dropped on purpose by a transform, by reason.", "reason")
-	descStates  = desc("weir_state_failures_total", "Failures of states of a machine, by state, error and what became of them: retried, caught or failed.", "state", "error", "outcome")
-	descBehind  = [3]*prometheus.Desc{
-		desc("weir_source_behind_messages", "Messages in the source that were not read when it was asked last."),
-		desc("weir_source_behind_bytes", "Bytes in the source that were not read when it was asked last."),
-		desc("weir_source_behind_seconds", "Age of the oldest message in the source that was not read when it was asked last."),
-	}
-	descFailures = desc("weir_write_failures_total", "Messages a write attempt failed for, by what the error meant.", "role", "kind")
-)
-
-// Describe implements prometheus.Collector. It names nothing, which makes the collector
-// an unchecked one: the set of pipelines changes with every reload.
-func (r *Registry) Describe(chan<- *prometheus.Desc) {}
-
-// Collect implements prometheus.Collector.
-func (r *Registry) Collect(ch chan<- prometheus.Metric) {
-	if d := r.Reports; d != nil {
-		for receiver, n := range map[string]*atomic.Int64{"statsd": &d.Statsd, "webhook": &d.Webhook, "metadata_reporter": &d.Metadata, "sentry": &d.Sentry, "tracing": &d.Traces, "metrics": &d.Metrics} {
-			ch <- prometheus.MustNewConstMetric(descDropped, prometheus.CounterValue, float64(n.Load()), receiver)
-		}
-	}
-	for _, p := range r.Pipelines() {
-		for _, s := range perPipeline {
-			ch <- prometheus.MustNewConstMetric(s.desc, s.kind, float64(s.of(p)), p.Name)
-		}
-		for reason, n := range p.FilteredReasons() {
-			ch <- prometheus.MustNewConstMetric(descReasons, prometheus.CounterValue, float64(n), p.Name, reason)
-		}
-		for f, n := range p.StateFailures() {
-			ch <- prometheus.MustNewConstMetric(descStates, prometheus.CounterValue, float64(n), p.Name, f.State, f.Error, f.Outcome)
-		}
-		messages, bytes, age := p.Behind.Get()
-		for i, v := range [3]float64{float64(messages), float64(bytes), age.Seconds()} {
-			if v >= 0 {
-				ch <- prometheus.MustNewConstMetric(descBehind[i], prometheus.GaugeValue, v, p.Name)
-			}
-		}
-		ch <- p.Latency
-		ch <- p.Transform
-		ch <- p.Lag
-		for _, s := range p.Sinks() {
-			counter := func(d *prometheus.Desc, v int64, labels ...string) {
-				ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), append([]string{p.Name, s.Role}, labels...)...)
-			}
-			counter(descWritten, s.Written.Load())
-			counter(descBytes, s.WrittenBytes.Load())
-			counter(descWrites, s.Writes.Load())
-			counter(descRetries, s.Retries.Load())
-			for k := fault.Transient; k <= fault.Fatal; k++ {
-				counter(descFailures, s.Failures[k].Load(), k.String())
-			}
-			ch <- s.Duration
-		}
-	}
-}

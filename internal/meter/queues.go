@@ -20,8 +20,8 @@ type QueueCounts struct {
 type Queues func(ctx context.Context) []QueueCounts
 
 var (
-	descQueueJobs  = prometheus.NewDesc("weir_queue_jobs", "Messages in a queue, by state: waiting, leased, retrying, dead.", []string{"queue", "state"}, nil)
-	descQueueBytes = prometheus.NewDesc("weir_queue_bytes", "Bytes that the open and dead messages of a queue hold on disk.", []string{"queue"}, nil)
+	queueJobs  = gauge("weir_queue_jobs", "Messages in a queue, by state: waiting, leased, retrying, dead. With PostgreSQL every process shows the total of the cluster: take max by (queue, state), never sum; weir_cluster_queue_jobs says the same with a label for the store.", "queue", "state")
+	queueBytes = gauge("weir_queue_bytes", "Bytes that the open and dead messages of a queue hold on disk. With PostgreSQL every process shows the total of the cluster: take max by (queue), never sum.", "queue")
 )
 
 // countTimeout bounds how long a scrape waits for a store that is away.
@@ -40,8 +40,8 @@ func (q Queues) Collect(ch chan<- prometheus.Metric) {
 			state string
 			n     int64
 		}{{"waiting", c.Waiting}, {"leased", c.Leased}, {"retrying", c.Retrying}, {"dead", c.Dead}} {
-			ch <- prometheus.MustNewConstMetric(descQueueJobs, prometheus.GaugeValue, float64(x.n), c.Queue, x.state)
+			ch <- queueJobs.metric(float64(x.n), c.Queue, x.state)
 		}
-		ch <- prometheus.MustNewConstMetric(descQueueBytes, prometheus.GaugeValue, float64(c.Bytes), c.Queue)
+		ch <- queueBytes.metric(float64(c.Bytes), c.Queue)
 	}
 }

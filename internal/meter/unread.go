@@ -10,7 +10,7 @@ import (
 // finds them.
 type Unread func(ctx context.Context) []QueueCounts
 
-var descUnread = prometheus.NewDesc("weir_queue_unread", "Open messages of a queue that no process reads, also of one that this config does not declare.", []string{"queue"}, nil)
+var queueUnread = gauge("weir_queue_unread", "Open messages of a queue that no process reads, also of one that this config does not declare. With PostgreSQL every process shows the total of the cluster: take max by (queue).", "queue")
 
 // Describe implements prometheus.Collector. It names nothing, as with [Queues].
 func (u Unread) Describe(chan<- *prometheus.Desc) {}
@@ -20,6 +20,6 @@ func (u Unread) Collect(ch chan<- prometheus.Metric) {
 	ctx, done := context.WithTimeout(context.Background(), countTimeout)
 	defer done()
 	for _, c := range u(ctx) {
-		ch <- prometheus.MustNewConstMetric(descUnread, prometheus.GaugeValue, float64(c.Waiting), c.Queue)
+		ch <- queueUnread.metric(float64(c.Waiting), c.Queue)
 	}
 }

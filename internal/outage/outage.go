@@ -187,6 +187,20 @@ func (t *Teller) shows(destination string) string {
 	return t.command + " --destination " + Quote(destination)
 }
 
+// Each calls f with the destinations that have a trouble which passes, and since when.
+func (t *Teller) Each(f func(destination string, since time.Time)) {
+	if !t.Passing() {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, x := range t.all {
+		if x.now && x.kind.Passes {
+			f(x.destination, x.since)
+		}
+	}
+}
+
 // Passing reports whether a destination has a trouble that [Teller.Well] would end.
 func (t *Teller) Passing() bool { return t != nil && t.passing.Load() > 0 }
 

@@ -33,11 +33,11 @@ func (p *Pipeline) bury(fs []Failure) {
 		}
 		if r.whole != nil {
 			whole = append(whole, r.whole)
-			p.sinks.failure.told.Note(overflows, destinationOf(f.Message), 1, placed(f))
+			p.sinks.failure.blame(overflows, f.Message, placed(f))
 		}
 		if r.cut {
 			p.parts.Meter.Cut.Add(1)
-			p.sinks.failure.told.Note(cutShort, destinationOf(f.Message), 1, placed(f))
+			p.sinks.failure.blame(cutShort, f.Message, placed(f))
 		}
 		if r.row == nil { // nothing that fits can be made of it: the overflow has it
 			event.Settle(f.Message, nil)
@@ -61,6 +61,9 @@ func (s *sink) noteRefused(fs []Failure) {
 			// What is given up of a queue is told of where that is decided.
 			if _, up := errors.AsType[*retry.Exhausted](fs[from].Cause); !up || !s.p.redelivers {
 				s.told.Note(turnedDown, to, i-from, placed(fs[from]))
+				for _, f := range fs[from:i] {
+					s.charge(turnedDown, f.Message)
+				}
 			}
 			from = i
 		}
@@ -136,7 +139,7 @@ func (p *Pipeline) refuge(s *sink, m *event.Message, err error) bool {
 	if s != p.sinks.failure || p.sinks.overflow == nil {
 		return false
 	}
-	s.told.Note(overflows, destinationOf(m), 1, err)
+	s.blame(overflows, m, err)
 	p.overflow(event.Batch{m})
 	return true
 }

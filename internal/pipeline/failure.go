@@ -61,7 +61,7 @@ func (p *Pipeline) keep(fs []Failure) {
 	p.kept += int64(len(fs))
 	p.mu.Unlock()
 	for _, f := range fs {
-		p.sinks.failure.told.Note(keptDead, destinationOf(f.Message), 1, placed(f))
+		p.sinks.failure.blame(keptDead, f.Message, placed(f))
 		spoil(f.Message)
 		event.Settle(f.Message, &connector.Dead{Err: f.Cause})
 	}

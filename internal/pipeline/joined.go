@@ -232,7 +232,7 @@ func (p *Pipeline) redeliver(s *sink, policy retry.Policy, m *event.Message, err
 	spoil(m)
 	kind := fault.Of(err)
 	if kind == fault.Invalid { // the failure target refuses the failure: nothing gets better
-		s.told.Note(keptDead, destinationOf(m), 1, err)
+		s.blame(keptDead, m, err)
 		event.Settle(m, &connector.Dead{Err: err})
 		return refused
 	}
@@ -251,16 +251,16 @@ func (p *Pipeline) redeliver(s *sink, policy retry.Policy, m *event.Message, err
 		err := &retry.Exhausted{Kind: kind, Attempts: attempt, Err: err}
 		if class.InvalidAfterMax && !s.failures {
 			if !p.keeps { // what is kept, keep tells of
-				s.told.Note(gaveAway, destinationOf(m), 1, err)
+				s.blame(gaveAway, m, err)
 			}
 			return append(refused, p.reject(m, fault.Describe(fault.Invalid, err, fault.DetailOf(err))))
 		}
-		s.told.Note(givenUp, destinationOf(m), 1, err)
+		s.blame(givenUp, m, err)
 		event.Settle(m, &connector.Dead{Err: err})
 		return refused
 	}
 	if !fault.Full(err) { // a full store is told of by itself
-		s.told.Note(dueAgain, destinationOf(m), 1, err)
+		s.blame(dueAgain, m, err)
 	}
 	delay := policy.Delay(kind, attempt, fault.After(err))
 	event.Settle(m, &connector.Again{After: policy.Jittered(delay), Err: err})

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -62,7 +63,17 @@ func (p *Pipeline) open(ctx context.Context) error {
 		policy.Notify = func(a retry.Attempt) {
 			p.parts.Log.Warn("cannot open, trying again", meter.KeyComponent, c.what, meter.KeyAttempt, a.Number, meter.KeyDelay, a.Delay, meter.KeyError, a.Err)
 		}
-		err := policy.Do(ctx, func(ctx context.Context) error { return guard(func() error { return c.Open(ctx) }) })
+		var held *connector.Held // by somebody who may have it for long: whoever runs the pipeline waits
+		err := policy.Do(ctx, func(ctx context.Context) error {
+			err := guard(func() error { return c.Open(ctx) })
+			if errors.As(err, &held) {
+				return nil
+			}
+			return err
+		})
+		if held != nil {
+			err = held
+		}
 		if err != nil {
 			return fmt.Errorf("open %s: %w", c.what, err)
 		}

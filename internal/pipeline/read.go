@@ -149,16 +149,12 @@ func (p *Pipeline) admitValue(work context.Context, part connector.Portion, todo
 // counted counts what was read; the function it returns, that it is settled.
 func (p *Pipeline) counted(b event.Batch) (settled func()) {
 	m, messages, bytes := p.parts.Meter, int64(len(b)), int64(b.Bytes())
-	m.Read.Add(messages)
-	m.ReadBytes.Add(bytes)
-	m.InFlight.Add(messages)
-	m.InFlightBytes.Add(bytes)
+	flight := m.Begin(messages, bytes)
 	p.parts.Process.add(bytes)
 	readAt, created := oldest(b)
 	return func() {
 		m.Settled(readAt, created)
-		m.InFlight.Add(-messages)
-		m.InFlightBytes.Add(-bytes)
+		m.Done(flight, messages, bytes)
 		p.parts.Process.add(-bytes)
 	}
 }

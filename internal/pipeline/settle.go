@@ -49,8 +49,7 @@ func (s *sink) settle(ctx context.Context, policy retry.Policy, b event.Batch, e
 // written counts what is durable.
 func (s *sink) written(messages, bytes int64) {
 	for _, m := range s.meters {
-		m.Written.Add(messages)
-		m.WrittenBytes.Add(bytes)
+		m.Wrote(messages, bytes)
 	}
 }
 

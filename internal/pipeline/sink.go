@@ -75,6 +75,7 @@ func (p *Pipeline) newSink(ctx context.Context, c Sink, ms []*meter.Sink, eager 
 		s.policy = s.ofStore(s.policy)
 	}
 	s.told = outage.New(p.parts.Log, m.Role, p.parts.Look)
+	m.Ailing(s.told.Each)
 	s.pauses = p.newPauses(s)
 	s.write = s.chain(c.Target, s.policy, s.limiter(""))
 	return s
@@ -272,8 +273,10 @@ func (s *sink) attempt(write connector.Write) connector.Write {
 		err := s.contained(ctx, write, b)
 		took := time.Since(begin)
 		s.noteRoom(err)
+		nothing := lost(b, err)
 		for _, m := range s.meters {
 			m.Writes.Add(1)
+			m.Attempted(nothing)
 			m.Duration.Observe(took.Seconds())
 		}
 		s.watch(b, begin, took, err)
@@ -283,6 +286,15 @@ func (s *sink) attempt(write connector.Write) connector.Write {
 		}
 		return err
 	}
+}
+
+// lost reports whether a write took none of b.
+func lost(b event.Batch, err error) bool {
+	if err == nil {
+		return false
+	}
+	partial, is := errors.AsType[*connector.Partial](err)
+	return !is || len(partial.Failed) >= len(b)
 }
 
 func (s *sink) count(b event.Batch, err error) {

@@ -60,8 +60,11 @@ func (w *worker) together(ctx context.Context, r *read) {
 		cur = next
 	}
 	at := time.Now().UTC()
-	for _, m := range cur {
+	for i, m := range cur {
 		m.Times.Transformed = at
+		if o := m.Meta.Origin; i > 0 && o != nil && o == cur[i-1].Meta.Origin {
+			m.Meta.Piece = cur[i-1].Meta.Piece + 1
+		}
 	}
 	r.batch, r.next = cur, 0
 	if w.p.routed {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/outage"
 )
 
@@ -33,6 +34,25 @@ func destinationOf(m *event.Message) string {
 		return ""
 	}
 	return m.Meta.Scope.Destination
+}
+
+// outcomes are what the metrics call what became of messages.
+var outcomes = map[*outage.Kind]string{
+	dueAgain: meter.OutcomeAgain, givenUp: meter.OutcomeDead, keptDead: meter.OutcomeDead, gaveAway: meter.OutcomeFailed,
+	turnedDown: meter.OutcomeFailed, overflows: meter.OutcomeFailed, cutShort: meter.OutcomeCut,
+}
+
+// blame tells and counts that a message was not taken.
+func (s *sink) blame(kind *outage.Kind, m *event.Message, err error) {
+	s.told.Note(kind, destinationOf(m), 1, err)
+	s.charge(kind, m)
+}
+
+// charge counts a message that was not taken, by whom it is for and from.
+func (s *sink) charge(kind *outage.Kind, m *event.Message) {
+	if scope := m.Meta.Scope; scope != nil {
+		s.meter.Blame(scope.Destination, scope.Source, outcomes[kind], 1)
+	}
 }
 
 // well notes whom the messages of b are for that did not fail.

@@ -89,8 +89,8 @@ func (w *worker) apply(ctx context.Context, r *read, todo *rota) bool {
 		first := len(r.out)
 		r.out = w.one(ctx, r.out, m, r)
 		at = time.Now().UTC()
-		for _, m := range r.out[first:] {
-			m.Times.Transformed = at
+		for i, m := range r.out[first:] {
+			m.Times.Transformed, m.Meta.Piece = at, uint32(i)
 		}
 	}
 	r.batch, r.out = r.out, nil
@@ -234,6 +234,7 @@ func (p *Pipeline) route(work context.Context, r *read) {
 			p.abandon(event.Batch{x.m}, fmt.Errorf("%w: %w", context.Cause(work), x.err))
 			continue
 		}
+		p.sinks.failure.charge(turnedDown, x.m)
 		refused = append(refused, p.reject(x.m, x.err))
 	}
 	p.bury(refused)

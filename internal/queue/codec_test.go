@@ -326,3 +326,26 @@ func TestParseID(t *testing.T) {
 		}
 	}
 }
+
+// TestBytes compares what is written now with what was written when the versions of values and
+// records were raised last.
+func TestBytes(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+	m := event.New([]byte("as it was read"))
+	m.Key, m.Meta.ID, m.Meta.Headers = "key", "id", event.HeadersOf(map[string]string{"a": "b"})
+	m.Meta.Origin = &event.Origin{Stream: "stream", Partition: "p", Position: []byte{1, 2}, Sub: 3, At: at}
+	m.Meta.Descriptor = &event.Descriptor{JobRun: "run", TaskRun: "task", Type: "track", Name: "Order Completed", Transient: true}
+	m.Times.Created, m.Times.Read = at, at.Add(time.Second)
+	m.Replace([]byte("as it is now"))
+	bare := &event.Message{}
+	bare.Times.Created, bare.Times.Read = at, at
+	got := fmt.Sprintf("%x\n", value(at, Job{Msg: m, Ordered: true, NotBefore: at.Add(time.Hour)}, Job{Msg: bare}))
+	want, err := os.ReadFile("testdata/value_v2.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("what is written has changed: raise the versions, FORMAT (queue/log/disk) and the version of the schema (queue/postgres), go on reading the ones before, and say so in docs/compatibility.md.\n got %swant %s", got, want)
+	}
+}

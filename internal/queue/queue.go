@@ -223,6 +223,13 @@ type Query struct {
 	// number. Room is called at most once for each value, under a lock: it must be quick, and use
 	// no store.
 	Room func(value string) (jobs, bytes int)
+	// Any has jobs handed out that are not to be worked on yet: those that are paused, and those
+	// whose time has not come. It is for who decides about jobs, not for who does their work;
+	// Split must be empty. Jobs that an earlier one of their key withholds stay.
+	Any bool
+	// Pick, with Any, chooses jobs by their ID, when they were appended, and the cause of their
+	// last result; nil chooses all. It is called under a lock: it must be quick, and use no store.
+	Pick func(id ID, at time.Time, cause string) bool
 }
 
 // Defaults of a Query.
@@ -248,6 +255,9 @@ func (q Query) Complete() (Query, error) {
 	}
 	if q.Split != "" && q.By != "" && q.By != None {
 		return q, fault.New(fault.Fatal, fmt.Errorf("lease from queue %q: the work of one %s cannot be split by %s", q.Queue, q.By, q.Split))
+	}
+	if q.Any && q.Split != "" {
+		return q, fault.New(fault.Fatal, fmt.Errorf("lease any job of queue %q: they cannot be split by %s", q.Queue, q.Split))
 	}
 	return q, nil
 }
@@ -380,38 +390,6 @@ type Filling interface {
 	// Full is an ErrFull with the reason while new jobs are refused, and otherwise nil. It
 	// returns at once.
 	Full() error
-}
-
-// Remote is a store that is reached over a network, and may be away.
-type Remote interface {
-	// Away is an ErrAway with the reason, and since when, while the store cannot be reached, and
-	// otherwise nil. It returns at once.
-	Away() error
-	// Leasable is closed once jobs can be leased, which nobody may who has not heard of the store
-	// for long: at once when they can be now. Whoever waits for it hears when the store is back.
-	Leasable() <-chan struct{}
-}
-
-// Leasing is closed once jobs can be leased from s: now, for a store that is never away.
-func Leasing(s Store) <-chan struct{} {
-	if r, ok := s.(Remote); ok {
-		return r.Leasable()
-	}
-	return always
-}
-
-var always = func() chan struct{} {
-	ch := make(chan struct{})
-	close(ch)
-	return ch
-}()
-
-// AwayOf is why s cannot be reached; nil when it can.
-func AwayOf(s Store) error {
-	if r, ok := s.(Remote); ok {
-		return r.Away()
-	}
-	return nil
 }
 
 // FullOf is why s takes no new jobs now, because it is full or away; nil when it takes some, or

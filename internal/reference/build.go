@@ -157,6 +157,8 @@ func (b *builder) block(path, doc string, v reflect.Value) []Option {
 	for field := range t.Fields() {
 		if name, kind, _ := strings.Cut(field.Tag.Get("hcl"), ","); kind == "label" {
 			o.Label = name
+		} else if kind == "remain" && field.Type == reflect.TypeFor[hcl.Body]() {
+			o.Open = true
 		}
 	}
 	if strings.Count(path, ".") > 8 {

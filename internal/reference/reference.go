@@ -67,6 +67,8 @@ type Option struct {
 	Required bool   `json:"required,omitempty"`
 	// Label is what the name after a block's type stands for; "" for blocks without one.
 	Label string `json:"label,omitempty"`
+	// Open says that a block takes more than is listed: the options of a connector.
+	Open bool `json:"open,omitempty"`
 	// Scope is "pipeline" for top-level options that may also be in a pipeline block.
 	Scope string `json:"scope,omitempty"`
 	// Unit is the unit of an option that is a time, "milliseconds"; its value may be a duration

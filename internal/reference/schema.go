@@ -116,14 +116,17 @@ func property(options []Option, o Option, kind string) node {
 			n["default"] = v
 		}
 	}
-	n["description"] = o.Doc
+	if n["description"] = o.Doc; o.Open {
+		delete(n, "additionalProperties")
+	}
 	return n
 }
 
 // usedKind is the kind of component that a use block chooses from, by the block it is in.
 func usedKind(o Option) string {
-	switch b := o.Block(); b {
-	case "failure_target", "filter_target", "function.target":
+	b := o.Block()
+	switch b = b[strings.LastIndexByte(b, '.')+1:]; b {
+	case "failure_target", "filter_target":
 		return "target"
 	default:
 		return b

@@ -1,11 +1,13 @@
 package aws
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/aws/smithy-go"
@@ -45,6 +47,13 @@ var meanings = map[string]meaning{
 	"KmsThrottled":                           {kind: fault.Throttled},
 	"OverLimit":                              {kind: fault.Throttled},
 	"SlowDown":                               {kind: fault.Throttled},
+	"ConditionalRequestConflict":             {kind: fault.Transient},
+	"OperationAborted":                       {kind: fault.Transient},
+	"BadDigest":                              {kind: fault.Transient},
+	"IncompleteBody":                         {kind: fault.Transient},
+	"XAmzContentChecksumMismatch":            {kind: fault.Transient},
+	"Forbidden":                              {fault.Setup, fixPermission},
+	"NotImplemented":                         {fault.Setup, fixOurs},
 	// It passes.
 	"InternalFailure":                  {kind: fault.Transient},
 	"InternalFailureException":         {kind: fault.Transient},
@@ -185,7 +194,9 @@ func answer(doing string, err error, api smithy.APIError) error {
 		status = response.HTTPStatusCode()
 	}
 	if !known {
-		m.kind = kindOf(status, api)
+		if m.kind = kindOf(status, api); m.kind == fault.Setup && status != 401 && status != 403 {
+			m.fix = fixOurs
+		}
 	}
 	return fail(doing, code, api.ErrorMessage(), m, permission(err), err)
 }
@@ -225,6 +236,16 @@ func fail(doing, code, text string, m meaning, allow string, err error) error {
 	return &fault.Error{Kind: m.kind, Err: &failure{text: whole, err: err}, Detail: fault.Detail{Type: "api", Code: code, Safe: code}}
 }
 
+// denied is how a service names the action that it has denied.
+var denied = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)`)
+
+// actions are the permissions of calls of S3 that have another name than the call.
+var actions = map[string]string{
+	"HeadObject":    "GetObject and s3:ListBucket", // without the second, what is not there is forbidden
+	"ListObjectsV2": "ListBucket", "CreateMultipartUpload": "PutObject", "UploadPart": "PutObject", "CompleteMultipartUpload": "PutObject",
+	"DeleteObjects": "DeleteObject", "ListMultipartUploads": "ListBucketMultipartUploads",
+}
+
 // permission is the action that a policy must allow, made of the call that was denied.
 func permission(err error) string {
 	var op *smithy.OperationError // the innermost: getting credentials is a call within a call
@@ -234,9 +255,15 @@ func permission(err error) string {
 	if op == nil {
 		return "allow it in a policy of the identity in use"
 	}
+	if m := denied.FindStringSubmatch(err.Error()); m != nil { // of another service, such as KMS
+		return fmt.Sprintf("allow %s in a policy of the identity in use", m[1])
+	}
 	action := op.Operation()
-	if op.Service() == "SQS" {
+	switch op.Service() {
+	case "SQS":
 		action = strings.TrimSuffix(action, "Batch") // a batch is allowed with the action on one
+	case "S3":
+		action = cmp.Or(actions[action], action)
 	}
 	return fmt.Sprintf("allow %s:%s in a policy of the identity in use", strings.ToLower(op.Service()), action)
 }

@@ -29,6 +29,7 @@ type Partition struct {
 	dues    [clocks]dueLanes
 	kept    kept
 	values  openValues
+	pauses  *queue.Pauses
 	tokens  uint64 // the last token given
 	visits  uint64
 	timer   *time.Timer
@@ -93,7 +94,7 @@ func (p *Partition) Restore(lanes []Lane) error {
 }
 
 func (p *Partition) newLane(s *Lane) *lane {
-	l := &lane{id: s.ID, queue: s.Queue, scope: s.Scope, first: s.First, tail: s.Tail, scan: s.First}
+	l := &lane{id: s.ID, queue: s.Queue, scope: s.Scope, first: s.First, tail: s.Tail, scan: s.First, held: p.pauses.Hold(s.Queue, s.Scope)}
 	for c := range l.due {
 		l.due[c].index, l.due[c].from = -1, start(c)
 	}

@@ -84,8 +84,8 @@ func (g *group) stats() queue.Stats {
 
 // offer puts l in line for Lease where it is not, and wakes those who wait.
 func (p *Partition) offer(l *lane, now moment) {
-	if !p.started {
-		return
+	if !p.started || l.held {
+		return // Hold offers it when it is resumed
 	}
 	if !l.ready(now, p.cfg.Window) {
 		// Calls overlap, and one with a later clock than now may have taken it off the heap.

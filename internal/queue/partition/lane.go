@@ -130,6 +130,7 @@ type lane struct {
 	fresh   map[uint64]struct{}   // keys that got a side row
 	touched map[queue.ID]struct{} // side rows that changed
 
+	held     bool   // paused: nothing is handed out
 	visit    uint64 // the last Lease call that took a turn here
 	scanning sync.Mutex
 }
@@ -283,6 +284,8 @@ func (l *lane) parkable() bool {
 // ready reports whether a scan might find something to do at the time now.
 func (l *lane) ready(now moment, window int) bool {
 	switch {
+	case l.held:
+		return false
 	case len(l.freed) > 0, len(l.checks) > 0, l.sweeping && l.scan > l.sweepSeq, l.isDue(now):
 		return true
 	case l.scan >= l.tail:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/weirdata/weir/internal/queue"
 )
@@ -22,8 +23,10 @@ type turn struct {
 	now   moment
 	limit int
 	bytes int
-	count int    // jobs of picks
-	share *share // of the value whose turn it is; nil when the work is not split
+	count int                                                // jobs of picks
+	share *share                                             // of the value whose turn it is; nil when the work is not split
+	any   bool                                               // jobs that are not due are leased too
+	pick  func(id queue.ID, at time.Time, cause string) bool // with any; nil picks all
 	g     *grant
 	picks []pick
 	delay []Side  // jobs the scan met before their time
@@ -102,9 +105,12 @@ func (p *Partition) Lease(ctx context.Context, q queue.Query) ([]queue.Job, erro
 		pickSlices.Put(picks)
 	}()
 	p.tick(t.now)
-	if q.Split != "" {
+	switch {
+	case q.Any:
+		err = t.claim(ctx, q)
+	case q.Split != "":
 		err = t.turns(ctx, q, p.visits)
-	} else {
+	default:
 		err = t.lanes(ctx, q, p.visits)
 	}
 	for _, l := range t.read {
@@ -342,7 +348,7 @@ func (t *turn) leaseFreed(ctx context.Context, l *lane, taken []pos) error {
 		if h := b.hash(k.index); h != 0 {
 			l.head(h, k)
 		}
-		if t.now.early(v.dueOf(k.index)) {
+		if t.early(v.dueOf(k.index)) {
 			t.putOff(l, b, &v.opened, k.index, v.dueOf(k.index))
 			continue
 		}
@@ -370,7 +376,7 @@ func (t *turn) openFreed(ctx context.Context, l *lane, taken []pos) (scanned, er
 		if v.size(k.index) == 0 {
 			return v, fmt.Errorf("read value %d of lane %d: it has %d jobs only: %w", seq, l.id, v.count(), queue.ErrCorrupt)
 		}
-		if v.data == nil && t.now.early(v.dueOf(k.index)) {
+		if v.data == nil && t.early(v.dueOf(k.index)) {
 			v, err = p.readValue(ctx, valueKey{l.id, seq})
 		}
 	}
@@ -384,7 +390,7 @@ func (t *turn) openKept(l *lane, one opened) (scanned, error) {
 	if err != nil {
 		return v, fmt.Errorf("read job %d-%d-%d: %w", l.id, one.seq, one.first, err)
 	}
-	if t.now.early(head.NotBefore) {
+	if t.early(head.NotBefore) {
 		v.due = make([]int64, one.first+1)
 		v.due[one.first] = head.NotBefore
 	}

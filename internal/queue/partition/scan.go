@@ -219,11 +219,18 @@ func (t *turn) offerValue(l *lane, s *scanned, to int, held *heldKeys) offered {
 			}
 			continue
 		}
+		if !t.chosen(queue.ID{Lane: l.id, Seq: s.seq, Index: i}, s.at, "") {
+			if h != 0 {
+				l.head(h, pos{s.seq, i})
+			}
+			l.free(pos{s.seq, i})
+			continue
+		}
 		if !t.fits(s.size(i)) {
 			t.full(s.size(i))
 			return stop(i, noRoom)
 		}
-		later := t.now.early(s.dueOf(i))
+		later := t.early(s.dueOf(i))
 		if later && s.data == nil {
 			return stop(i, notRead)
 		}

@@ -22,7 +22,7 @@ const (
 )
 
 // lanesOf reads the lanes that a filter chooses from a lane on, in order of ID.
-func (s *Store) lanesOf(ctx context.Context, q querier, f queue.Filter, from uint64) ([]*laneRef, error) {
+func (s *Store) lanesOf(ctx context.Context, h *history, q querier, f queue.Filter, from uint64) ([]*laneRef, error) {
 	where, args := "id >= $1", []any{int64(from)}
 	if f.Queue != "" {
 		args = append(args, []byte(f.Queue))
@@ -41,12 +41,12 @@ func (s *Store) lanesOf(ctx context.Context, q querier, f queue.Filter, from uin
 	if err != nil {
 		return nil, fmt.Errorf("read the lanes: %w", err)
 	}
-	if err := s.learn(ctx, q, ids); err != nil {
+	if err := s.learn(ctx, h, q, ids); err != nil {
 		return nil, err
 	}
 	out := make([]*laneRef, len(ids))
 	for i, id := range ids {
-		out[i] = s.lanes.id(uint64(id))
+		out[i] = h.lanes.id(uint64(id))
 	}
 	return out, nil
 }
@@ -55,6 +55,7 @@ func (s *Store) lanesOf(ctx context.Context, q querier, f queue.Filter, from uin
 type lister struct {
 	partition.Lister
 	s       *Store
+	h       *history
 	q       querier
 	segment int64
 	parts   map[int]*owned // restored for this list only
@@ -69,8 +70,9 @@ func (s *Store) List(ctx context.Context, search queue.Search, after queue.ID, l
 	err := s.try(ctx, func(ctx context.Context) error {
 		var err error
 		for range 5 { // a segment that is dropped or compacted meanwhile ends the attempt
+			h := s.history.Load()
 			err = pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-				l = &lister{Lister: partition.Lister{Search: search, After: after, Limit: limit}, s: s, q: tx, parts: map[int]*owned{}}
+				l = &lister{h: h, Lister: partition.Lister{Search: search, After: after, Limit: limit}, s: s, q: tx, parts: map[int]*owned{}}
 				return l.run(ctx)
 			})
 			if !isUndefinedTable(err) && !errors.Is(err, queue.ErrCorrupt) {
@@ -89,7 +91,7 @@ func (l *lister) run(ctx context.Context) error {
 	if err := l.q.QueryRow(ctx, l.s.names.sql("SELECT segment FROM @schema.head")).Scan(&l.segment); err != nil {
 		return err
 	}
-	refs, err := l.s.lanesOf(ctx, l.q, l.Search.Filter, l.After.Lane)
+	refs, err := l.s.lanesOf(ctx, l.h, l.q, l.Search.Filter, l.After.Lane)
 	if err != nil {
 		return err
 	}
@@ -159,11 +161,11 @@ func (s *Store) sidePage(ctx context.Context, q querier, ref *laneRef, from queu
 func (l *lister) state(ctx context.Context, ref *laneRef) (partition.Lane, error) {
 	o := l.parts[ref.part]
 	if o == nil {
-		byPart, err := l.s.snapshot(ctx, l.q, []int{ref.part})
+		byPart, err := l.s.snapshot(ctx, l.h, l.q, []int{ref.part})
 		if err != nil {
 			return partition.Lane{}, err
 		}
-		if o, err = l.s.restore(ref.part, 0, byPart[ref.part]); err != nil {
+		if o, err = l.s.restore(l.h, ref.part, 0, byPart[ref.part]); err != nil {
 			return partition.Lane{}, err
 		}
 		l.parts[ref.part] = o
@@ -193,10 +195,11 @@ func (s *Store) dead(ctx context.Context, search queue.Search, what string, fn f
 		return 0, fault.New(fault.Invalid, fmt.Errorf("%s jobs: only dead jobs can be chosen", what))
 	}
 	total := 0
+	h := s.history.Load()
 	var refs []*laneRef
 	err := s.try(ctx, func(ctx context.Context) error {
 		var err error
-		refs, err = s.lanesOf(ctx, s.pool, search.Filter, 0)
+		refs, err = s.lanesOf(ctx, h, s.pool, search.Filter, 0)
 		return err
 	})
 	for _, ref := range refs {
@@ -205,7 +208,7 @@ func (s *Store) dead(ctx context.Context, search queue.Search, what string, fn f
 				break
 			}
 			var n int
-			n, from, err = s.deadPage(ctx, &search, ref, from, fn)
+			n, from, err = s.deadPage(ctx, h, &search, ref, from, fn)
 			total += n
 		}
 	}
@@ -217,7 +220,7 @@ func (s *Store) dead(ctx context.Context, search queue.Search, what string, fn f
 
 // deadPage handles dead jobs of a lane from an ID on, and says where to go on; zero at
 // the end.
-func (s *Store) deadPage(ctx context.Context, search *queue.Search, ref *laneRef, from queue.ID, fn func(*partition.Lane, []partition.Side, *partition.Tx) error) (int, queue.ID, error) {
+func (s *Store) deadPage(ctx context.Context, h *history, search *queue.Search, ref *laneRef, from queue.ID, fn func(*partition.Lane, []partition.Side, *partition.Tx) error) (int, queue.ID, error) {
 	for attempts := 0; ; attempts++ {
 		var rows []partition.Side
 		err := s.try(ctx, func(ctx context.Context) error {
@@ -233,7 +236,7 @@ func (s *Store) deadPage(ctx context.Context, search *queue.Search, ref *laneRef
 		if err != nil {
 			return 0, queue.ID{}, err
 		}
-		err = s.discard(ctx, ref, chosen, fn)
+		err = s.discard(ctx, h, ref, chosen, fn)
 		if errors.Is(err, errSide) && attempts < 10 {
 			continue // somebody else has taken some of them: look again
 		}
@@ -244,7 +247,7 @@ func (s *Store) deadPage(ctx context.Context, search *queue.Search, ref *laneRef
 	}
 }
 
-func (s *Store) discard(ctx context.Context, ref *laneRef, rows []partition.Side, fn func(*partition.Lane, []partition.Side, *partition.Tx) error) error {
+func (s *Store) discard(ctx context.Context, h *history, ref *laneRef, rows []partition.Side, fn func(*partition.Lane, []partition.Side, *partition.Tx) error) error {
 	if len(rows) == 0 {
 		return nil
 	}
@@ -253,7 +256,7 @@ func (s *Store) discard(ctx context.Context, ref *laneRef, rows []partition.Side
 	if err := fn(&lane, rows, tx); err != nil {
 		return err
 	}
-	r := &request{t: tx.Finish(), deadline: time.Now().Add(s.o.Patience), done: make(chan error, 1)}
+	r := &request{h: h, t: tx.Finish(), deadline: time.Now().Add(s.o.Patience), done: make(chan error, 1)}
 	if err := s.bind(ctx, r); err != nil {
 		return err
 	}

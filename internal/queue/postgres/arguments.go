@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -47,7 +48,7 @@ func (w *writer) arguments(a *attempt) []any {
 	args := []any{w.s.process, a.n, a.ring, list(a.parts), epochs, list(a.lanes), list(recs.stripes),
 		list(recs.readKeys), list(recs.versions), list(recs.keys), list(recs.values), list(recs.deleted),
 		part, off, kind, lane, seq, count, size, data}
-	return append(args, sides.arguments()...)
+	return append(append(args, sides.arguments()...), w.s.names.schema+".meta", a.h.id.meta)
 }
 
 // list makes an empty array of nil: NULL is something else.
@@ -173,15 +174,24 @@ func (s *Store) commitCall(segment int64) string {
 
 var commitCallSQL = func() string {
 	var b strings.Builder
-	b.WriteString("SELECT part_base, lane_base FROM @schema.commit_@segment(")
+	// What was made from other tables is not committed: before a restore no ring has the number
+	// -1, and during one, for which the function may have waited, there is an error at its end.
+	same := fmt.Sprintf("coalesce(pg_relation_filenode(to_regclass($%d)) = $%d, false)", commitArguments+1, commitArguments+2)
+	b.WriteString("SELECT part_base, lane_base, 1 / (" + same + ")::integer FROM @schema.commit_@segment(")
 	for i := range commitArguments {
 		if i > 0 {
 			b.WriteString(", ")
+		}
+		if i == ringArgument {
+			fmt.Fprintf(&b, "CASE WHEN %s THEN $%d ELSE -1 END", same, i+1)
+			continue
 		}
 		b.WriteString("$" + strconv.Itoa(i+1))
 	}
 	b.WriteString(")")
 	return b.String()
 }()
+
+const ringArgument = 2
 
 const commitArguments = 20 + 11 + 8 + 4

@@ -50,6 +50,7 @@ func (s *Store) checkpoints(ctx context.Context) {
 type cut struct {
 	o     *owned
 	pos   int64
+	was   int64 // the position of the checkpoint before, or of a later one of this memory
 	dirty map[uint64]struct{}
 	lanes []partition.Lane
 }
@@ -58,7 +59,7 @@ type cut struct {
 func (o *owned) cut() cut {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	c := cut{o: o, pos: o.seen, dirty: o.dirty}
+	c := cut{o: o, pos: o.seen, was: o.written, dirty: o.dirty}
 	if o.seen == o.saved {
 		return cut{o: o}
 	}
@@ -104,6 +105,9 @@ func (s *Store) checkpoint(ctx context.Context, list []*owned) error {
 		}
 		c.o.mu.Lock()
 		c.o.saved = max(c.o.saved, c.pos)
+		if c.pos > c.o.written || c.o.rewound {
+			c.o.written, c.o.rewound = c.pos, false
+		}
 		c.o.mu.Unlock()
 	}
 	if err != nil {
@@ -112,14 +116,35 @@ func (s *Store) checkpoint(ctx context.Context, list []*owned) error {
 	return nil
 }
 
+// keeps says whether this process writes the checkpoints from now on, the first of them over
+// one at pos.
+func (o *owned) keeps(pos int64, keeps bool) {
+	o.mu.Lock()
+	o.written = pos
+	o.mu.Unlock()
+	o.keeper.Store(keeps)
+}
+
+// behind reports whether a checkpoint at pos cannot be of this memory.
+func (o *owned) behind(pos int64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return pos > o.seen && !o.rewound
+}
+
 var errFenced = errors.New("a partition has another owner")
 
 func (s *Store) writeCuts(ctx context.Context, tx pgx.Tx, cuts []cut) error {
+	h := of(tx.Conn())
 	var parts []int32
-	var epochs, pos []int64
+	var epochs, pos, was []int64
 	var lanes []partition.Lane
 	for i := range cuts {
 		c := &cuts[i]
+		if c.o.h != h {
+			return errFenced
+		}
+		was = append(was, c.was)
 		parts, epochs, pos = append(parts, int32(c.o.part)), append(epochs, c.o.epoch.Load()), append(pos, c.pos)
 		lanes = append(lanes, c.lanes...)
 	}
@@ -127,9 +152,12 @@ func (s *Store) writeCuts(ctx context.Context, tx pgx.Tx, cuts []cut) error {
 	if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
 		return err
 	}
-	// A process that takes over updates the same row.
-	tag, err := tx.Exec(ctx, s.names.sql(`UPDATE @schema.parts t SET pos = u.pos FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) u(id, epoch, pos)
-		WHERE t.id = u.id AND t.epoch = u.epoch AND t.owner = $4`), parts, epochs, pos, s.process)
+	// A process that takes over updates the same row. What the database says of the position
+	// must be of this memory too: one of another history, or its tables after a restore, says
+	// something else.
+	tag, err := tx.Exec(ctx, s.names.sql(`UPDATE @schema.parts t SET pos = u.pos FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $5::bigint[]) u(id, epoch, pos, was)
+		WHERE t.id = u.id AND t.epoch = u.epoch AND t.owner = $4 AND t.pos BETWEEN least(u.was, u.pos) AND greatest(u.was, u.pos)
+			AND pg_relation_filenode(to_regclass($6)) = $7`), parts, epochs, pos, s.process, was, s.names.schema+".meta", h.id.meta)
 	if err != nil {
 		return err
 	}
@@ -137,6 +165,11 @@ func (s *Store) writeCuts(ctx context.Context, tx pgx.Tx, cuts []cut) error {
 		s.look()
 		return errFenced
 	}
+	return s.writeLanes(ctx, tx, lanes)
+}
+
+// writeLanes writes the state of lanes.
+func (s *Store) writeLanes(ctx context.Context, tx pgx.Tx, lanes []partition.Lane) error {
 	number := func(of func(*partition.Lane) int64) []int64 {
 		out := make([]int64, len(lanes))
 		for i := range lanes {
@@ -148,7 +181,7 @@ func (s *Store) writeCuts(ctx context.Context, tx pgx.Tx, cuts []cut) error {
 	for i := range lanes {
 		partly[i] = encodePartly(lanes[i].Partly)
 	}
-	_, err = tx.Exec(ctx, s.names.sql(`UPDATE @schema.lanes t SET first = u.first, tail = u.tail, jobs = u.jobs, bytes = u.bytes,
+	_, err := tx.Exec(ctx, s.names.sql(`UPDATE @schema.lanes t SET first = u.first, tail = u.tail, jobs = u.jobs, bytes = u.bytes,
 			retry = u.retry, parked = u.parked, dead = u.dead, retried = u.retried, partly = u.partly
 		FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bytea[])
 			u(id, first, tail, jobs, bytes, retry, parked, dead, retried, partly)

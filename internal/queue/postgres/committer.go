@@ -78,6 +78,7 @@ type ownedChange struct {
 
 // request is one Update that waits for its commit.
 type request struct {
+	h        *history // what it was made from
 	t        *partition.Transaction
 	lanes    []*laneRef // of t.Appends
 	changes  []ownedChange

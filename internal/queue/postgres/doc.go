@@ -54,6 +54,19 @@
 // Processes of before there were shares own the queues of a partition together, and raise its
 // epoch without writing shares, which makes those of before void.
 //
+// # Histories
+//
+// A database becomes another one when a standby that lagged behind is promoted, or a backup is
+// restored: its log ends earlier than was seen. Every session says of which history it is, by
+// the system identifier, the timeline and the place of the table meta on disk; all that is
+// remembered is of one history, and is used over sessions of it only. A session that finds
+// another has all of it forgotten first. A process asks again with every new session, over one
+// that is there every time it polls, and over a new one every lease; and each commit is refused
+// when the table is another, as a restore in place breaks no session.
+//
+// A checkpoint is written only over one of the same memory. One that is not of its log all the
+// same, as processes of earlier versions wrote it, is replaced by what the log says.
+//
 // # Wake-ups
 //
 // Who appends to a partition of another process sends a NOTIFY, outside of the commit and
@@ -80,7 +93,8 @@
 //     the process was seen to own them, without a break since the lease.
 //  4. A segment is dropped or compacted only when every row that goes is below the
 //     checkpoint of its partition, and every value that goes below First of its lane.
-//  5. Update returns nil when the server has committed, and an error when it has not. The
+//  5. What is remembered of one history of the database is never used for another.
+//  6. Update returns nil when the server has committed, and an error when it has not. The
 //     one exception is said in the error: the store was closed, or cut off for longer than
 //     two turns of the ring of commits (20 minutes), before the server could be asked.
 package postgres

@@ -23,6 +23,7 @@ const (
 	codeLockTimeout   = "55P03"
 	codeUndefinedTab  = "42P01"
 	codeUndefinedFunc = "42883"
+	codeRestored      = "22012" // division by zero: the tables of the store are others
 	codeDiskFull      = "53100"
 
 	codeTooManyConnections = "53300"

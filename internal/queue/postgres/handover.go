@@ -50,7 +50,7 @@ func (o *owned) leased() int64 {
 // release gives partitions up but for the queues to keep, after a checkpoint.
 func (s *Store) release(ctx context.Context, list []*owned, keep map[int][]string) error {
 	var errs []error
-	if err := s.checkpoint(ctx, list); err != nil {
+	if err := s.checkpoint(ctx, list); err != nil && !errors.Is(err, errFenced) { // what is another's need not be written down
 		errs = append(errs, err)
 	}
 	for _, o := range list {

@@ -126,9 +126,9 @@ func (k *laneKey) name() []byte {
 	return h.Sum(nil)
 }
 
-// lane finds a lane, or makes it.
-func (s *Store) lane(ctx context.Context, k laneKey) (*laneRef, error) {
-	if r := s.lanes.key(k); r != nil {
+// lane finds a lane, or makes it; it is remembered in h.
+func (s *Store) lane(ctx context.Context, h *history, k laneKey) (*laneRef, error) {
+	if r := h.lanes.key(k); r != nil {
 		return r, nil
 	}
 	name := k.name()
@@ -146,15 +146,15 @@ func (s *Store) lane(ctx context.Context, k laneKey) (*laneRef, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the lane of queue %q: %w", k.queue, meaning(err))
 	}
-	s.lanes.add(r)
+	h.lanes.add(r)
 	return r, nil
 }
 
-// learn makes sure that the directory holds the lanes.
-func (s *Store) learn(ctx context.Context, q querier, ids []int64) error {
+// learn makes sure that the directory of a history holds the lanes.
+func (s *Store) learn(ctx context.Context, h *history, q querier, ids []int64) error {
 	missing := ids[:0:0]
 	for _, id := range ids {
-		if s.lanes.id(uint64(id)) == nil {
+		if h.lanes.id(uint64(id)) == nil {
 			missing = append(missing, id)
 		}
 	}
@@ -173,14 +173,14 @@ func (s *Store) learn(ctx context.Context, q querier, ids []int64) error {
 		if err := rows.Scan(&id, &part, &q, &w, &src, &dst); err != nil {
 			return fmt.Errorf("look up %d lanes: %w", len(missing), err)
 		}
-		s.lanes.add(&laneRef{id: uint64(id), part: part, queue: string(q),
+		h.lanes.add(&laneRef{id: uint64(id), part: part, queue: string(q),
 			scope: queue.Scope{Workspace: string(w), Source: string(src), Destination: string(dst)}})
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("look up %d lanes: %w", len(missing), err)
 	}
 	for _, id := range missing {
-		if s.lanes.id(uint64(id)) == nil {
+		if h.lanes.id(uint64(id)) == nil {
 			return fmt.Errorf("look up lane %d: it is not in the table of lanes: %w", id, queue.ErrCorrupt)
 		}
 	}

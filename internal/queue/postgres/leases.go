@@ -64,12 +64,19 @@ func (ls *leases) add(l *lease, now int64) uint64 {
 	return ls.last
 }
 
+// forget ends all leases.
+func (ls *leases) forget() {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	clear(ls.byToken)
+}
+
 // token is that of the partition for the token that the caller knows; 0 when there is none.
 func (ls *leases) token(token uint64, part int) uint64 {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if l := ls.byToken[token]; l != nil {
-		if p := l.part(part); p != nil {
+		if p := l.part(part); p != nil && !p.o.gone.Load() {
 			return p.token
 		}
 	}
@@ -125,6 +132,7 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 	if q.Room != nil {
 		q.Room = rooms.ask
 	}
+	h := s.history.Load()
 	n := uint32(len(s.owned))
 	first := s.turn.Load() % n
 	var jobs []queue.Job
@@ -134,7 +142,7 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 	for i := uint32(0); i < n && q.Limit > 0 && (jobs == nil || q.Bytes > enough); i++ {
 		at := (first + i) % n
 		o := s.owned[at].Load()
-		if o == nil || !o.leases(q.Queue) {
+		if o == nil || o.h != h || !o.leases(q.Queue) {
 			continue
 		}
 		more, err := o.p.Lease(ctx, q)
@@ -160,7 +168,7 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 	if len(jobs) == 0 {
 		return nil, meaning(failed)
 	}
-	s.stamp(l, jobs, q.For)
+	s.stamp(h.lanes, l, jobs, q.For)
 	return jobs, nil
 }
 
@@ -195,14 +203,14 @@ func (r *rooms) took(split queue.Axis, jobs []queue.Job) {
 }
 
 // stamp gives the jobs of one call one lease.
-func (s *Store) stamp(l *lease, jobs []queue.Job, d time.Duration) {
+func (s *Store) stamp(lanes *directory, l *lease, jobs []queue.Job, d time.Duration) {
 	one := jobs[0].Lease
 	for i := range jobs {
 		if e := jobs[i].Lease.Expires; e.Before(one.Expires) {
 			one.Expires = e
 		}
 		if len(l.parts) > 1 {
-			p := l.part(s.lanes.id(jobs[i].ID.Lane).part)
+			p := l.part(lanes.id(jobs[i].ID.Lane).part)
 			p.ids = append(p.ids, jobs[i].ID)
 		}
 	}
@@ -240,7 +248,7 @@ func (s *Store) Release(ctx context.Context, jobs []queue.Job) error {
 	byPart := map[int][]queue.Job{}
 	given := map[queue.ID]uint64{} // the tokens that the caller knows
 	for i := range jobs {
-		id, ref := jobs[i].ID, s.lanes.id(jobs[i].ID.Lane)
+		id, ref := jobs[i].ID, s.history.Load().lanes.id(jobs[i].ID.Lane)
 		var token uint64
 		if ref != nil {
 			token = s.leases.token(jobs[i].Lease.Token, ref.part)
@@ -275,7 +283,7 @@ func (s *Store) renew(l *lease, jobs []queue.Job, d time.Duration) error {
 	var lost error
 	byPart := map[int][]queue.Job{}
 	for i := range jobs {
-		ref := s.lanes.id(jobs[i].ID.Lane)
+		ref := s.history.Load().lanes.id(jobs[i].ID.Lane)
 		if l == nil || ref == nil || l.part(ref.part) == nil {
 			lost = fmt.Errorf("renew the lease of job %s: %w", jobs[i].ID, queue.ErrLeaseLost)
 			continue

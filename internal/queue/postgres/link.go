@@ -238,9 +238,6 @@ func (s *Store) bounded(ctx context.Context, d time.Duration) (context.Context, 
 // holdsNow reports whether this process may lease from what it owns.
 func (s *Store) holdsNow() bool { return time.Since(s.born) < time.Duration(s.until.Load()) }
 
-// errStandby keeps a process from a server that takes no writes.
-var errStandby = errors.New("the server is a standby, which takes no writes")
-
 // reach connects to a server that takes writes.
 func (s *Store) reach(ctx context.Context) (*pgx.Conn, error) {
 	c, err := s.connect(ctx)
@@ -311,6 +308,9 @@ func (s *Store) listenOn(ctx context.Context, c *pgx.Conn) error {
 		defer cancel()
 		_ = c.Close(bounded)
 	}()
+	ctx, over := context.WithCancel(ctx)
+	defer over()
+	defer context.AfterFunc(of(c).over, over)() // another session has found that the database is another
 	bounded, cancel := context.WithTimeout(ctx, s.patience())
 	_, err := c.Exec(bounded, `LISTEN "`+s.channel()+`"`)
 	cancel()

@@ -135,22 +135,23 @@ func heldAppend(t *testing.T, s *Store, q, payload string) (closeConn func(), tx
 	if tx, err = c.Begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	foreign := &Store{o: s.o, names: s.names, process: 1, lanes: s.lanes, owned: s.owned}
+	foreign := &Store{o: s.o, names: s.names, process: 1, owned: s.owned}
 	foreign.commits = newCommitter(foreign)
 	ptx := partition.NewTx(time.Now(), nil, s.router())
 	if err := ptx.Append(queue.Job{Queue: q, Msg: message(payload)}); err != nil {
 		t.Fatal(err)
 	}
-	r := &request{t: ptx.Finish()}
+	r := &request{h: s.history.Load(), t: ptx.Finish()}
 	if err := s.bind(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	w := &writer{s: foreign}
 	a := w.layOut(&group{requests: []*request{r}})
-	h := s.head.Load()
+	a.h = s.history.Load()
+	h := a.h.head.Load()
 	a.ring = h.ring
 	args := w.arguments(a)
-	if err := tx.QueryRow(t.Context(), s.commitCall(h.segment), args...).Scan(&a.partBase, &a.laneBase); err != nil {
+	if err := tx.QueryRow(t.Context(), s.commitCall(h.segment), args...).Scan(&a.partBase, &a.laneBase, nil); err != nil {
 		t.Fatal(err)
 	}
 	return func() {
@@ -307,7 +308,7 @@ func TestGroup(t *testing.T) {
 		if err := tx.Append(queue.Job{Queue: "b", Msg: message(payload)}); err != nil {
 			t.Fatal(err)
 		}
-		r := &request{t: tx.Finish(), deadline: time.Now().Add(time.Minute), done: make(chan error, 1)}
+		r := &request{h: s.history.Load(), t: tx.Finish(), deadline: time.Now().Add(time.Minute), done: make(chan error, 1)}
 		if err := s.bind(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
@@ -354,7 +355,7 @@ func TestMerge(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		r := &request{t: tx.Finish(), deadline: time.Now().Add(time.Minute), done: make(chan error, 1)}
+		r := &request{h: s.history.Load(), t: tx.Finish(), deadline: time.Now().Add(time.Minute), done: make(chan error, 1)}
 		if err := s.bind(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
@@ -388,7 +389,7 @@ func TestOldEpoch(t *testing.T) {
 		if err := tx.Settle(jobs[0].Done(), jobs[1].Done()); err != nil {
 			t.Fatal(err)
 		}
-		r := &request{t: tx.Finish(), deadline: time.Now().Add(time.Minute), done: make(chan error, 1)}
+		r := &request{h: s.history.Load(), t: tx.Finish(), deadline: time.Now().Add(time.Minute), done: make(chan error, 1)}
 		if err := s.bind(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}

@@ -170,10 +170,15 @@ func (s *Store) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	h := s.history.Load()
 	known := s.epochs()
 	v, err := s.wholeCluster(ctx)
 	if err != nil {
 		return fmt.Errorf("look at the processes that share the queue: %w", meaning(err))
+	}
+	if s.history.Load() != h {
+		s.look()
+		return fmt.Errorf("look at the processes that share the queue: %w", errPast)
 	}
 	if me := v.members[s.process]; me != nil {
 		me.queues = queues // another heartbeat, from before, may have overtaken that of this round
@@ -208,7 +213,7 @@ func (s *Store) round(ctx context.Context) error {
 	}
 	if len(take) > 0 {
 		s.endSessions(ctx, v.dead())
-		if err := s.acquire(ctx, take); err != nil {
+		if err := s.acquire(ctx, h, take); err != nil {
 			return err
 		}
 	}
@@ -219,7 +224,7 @@ func (s *Store) round(ctx context.Context) error {
 // readable reads a partition as who takes it over does.
 func (s *Store) readable(ctx context.Context) error {
 	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		_, err := s.snapshot(ctx, tx, []int{int(s.process % int64(len(s.owned)))})
+		_, err := s.readSnapshot(ctx, s.history.Load(), tx, []int{int(s.process % int64(len(s.owned)))})
 		return err
 	})
 }
@@ -241,13 +246,13 @@ func (s *Store) readCluster(ctx context.Context, q querier, which string, args .
 	}); err != nil {
 		return nil, err
 	}
-	rows, err = q.Query(ctx, s.names.sql(`SELECT t.id, coalesce(t.owner, 0), t.epoch, coalesce(h.process, 0), coalesce(h.queues, '{}')
+	rows, err = q.Query(ctx, s.names.sql(`SELECT t.id, coalesce(t.owner, 0), t.epoch, t.pos, coalesce(h.process, 0), coalesce(h.queues, '{}')
 		FROM @schema.parts t LEFT JOIN @schema.shares h ON h.part = t.id AND h.epoch = t.epoch `+which+` ORDER BY t.id, h.process`), args...)
 	if err != nil {
 		return nil, err
 	}
 	p, sh := partState{}, share{}
-	if _, err := pgx.ForEachRow(rows, []any{&p.id, &p.keeper, &p.epoch, &sh.process, &queues}, func() error {
+	if _, err := pgx.ForEachRow(rows, []any{&p.id, &p.keeper, &p.epoch, &p.pos, &sh.process, &queues}, func() error {
 		if n := len(v.parts); n == 0 || v.parts[n-1].id != p.id {
 			v.parts = append(v.parts, p)
 		}
@@ -314,7 +319,7 @@ func (s *Store) compare(ctx context.Context, v *cluster, known map[int]int64) (h
 			return nil, nil, fmt.Errorf("read %d partitions that this process keeps from now on: %w", len(promoted), meaning(err))
 		}
 		for _, o := range promoted {
-			o.keeper.Store(true)
+			o.keeps(v.parts[o.part].pos, true)
 		}
 	}
 	return has, stray, nil
@@ -336,6 +341,10 @@ func (s *Store) confirm(o *owned, p *partState, known int64) bool {
 			s.moves.misses(1)
 			s.disown(o)
 		}
+		return false
+	}
+	if o.keeper.Load() && o.behind(p.pos) {
+		s.broken(o, fmt.Errorf("its checkpoint is at %d, which this process has not seen: %w", p.pos, queue.ErrCorrupt))
 		return false
 	}
 	o.epoch.Store(p.epoch)

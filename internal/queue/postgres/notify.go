@@ -146,6 +146,7 @@ func (s *Store) followAll(ctx context.Context, parts []int) {
 // poll looks for what others appended, whether or not they could tell.
 func (s *Store) poll(ctx context.Context) {
 	tick := time.NewTicker(s.o.Poll)
+	probed := time.Now()
 	defer tick.Stop()
 	for {
 		select {
@@ -157,10 +158,21 @@ func (s *Store) poll(ctx context.Context) {
 			continue
 		}
 		bounded, cancel := s.bounded(ctx, s.o.Timeout)
-		if err := s.readHead(bounded); err != nil && bounded.Err() == nil {
+		err := s.recheck(bounded)
+		if err == nil && time.Since(probed) >= s.o.Lease {
+			probed = time.Now()
+			err = s.probe(bounded)
+		}
+		if err != nil && bounded.Err() == nil && s.Away() == nil {
+			s.o.Log.Warn("it could not be looked whether the database is still the same; it will be tried again", "error", err)
+		}
+		if err := s.readHead(bounded); err != nil && bounded.Err() == nil && s.Away() == nil {
 			s.o.Log.Warn("the head of the log could not be read; it will be tried again", "error", err)
 		}
 		s.followAll(bounded, s.follows())
+		if err := s.readPauses(bounded); err != nil && bounded.Err() == nil && s.Away() == nil {
+			s.o.Log.Warn("what is paused could not be read; it will be tried again", "error", meaning(err))
+		}
 		cancel()
 	}
 }

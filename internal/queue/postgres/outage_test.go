@@ -162,7 +162,10 @@ func startServer(t *testing.T) *server {
 func findBin(t *testing.T) string {
 	t.Helper()
 	if path, err := exec.LookPath("pg_ctl"); err == nil {
-		return filepath.Dir(path)
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Dir(path) // the others need not be in PATH
 	}
 	for _, pattern := range []string{"/usr/lib/postgresql/*/bin/pg_ctl", "/usr/pgsql-*/bin/pg_ctl", "/opt/homebrew/opt/postgresql*/bin/pg_ctl", "/usr/local/opt/postgresql*/bin/pg_ctl"} {
 		if found, err := filepath.Glob(pattern); err == nil && len(found) > 0 {
@@ -175,12 +178,17 @@ func findBin(t *testing.T) string {
 
 func (sv *server) run(name string, args ...string) {
 	sv.t.Helper()
+	if out, err := sv.command(name, args...).CombinedOutput(); err != nil {
+		sv.t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+}
+
+// command is a program of the server, run as its user.
+func (sv *server) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(sv.bin, name), args...)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: sv.cred}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		sv.t.Fatalf("%s: %v\n%s", name, err, out)
-	}
+	return cmd
 }
 
 func (sv *server) start() {

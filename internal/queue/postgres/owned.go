@@ -17,6 +17,7 @@ import (
 // only looks at: the memory of all of it, and how far it has followed the partition's log.
 type owned struct {
 	s     *Store
+	h     *history // that it is of
 	part  int
 	epoch atomic.Int64 // under which all of holds is known to be this process's
 	p     *partition.Partition
@@ -31,6 +32,8 @@ type owned struct {
 	mu       sync.Mutex
 	seen     int64 // the last position of the log that p knows
 	saved    int64 // the position of the last checkpoint
+	written  int64 // the position of the checkpoint that the database has
+	rewound  bool  // which is past the end of the log: the next one goes back
 	dirty    map[uint64]struct{}
 	expected map[changeKey]*partition.Change
 }
@@ -120,6 +123,7 @@ func (o *owned) follow(entries []entry) error {
 			return fmt.Errorf("follow the log of partition %d: row %d: %w", o.part, e.pos, err)
 		}
 		o.seen = e.pos
+		o.h.reached(o.part, e.pos)
 	}
 	return nil
 }
@@ -161,6 +165,7 @@ func (s *Store) follow(ctx context.Context, parts []*owned) error {
 			o.tail.Unlock()
 		}
 	}()
+	h := s.history.Load()
 	if err := s.readHead(ctx); err != nil {
 		return err
 	}
@@ -171,7 +176,7 @@ func (s *Store) follow(ctx context.Context, parts []*owned) error {
 		after[o.part] = o.seen
 		o.mu.Unlock()
 	}
-	err := s.readLog(ctx, s.pool, s.head.Load().segment, after, func(part int, e entry) {
+	err := s.readLog(ctx, h, s.pool, h.head.Load().segment, after, func(part int, e entry) {
 		byPart[part] = append(byPart[part], e)
 	})
 	if err != nil {
@@ -180,7 +185,7 @@ func (s *Store) follow(ctx context.Context, parts []*owned) error {
 	for _, o := range parts {
 		o.mu.Lock()
 		var err error
-		if !o.gone.Load() {
+		if !o.gone.Load() && o.h == h {
 			err = o.follow(byPart[o.part])
 		}
 		o.mu.Unlock()
@@ -193,7 +198,7 @@ func (s *Store) follow(ctx context.Context, parts []*owned) error {
 
 // readLog reads the rows of partitions after the given positions, in order of position
 // within each partition, newest segment last.
-func (s *Store) readLog(ctx context.Context, q querier, current int64, after map[int]int64, each func(part int, e entry)) error {
+func (s *Store) readLog(ctx context.Context, h *history, q querier, current int64, after map[int]int64, each func(part int, e entry)) error {
 	parts, from := make([]int32, 0, len(after)), make([]int64, 0, len(after))
 	for p, pos := range after {
 		parts, from = append(parts, int32(p)), append(from, pos)
@@ -209,7 +214,7 @@ func (s *Store) readLog(ctx context.Context, q querier, current int64, after map
 		return fmt.Errorf("find segments of the log: %w", err)
 	}
 	for _, segment := range append(segments, current-1, current) {
-		if err := s.readSegment(ctx, q, segment, parts, from, each); err != nil {
+		if err := s.readSegment(ctx, h, q, segment, parts, from, each); err != nil {
 			return fmt.Errorf("read segment %d of the log: %w", segment, err)
 		}
 	}
@@ -224,7 +229,7 @@ type logRow struct {
 	entry
 }
 
-func (s *Store) readSegment(ctx context.Context, q querier, segment int64, parts []int32, from []int64, each func(part int, e entry)) error {
+func (s *Store) readSegment(ctx context.Context, h *history, q querier, segment int64, parts []int32, from []int64, each func(part int, e entry)) error {
 	rows, err := q.Query(ctx, s.names.segmentSQL(`SELECT t.part, t.pos, t.kind, coalesce(t.lane, 0), coalesce(t.seq, 0), t.count, t.size,
 			CASE t.kind WHEN 1 THEN t.data END
 		FROM unnest($1::integer[], $2::bigint[]) u(part, pos)
@@ -252,13 +257,13 @@ func (s *Store) readSegment(ctx context.Context, q querier, segment int64, parts
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	if err := s.learn(ctx, q, lanes); err != nil {
+	if err := s.learn(ctx, h, q, lanes); err != nil {
 		return err
 	}
 	for i := range found {
 		r := &found[i]
 		if r.kind == kindValue {
-			r.ref = s.lanes.id(uint64(r.lane))
+			r.ref = h.lanes.id(uint64(r.lane))
 		} else if err := r.decode(); err != nil {
 			return err
 		}
@@ -291,16 +296,18 @@ func (s *Store) disown(o *owned) {
 }
 
 // readHead learns where the log is written.
-func (s *Store) readHead(ctx context.Context) error { return s.readHeadFrom(ctx, s.pool) }
+func (s *Store) readHead(ctx context.Context) error {
+	return s.readHeadFrom(ctx, s.history.Load(), s.pool)
+}
 
-func (s *Store) readHeadFrom(ctx context.Context, q querier) error {
-	var h head
-	if err := q.QueryRow(ctx, s.names.sql("SELECT segment, ring FROM @schema.head")).Scan(&h.segment, &h.ring); err != nil {
+func (s *Store) readHeadFrom(ctx context.Context, h *history, q querier) error {
+	var now head
+	if err := q.QueryRow(ctx, s.names.sql("SELECT segment, ring FROM @schema.head")).Scan(&now.segment, &now.ring); err != nil {
 		return fmt.Errorf("read where the log is written: %w", meaning(err))
 	}
 	for {
-		old := s.head.Load()
-		if old != nil && (h.segment < old.segment || h.ring < old.ring) || s.head.CompareAndSwap(old, &h) {
+		old := h.head.Load()
+		if old != nil && (now.segment < old.segment || now.ring < old.ring) || h.head.CompareAndSwap(old, &now) {
 			return nil
 		}
 	}

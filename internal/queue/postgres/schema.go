@@ -16,8 +16,16 @@ import (
 	"github.com/weirdata/weir/internal/queue"
 )
 
-// schemaVersion is the version of the tables that this program reads and writes.
-const schemaVersion = 1
+// schemaVersion is the version of the tables that this program reads and writes. It is raised
+// whenever a program that knows the version before would read anything in them wrong, whether the
+// tables or what is in them has changed:
+//
+//	1  values and records of version 1
+//	2  values and records of version 2: programs of version 1 take the records for others
+//
+// A schema of version 1 becomes one of version 2 when it is opened, once no program of version 1
+// has it open. Such a program refuses version 2, and changes nothing.
+const schemaVersion = 2
 
 //go:embed schema/tables.sql
 var tablesSQL string
@@ -70,8 +78,9 @@ func (s *Store) migrate(ctx context.Context, c *pgx.Conn) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1, $2)", n.space, lockMigrate); err != nil {
 			return err
 		}
+		// This session may have seen that there are no tables: it must not believe that still.
 		var there bool
-		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", n.schema+".meta").Scan(&there); err != nil {
+		if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relname = 'meta')", s.o.Schema).Scan(&there); err != nil {
 			return err
 		}
 		if !there {
@@ -79,15 +88,22 @@ func (s *Store) migrate(ctx context.Context, c *pgx.Conn) error {
 				return err
 			}
 		}
-		if err := s.fits(ctx, tx); err != nil {
+		version, err := s.fits(ctx, tx)
+		if err != nil {
 			return err
 		}
-		// A program that does not know them may have made the schema, and works beside them.
-		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", n.schema+".shares").Scan(&there); err != nil || there {
+		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", n.schema+".shares").Scan(&there); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, n.sql(sharesSQL))
-		return err
+		if !there {
+			if _, err := tx.Exec(ctx, n.sql(sharesSQL)); err != nil {
+				return err
+			}
+		}
+		if version == schemaVersion {
+			return nil
+		}
+		return s.raise(ctx, tx)
 	})
 	if err != nil {
 		return fmt.Errorf("prepare schema %s: %w", n.schema, meaning(err))
@@ -95,23 +111,61 @@ func (s *Store) migrate(ctx context.Context, c *pgx.Conn) error {
 	return nil
 }
 
-// fits refuses a schema that this program, or these options, cannot work with.
-func (s *Store) fits(ctx context.Context, q querier) error {
-	n := s.names
-	var version, partitions, spread int
-	if err := q.QueryRow(ctx, n.sql("SELECT version, partitions, spread FROM @schema.meta")).Scan(&version, &partitions, &spread); err != nil {
+// errFormer says that programs of version 1 have the store open.
+var errFormer = errors.New("stop them first: they would read what this release writes as something else")
+
+// former refuses while processes of version 1 have the store open, which do not say what they lease
+// from; shared says that the tables have a place for that.
+func (s *Store) former(ctx context.Context, q querier, shared bool) error {
+	silent := ""
+	if shared {
+		silent = "queues IS NULL AND "
+	}
+	rows, err := q.Query(ctx, s.names.sql("SELECT name FROM @schema.processes WHERE "+silent+"heartbeat > clock_timestamp() - lease ORDER BY name LIMIT 10"))
+	if err != nil {
 		return err
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	return fmt.Errorf("processes of an earlier release have it open (%s): %w: %w", strings.Join(names, ", "), errFormer, queue.ErrVersion)
+}
+
+// raise brings the tables to schemaVersion.
+func (s *Store) raise(ctx context.Context, tx pgx.Tx) error {
+	err := s.former(ctx, tx, true)
+	if err != nil {
+		return err
+	}
+	if _, err = tx.Exec(ctx, s.names.sql("UPDATE @schema.meta SET version = $1"), schemaVersion); err == nil {
+		s.o.Log.Info("the tables of the queue store have become those of this release: earlier ones refuse them from now on", "schema", s.o.Schema, "version", schemaVersion)
+	}
+	return err
+}
+
+// formerLeases is how many leases an opening waits for processes of version 1, one of which may have
+// died just now.
+const formerLeases = 2
+
+// fits refuses a schema that this program, or these options, cannot work with, and returns its
+// version.
+func (s *Store) fits(ctx context.Context, q querier) (version int, err error) {
+	n := s.names
+	var partitions, spread int
+	if err := q.QueryRow(ctx, n.sql("SELECT version, partitions, spread FROM @schema.meta")).Scan(&version, &partitions, &spread); err != nil {
+		return 0, err
 	}
 	switch {
 	case version > schemaVersion:
-		return fmt.Errorf("schema %s has version %d, this program knows versions up to %d: run a newer release: %w", n.schema, version, schemaVersion, queue.ErrVersion)
-	case version < schemaVersion:
-		return fmt.Errorf("schema %s has version %d, which this program cannot bring to version %d: %w", n.schema, version, schemaVersion, queue.ErrVersion)
+		return version, fmt.Errorf("schema %s has version %d, this program knows versions up to %d: run a newer release: %w", n.schema, version, schemaVersion, queue.ErrVersion)
+	case version < 1:
+		return version, fmt.Errorf("schema %s has version %d, which there never was: %w", n.schema, version, queue.ErrCorrupt)
 	case partitions != s.o.Partitions || spread != s.o.Spread:
-		return fault.New(fault.Setup, fmt.Errorf("schema %s was created with %d partitions and a spread of %d, the configuration says %d and %d: these are fixed, configure the former or another schema",
+		return version, fault.New(fault.Setup, fmt.Errorf("schema %s was created with %d partitions and a spread of %d, the configuration says %d and %d: these are fixed, configure the former or another schema",
 			n.schema, partitions, spread, s.o.Partitions, s.o.Spread))
 	}
-	return nil
+	return version, nil
 }
 
 func (s *Store) create(ctx context.Context, tx pgx.Tx) error {
@@ -203,5 +257,5 @@ func (s *Store) prepare(ctx context.Context, c *pgx.Conn) error {
 	if _, err := c.Exec(ctx, set); err != nil {
 		return fmt.Errorf("set up a session: %w", meaning(err))
 	}
-	return nil
+	return s.enter(ctx, c, false)
 }

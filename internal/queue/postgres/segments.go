@@ -160,7 +160,7 @@ func (s *Store) turnSegment(ctx context.Context, c *pgxpool.Conn) error {
 	if err != nil {
 		return fmt.Errorf("start segment %d: %w", segment+1, err)
 	}
-	return s.readHeadFrom(ctx, c)
+	return s.readHeadFrom(ctx, of(c.Conn()), c)
 }
 
 // dropSegments drops closed segments of which every value is settled and every row is
@@ -266,11 +266,9 @@ func (s *Store) measure(ctx context.Context) error {
 	if s.o.MaxBytes == 0 {
 		return nil
 	}
-	var size int64
-	err := s.pool.QueryRow(ctx, `SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
-		WHERE relnamespace = to_regnamespace($1) AND relkind = 'r'`, s.names.schema).Scan(&size)
+	size, err := s.size(ctx)
 	if err != nil {
-		return fmt.Errorf("measure the queue store: %w", meaning(err))
+		return err
 	}
 	if full := size >= s.o.MaxBytes; full != s.full.Swap(full) {
 		if full {
@@ -280,4 +278,15 @@ func (s *Store) measure(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// size is the size of the store's tables.
+func (s *Store) size(ctx context.Context) (int64, error) {
+	var size int64
+	err := s.pool.QueryRow(ctx, `SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
+		WHERE relnamespace = to_regnamespace($1) AND relkind = 'r'`, s.names.schema).Scan(&size)
+	if err != nil {
+		return 0, fmt.Errorf("measure the queue store: %w", meaning(err))
+	}
+	return size, nil
 }

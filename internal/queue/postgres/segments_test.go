@@ -35,7 +35,7 @@ func TestSegments(t *testing.T) {
 	s := open(t, o)
 	var want []string
 	for round := range 5 {
-		before := s.head.Load().segment // one may begin before the round is over
+		before := s.history.Load().head.Load().segment // one may begin before the round is over
 		for i := range 40 {
 			p := fmt.Sprint(round, " ", i, " ", strings.Repeat("y", 4000))
 			want = append(want, p)
@@ -46,7 +46,7 @@ func TestSegments(t *testing.T) {
 		if err := appendTo(s, fmt.Sprint("quiet", round), "seldom"); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "a new segment", func() bool { return s.head.Load().segment > before })
+		await(t, "a new segment", func() bool { return s.history.Load().head.Load().segment > before })
 	}
 	if got := payloads(allJobs(t, s, "a")); !cmp.Equal(got, want) {
 		t.Fatalf("%d jobs listed, want %d", len(got), len(want))
@@ -141,10 +141,10 @@ func TestHeldHorizon(t *testing.T) {
 	if err := tx.QueryRow(t.Context(), "SELECT pg_current_xact_id()::text FROM weir.lanes LIMIT 1").Scan(&xid); err != nil {
 		t.Fatal(err)
 	}
-	before, began := workOf(t, s), s.head.Load().segment
+	before, began := workOf(t, s), s.history.Load().head.Load().segment
 	const moves = 600
 	moveSome(moves)
-	await(t, "the settled segments are dropped", func() bool { return s.head.Load().segment > began+3 && tables(t, s) <= 3 })
+	await(t, "the settled segments are dropped", func() bool { return s.history.Load().head.Load().segment > began+3 && tables(t, s) <= 3 })
 	after := workOf(t, s)
 	t.Logf("pages touched by the reads of a commit and a lease: %d before, %d after %d moves", before, after, moves)
 	if after > before+10 {
@@ -172,12 +172,12 @@ func workOf(t *testing.T, s *Store) int {
 	if err := s.readHead(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	segment := s.head.Load().segment
+	segment := s.history.Load().head.Load().segment
 	// Something must be in the segment to be found.
 	if err := appendTo(s, "work", "x"); err != nil {
 		t.Fatal(err)
 	}
-	ref := s.lanes.key(laneKey{queue: "work", part: s.home("work", &queue.Scope{})})
+	ref := s.history.Load().lanes.key(laneKey{queue: "work", part: s.home("work", &queue.Scope{})})
 	settleAll(t, s, leaseAll(t, s, "work", 1))
 	total := 0
 	for _, q := range []string{
@@ -275,7 +275,7 @@ func TestDumpDoesNotBlock(t *testing.T) {
 		t.Fatal(err)
 	}
 	longest := time.Duration(0)
-	for s.head.Load().segment < 5 {
+	for s.history.Load().head.Load().segment < 5 {
 		start := time.Now()
 		if err := appendTo(s, "a", strings.Repeat("d", 20000)); err != nil {
 			t.Fatal(err)
@@ -309,7 +309,7 @@ func TestCompaction(t *testing.T) {
 	o := Options{DSN: enginetest.Postgres(t), Partitions: 2, SegmentBytes: 300 << 10, CacheBytes: -1}
 	s := open(t, o)
 	var want []string
-	for i := 0; s.head.Load().segment < 14; i++ {
+	for i := 0; s.history.Load().head.Load().segment < 14; i++ {
 		if err := appendTo(s, "busy", strings.Repeat("b", 40000)); err != nil {
 			t.Fatal(err)
 		}

@@ -36,6 +36,7 @@ type partState struct {
 	id     int
 	keeper int64 // writes checkpoints; 0 for nobody
 	epoch  int64
+	pos    int64 // of its checkpoint
 	shares []share
 }
 
@@ -209,7 +210,7 @@ func (v *cluster) grant(p *partState, self int64, want []string) (next partState
 	if k := v.members[p.keeper]; k != nil && k.whole {
 		return *p, false
 	}
-	next = partState{id: p.id, epoch: p.epoch + 1}
+	next = partState{id: p.id, epoch: p.epoch + 1, pos: p.pos}
 	mine := slices.Clone(want)
 	for _, sh := range p.shares {
 		if sh.process == self || v.members[sh.process] == nil {
@@ -233,7 +234,7 @@ func (v *cluster) grant(p *partState, self int64, want []string) (next partState
 // yield has process self keep these queues of a partition only. What goes to nobody is free.
 // Who takes it raises the epoch.
 func (v *cluster) yield(p *partState, self int64, keep []string) partState {
-	next := partState{id: p.id, keeper: p.keeper, epoch: p.epoch}
+	next := partState{id: p.id, keeper: p.keeper, epoch: p.epoch, pos: p.pos}
 	most := 0
 	var heir int64
 	for _, sh := range p.shares {

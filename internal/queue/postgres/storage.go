@@ -28,7 +28,7 @@ const (
 
 // Values implements partition.Storage.
 func (st *storage) Values(ctx context.Context, lane, seq uint64, bytes int) ([]partition.Value, error) {
-	if vs := st.s.recent.values(lane, seq, bytes); len(vs) > 0 {
+	if vs := st.o.h.recent.values(lane, seq, bytes); len(vs) > 0 {
 		return vs, nil
 	}
 	if st.s.o.CacheBytes < 0 {
@@ -38,7 +38,7 @@ func (st *storage) Values(ctx context.Context, lane, seq uint64, bytes int) ([]p
 	err := st.s.try(ctx, func(ctx context.Context) error {
 		var err error
 		for range 3 { // a segment may be dropped, or become a closed one, in between
-			if out, err = st.s.values(ctx, st.s.pool, st.s.head.Load().segment, lane, seq, bytes); len(out) > 0 || err != nil && !isUndefinedTable(err) {
+			if out, err = st.s.values(ctx, st.s.pool, st.o.h.segment(), lane, seq, bytes); len(out) > 0 || err != nil && !isUndefinedTable(err) {
 				return err
 			}
 			if herr := st.s.readHead(ctx); herr != nil {
@@ -48,21 +48,21 @@ func (st *storage) Values(ctx context.Context, lane, seq uint64, bytes int) ([]p
 		return err
 	})
 	for i := range out {
-		st.s.recent.keep(lane, out[i].Seq, out[i].Data)
+		st.o.h.recent.keep(lane, out[i].Seq, out[i].Data)
 	}
 	return out, meaning(err)
 }
 
 // Part implements partition.Storage.
 func (st *storage) Part(ctx context.Context, lane, seq uint64, from, size int) ([]byte, error) {
-	if vs := st.s.recent.values(lane, seq, 1); len(vs) > 0 && from+size <= len(vs[0].Data) {
+	if vs := st.o.h.recent.values(lane, seq, 1); len(vs) > 0 && from+size <= len(vs[0].Data) {
 		return bytes.Clone(vs[0].Data[from : from+size]), nil
 	}
 	var out []byte
 	err := st.s.try(ctx, func(ctx context.Context) error {
 		var err error
 		for range 3 { // as Values
-			if out, err = st.s.part(ctx, st.s.pool, st.s.head.Load().segment, lane, seq, from, size); out != nil || err != nil && !isUndefinedTable(err) {
+			if out, err = st.s.part(ctx, st.s.pool, st.o.h.segment(), lane, seq, from, size); out != nil || err != nil && !isUndefinedTable(err) {
 				return err
 			}
 			if herr := st.s.readHead(ctx); herr != nil {
@@ -266,7 +266,7 @@ func (st *storage) Sweep(ctx context.Context, lane, after uint64, limit int) ([]
 // Move implements partition.Storage. It is a commit like any other.
 func (st *storage) Move(ctx context.Context, c *partition.Change) error {
 	o := st.o
-	r := &request{t: &partition.Transaction{}, deadline: time.Now().Add(st.s.o.Patience), done: make(chan error, 1),
+	r := &request{h: o.h, t: &partition.Transaction{}, deadline: time.Now().Add(st.s.o.Patience), done: make(chan error, 1),
 		changes: []ownedChange{{o: o, part: o.part, c: c}}}
 	r.mask.add(o.part)
 	return st.s.commits.do(ctx, r)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,15 +28,17 @@ type Store struct {
 	process   int64 // number of this process, drawn at random
 	observers partition.Observers
 	clock     databaseClock
-	lanes     *directory
 	hub       *partition.Hub
-	recent    *recent
 	leases    *leases
 	commits   *committer
 	link      *link
 	moves     *moves
 
 	pool *pgxpool.Pool
+
+	history    atomic.Pointer[history]
+	entering   sync.Mutex // held while a session's history is compared with what is remembered
+	publishing sync.Mutex // held while a history, or a memory of a partition, is replaced
 
 	owned []atomic.Pointer[owned] // by partition; nil when nothing of it is this process's
 	// loading is held while memories of partitions are made.
@@ -46,10 +49,11 @@ type Store struct {
 	turn          atomic.Uint32            // partition that the next Lease begins with
 	until         atomic.Int64             // this process owns what it owns until then; ns since born
 	born          time.Time
-	head          atomic.Pointer[head]
 	full          atomic.Bool
-	noted         *noted // partitions whose owners are to be told
-	hints         *noted // those that others have told of
+	noted         *noted                       // partitions whose owners are to be told
+	hints         *noted                       // those that others have told of
+	pauses        atomic.Pointer[queue.Pauses] // as they were read last
+	holding       sync.Mutex                   // one look at them at a time
 	// compacted is when segments were last looked at, by the maintenance alone.
 	compacted map[int64]time.Time
 	rebuild   chan struct{} // asks for the next round of membership at once
@@ -94,9 +98,7 @@ func New(o Options) (*Store, error) {
 		o:             o,
 		names:         newNames(o.Schema),
 		process:       rand.Int64N(1<<62) + 1,
-		lanes:         newDirectory(),
 		hub:           partition.NewHub(),
-		recent:        newRecent(o.CacheBytes),
 		leases:        newLeases(),
 		owned:         make([]atomic.Pointer[owned], o.Partitions),
 		born:          time.Now(),
@@ -106,6 +108,7 @@ func New(o Options) (*Store, error) {
 		rebuild:       make(chan struct{}, 1),
 		closed:        make(chan struct{}),
 	}
+	s.history.Store(newHistory(&s.o, identity{}, time.Time{}))
 	s.commits = newCommitter(s)
 	s.link = newLink(o.Log, s.holdsNow)
 	s.moves = &moves{log: o.Log, share: s.tally}
@@ -137,6 +140,17 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	err = s.migrate(ctx, c)
+	for until := time.Now().Add(formerLeases * s.o.Lease); errors.Is(err, errFormer) && time.Now().Before(until); err = s.migrate(ctx, c) {
+		s.o.Log.Warn("the queue store waits for processes of an earlier release to end", "error", err)
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), c.Close(ctx))
+		case <-time.After(s.o.Lease / 2):
+		}
+	}
+	if err == nil {
+		err = s.enter(ctx, c, false)
+	}
 	if cerr := c.Close(ctx); err != nil || cerr != nil {
 		return errors.Join(err, cerr)
 	}
@@ -148,15 +162,21 @@ func (s *Store) open(ctx context.Context) error {
 	cfg.MinConns = min(cfg.MinConns, cfg.MaxConns)
 	cfg.HealthCheckPeriod = 10 * time.Second
 	cfg.ConnConfig.ConnectTimeout = cmp.Or(cfg.ConnConfig.ConnectTimeout, connectTimeout)
-	cfg.AfterConnect = s.prepare
+	cfg.AfterConnect, cfg.PrepareConn = s.prepare, s.current
 	s.live, s.stop = context.WithCancel(context.Background())
-	if s.pool, err = pgxpool.NewWithConfig(s.live, cfg); err != nil {
+	s.entering.Lock()
+	s.pool, err = pgxpool.NewWithConfig(s.live, cfg)
+	s.entering.Unlock()
+	if err != nil {
 		return fmt.Errorf("connect to PostgreSQL: %w", meaning(err))
 	}
 	if err := s.readHead(ctx); err != nil {
 		return err
 	}
 	if err := s.measure(ctx); err != nil {
+		return err
+	}
+	if err := s.readPauses(ctx); err != nil {
 		return err
 	}
 	s.commits.start(s.live)
@@ -205,11 +225,12 @@ func (s *Store) Update(ctx context.Context, fn func(tx queue.Tx) error) error {
 var errAgain = errors.New("a record has changed")
 
 func (s *Store) update(ctx context.Context, fn func(tx queue.Tx) error, deadline time.Time) error {
+	h := s.history.Load()
 	versions := map[string]int64{}
 	tx := partition.NewTx(s.now(), func(key []byte) ([]byte, error) { return s.get(ctx, key, versions) }, s.router())
 	err := fn(tx)
 	if err == nil {
-		err = s.observers.Tell(ctx, tx, s.lanes.whose)
+		err = s.observers.Tell(ctx, tx, h.lanes.whose)
 	}
 	t := tx.Finish()
 	if err == nil && !t.Empty() && grows(t) {
@@ -221,13 +242,20 @@ func (s *Store) update(ctx context.Context, fn func(tx queue.Tx) error, deadline
 		t.Release()
 		return err
 	}
-	r := &request{t: t, versions: versions, deadline: deadline, done: make(chan error, 1)}
+	held := slices.ContainsFunc(t.Writes, func(w partition.Write) bool { return strings.HasPrefix(string(w.Key), queue.PausePrefix) })
+	r := &request{h: h, t: t, versions: versions, deadline: deadline, done: make(chan error, 1)}
 	if err := s.bind(ctx, r); err != nil {
 		r.undo()
 		t.Release()
 		return err
 	}
-	return s.commits.do(ctx, r)
+	if err := s.commits.do(ctx, r); err != nil || !held {
+		return err
+	}
+	if err := s.try(ctx, s.readPauses); err != nil {
+		s.o.Log.Warn("what is paused could not be read; it will be tried again", "error", meaning(err))
+	}
+	return nil
 }
 
 // grows reports whether t adds jobs or records.
@@ -239,20 +267,20 @@ func grows(t *partition.Transaction) bool {
 func (s *Store) bind(ctx context.Context, r *request) error {
 	for i := range r.t.Appends {
 		a := &r.t.Appends[i]
-		ref, err := s.lane(ctx, laneKey{a.Queue, a.Scope, a.Part})
+		ref, err := s.lane(ctx, r.h, laneKey{a.Queue, a.Scope, a.Part})
 		if err != nil {
 			return err
 		}
 		r.lanes = append(r.lanes, ref)
 		r.mask.add(a.Part)
 	}
-	byPart, err := s.sortResults(r.t.Results)
+	byPart, err := s.sortResults(r.h, r.t.Results)
 	if err != nil {
 		return err
 	}
 	for part, results := range byPart {
 		o := s.owned[part].Load()
-		if o == nil {
+		if o == nil || o.h != r.h {
 			return fmt.Errorf("settle job %s: another process has taken over: %w", results[0].ID, queue.ErrLeaseLost)
 		}
 		c, err := o.p.Begin(ctx, results)
@@ -270,14 +298,14 @@ func (s *Store) bind(ctx context.Context, r *request) error {
 }
 
 // sortResults sorts results by partition, with the tokens that partitions know.
-func (s *Store) sortResults(results []queue.Result) (map[int][]queue.Result, error) {
+func (s *Store) sortResults(h *history, results []queue.Result) (map[int][]queue.Result, error) {
 	byPart := map[int][]queue.Result{}
 	var last queue.Result // as the caller knows it
 	var part int
 	var token uint64
 	for _, r := range results {
 		if r.ID.Lane != last.ID.Lane || r.Token != last.Token || token == 0 {
-			ref := s.lanes.id(r.ID.Lane)
+			ref := h.lanes.id(r.ID.Lane)
 			if ref == nil {
 				return nil, fmt.Errorf("settle job %s: %w", r.ID, queue.ErrLeaseLost)
 			}
@@ -438,6 +466,7 @@ func (s *Store) Close() error {
 	err := s.leave(ctx)
 	s.stop()
 	s.moves.flush()
+	s.history.Load().end()
 	s.hub.Close()
 	s.pool.Close()
 	if err != nil {

@@ -61,11 +61,15 @@ func (s *Store) survey(ctx context.Context, q querier) ([]queue.Backlog, error) 
 	if !made {
 		return nil, nil
 	}
-	if err := s.fits(ctx, q); err != nil {
-		return nil, err
+	version, err := s.fits(ctx, q)
+	if err == nil && version < schemaVersion {
+		err = s.former(ctx, q, shared)
 	}
-	if err := s.owns(ctx, q); err != nil || !shared {
-		return nil, err // where nobody has made the table, no process has said what it leases from
+	if err == nil {
+		err = s.owns(ctx, q)
+	}
+	if err != nil || !shared || version < schemaVersion {
+		return nil, err // no process has said yet what it leases from; and to look raises no version
 	}
 	return s.backlogs(ctx, q)
 }
@@ -154,15 +158,16 @@ func (s *Store) backlogs(ctx context.Context, q querier) ([]queue.Backlog, error
 // countUnkept adds the open jobs of partitions that nobody keeps, of which no checkpoint says what
 // has come since, to those of their queues.
 func (s *Store) countUnkept(ctx context.Context, q querier, epochs map[int]int64, open map[string]int64) error {
+	h := s.history.Load()
 	for part, epoch := range epochs { // one at a time: only one is in memory
-		sn, err := s.snapshot(ctx, q, []int{part})
+		sn, err := s.snapshot(ctx, h, q, []int{part})
 		if err != nil {
 			return fmt.Errorf("read partition %d: %w", part, err)
 		}
 		if sn[part] == nil {
 			return fmt.Errorf("partition %d is not in the table of partitions: %w", part, queue.ErrCorrupt)
 		}
-		o, err := s.restore(part, epoch, sn[part])
+		o, err := s.restore(h, part, epoch, sn[part])
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 
 // acquire takes queues of partitions over that nobody leases from. From the moment this
 // commits, nothing that a former owner still tries to settle is accepted.
-func (s *Store) acquire(ctx context.Context, want map[int][]string) error {
+func (s *Store) acquire(ctx context.Context, h *history, want map[int][]string) error {
 	taken, err := s.take(ctx, want)
 	if sqlState(err) == codeLockTimeout {
 		// One of them is locked by a commit that hangs: the others need not wait for it.
@@ -41,7 +41,7 @@ func (s *Store) acquire(ctx context.Context, want map[int][]string) error {
 	for part, p := range taken {
 		shared = shared || len(p.shares) > 1
 		o := s.owned[part].Load()
-		if o != nil && contains(p.before, o.queues()) {
+		if o != nil && o.h == h && contains(p.before, o.queues()) {
 			o.epoch.Store(p.epoch)
 			followed = append(followed, o)
 			continue
@@ -65,14 +65,15 @@ func (s *Store) acquire(ctx context.Context, want map[int][]string) error {
 		s.begin(o, &taken[o.part].partState)
 	}
 	if len(epochs) > 0 {
-		loaded, err := s.load(ctx, epochs)
+		loaded, err := s.load(ctx, h, epochs)
 		if err != nil {
 			return fmt.Errorf("read %d partitions that were taken over: %w", len(epochs), meaning(err))
 		}
 		for _, o := range loaded {
 			s.begin(o, &taken[o.part].partState)
-			s.owned[o.part].Store(o)
-			o.p.Start()
+			if !s.publish(o) {
+				return errPast
+			}
 		}
 	}
 	s.moves.took(len(taken))
@@ -84,7 +85,9 @@ func (s *Store) acquire(ctx context.Context, want map[int][]string) error {
 func (s *Store) begin(o *owned, p *partState) {
 	before := o.queues()
 	mine := p.of(s.process)
-	o.keeper.Store(p.keeper == s.process)
+	if keeps := p.keeper == s.process; !keeps || !o.keeper.Load() {
+		o.keeps(p.pos, keeps)
+	}
 	o.alone.Store(len(p.shares) == 1)
 	o.holds.Store(&mine)
 	for _, l := range o.p.Lanes() {
@@ -173,16 +176,16 @@ func (s *Store) writeParts(ctx context.Context, tx pgx.Tx, changed []partState) 
 
 // load makes the memory of partitions from the last checkpoint and the log after it, all
 // of one instant.
-func (s *Store) load(ctx context.Context, epochs map[int]int64) ([]*owned, error) {
+func (s *Store) load(ctx context.Context, h *history, epochs map[int]int64) ([]*owned, error) {
 	var out []*owned
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		out = out[:0]
-		byPart, err := s.snapshot(ctx, tx, slices.Sorted(maps.Keys(epochs)))
+		byPart, err := s.snapshot(ctx, h, tx, slices.Sorted(maps.Keys(epochs)))
 		if err != nil {
 			return err
 		}
 		for part, sn := range byPart {
-			o, err := s.restore(part, epochs[part], sn)
+			o, err := s.restore(h, part, epochs[part], sn)
 			if err != nil {
 				return err
 			}
@@ -198,13 +201,20 @@ func (s *Store) load(ctx context.Context, epochs map[int]int64) ([]*owned, error
 const keptBytes = 32 << 20
 
 // restore makes the memory of a partition from a snapshot of it.
-func (s *Store) restore(part int, epoch int64, sn *snapshot) (*owned, error) {
+func (s *Store) restore(h *history, part int, epoch int64, sn *snapshot) (*owned, error) {
 	st := &storage{s: s}
 	p := partition.New(partition.Config{Storage: st, Log: s.o.Log, Epoch: uint32(epoch), Window: s.o.Window, Now: s.now, Steady: s.steady, Hub: s.hub,
 		KeptBytes: keptBytes / len(s.owned), OpenBytes: keptBytes / len(s.owned)})
-	st.o = &owned{s: s, part: part, p: p, seen: sn.pos, saved: sn.pos,
+	st.o = &owned{s: s, h: h, part: part, p: p, seen: sn.pos, saved: sn.pos, written: sn.pos,
 		dirty: map[uint64]struct{}{}, expected: map[changeKey]*partition.Change{}}
+	if sn.rewound {
+		st.o.rewound, st.o.written, st.o.saved = true, sn.written, -1
+		for i := range sn.lanes {
+			st.o.dirty[sn.lanes[i].ID] = struct{}{}
+		}
+	}
 	st.o.epoch.Store(epoch)
+	p.Hold(s.pauses.Load())
 	if err := p.Restore(sn.lanes); err != nil {
 		return nil, fmt.Errorf("restore partition %d: %w", part, err)
 	}
@@ -216,10 +226,23 @@ type snapshot struct {
 	pos   int64
 	lanes []partition.Lane
 	log   []entry
+
+	rewound bool  // it was made from the log alone
+	written int64 // and this is the position of the checkpoint that it replaces
 }
 
-// snapshot reads partitions; q must read all of it at one instant.
-func (s *Store) snapshot(ctx context.Context, q querier, parts []int) (map[int]*snapshot, error) {
+// snapshot reads partitions; q must read all of it at one instant. Of those whose checkpoint is
+// not of their log it makes one that is.
+func (s *Store) snapshot(ctx context.Context, h *history, q querier, parts []int) (map[int]*snapshot, error) {
+	out, err := s.readSnapshot(ctx, h, q, parts)
+	if err != nil {
+		return nil, err
+	}
+	return out, s.trusted(ctx, q, out)
+}
+
+// readSnapshot reads partitions as they are.
+func (s *Store) readSnapshot(ctx context.Context, h *history, q querier, parts []int) (map[int]*snapshot, error) {
 	out := map[int]*snapshot{}
 	after := map[int]int64{}
 	rows, err := q.Query(ctx, s.names.sql("SELECT id, pos FROM @schema.parts WHERE id = ANY($1)"), parts)
@@ -234,18 +257,18 @@ func (s *Store) snapshot(ctx context.Context, q querier, parts []int) (map[int]*
 	}); err != nil {
 		return nil, err
 	}
-	if err := s.readCheckpoint(ctx, q, parts, out); err != nil {
+	if err := s.readCheckpoint(ctx, h, q, parts, out); err != nil {
 		return nil, fmt.Errorf("read the checkpoint of lanes: %w", err)
 	}
 	var segment int64
 	if err := q.QueryRow(ctx, s.names.sql("SELECT segment FROM @schema.head")).Scan(&segment); err != nil {
 		return nil, err
 	}
-	err = s.readLog(ctx, q, segment, after, func(part int, e entry) { out[part].log = append(out[part].log, e) })
+	err = s.readLog(ctx, h, q, segment, after, func(part int, e entry) { out[part].log = append(out[part].log, e) })
 	return out, err
 }
 
-func (s *Store) readCheckpoint(ctx context.Context, q querier, parts []int, out map[int]*snapshot) error {
+func (s *Store) readCheckpoint(ctx context.Context, h *history, q querier, parts []int, out map[int]*snapshot) error {
 	rows, err := q.Query(ctx, s.names.sql(`SELECT id, part, queue, workspace, source, destination, first, tail, jobs, bytes, retry, parked, dead, retried, partly
 		FROM @schema.lanes WHERE part = ANY($1)`), parts)
 	if err != nil {
@@ -270,7 +293,7 @@ func (s *Store) readCheckpoint(ctx context.Context, q querier, parts []int, out 
 			return fmt.Errorf("lane %d is in partition %d, which there is not: %w", id, part, queue.ErrCorrupt)
 		}
 		out[part].lanes = append(out[part].lanes, l)
-		s.lanes.add(&laneRef{id: l.ID, queue: l.Queue, scope: l.Scope, part: part})
+		h.lanes.add(&laneRef{id: l.ID, queue: l.Queue, scope: l.Scope, part: part})
 	}
 	return rows.Err()
 }
@@ -283,7 +306,7 @@ func (s *Store) watch(ctx context.Context) error {
 	}
 	s.loading.Lock()
 	defer s.loading.Unlock()
-	v, epochs := s.cluster.Load(), map[int]int64{}
+	h, v, epochs := s.history.Load(), s.cluster.Load(), map[int]int64{}
 	for i := range v.parts {
 		if p := &v.parts[i]; !v.kept(p) && s.owned[p.id].Load() == nil {
 			epochs[p.id] = p.epoch
@@ -292,13 +315,14 @@ func (s *Store) watch(ctx context.Context) error {
 	if len(epochs) == 0 {
 		return nil
 	}
-	loaded, err := s.load(ctx, epochs)
+	loaded, err := s.load(ctx, h, epochs)
 	if err != nil {
 		return fmt.Errorf("read %d partitions that no process keeps: %w", len(epochs), meaning(err))
 	}
 	for _, o := range loaded {
-		s.owned[o.part].Store(o)
-		o.p.Start()
+		if !s.publish(o) {
+			return errPast
+		}
 	}
 	return nil
 }

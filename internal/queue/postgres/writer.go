@@ -34,6 +34,7 @@ func (w *writer) close() {
 
 // attempt is one try to commit a group.
 type attempt struct {
+	h        *history // of its session
 	n        int64
 	ring     int64
 	parts    []int32
@@ -57,12 +58,18 @@ func (w *writer) run(ctx context.Context, g *group) {
 	pause := 2 * time.Millisecond
 	for {
 		turn := w.s.link.now()
+		err := w.connect(ctx)
 		g.dropLost()
+		if err == nil {
+			g.dropPast(of(w.conn))
+		}
 		if len(g.requests) == 0 {
 			return
 		}
 		a := w.layOut(g)
-		err := w.commit(ctx, a)
+		if err == nil {
+			err = w.commit(ctx, a)
+		}
 		if err == nil {
 			w.finish(ctx, a)
 			return
@@ -128,7 +135,7 @@ func (w *writer) drop(ctx context.Context, g *group, a *attempt, err error) bool
 	}
 	code := sqlState(err)
 	switch code {
-	case "", codeMoved, codeUndefinedTab, codeUndefinedFunc, codeDeadlock, codeSerialization, codeLockTimeout:
+	case "", codeMoved, codeUndefinedTab, codeUndefinedFunc, codeRestored, codeDeadlock, codeSerialization, codeLockTimeout:
 		return false
 	case codeLost:
 		// Another process has taken something of these partitions: what is committed here
@@ -186,6 +193,18 @@ func (g *group) dropLost() {
 			}
 		}
 		return false
+	})
+}
+
+// dropPast answers the requests that were made from another history than h: with what is
+// remembered of h the caller makes them anew.
+func (g *group) dropPast(h *history) {
+	g.requests = slices.DeleteFunc(g.requests, func(r *request) bool {
+		if r.h == h {
+			return false
+		}
+		r.fail(fmt.Errorf("%w: %w", errPast, errAgain))
+		return true
 	})
 }
 
@@ -259,37 +278,90 @@ func (w *writer) forget(a *attempt) {
 // commit makes an attempt durable. nil means that it is, an error that it is not, and
 // never will be. A connection that breaks in between is not an answer: see resolve.
 func (w *writer) commit(ctx context.Context, a *attempt) error {
-	if w.conn == nil || w.conn.IsClosed() {
-		c, err := w.s.connect(ctx)
-		if err != nil {
-			return err
-		}
-		w.conn = c
-	}
-	h := w.s.head.Load()
+	a.h = of(w.conn)
+	h := a.h.head.Load()
 	a.ring = h.ring
 	args := w.arguments(a)
 	bounded, cancel := w.s.bounded(context.Background(), 2*w.s.o.Timeout)
 	defer cancel()
-	err := w.conn.QueryRow(bounded, w.s.commitCall(h.segment), args...).Scan(&a.partBase, &a.laneBase)
+	err := w.conn.QueryRow(bounded, w.s.commitCall(h.segment), args...).Scan(&a.partBase, &a.laneBase, nil)
 	if err == nil {
 		w.s.link.hears()
-		return nil
+		a.acknowledged(w.s.now())
+		if w.s.history.Load() == a.h {
+			return nil
+		}
+		// It was committed where the history is over: whether it is in the other, that knows.
+		w.close()
+		return w.resolve(ctx, a, errPast)
 	}
 	switch code := sqlState(err); code {
 	case "":
 		w.close()
 		return w.resolve(ctx, a, err)
-	case codeMoved, codeUndefinedFunc, codeUndefinedTab:
-		if herr := w.s.readHead(ctx); herr != nil {
+	case codeMoved, codeRestored, codeUndefinedFunc, codeUndefinedTab:
+		if herr := w.moved(ctx, a.h); herr != nil {
 			return errors.Join(err, herr)
 		}
-		if code != codeMoved {
+		if code != codeMoved && code != codeRestored {
 			// The prepared statement is of no use any more either.
 			w.close()
 		}
 	}
 	return err
+}
+
+// connect makes sure that the writer has a session of the history that is remembered.
+func (w *writer) connect(ctx context.Context) error {
+	if w.conn != nil && (w.conn.IsClosed() || of(w.conn) != w.s.history.Load()) {
+		w.close()
+	}
+	if w.conn != nil {
+		return nil
+	}
+	c, err := w.s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	w.conn = c
+	return nil
+}
+
+// moved looks where the log goes on, or whether the tables are others now.
+func (w *writer) moved(ctx context.Context, h *history) error {
+	before := *h.head.Load()
+	if err := w.s.readHead(ctx); err != nil {
+		return err
+	}
+	if *h.head.Load() != before {
+		return nil
+	}
+	return w.s.recheck(ctx)
+}
+
+// acknowledged notes what has been committed.
+func (a *attempt) acknowledged(at time.Time) {
+	k := ack{n: a.n, ring: a.ring, at: at.UnixNano()}
+	for _, r := range a.rows {
+		if r.ref != nil {
+			k.jobs += int32(r.count)
+		}
+	}
+	a.h.acked.add(k)
+	if len(a.partBase) != len(a.parts) {
+		return
+	}
+	for i, part := range a.parts {
+		rows := int64(0)
+		for _, r := range a.rows {
+			if r.part == int(part) {
+				rows++
+			}
+		}
+		if rows > 0 {
+			a.h.reached(int(part), a.partBase[i]+rows)
+		}
+	}
 }
 
 // resolve finds out what became of an attempt whose connection broke. It writes the
@@ -351,6 +423,9 @@ func (s *Store) mark(ctx context.Context, a *attempt) error {
 		if err := tx.QueryRow(ctx, s.names.sql("SELECT ring FROM @schema.head")).Scan(&ring); err != nil {
 			return err
 		}
+		if ring < a.ring {
+			return nil // of a history in which that ring had not begun: no commit of it is here
+		}
 		if ring > a.ring+1 {
 			return errForgotten
 		}
@@ -376,6 +451,9 @@ func (w *writer) finish(ctx context.Context, a *attempt) {
 	var elsewhere []int
 	for i, part := range a.parts {
 		o := w.s.owned[part].Load()
+		if o != nil && o.h != a.h {
+			o = nil // what was made since has read this
+		}
 		if o == nil || !o.alone.Load() {
 			elsewhere = append(elsewhere, int(part))
 		}
@@ -399,7 +477,7 @@ func (w *writer) finish(ctx context.Context, a *attempt) {
 				e.change = r.change.c
 			} else {
 				e.seq = uint64(a.laneBase[r.lane-1] + int64(r.seq))
-				w.s.recent.put(r.ref.id, e.seq, r.data)
+				a.h.recent.put(r.ref.id, e.seq, r.data)
 			}
 			entries = append(entries, e)
 		}

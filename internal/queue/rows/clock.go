@@ -152,11 +152,7 @@ func (s *Store) replaceFile(path string, b []byte) error {
 }
 
 func (s *Store) syncDir() error {
-	d, err := s.fs.OpenDir(s.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return syncFolder(s.fs, s.dir)
 }
 
 func readFile(fs vfs.FS, path string) ([]byte, error) {

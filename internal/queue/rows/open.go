@@ -17,6 +17,11 @@ import (
 // StateDir is the directory of the state in that of its store.
 const StateDir = "state"
 
+// stateFormat is the version of the state's files. It is said here, and not left to the library, which
+// would raise it by being upgraded: a state of a later version is not opened by a program with an
+// earlier library. Who raises it raises FORMAT (queue/log/disk).
+const stateFormat = pebble.FormatMajorVersion(24)
+
 const (
 	memTable   = 16 << 20
 	cacheBytes = 32 << 20
@@ -76,7 +81,7 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	s.ready = true
-	return nil
+	return s.hold()
 }
 
 // replay applies a commit that the log has beyond the state.
@@ -104,7 +109,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		DisableWAL:            true,
 		MemTableSize:          memTable,
 		Cache:                 pebble.NewCache(cacheBytes),
-		FormatMajorVersion:    pebble.FormatNewest,
+		FormatMajorVersion:    stateFormat,
 		MaxOpenFiles:          256,
 		L0CompactionThreshold: 4,
 		Logger:                pebbleLog{s.opt.Log},

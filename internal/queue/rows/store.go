@@ -109,6 +109,7 @@ type Store struct {
 	readers    readers
 	admin      sync.Mutex // one Requeue or Drop at a time
 	applying   sync.Mutex // the state is between two commits when it is free
+	holding    sync.Mutex // one look at what is paused at a time
 	maintain   sync.Mutex // one flush or compaction at a time
 	flushNow   chan struct{}
 
@@ -206,7 +207,11 @@ func (s *Store) try(ctx context.Context, fn func(queue.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	return s.commitTx(t, c)
+	held := pauses(t)
+	if err := s.commitTx(t, c); err != nil || !held {
+		return err
+	}
+	return s.hold()
 }
 
 // commitTx commits a transaction and its change. Values that are kept in memory do not

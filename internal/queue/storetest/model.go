@@ -24,7 +24,7 @@ func Model(t testing.TB, b Backend, seed uint64, steps, window int) {
 	t.Helper()
 	m := &model{
 		TB: t, backend: b, rng: rand.New(rand.NewPCG(seed, 0)), clock: NewClock(),
-		window: window, records: map[string]string{}, byPayload: map[string]*modelJob{},
+		window: window, records: map[string]string{}, paused: map[queue.Filter]bool{}, byPayload: map[string]*modelJob{},
 	}
 	m.cfg = Config{Now: m.clock.Now, Window: window}
 	m.store = b.Open(t, m.cfg)
@@ -67,6 +67,7 @@ type model struct {
 	jobs      []*modelJob // open and dead, in order of append
 	byPayload map[string]*modelJob
 	records   map[string]string
+	paused    map[queue.Filter]bool
 	stale     []queue.Job // jobs whose lease has ended
 	made      int
 }
@@ -105,7 +106,7 @@ func chosen(f queue.Filter, q string, s queue.Scope) bool {
 func (m *model) eligible(f queue.Filter) (out []*modelJob) {
 	now := m.clock.Now()
 	for _, j := range m.jobs {
-		if !j.dead && j.token == 0 && !j.due.After(now) && chosen(f, j.queue, j.scope) && !m.withheld(j) {
+		if !j.dead && j.token == 0 && !j.due.After(now) && chosen(f, j.queue, j.scope) && !m.held(j) && !m.withheld(j) {
 			out = append(out, j)
 		}
 	}
@@ -180,8 +181,10 @@ func (m *model) one() {
 	switch n := m.rng.IntN(100); {
 	case n < 22:
 		m.opUpdate(false)
-	case n < 46:
+	case n < 44:
 		m.opLease()
+	case n < 46:
+		m.opClaim()
 	case n < 68:
 		m.opUpdate(true)
 	case n < 74:
@@ -197,8 +200,10 @@ func (m *model) one() {
 		m.opDead()
 	case n < 96:
 		m.opList()
-	case n < 98:
+	case n < 97:
 		m.opRecords()
+	case n < 98:
+		m.opPause()
 	default:
 		m.opReopen()
 	}
@@ -292,6 +297,9 @@ func (m *model) opLease() {
 
 func (m *model) lease(q queue.Query) []queue.Job {
 	want := m.eligible(q.Filter)
+	if q.Any {
+		want = m.claimable(q)
+	}
 	jobs, err := m.store.Lease(m.Context(), q)
 	if err != nil {
 		m.Errorf("Lease: %v", err)
@@ -392,6 +400,7 @@ func (m *model) opRenew() {
 // drain does every job that is left, in rounds, and finds the store empty.
 func (m *model) drain() {
 	m.what = "drain"
+	m.resumeAll()
 	m.clock.Advance(time.Hour)
 	m.expire()
 	for range 100 * (len(m.jobs) + 1) {

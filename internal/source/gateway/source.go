@@ -186,7 +186,11 @@ func (s *session) handle(w http.ResponseWriter, r *http.Request) *gateway.Answer
 	if strings.EqualFold(r.Header.Get("Content-Encoding"), "gzip") {
 		encoding = "gzip"
 	}
-	body, err := s.Body.Read(w, r, encoding)
+	reader := *s.Body
+	if call.Source() == nil {
+		reader.Limit = min(reader.Limit, maxUnkeyed)
+	}
+	body, err := reader.Read(w, r, encoding)
 	if err != nil {
 		s.Budget.Leave(0)
 		return unread(err)
@@ -194,6 +198,10 @@ func (s *session) handle(w http.ResponseWriter, r *http.Request) *gateway.Answer
 	call.Arrived(time.Now())
 	return call.Done(s.accept(&call, body, r.Header))
 }
+
+// maxUnkeyed is the largest body, in bytes, that is read to find its write key: as much as Segment
+// takes.
+const maxUnkeyed = 512 << 10
 
 // unread is the answer to a request whose body could not be read.
 func unread(err error) *gateway.Answer {

@@ -172,6 +172,23 @@ func (o opener) Survey(ctx context.Context) ([]queue.Backlog, error) {
 	return s.Survey(ctx)
 }
 
+// Salvage makes the damaged store usable with everything that can still be read. It returns in
+// a sentence how that ended, and what is kept and lost in plain numbers.
+func (o opener) Salvage(ctx context.Context, progress func(done, total int64)) (summary string, figures map[string]int64, err error) {
+	r, err := postgres.Salvage(ctx, o.options, progress)
+	if err != nil {
+		return "", nil, err
+	}
+	summary = "nothing that is in its tables is missing"
+	if r.Lost() {
+		summary = "some of what was acknowledged is lost; what is there of it is in the table \"salvaged\" of the schema"
+	}
+	return summary, map[string]int64{
+		"open_messages": r.Open, "dead_messages": r.Dead, "partitions_made_from_the_log": r.Made, "lost_batches": r.LostBatches,
+		"lost_messages": r.LostJobs, "lost_results": r.Changes,
+	}, nil
+}
+
 // Open implements connector.StoreOpener.
 func (o opener) Open(ctx context.Context) (queue.Store, error) {
 	s, err := postgres.New(o.options)

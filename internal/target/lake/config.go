@@ -38,12 +38,20 @@ type Config struct {
 
 	// DedupField is a field with a unique id of the event ("event_uuid"). An event whose id,
 	// a string or a whole number of any size, is in its partition already is not written again, however
-	// the source groups what it delivers again. Without it, the default, only a file that is
-	// delivered again as a whole is recognised, by the ids that the source gives.
+	// the source groups what it delivers again, nor when its producer sends it twice. Without
+	// it, the default, what a source delivers again lands once if the source gives positions
+	// (queue, file, kafka, kinesis, eventhub); of other sources only a file that is delivered
+	// again as a whole is recognised, by the ids that they give.
 	DedupField string `hcl:"dedup_field,optional"`
 	// DedupMaxIDs is the most ids kept in memory, at about 40 bytes each; 2000000 by default.
 	// In a partition with more, only the newest events are recognised, at least half as many.
 	DedupMaxIDs int `hcl:"dedup_max_ids,optional"`
+
+	// PositionsKept is the most messages that are recognised by where their source read them
+	// when it delivers them again, so that each lands once without a dedup_field; 1000000 by
+	// default, at about 30 bytes of memory and 16 on disk each. At least half as many are: more
+	// than what is in flight, and than what the source reads until it has stored its position.
+	PositionsKept int `hcl:"positions_kept,optional"`
 
 	// Types declares the types of columns that inference would give another one, by the
 	// field's keys with dots between: "bool", "int64", "double", "string", "json" (any value,
@@ -94,7 +102,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Target]{
 	Default: func() Config {
 		return Config{
 			TimeFormat: "rfc3339", MissingTime: "invalid", PartitionBy: []string{"year", "month", "day", "hour"},
-			DedupMaxIDs: 2_000_000, BufferMaxEvents: 5000, BufferMaxBytes: 16 << 20, BufferMaxAgeSeconds: 60,
+			DedupMaxIDs: 2_000_000, PositionsKept: 1_000_000, BufferMaxEvents: 5000, BufferMaxBytes: 16 << 20, BufferMaxAgeSeconds: 60,
 			MaxMessageBytes: 1 << 20, MaxConcurrentBatches: 2, MaxFileBytes: 512 << 20, MaxOpenPartitions: 256, MaxDepth: 16, MaxColumns: 1000,
 		}
 	},
@@ -157,6 +165,7 @@ func (c Config) Validate() []connector.Problem {
 		}
 	}
 	between("dedup_max_ids", c.DedupMaxIDs, mostBytes)
+	between("positions_kept", c.PositionsKept, mostBytes)
 	between("buffer_max_events", c.BufferMaxEvents, mostBytes)
 	between("buffer_max_bytes", c.BufferMaxBytes, mostBytes)
 	between("buffer_max_age_seconds", c.BufferMaxAgeSeconds, 24*3600)

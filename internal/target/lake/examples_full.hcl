@@ -14,6 +14,7 @@ target {
 
     dedup_field   = "event_uuid"
     dedup_max_ids = 5000000
+    positions_kept = 1000000
 
     types = {
       "payload"          = "json"

@@ -13,26 +13,32 @@
 //
 // # Every event once
 //
-// A source delivers again what was written but not acknowledged. Two things keep that from
+// A source delivers again what was written but not acknowledged. Three things keep that from
 // being there twice:
 //
-//   - The name of a file is the hash of the messages in it: of the source's id of each and its
-//     payload, in order. A file that is delivered again as a whole has the name it had, and
+//   - A message that has a position ([event.Origin]: queues, files, Kafka, Kinesis and Event
+//     Hubs give one) is recognised by it, whatever the grouping and whatever the transforms
+//     made of it. Files of such messages land together, by one commit that holds what they are
+//     recognised by. The last positions_kept are known.
+//   - The name of another file is the hash of the messages in it: of the source's id of each and
+//     its payload, in order. A file that is delivered again as a whole has the name it had, and
 //     is not written again. Messages without an id of the source cannot be told from new
 //     ones that look the same, and so their files have random names.
 //   - With dedup_field, an event whose id is in a committed file of its partition, or earlier
 //     in the buffer, is not written. Equal ids have equal times in a well-made event, and so
-//     one partition. This holds for any grouping of what is delivered again.
+//     one partition. This holds for any grouping of what is delivered again, and for what a
+//     producer sends twice.
 //
 // Only ids that are in their column count: an id that is null, absent or of another type
 // than the column makes an event that is never taken for another one.
 //
 // # Order of things in a Write
 //
-//	decode ──▶ drop what is there already ──▶ new version of the schema, if any ──▶ files
+//	leave out what has landed ──▶ decode ──▶ drop what is there already ──▶ new version of the schema, if any ──▶ files ──▶ commit
 //
 // When another writer changes the schema first, the events are decoded again. A file that
-// cannot be committed fails its own events, not those of other partitions.
+// cannot be written fails its own events, not those of other partitions. What became of a
+// commit that failed is found out before the next write looks at what has landed.
 package lake
 
 import (
@@ -111,7 +117,10 @@ func (t *Target) Open(ctx context.Context) error {
 	if t.dataset != nil {
 		return nil
 	}
-	d, err := catalog.Open(ctx, t.path, catalog.Options{Layout: t.layout, MaxIDs: t.config.DedupMaxIDs, Step: t.step})
+	d, err := catalog.Open(ctx, t.path, catalog.Options{Layout: t.layout, MaxIDs: t.config.DedupMaxIDs, MaxLanded: t.config.PositionsKept, Step: t.step})
+	if errors.Is(err, catalog.ErrHeld) {
+		return &connector.Held{Err: err}
+	}
 	if err != nil {
 		return err
 	}
@@ -175,13 +184,20 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 		}
 		defer done()
 	}
-	w := &write{t: t, dataset: t.dataset, batch: b, failed: map[int]error{}}
+	ids, lanes := identities(b)
+	held, err := t.dataset.Reserve(ctx, ids, lanes)
+	if err != nil {
+		return err
+	}
+	defer held.Release()
+	w := &write{t: t, dataset: t.dataset, batch: b, failed: map[int]error{}, ids: ids, lanes: lanes, held: held}
 	for at := 0; at < len(b); {
 		at = w.round(ctx, at)
 		if t.config.DedupField != "" {
 			t.dataset.Trim()
 		}
 	}
+	w.shareTwins()
 	if len(w.failed) > 0 {
 		return &connector.Partial{Failed: w.failed}
 	}

@@ -28,12 +28,35 @@ type write struct {
 	dataset *catalog.Dataset
 	batch   event.Batch
 	failed  map[int]error
+	ids     []catalog.ID // of the messages, to recognise them by; nil: no message has one
+	lanes   []catalog.Lane
+	held    *catalog.Reservation
+}
+
+// settled reports whether nothing is to be done for the i-th message: it has landed before,
+// or an earlier one of the batch is the same.
+func (w *write) settled(i int) bool {
+	_, twin := w.held.Twin(i)
+	return twin || w.held.Landed(i)
+}
+
+// shareTwins has messages that were twice in the batch share one outcome.
+func (w *write) shareTwins() {
+	if len(w.failed) == 0 {
+		return
+	}
+	for i := range w.batch {
+		if first, ok := w.held.Twin(i); ok && w.failed[first] != nil {
+			w.failed[i] = w.failed[first]
+		}
+	}
 }
 
 // part is the rows of one file.
 type part struct {
 	folder      *folder
 	number      int32 // in all
+	place       int   // in the landing; -1 for none
 	rows        *parquet.Rows
 	row         []int32 // the messages that are its rows, by their place in the batch
 	again       []int32 // those that repeat one of them and share its fate
@@ -112,7 +135,7 @@ func (w *write) again(r *round, start, end int) {
 func (w *write) survey(start, end int) map[string]parquet.Kind {
 	s := parquet.NewSurvey(w.t.options)
 	for i := start; i < end; i++ {
-		if w.failed[i] == nil {
+		if w.failed[i] == nil && !w.settled(i) {
 			s.Add(w.batch[i].Data)
 		}
 	}
@@ -135,6 +158,9 @@ func (w *write) decode(ctx context.Context, d *parquet.Decoder, r *round, start 
 				w.failed[i] = context.Cause(ctx)
 			}
 			return i
+		}
+		if w.settled(i) {
+			continue
 		}
 		m := w.batch[i]
 		if err := d.Decode(m.Data); err != nil {
@@ -287,11 +313,16 @@ func (w *write) there(ctx context.Context, r *round, f *folder, id catalog.ID, i
 	return f.seen.Has(id), nil
 }
 
-// commit writes the files of a round, several at once.
+// commit writes the files of a round, several at once. Those whose every message has a
+// position land together, by a plan; each of the others is a commit of its own.
 func (w *write) commit(ctx context.Context, r *round, schema *parquet.Schema) {
-	var wg sync.WaitGroup
 	errs := make([]error, len(r.all))
+	l := w.plan(ctx, r, errs)
+	var wg sync.WaitGroup
 	for i, p := range r.all {
+		if errs[i] != nil {
+			continue
+		}
 		select {
 		case w.t.slots <- struct{}{}:
 		case <-ctx.Done():
@@ -300,10 +331,11 @@ func (w *write) commit(ctx context.Context, r *round, schema *parquet.Schema) {
 		}
 		wg.Go(func() {
 			defer func() { <-w.t.slots }()
-			errs[i] = w.commitPart(ctx, p, schema)
+			errs[i] = w.commitPart(ctx, l, p, schema)
 		})
 	}
 	wg.Wait()
+	l.commit(ctx, w, errs)
 	for i, p := range r.all {
 		if errs[i] != nil {
 			w.fail(p, errs[i])
@@ -318,16 +350,85 @@ func (w *write) commit(ctx context.Context, r *round, schema *parquet.Schema) {
 	}
 }
 
-func (w *write) commitPart(ctx context.Context, p *part, schema *parquet.Schema) error {
+// landing is the parts of a round that land together.
+type landing struct {
+	*catalog.Landing
+	parts []*part
+}
+
+// plan begins to land the parts that can be recognised. Where it cannot, they fail.
+func (w *write) plan(ctx context.Context, r *round, errs []error) *landing {
+	l := &landing{}
+	var partitions []string
+	for _, p := range r.all {
+		if w.recognised(p) {
+			p.place = len(l.parts)
+			l.parts = append(l.parts, p)
+			partitions = append(partitions, p.folder.partition)
+		} else {
+			p.place = -1
+		}
+	}
+	if len(l.parts) == 0 {
+		return l
+	}
+	var err error
+	if l.Landing, err = w.dataset.Plan(ctx, partitions); err != nil {
+		for _, p := range l.parts {
+			errs[p.number] = err
+		}
+	}
+	return l
+}
+
+// recognised reports whether all messages of a part have an identity.
+func (w *write) recognised(p *part) bool {
+	return w.ids != nil && !slices.ContainsFunc(p.row, func(i int32) bool { return w.ids[i] == catalog.ID{} })
+}
+
+// commit has the parts that were written be there, with what they are recognised by.
+func (l *landing) commit(ctx context.Context, w *write, errs []error) {
+	if l.Landing == nil {
+		return
+	}
+	n := 0
+	for _, p := range l.parts {
+		n += len(p.row)
+	}
+	ids := make([]catalog.ID, 0, n)
+	for _, p := range l.parts {
+		if errs[p.number] == nil {
+			for _, i := range p.row {
+				ids = append(ids, w.ids[i])
+			}
+		}
+	}
+	err := l.Commit(ctx, func(i int) bool { return errs[l.parts[i].number] != nil }, ids, w.lanes)
+	if err == nil {
+		return
+	}
+	for _, p := range l.parts {
+		if errs[p.number] == nil {
+			errs[p.number] = err
+		}
+	}
+}
+
+func (w *write) commitPart(ctx context.Context, l *landing, p *part, schema *parquet.Schema) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	_, err := w.dataset.Commit(ctx, catalog.File{
-		Partition: p.folder.partition, Name: w.name(p), IDs: p.ids,
+	f := catalog.File{
+		Partition: p.folder.partition, IDs: p.ids,
 		Record: catalog.Record{Rows: int64(p.rows.Len()), Events: int64(p.rows.Bytes()), Schema: schema.Version,
 			First: p.first.UTC(), Last: p.last.UTC(), At: time.Now().UTC()},
 		Write: func(out io.Writer) error { return p.rows.Write(out, schema, nil) },
-	})
+	}
+	if p.place >= 0 {
+		return l.Write(ctx, p.place, f)
+	}
+	f.Name = w.name(p)
+	_, err := w.dataset.Commit(ctx, f)
 	return err
 }
 

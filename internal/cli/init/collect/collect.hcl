@@ -1,47 +1,34 @@
-# Collect events over HTTP. An answer "ok" means that the event is on disk.
+# Collect events over HTTP, and send each to the destinations of its source. An answer "ok" means
+# that the event is on disk.
 #
-#   SDK -> gateway -> [queue events] -> file
-
-# One queue for what was accepted, kept in weir-data: a crash or a target that is down loses
-# nothing.
-queue "events" {}
-
-# What RudderStack's SDKs send to. Who may send is in workspaceConfig.json, by write key.
-pipeline "gateway" {
-  source {
-    use "gateway" {
-      workspace_config = "workspaceConfig.json"
-      address          = "127.0.0.1:8080"
+#   SDK -> gateway -> [queue] -> processor -> [queue] -> router -> destinations
+#
+# The queues are kept in weir-data: a crash or a destination that is down loses nothing.
+# weir explain collect.hcl writes out the pipelines that this is.
+collect "events" {
+  # What RudderStack's SDKs send to.
+  gateway {
+    address = "127.0.0.1:8080"
+    failure_target {
+      use "file" {
+        path = "failed.jsonl"
+      }
     }
   }
-  target {
-    use "queue" {
-      name = "events"
-    }
+  # Who may send, by write key, and to which destinations it goes.
+  workspace {
+    config = "workspaceConfig.json"
   }
-  failure_target {
-    use "file" {
-      path = "failed.jsonl"
+  # The destination "archive" is a file; others are webhooks. Other targets: weir list.
+  router {
+    target {
+      when = "destination == 'archive'"
+      use "file" {
+        path = "events.jsonl"
+      }
     }
-  }
-}
-
-# Where they go. Other targets: weir list. To send each event to the destinations of its
-# source, put the transform "fanout" before a target "webhook".
-pipeline "deliver" {
-  source {
-    use "queue" {
-      name = "events"
-    }
-  }
-  target {
-    use "file" {
-      path = "events.jsonl"
-    }
-  }
-  failure_target {
-    use "file" {
-      path = "failed.jsonl"
+    target {
+      use "webhook" {}
     }
   }
 }

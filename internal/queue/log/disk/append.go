@@ -21,6 +21,11 @@ func (l *Log) Append(group []*log.Entry) error {
 	if l.broken != nil {
 		return l.broken
 	}
+	if l.older {
+		if err := l.writeFormat(); err != nil {
+			return err
+		}
+	}
 	if l.torn || l.current.size >= l.opt.SegmentBytes {
 		if err := l.roll(); err != nil {
 			return err

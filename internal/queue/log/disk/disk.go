@@ -53,10 +53,21 @@ import (
 	"github.com/weirdata/weir/internal/queue/log"
 )
 
+// FORMAT is one number for all that a store has on disk: it is raised whenever a program that
+// knows the number before would read anything of the store wrong, and not for what such a
+// program refuses or passes over by itself.
+//
+//	1  values and records of version 1, executions of version 1
+//	2  values and records of version 2: programs of format 1 take the records for others
+//
+// A store of format 1 is one of format 2 from the first entry on that is appended to it; looking
+// changes nothing. The release that knows 1 only refuses 2, and changes nothing either.
 const (
 	formatStart = "weir queue store\nformat "
-	format      = formatStart + "1\n"
+	formatNow   = 2
 )
+
+func formatOf(version int) string { return fmt.Sprintf("%s%d\n", formatStart, version) }
 
 // Options are how a log is opened.
 type Options struct {
@@ -78,6 +89,7 @@ type Log struct {
 	fs    vfs.FS
 	lock  io.Closer
 	fresh bool // there is no FORMAT yet
+	older bool // FORMAT says 1; of who appends
 	epoch uint32
 
 	files atomic.Int64 // segments open for reading
@@ -151,16 +163,38 @@ func (l *Log) checkFormat() error {
 		return nil
 	case err != nil:
 		return err
-	case string(b) == format:
+	case string(b) == formatOf(formatNow):
+		return nil
+	case string(b) == formatOf(1):
+		l.older = true
 		return nil
 	case bytes.HasPrefix(b, []byte(formatStart)):
-		return fmt.Errorf("%s says %q, this program reads format 1: %w", path, bytes.TrimSpace(b[len("weir queue store\n"):]), queue.ErrVersion)
+		return fmt.Errorf("%s says %q, this program reads formats up to %d: run the release that wrote it, or a newer one: %w",
+			path, bytes.TrimSpace(b[len("weir queue store\n"):]), formatNow, queue.ErrVersion)
 	}
 	if l.opt.Lost != nil {
 		l.fresh = true
 		return nil
 	}
 	return fmt.Errorf("read %s: it is damaged: %w", path, queue.ErrCorrupt)
+}
+
+// writeFormat makes FORMAT say formatNow: it is there as a whole, or as it was.
+func (l *Log) writeFormat() error {
+	path := l.path(FormatName)
+	f, err := l.fs.Create(path+".new", "queue-format")
+	if err != nil {
+		return fmt.Errorf("create %s: %w", path, err)
+	}
+	_, err = f.Write([]byte(formatOf(formatNow)))
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = l.fs.Rename(path+".new", path)
+	}
+	if err := errors.Join(err, syncDir(l.fs, l.dir)); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	l.older = false
+	return nil
 }
 
 func readFile(fs vfs.FS, path string) ([]byte, error) {

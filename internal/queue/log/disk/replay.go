@@ -230,17 +230,5 @@ func (l *Log) begin() error {
 	if err := errors.Join(syncDir(l.fs, l.dir), SyncParent(l.fs, l.dir)); err != nil {
 		return fmt.Errorf("sync the directory %s: %w", l.dir, err)
 	}
-	path := l.path(FormatName)
-	f, err := l.fs.Create(path+".new", "queue-format")
-	if err != nil {
-		return fmt.Errorf("create %s: %w", path, err)
-	}
-	_, err = f.Write([]byte(format))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = l.fs.Rename(path+".new", path)
-	}
-	if err := errors.Join(err, syncDir(l.fs, l.dir)); err != nil {
-		return fmt.Errorf("create %s: %w", path, err)
-	}
-	return nil
+	return l.writeFormat()
 }

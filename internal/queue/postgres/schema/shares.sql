@@ -1,4 +1,4 @@
--- An addition to version 1 of the tables: programs that do not know it go on without.
+-- An addition to the tables, which those of before do not have.
 
 -- Which queues a process leases from; NULL is a process that does not say, and takes
 -- partitions with all of their queues.

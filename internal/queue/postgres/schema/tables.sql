@@ -1,4 +1,4 @@
--- Version 1 of the tables. @schema is replaced by the quoted name of the schema.
+-- The tables; @schema is replaced by the quoted name of the schema.
 
 CREATE TABLE @schema.meta (
 	one        boolean PRIMARY KEY DEFAULT true CHECK (one),

@@ -1,0 +1,28 @@
+collect "shop" {
+  gateway {
+    workspace_config = "x"
+  }
+  workspace {
+    config = "workspaceConfig.json"
+  }
+  processor {
+    isolation = "destination"
+  }
+  router {
+    isolation = "source"
+    throttle {}
+  }
+  rooter {}
+}
+
+collect "x y" {
+  workspace {
+    config = "workspaceConfig.json"
+  }
+}
+
+collect "nobody" {
+  gateway {}
+}
+
+collect {}

@@ -1,0 +1,155 @@
+package object
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/weirdata/weir/internal/blob/azure"
+	"github.com/weirdata/weir/internal/blob/gcs"
+	"github.com/weirdata/weir/internal/blob/place"
+	"github.com/weirdata/weir/internal/blob/remote"
+	"github.com/weirdata/weir/internal/blob/s3"
+	"github.com/weirdata/weir/internal/connector"
+)
+
+// Config is the HCL of the object target.
+type Config struct {
+	// Path is where objects go: the path of a folder, "s3://BUCKET/PREFIX", "gs://BUCKET/PREFIX",
+	// "azblob://CONTAINER/PREFIX" or "https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX". A
+	// relative path of a folder means from the folder of the config file.
+	Path string `hcl:"path"`
+	// Key is the name of an object behind the prefix, with expressions in it: "!{timestamp:yyyy/MM/dd/HH}"
+	// (time of the oldest message in the object, in UTC, in the letters of Java and Firehose; also
+	// "!{yyyy}", "!{MM}", "!{dd}", "!{HH}", "!{mm}"), "!{field:order.id}" (a text or number of a JSON
+	// payload), "!{stream}" and "!{partition}" (where the source read it), "!{unique}" (see unique
+	// below), "!{firehose:random-string}" (11 new characters), and "!{extension}". By default
+	// "!{timestamp:yyyy/MM/dd/HH}/!{unique}!{extension}". A message that lacks a field in it is invalid. "!{unique}" is the
+	// same whenever the same messages are delivered again, where the source says which they are, so
+	// that they are not there twice; otherwise it is new each time, and grows with time. Times are then
+	// those of the source, where it knows them.
+	Key string `hcl:"key,optional"`
+	// Each says what becomes an object: "batch" (default), all messages of a write whose key is the
+	// same but for its unique part, or "message".
+	Each string `hcl:"each,optional"`
+	// Existing says what becomes of an object whose key is taken by another one: "refuse" (default),
+	// its messages are invalid, or "replace". Only a key without a unique part meets one.
+	Existing string `hcl:"existing,optional"`
+	// Delimiter stands behind every message of a batch; a line end by default, which makes JSON
+	// lines of JSON. "" joins payloads as they are.
+	Delimiter *string `hcl:"delimiter,optional"`
+	// AllowDelimiters writes payloads that hold the delimiter too. Otherwise such a message is
+	// invalid, because a reader would take it for several.
+	AllowDelimiters bool `hcl:"allow_delimiters,optional"`
+	// Compression of objects: "none" (default), "gzip" or "zstd".
+	Compression string `hcl:"compression,optional"`
+	// Extension is what "!{extension}" stands for; by default ".jsonl", or ".json" with each =
+	// "message", and ".gz" or ".zst" behind it.
+	Extension *string `hcl:"extension,optional"`
+	// ContentType of objects in a store; by default "application/x-ndjson", or
+	// "application/json" with each = "message".
+	ContentType string `hcl:"content_type,optional"`
+	// ContentEncoding of objects in a store; none by default. With "gzip" most readers unpack by
+	// themselves.
+	ContentEncoding string `hcl:"content_encoding,optional"`
+	// Metadata of objects in a store. Names are lower-case letters, digits and _.
+	Metadata map[string]string `hcl:"metadata,optional"`
+	// S3 is how a bucket of Amazon S3 is reached; the environment's credentials and region by default.
+	S3 *s3.Access `hcl:"s3,block"`
+	// GCS is how a bucket of Google Cloud Storage is reached.
+	GCS *gcs.Access `hcl:"gcs,block"`
+	// AzBlob is how a container of Azure Blob storage is reached.
+	AzBlob *azure.Access `hcl:"azblob,block"`
+	// Batching is how messages are grouped: a batch becomes an object when it is full, or its
+	// oldest message flush_period_millis old. Half of the pipeline's in_flight is the most that
+	// fills.
+	Batching *connector.Batching `hcl:"batching,block"`
+}
+
+const (
+	eachBatch, eachMessage         = "batch", "message"
+	existingRefuse, existingOthers = "refuse", "replace"
+	plain, gzipped, zstandard      = "none", "gzip", "zstd"
+	defaultKey                     = "!{timestamp:yyyy/MM/dd/HH}/!{unique}!{extension}"
+)
+
+func defaults() Config {
+	return Config{
+		Key: defaultKey, Each: eachBatch, Existing: existingRefuse, Compression: plain,
+		Batching: &connector.Batching{MaxBatchMessages: 5000, MaxBatchBytes: 16 << 20, MaxMessageBytes: 16 << 20, MaxConcurrentBatches: 4, FlushPeriodMillis: 60_000},
+	}
+}
+
+func (c Config) access() place.Access { return place.Access{S3: c.S3, GCS: c.GCS, AzBlob: c.AzBlob} }
+
+func (c Config) delimiter() string {
+	switch {
+	case c.Each == eachMessage:
+		return ""
+	case c.Delimiter != nil:
+		return *c.Delimiter
+	}
+	return "\n"
+}
+
+func (c Config) extension() string {
+	if c.Extension != nil {
+		return *c.Extension
+	}
+	e := ".jsonl"
+	if c.Each == eachMessage {
+		e = ".json"
+	}
+	return e + map[string]string{gzipped: ".gz", zstandard: ".zst"}[c.Compression]
+}
+
+func (c Config) properties() remote.Properties {
+	p := remote.Properties{ContentType: c.ContentType, ContentEncoding: c.ContentEncoding, Metadata: c.Metadata}
+	switch {
+	case p.ContentType != "":
+	case c.Each == eachMessage:
+		p.ContentType = "application/json"
+	default:
+		p.ContentType = "application/x-ndjson"
+	}
+	return p
+}
+
+// Validate implements connector.Validator.
+func (c Config) Validate() []connector.Problem {
+	ps := append(c.access().Problems("path", c.Path), connector.Under("batching", c.Batching.Validate())...)
+	refuse := func(field, fix, format string, args ...any) {
+		ps = append(ps, connector.Problem{Field: field, What: fmt.Sprintf(format, args...), Fix: fix})
+	}
+	oneOf := func(field, value string, allowed ...string) {
+		if !slices.Contains(allowed, value) {
+			refuse(field, "use one of "+strings.Join(allowed, ", "), "%s must not be %q", field, value)
+		}
+	}
+	oneOf("each", c.Each, eachBatch, eachMessage)
+	oneOf("existing", c.Existing, existingRefuse, existingOthers)
+	oneOf("compression", c.Compression, plain, gzipped, zstandard)
+	if c.Each == eachMessage && c.Delimiter != nil {
+		refuse("delimiter", "leave it out", "delimiter is of no use with each = \"message\"")
+	}
+	k, err := parseKey(c.Key, c.extension())
+	switch {
+	case err != nil:
+		refuse("key", connector.Remedy(err, "write it as \""+defaultKey+"\""), "key: %v", err)
+	case c.Each == eachBatch && !k.unique():
+		refuse("key", `add "!{unique}", or set each = "message"`, "key has no unique part, so that the second batch would have the key of the first")
+	case c.Each == eachMessage && !k.unique() && len(k.fields()) == 0:
+		refuse("key", `add "!{unique}" or "!{field:NAME}"`, "key is the same for every message")
+	case c.Existing == existingOthers && k.unique():
+		refuse("existing", "leave it out", "existing is of no use with a key that has a unique part")
+	}
+	for name, value := range c.Metadata {
+		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" || name[0] >= '0' && name[0] <= '9' {
+			refuse("metadata", "use lower-case letters, digits and _, a letter first", "metadata has the name %q", name)
+		}
+		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) || len(value) > 1024 {
+			refuse("metadata", "use at most 1024 characters of ASCII", "metadata has a value that no header can hold, of %q", name)
+		}
+	}
+	return ps
+}

@@ -1,0 +1,83 @@
+target {
+  use "object" {
+    path = "s3://my-events/orders"
+
+    # orders/shop=7/2026/11/29/18/2m4k….jsonl.zst
+    key = "shop=!{field:shop.id}/!{timestamp:yyyy/MM/dd/HH}/!{unique}!{extension}"
+
+    # What a write holds of one shop becomes one object.
+    each = "batch"
+
+    # What stands behind every message, and whether payloads may hold it.
+    delimiter        = "\n"
+    allow_delimiters = true
+
+    compression      = "zstd"
+    extension        = ".jsonl.zst"
+    content_type     = "application/x-ndjson"
+    content_encoding = "zstd"
+    metadata         = { team = "orders" }
+
+    s3 {
+      region      = "eu-central-1"
+      role_arn    = "arn:aws:iam::123456789012:role/weir-writer"
+      external_id = "orders"
+
+      # Something else that speaks the protocol of S3, with the bucket in the path.
+      custom_aws_endpoint = "https://s3.example.com"
+      path_style          = true
+
+      server_side_encryption = "aws:kms"
+      kms_key_id             = "arn:aws:kms:eu-central-1:123456789012:key/11111111-2222-3333-4444-555555555555"
+      bucket_key             = true
+      storage_class          = "STANDARD_IA"
+
+      expected_bucket_owner = "123456789012"
+      requester_pays        = true
+
+      # For stores that do not know the checksums of today.
+      checksums  = "when_required"
+      part_bytes = 16777216
+    }
+
+    # An object is written when it is full, or after a minute.
+    batching {
+      max_batch_messages     = 5000
+      max_batch_bytes        = 16777216
+      max_message_bytes      = 1048576
+      max_concurrent_batches = 4
+      flush_period_millis    = 60000
+    }
+  }
+}
+
+failure_target {
+  use "object" {
+    path = "gs://my-failures/weir"
+
+    gcs {
+      # The default credentials of Google Cloud without it.
+      credentials_path = "writer.json"
+      endpoint         = "storage.googleapis.com:443"
+      billing_project  = "my-project"
+      kms_key          = "projects/my-project/locations/eu/keyRings/weir/cryptoKeys/failures"
+    }
+  }
+}
+
+filter_target {
+  use "object" {
+    path = "azblob://filtered/weir"
+
+    # An object for each order; a newer one of the same number replaces it.
+    key      = "!{field:order.id}.json"
+    each     = "message"
+    existing = "replace"
+
+    azblob {
+      account     = "myaccount"
+      account_key = "a2V5IG9mIHRoZSBzdG9yYWdlIGFjY291bnQ="
+      endpoint    = "https://myaccount.privatelink.blob.core.windows.net"
+    }
+  }
+}

@@ -1,0 +1,5 @@
+target {
+  use "object" {
+    path = "s3://my-events/raw"
+  }
+}
