@@ -55,13 +55,14 @@ type place struct {
 
 // places names every package. A key that ends in /* stands for one level of packages.
 var places = map[string]place{
-	"internal/event":    {floor: words},
-	"internal/fault":    {floor: words},
-	"internal/garbage":  {floor: words},
-	"internal/jsontext": {floor: words},
-	"internal/secret":   {floor: words},
-	"internal/spelling": {floor: words},
-	"internal/wire":     {floor: words},
+	"internal/event":       {floor: words},
+	"internal/fault":       {floor: words},
+	"internal/garbage":     {floor: words},
+	"internal/memorylimit": {floor: words},
+	"internal/jsontext":    {floor: words},
+	"internal/secret":      {floor: words},
+	"internal/spelling":    {floor: words},
+	"internal/wire":        {floor: words},
 
 	"internal/queue":             {floor: contracts},
 	"internal/queue/log":         {floor: contracts},
@@ -106,6 +107,7 @@ var places = map[string]place{
 	"internal/catalog":        {floor: mechanisms},
 	"internal/queue/log/disk": {floor: mechanisms},
 	"internal/queue/rows":     {floor: mechanisms},
+	"internal/queue/order":    {floor: mechanisms},
 	"internal/queue/embedded": {floor: mechanisms, beside: []string{"internal/queue/log/disk", "internal/queue/rows"}},
 	"internal/queue/postgres": {floor: mechanisms},
 	"internal/cloud/*":        {floor: access},

@@ -14,6 +14,9 @@
 //	POST /v1/queues/{queue}/import   lines of JSON
 //	POST /v1/queues/{queue}/retry    a selection as JSON; dead messages are waiting again
 //	POST /v1/queues/{queue}/drop     a selection as JSON; dead messages are removed
+//	POST /v1/queues/{queue}/pause    a [Rest] as JSON: its open messages rest
+//	POST /v1/queues/{queue}/resume   the same: they are worked on again
+//	POST /v1/queues/{queue}/order    a [Command] as JSON; lines, as of a check
 //	GET  /v1/store                   identity and disk space
 //	POST /v1/store/check             lines: {"done", "total"}..., then {"figures"} or {"error"}
 //	POST /v1/store/compact           the same
@@ -95,7 +98,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 // Gatherer is all metrics of the process.
 func (o Options) Gatherer() prometheus.Gatherer {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(o.Pipelines, queuesOf(o.Store), unreadOf(o.Store), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(o.Pipelines, queuesOf(o.Store), unreadOf(o.Store), memoryLimit(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
 }
 
@@ -121,7 +124,7 @@ func handler(o Options) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	api{o.Store}.routes(mux)
+	api{o.Store, o.Log}.routes(mux)
 	return frontdoor.Guard(o.Route.Hosts, http.StripPrefix(o.Path, frontdoor.Bearer(o.Token, []string{"/healthz", "/readyz"}, mux)))
 }
 

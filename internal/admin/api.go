@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -20,6 +21,7 @@ const maxSelection = 16 << 20
 // api answers the requests below /v1.
 type api struct {
 	store func() (queue.Store, string, []connector.Queue)
+	log   *slog.Logger
 }
 
 func (a api) routes(mux *http.ServeMux) {
@@ -30,7 +32,8 @@ func (a api) routes(mux *http.ServeMux) {
 				refuse(w, http.StatusServiceUnavailable, errors.New("no store is open in this process"))
 				return
 			}
-			if err := f(w, r, Local{s, name, queues}); err != nil {
+			l := Local{Store: s, Name: name, Config: queues, Who: "admin API, " + r.RemoteAddr, Log: a.log}
+			if err := f(w, r, l); err != nil {
 				refuse(w, status(err), err)
 			}
 		})
@@ -46,6 +49,9 @@ func (a api) routes(mux *http.ServeMux) {
 	handle("POST /v1/queues/{queue}/drop", func(w http.ResponseWriter, r *http.Request, l Local) error {
 		return decide(w, r, func(name string, s Selection) (int, error) { return l.Drop(r.Context(), name, s) })
 	})
+	handle("POST /v1/queues/{queue}/pause", postPause)
+	handle("POST /v1/queues/{queue}/resume", postResume)
+	handle("POST /v1/queues/{queue}/order", postOrder)
 	handle("GET /v1/store", getStore)
 	handle("POST /v1/store/check", func(w http.ResponseWriter, r *http.Request, l Local) error {
 		return long(w, func(progress func(done, total int64)) (map[string]int64, error) {
@@ -236,16 +242,74 @@ func postBackup(w http.ResponseWriter, r *http.Request, l Local) error {
 // decide runs an operation on a selection in the body.
 func decide(w http.ResponseWriter, r *http.Request, do func(string, Selection) (int, error)) error {
 	var s Selection
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxSelection))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s); err != nil {
-		return requestError{fmt.Errorf("the body is no selection: %w", err)}
+	if err := body(w, r, "selection", &s); err != nil {
+		return err
 	}
 	n, err := do(r.PathValue("queue"), s)
 	if err != nil {
 		return partlyDone{err, n}
 	}
 	return answer(w, jobCount{n})
+}
+
+func body(w http.ResponseWriter, r *http.Request, what string, into any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxSelection))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return requestError{fmt.Errorf("the body is no %s: %w", what, err)}
+	}
+	return nil
+}
+
+// resumed is what a pause or its end answers.
+type resumed struct {
+	Was bool `json:"was"` // it was paused
+}
+
+func postPause(w http.ResponseWriter, r *http.Request, l Local) error {
+	var rest Rest
+	if err := body(w, r, "pause", &rest); err != nil {
+		return err
+	}
+	if err := l.Pause(r.Context(), r.PathValue("queue"), rest); err != nil {
+		return err
+	}
+	return answer(w, resumed{})
+}
+
+func postResume(w http.ResponseWriter, r *http.Request, l Local) error {
+	var rest Rest
+	if err := body(w, r, "pause", &rest); err != nil {
+		return err
+	}
+	was, err := l.Resume(r.Context(), r.PathValue("queue"), rest)
+	if err != nil {
+		return err
+	}
+	return answer(w, resumed{was})
+}
+
+// postOrder refuses what can be refused before it begins to answer.
+func postOrder(w http.ResponseWriter, r *http.Request, l Local) error {
+	var c Command
+	if err := body(w, r, "order", &c); err != nil {
+		return err
+	}
+	name := r.PathValue("queue")
+	if _, err := l.order(r.Context(), name, c); err != nil {
+		return err
+	}
+	return long(w, func(progress func(done, total int64)) (map[string]int64, error) {
+		out, err := l.Command(r.Context(), name, c, func(jobs int) { progress(int64(jobs), 0) })
+		if err != nil {
+			return nil, err
+		}
+		figures := map[string]int64{"jobs": int64(out.Jobs)}
+		if out.Left {
+			figures["left"] = 1
+		}
+		return figures, nil
+	})
 }
 
 // storeAnswer is what GET /v1/store says.

@@ -209,6 +209,45 @@ func (c *Client) post(ctx context.Context, path, contentType string, body io.Rea
 	return n.Jobs, err
 }
 
+// Pause implements Operator.
+func (c *Client) Pause(ctx context.Context, name string, r Rest) error {
+	_, err := c.rest(ctx, pathOf(name, "pause"), r)
+	return err
+}
+
+// Resume implements Operator.
+func (c *Client) Resume(ctx context.Context, name string, r Rest) (bool, error) {
+	return c.rest(ctx, pathOf(name, "resume"), r)
+}
+
+func (c *Client) rest(ctx context.Context, path string, r Rest) (bool, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return false, fmt.Errorf("write the pause: %w", err)
+	}
+	a, err := c.do(ctx, http.MethodPost, path, nil, "application/json", bytes.NewReader(body))
+	if err != nil {
+		return false, err
+	}
+	var was resumed
+	err = decode(a, &was)
+	return was.Was, err
+}
+
+// Command implements Operator.
+func (c *Client) Command(ctx context.Context, name string, command Command, progress func(int)) (Outcome, error) {
+	body, err := json.Marshal(command)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("write the order: %w", err)
+	}
+	figures, err := c.long(ctx, pathOf(name, "order"), bytes.NewReader(body), func(done, _ int64) {
+		if progress != nil {
+			progress(int(done))
+		}
+	})
+	return Outcome{Jobs: int(figures["jobs"]), Left: figures["left"] > 0}, err
+}
+
 // Export implements Operator.
 func (c *Client) Export(ctx context.Context, name string, s Selection, w io.Writer, progress func(int)) (int, error) {
 	a, err := c.do(ctx, http.MethodGet, pathOf(name, "export"), s.values(), "", nil)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -30,6 +31,12 @@ type Operator interface {
 	// told the number so far.
 	Export(ctx context.Context, name string, s Selection, w io.Writer, progress func(jobs int)) (int, error)
 	Import(ctx context.Context, name string, r io.Reader, progress func(jobs int)) (int, error)
+	// Pause has the jobs of a queue, or of one value, not be handed out until Resume, which says
+	// whether they were paused.
+	Pause(ctx context.Context, name string, r Rest) error
+	Resume(ctx context.Context, name string, r Rest) (bool, error)
+	// Command decides about open jobs.
+	Command(ctx context.Context, name string, c Command, progress func(jobs int)) (Outcome, error)
 	// Usage is the disk space of the store, Verify what there was when all of it was read.
 	Usage(ctx context.Context) (map[string]int64, error)
 	Verify(ctx context.Context, progress func(done, total int64)) (map[string]int64, error)
@@ -68,6 +75,10 @@ type QueueCounts struct {
 	Name string `json:"name"`
 	// Undeclared queues hold jobs, and the config has no block for them.
 	Undeclared bool `json:"undeclared,omitempty"`
+	// Unread queues hold open jobs, and no process leases from them.
+	Unread bool `json:"unread,omitempty"`
+	// Paused is what of it rests.
+	Paused []Rest `json:"paused,omitempty"`
 	Counts
 	Values []ValueCounts `json:"values,omitempty"`
 }
@@ -144,6 +155,12 @@ type Local struct {
 	Store  queue.Store
 	Name   string            // identity of the store
 	Config []connector.Queue // the queues of the config
+	// Who operates, and Log what is told of it; nil tells nobody.
+	Who string
+	Log *slog.Logger
+	// Reads, if set, is the queues that the pipelines and machines of the config read, of a store
+	// that no process works on just now. Otherwise the store knows who reads what.
+	Reads map[string]bool
 }
 
 var _ Operator = Local{}
@@ -206,14 +223,24 @@ func (l Local) Queues(ctx context.Context, by queue.Axis) (Overview, error) {
 		return out, err
 	}
 	out.Incomplete = !complete
+	rests, unread, err := l.attention(ctx)
+	if err != nil {
+		return out, err
+	}
+	for name := range rests {
+		if found[name] == nil {
+			found[name] = map[string]bool{}
+		}
+	}
 	for _, name := range found.queues(l.Config) {
 		_, declared := l.declared(name)
-		q := QueueCounts{Name: name, Undeclared: !declared}
+		q := QueueCounts{Name: name, Undeclared: !declared, Paused: rests[name]}
 		st, err := l.Store.Stats(ctx, queue.Filter{Queue: name})
 		if err != nil {
 			return out, err
 		}
 		q.Counts = countsOf(st)
+		q.Unread = unread[name] || l.Reads != nil && q.Open > 0 && !l.Reads[name]
 		if by != queue.None && by != "" {
 			active, err := l.Store.Active(ctx, name, by)
 			if err != nil {

@@ -59,7 +59,7 @@ var configured = []connector.Queue{{Name: "a"}, {Name: "b", Ordered: true}}
 // operators are the two ways to operate on s: directly and over HTTP.
 func operators(t *testing.T, s queue.Store) map[string]Operator {
 	t.Helper()
-	local := Local{s, "memory", configured}
+	local := Local{Store: s, Name: "memory", Config: configured}
 	server := httptest.NewServer(handler(Options{
 		Pipelines: &meter.Registry{}, Ready: func() error { return nil },
 		Store: func() (queue.Store, string, []connector.Queue) { return s, "memory", configured },
@@ -136,9 +136,9 @@ func TestQueues(t *testing.T) {
 		}
 		one, dead := Counts{Open: 1, Waiting: 1}, Counts{Dead: 1}
 		want := Overview{Queues: []QueueCounts{
-			{Name: "a", Counts: Counts{Open: 2, Waiting: 2}, Values: []ValueCounts{{"x", one}, {"y", one}}},
+			{Name: "a", Unread: true, Counts: Counts{Open: 2, Waiting: 2}, Values: []ValueCounts{{"x", one}, {"y", one}}},
 			{Name: "b", Counts: dead, Values: []ValueCounts{{"x", dead}}},
-			{Name: "gone", Undeclared: true, Counts: one, Values: []ValueCounts{{"", one}}},
+			{Name: "gone", Undeclared: true, Unread: true, Counts: one, Values: []ValueCounts{{"", one}}},
 		}}
 		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Counts{}, "Bytes")); diff != "" {
 			t.Errorf("queues (-want +got):\n%s", diff)
@@ -190,11 +190,11 @@ func TestLargePages(t *testing.T) {
 	for range 8 {
 		appendJobs(t, s, job("a", strings.Repeat("x", 3<<20), ""))
 	}
-	p, err := Local{s, "memory", configured}.Jobs(t.Context(), "a", Selection{}, "", 1000)
+	p, err := Local{Store: s, Name: "memory", Config: configured}.Jobs(t.Context(), "a", Selection{}, "", 1000)
 	if err != nil || len(p.Jobs) > 4 || p.Next == "" {
 		t.Errorf("%d jobs of 3 MiB on a page, next %q, %v", len(p.Jobs), p.Next, err)
 	}
-	if n, err := (Local{s, "memory", configured}).Count(t.Context(), "a", Selection{}); n != 8 || err != nil {
+	if n, err := (Local{Store: s, Name: "memory", Config: configured}).Count(t.Context(), "a", Selection{}); n != 8 || err != nil {
 		t.Errorf("count %d, %v", n, err)
 	}
 }
@@ -289,12 +289,12 @@ func TestRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		var lines bytes.Buffer
-		n, err := Local{from, "", configured}.Export(context.Background(), "a", Selection{}, &lines, nil)
+		n, err := Local{Store: from, Config: configured}.Export(context.Background(), "a", Selection{}, &lines, nil)
 		if err != nil || n != len(jobs) || bytes.Count(lines.Bytes(), []byte("\n")) != n {
 			t.Fatalf("exported %d of %d, %v", n, len(jobs), err)
 		}
 		text := lines.String()
-		if n, err = (Local{to, "", configured}).Import(context.Background(), "a", &lines, nil); err != nil || n != len(jobs) {
+		if n, err = (Local{Store: to, Config: configured}).Import(context.Background(), "a", &lines, nil); err != nil || n != len(jobs) {
 			t.Fatalf("imported %d, %v: %s", n, err, text)
 		}
 		before, after := listed(t, from), listed(t, to)

@@ -51,6 +51,28 @@ func (l Local) walk(ctx context.Context, by queue.Axis) (found scopes, complete 
 	return found, true, nil
 }
 
+// attention is what of the store rests, and which queues nobody reads.
+func (l Local) attention(ctx context.Context) (rests map[string][]Rest, unread map[string]bool, err error) {
+	pauses, err := queue.PausesOf(ctx, l.Store)
+	if err != nil {
+		return nil, nil, err
+	}
+	rests, unread = map[string][]Rest{}, map[string]bool{}
+	for i := range pauses {
+		rests[pauses[i].Queue] = append(rests[pauses[i].Queue], restOf(&pauses[i]))
+	}
+	if sub, can := l.Store.(queue.Subscriber); can && l.Reads == nil {
+		found, err := sub.Unread(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, b := range found {
+			unread[b.Queue] = true
+		}
+	}
+	return rests, unread, nil
+}
+
 // queues are the names of the queues that the config declares or that were found.
 func (s scopes) queues(declared []connector.Queue) []string {
 	names := map[string]bool{}

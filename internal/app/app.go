@@ -33,6 +33,7 @@ type App struct {
 	live    int           // pipelines that have not ended
 	idle    chan struct{} // closed when the last has
 	failed  []error
+	pauses  []queue.Pause           // as they were seen last
 	cancel  context.CancelCauseFunc // ends everything
 }
 
@@ -58,6 +59,8 @@ func (a *App) Run(ctx context.Context, b *Built) (err error) {
 	}
 	endQueues := a.overseeQueues(ctx)
 	defer endQueues()
+	endOperate := a.operate(ctx)
+	defer endOperate()
 	// Pipelines read no file of the config. What may change without a reload is read here.
 	watching, endWatch := context.WithCancel(context.WithoutCancel(ctx))
 	var watch sync.WaitGroup
@@ -435,7 +438,8 @@ func lapsed(s queue.Store) error {
 
 var errLapsed = errors.New("the store was not heard of for so long that others may have taken the work of this process over: it takes its share again once the store answers")
 
-// Degraded names what has failed and is to be started again, or waits for room, with the reason.
+// Degraded names what has failed and is to be started again, waits for room, or is paused, with the
+// reason.
 func (a *App) Degraded() []string {
 	var lines []string
 	for _, s := range a.Status() {
@@ -443,7 +447,7 @@ func (a *App) Degraded() []string {
 			lines = append(lines, s.String())
 		}
 	}
-	return lines
+	return append(lines, a.paused()...)
 }
 
 // Status is how each pipeline and machine of the running config does, in its order.

@@ -78,10 +78,12 @@ func (b *Builder) Options(env func(string) (string, bool)) config.Options {
 	return config.Options{Env: env, Known: known, Older: snowbridge.Older, Decode: func(u *config.Use) error {
 		switch u.Kind {
 		case config.KindSource:
+			u.Other = connector.ConfigOf(b.Set.Targets, u.Name)
 			return decode(b.Set.Sources, u)
 		case config.KindTransform:
 			return decode(b.Set.Transforms, u)
 		case config.KindTarget:
+			u.Other = connector.ConfigOf(b.Set.Sources, u.Name)
 			return decode(b.Set.Targets, u)
 		case config.KindStore:
 			return decode(b.Set.Stores, u)
@@ -121,7 +123,7 @@ type Checker struct {
 
 // Build makes everything of a plan. When the diagnostics have errors, nothing was made.
 func (b *Builder) Build(ctx context.Context, plan *config.Plan) (*Built, config.Diagnostics) {
-	built := &Built{Plan: plan, Spare: plan.Spare, limit: int64(plan.Process.MaxInFlightBytes)}
+	built := &Built{Plan: plan, Spare: plan.Spare, limit: inFlightBytes(plan.Process.MaxInFlightBytes)}
 	var ds config.Diagnostics
 	built.Store, ds = b.OpenerOf(ctx, plan)
 	if c, can := built.Store.(connector.Checker); can {
@@ -225,7 +227,7 @@ func (a *assembly) make(ctx context.Context) pipeline.Parts {
 	p := pipeline.Parts{
 		Name:             pc.Name,
 		Ordered:          pc.Ordered,
-		InFlightMessages: pc.InFlight.Messages,
+		InFlightMessages: inFlightMessages(pc.InFlight.Messages),
 		InFlightBytes:    pc.InFlight.Bytes,
 		Process:          a.b.inFlight(),
 		Drain:            pc.DrainTimeout(),

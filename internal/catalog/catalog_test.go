@@ -437,7 +437,7 @@ func TestTwoProcesses(t *testing.T) {
 	if _, err := io.ReadFull(out, said); err != nil || string(said) != "open" {
 		t.Fatalf("the child says %q, %v", said, err)
 	}
-	if _, err := catalog.Open(t.Context(), path, hourly); fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), "another process") {
+	if _, err := catalog.Open(t.Context(), path, hourly); fault.Of(err) != fault.Setup || !errors.Is(err, catalog.ErrHeld) || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("a second process: %v", err)
 	}
 	if err := c.Process.Kill(); err != nil {

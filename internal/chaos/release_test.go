@@ -402,7 +402,7 @@ failure_target {
 		}
 	}
 	for _, program := range []string{u.old, u.now} {
-		if out := u.run(program, "", "failures", "ls", "files.hcl"); !strings.Contains(out, "6 in all") {
+		if out := u.run(program, "", "failures", "ls", "files.hcl"); !strings.Contains(out, "6  in all") {
 			t.Errorf("%s finds of the failures of both: %s", filepath.Base(program), out)
 		}
 	}

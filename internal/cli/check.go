@@ -11,8 +11,6 @@ import (
 
 	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
-	"github.com/weirdata/weir/internal/connector"
-	"github.com/weirdata/weir/internal/queue"
 )
 
 func checkCommand(s Streams) *cobra.Command {
@@ -86,9 +84,7 @@ func reach(ctx context.Context, built *app.Built) config.Diagnostics {
 // survey looks at a store that processes share, which may be in use: at what would keep it
 // from being opened, and at queues that are read neither by a process nor by this config.
 func survey(ctx context.Context, built *app.Built) config.Diagnostics {
-	shared, can := built.Store.(interface {
-		Survey(ctx context.Context) ([]queue.Backlog, error)
-	})
+	shared, can := built.Store.(surveyed)
 	use := built.Plan.Store
 	if !can || use == nil {
 		return nil
@@ -99,15 +95,7 @@ func survey(ctx context.Context, built *app.Built) config.Diagnostics {
 	if err != nil {
 		return use.Diagnose(fmt.Errorf("cannot be opened: %w", err))
 	}
-	reads := map[string]bool{}
-	for _, p := range built.Plan.Pipelines {
-		for _, q := range p.Upstream() {
-			reads[q] = true
-		}
-	}
-	for _, m := range built.Plan.Process.Machines {
-		reads[connector.StartQueue(m.Name)], reads[connector.StepQueue(m.Name)] = true, true
-	}
+	reads := built.Plan.Reads()
 	var found config.Diagnostics
 	for _, b := range unread {
 		if !reads[b.Queue] {

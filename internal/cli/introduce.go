@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/app"
+	"github.com/weirdata/weir/internal/memorylimit"
 	"github.com/weirdata/weir/internal/meter"
 )
 
@@ -22,6 +23,9 @@ func (r *runner) introduce(b *app.Built) {
 	started := []any{"version", Version(), "config", r.configName()}
 	if b.Store != nil {
 		started = append(started, "store", b.Store.Identity())
+	}
+	if l := memorylimit.Current(); l.From != "" {
+		started = append(started, "memory_limit", l.Bytes, "memory_limit_from", l.From)
 	}
 	r.log.Info("weir starts", started...)
 	for i, p := range b.Plan.Pipelines {

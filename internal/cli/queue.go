@@ -15,21 +15,26 @@ import (
 
 	"github.com/weirdata/weir/internal/admin"
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/order"
 )
 
 func queueCommand(s Streams) *cobra.Command {
 	var flags storeFlags
 	c := &cobra.Command{
 		Use:   "queue",
-		Short: "See what waits in queues, and decide what becomes of dead messages",
-		Long: `See what waits in queues, and decide what becomes of dead messages.
+		Short: "See what waits in queues, and decide what becomes of it",
+		Long: `See what waits in queues, and decide what becomes of it.
 
 The queues are found through the config that declares them. While a process has the store
 open, its admin server is asked, so its config needs an admin block.
 
 A message is open until it is delivered: it waits, is leased to a pipeline, or waits for its
 next attempt. When its attempts are used up it is dead: kept, whole and with the reason,
-until it is retried or dropped.`,
+until it is retried or dropped.
+
+Work can be paused and resumed, and what is open moved elsewhere, drained (given up: it is dead
+then) or dropped. Such a decision is kept in the store before anything is done: one that is cut
+short, as by a crash, is gone on with by whoever has the store open next.`,
 		Example: `  weir queue ls --config pipeline.hcl
   weir queue show deliveries --dead --cause "400 Bad Request" --config pipeline.hcl
   weir queue retry deliveries --destination warehouse --config pipeline.hcl`,
@@ -38,7 +43,8 @@ until it is retried or dropped.`,
 	}
 	flags.add(c)
 	c.SuggestionsMinimumDistance = 2
-	c.AddCommand(queueLs(s, &flags), queueShow(s, &flags), queueRetry(s, &flags), queueDrop(s, &flags), queueExport(s, &flags), queueImport(s, &flags))
+	c.AddCommand(queueLs(s, &flags), queueShow(s, &flags), queueRetry(s, &flags), queueDrop(s, &flags), queueExport(s, &flags), queueImport(s, &flags),
+		queuePause(s, &flags), queueResume(s, &flags), queueDrain(s, &flags), queueMove(s, &flags), queueRename(s, &flags))
 	return c
 }
 
@@ -53,14 +59,17 @@ func writeJSON(w io.Writer, v any) error {
 func queueLs(s Streams, flags *storeFlags) *cobra.Command {
 	by, asJSON := "", false
 	c := &cobra.Command{
-		Use:   "ls",
+		Use:   "ls [FILE|DIRECTORY...]",
 		Short: "List the queues and how many messages are in each",
 		Long: `List the queues and how many messages are in each. OPEN is WAITING, LEASED (being
 delivered) and RETRYING (waiting for the next attempt) together; BYTES is what open and dead
-messages hold on disk.`,
-		Example: "  weir queue ls --config pipeline.hcl --by destination",
-		Args:    exactly(0, "no arguments"),
-		RunE: func(c *cobra.Command, _ []string) error {
+messages hold on disk.
+
+Lines below say what needs attention: what is paused, queues that no pipeline or machine reads
+though they have open messages, and those that the config does not declare.`,
+		Example: "  weir queue ls pipeline.hcl\n  weir queue ls --config pipeline.hcl --by destination",
+		RunE: func(c *cobra.Command, args []string) error {
+			flags.config = append(flags.config, args...)
 			switch queue.Axis(by) {
 			case "", queue.ByWorkspace, queue.BySource, queue.ByDestination:
 			default:
@@ -119,6 +128,11 @@ func printQueues(s Streams, all admin.Overview, by string) error {
 	}
 	if undeclared {
 		fmt.Fprintln(s.Out, "* not declared by this config: no pipeline of it works on these messages")
+	}
+	for _, q := range all.Queues {
+		for _, line := range notes(q) {
+			fmt.Fprintln(s.Out, line)
+		}
 	}
 	if all.Incomplete {
 		fmt.Fprintln(s.Err, "there are too many parts of queues to look through all: queues that are not declared, and values that have dead messages only, may be missing")
@@ -259,25 +273,39 @@ func decided(s Streams, n int, err error, asJSON bool, done, then string) error 
 
 func queueDrop(s Streams, flags *storeFlags) *cobra.Command {
 	var choose selectFlags
-	yes, asJSON := false, false
+	var sure sureFlags
+	open, asJSON := false, false
 	c := &cobra.Command{
 		Use:   "drop QUEUE [ID...]",
-		Short: "Remove dead messages for good",
-		Long: `Remove dead messages for good. Choose them by ID, by filters, or all. On a terminal the
-command asks before it removes anything; elsewhere it needs --yes. weir queue export --dead
-keeps a copy.`,
+		Short: "Remove dead messages, or open ones, for good",
+		Long: `Remove dead messages for good, or with --open those that wait to be delivered. Choose them by ID,
+by filters, or all. On a terminal the command asks before it removes anything; elsewhere it needs
+--yes. weir queue export, with --dead or without, keeps a copy.
+
+The open messages of machine/NAME/steps are what executions wait for: with them their executions
+are removed. What a pipeline has in hand is waited for.`,
 		Example: "  weir queue drop deliveries --older-than 720h --config pipeline.hcl",
 		Args:    oneQueue(true),
 		RunE: func(c *cobra.Command, args []string) error {
+			if open {
+				sel, words, err := choose.open(c, args[1:])
+				if err != nil {
+					return err
+				}
+				return flags.operate(c.Context(), s, mustExist, func(o admin.Operator) error {
+					d := decision{args[0], sel, words, "open", "Remove for good %s from queue %q?", given(c, args, flags)}
+					return sure.command(c, s, o, d, admin.Command{Kind: order.Drop, Selection: sel}, asJSON, "dropped", "they are gone")
+				})
+			}
 			sel, words, err := choose.dead(c, args)
 			if err != nil {
 				return err
 			}
-			if !yes && !s.interactive() {
+			if !sure.yes && !s.interactive() {
 				return usagef("drop removes messages for good: say --yes")
 			}
 			return flags.operate(c.Context(), s, mustExist, func(o admin.Operator) error {
-				if !yes {
+				if !sure.yes {
 					if sure, err := confirm(c.Context(), s, o, args[0], sel, words); err != nil || !sure {
 						return err
 					}
@@ -288,8 +316,9 @@ keeps a copy.`,
 		},
 	}
 	choose.add(c)
-	c.Flags().BoolVar(&choose.all, "all", false, "every dead message of the queue")
-	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.Flags().BoolVar(&choose.all, "all", false, "every dead message of the queue, or with --open every open one")
+	c.Flags().BoolVar(&open, "open", false, "the open messages instead of the dead ones")
+	sure.add(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }

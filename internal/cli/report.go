@@ -38,6 +38,7 @@ func (r *runner) warnOfReports(now config.Process) {
 		{"stats_receiver.buffer_sec", was.StatsReceiver.BufferSec, now.StatsReceiver.BufferSec},
 		{"metrics", was.Metrics, now.Metrics},
 		{"monitoring", was.Monitoring, now.Monitoring},
+		{"memory_limit_bytes", was.MemoryLimitBytes, now.MemoryLimitBytes},
 		{"sentry", was.Sentry, now.Sentry},
 		{"tracing", was.Tracing, now.Tracing},
 	} {

@@ -17,7 +17,9 @@ import (
 	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/garbage"
+	"github.com/weirdata/weir/internal/memorylimit"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/outage"
 )
 
 func runCommand(s Streams) *cobra.Command {
@@ -65,9 +67,10 @@ type runner struct {
 	builder *app.Builder
 	log     *slog.Logger
 	screen  screen
-	output  *steady        // standard error, behind screen
-	level   slog.LevelVar  // of log; a reload may change it
-	started config.Process // of the config at the start
+	output  *steady         // standard error, behind screen
+	limited *outage.Limited // what every line of log goes through
+	level   slog.LevelVar   // of log; a reload may change it
+	started config.Process  // of the config at the start
 	app     *app.App
 	meter   *meter.Registry
 	reports *app.Reporter
@@ -75,10 +78,21 @@ type runner struct {
 	live, quietly bool
 }
 
+// limitMemory has the process keep to its memory limit, and tells why it is not known.
+func (r *runner) limitMemory(p config.Process) error {
+	limit, err := memorylimit.Find(r.s.Env, int64(p.MemoryLimitBytes))
+	memorylimit.Set(limit)
+	if _, set := r.s.Env("GOGC"); !set {
+		garbage.Floor(uint64(memorylimit.Share(gcFloor, gcPart, 1)), gcPercent)
+	}
+	return err
+}
+
 // How far the heap grows between collections, where GOGC does not say: to a size of its own
 // first, since what is live is small and bounded by in_flight, and by a percentage beyond.
 const (
 	gcFloor   = 64 << 20
+	gcPart    = 4 // of the memory limit, at the most
 	gcPercent = 150
 )
 
@@ -87,11 +101,13 @@ func (r *runner) run(ctx context.Context) error {
 	early := make(chan os.Signal, 1)
 	signal.Notify(early, syscall.SIGHUP)
 	defer signal.Stop(early)
-	if _, set := r.s.Env("GOGC"); !set {
-		garbage.Floor(gcFloor, gcPercent)
-	}
+	broken := make(chan os.Signal, 1) // nobody reads the log any more: what is moved goes on
+	signal.Notify(broken, syscall.SIGPIPE)
+	defer signal.Stop(broken)
+	r.limitMemory(config.Process{})
 	defer func() {
 		if r.output != nil {
+			r.limited.End()
 			r.output.flush()
 		}
 	}()
@@ -156,9 +172,14 @@ func (r *runner) build(ctx context.Context) (*app.Built, error) {
 		r.output = newSteady(r.s.Err, dropped)
 		r.screen.w, r.screen.terminal = r.output, r.s.Err
 		r.started = cfg.Process
+		unknown := r.limitMemory(cfg.Process)
 		r.flags.apply(cfg.Process, &r.level)
-		r.reports, r.log = r.builder.Report(cfg.Process, r.flags.logger(cfg.Process, r.s.Err, &r.screen, &r.level))
+		r.limited = outage.Limit(r.flags.logger(cfg.Process, r.s.Err, &r.screen, &r.level).Handler())
+		r.reports, r.log = r.builder.Report(cfg.Process, slog.New(r.limited))
 		slog.SetDefault(r.log)
+		if unknown != nil {
+			r.log.Warn("the memory limit of the container is not known: set memory_limit_bytes, or GOMEMLIMIT", meter.KeyError, unknown)
+		}
 		if err := r.builder.Trace(ctx, cfg.Process, &r.reports.Dropped().Traces); err != nil {
 			return nil, err
 		}
@@ -231,6 +252,7 @@ func (r *runner) signals(parent context.Context) (context.Context, func()) {
 				switch {
 				case interrupts > 1:
 					r.log.Error("second signal: ending at once, what is not settled is delivered again")
+					r.limited.End()
 					r.output.flush()
 					os.Exit(exitFailed)
 				case first:

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"sync"
@@ -9,7 +10,8 @@ import (
 
 // steady is standard error for logs: a reader that stands still never holds up who logs. What
 // waits to be written is bounded; lines that find no room are dropped and counted, and the
-// count is written once somebody reads again.
+// count is written once somebody reads again. Lines that cannot be written, as on a full disk, are
+// counted with them, and end nothing.
 type steady struct {
 	w io.Writer
 	// dropped makes the line that tells of n lines that were dropped.
@@ -17,7 +19,9 @@ type steady struct {
 
 	mu      sync.Mutex
 	waiting []byte
-	lost    int // lines, since the last that was kept
+	lost    int  // lines, since the last that was kept
+	failed  bool // the last write
+	torn    bool // it has left a line without its end
 	writing bool
 	idle    chan struct{} // closed when nothing waits and nothing is written
 }
@@ -50,7 +54,7 @@ func (s *steady) Write(p []byte) (int, error) {
 		s.lost++
 		return len(p), nil
 	}
-	if s.lost > 0 {
+	if s.lost > 0 && !s.failed {
 		s.waiting = append(s.waiting, s.dropped(s.lost)...)
 		s.lost = 0
 	}
@@ -68,11 +72,20 @@ func (s *steady) drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.waiting) > 0 {
-		b := s.waiting
-		s.waiting = nil
+		b, head := s.waiting, 0
+		if s.waiting = nil; s.torn {
+			b, head = append([]byte("\n"), b...), 1
+		}
 		s.mu.Unlock()
-		_, _ = s.w.Write(b) // there is nobody to tell
+		n, err := s.w.Write(b)
 		s.mu.Lock()
+		if err != nil { // a full disk, or nobody who reads: it is told once that is over
+			n = min(max(n, 0), len(b))
+			s.lost += bytes.Count(b[max(n, head):], []byte("\n"))
+			s.failed, s.torn = true, n == 0 && head > 0 || n > 0 && b[n-1] != '\n'
+			continue
+		}
+		s.failed, s.torn = false, false
 		if s.lost > 0 && len(s.waiting) == 0 {
 			s.waiting = append(s.waiting, s.dropped(s.lost)...)
 			s.lost = 0

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,6 +50,45 @@ func TestSteady(t *testing.T) {
 		s.flush()
 		if !strings.HasSuffix(r.got.String(), "\nafter\n") {
 			t.Error("what is logged later is missing")
+		}
+	})
+}
+
+// disk takes so many bytes, and then none, until there is room.
+type disk struct {
+	room int
+	got  bytes.Buffer
+}
+
+func (d *disk) Write(p []byte) (int, error) {
+	n := min(len(p), d.room)
+	d.room -= n
+	d.got.Write(p[:n])
+	if n < len(p) {
+		return n, syscall.ENOSPC
+	}
+	return n, nil
+}
+
+// TestSteadyOnAFullDisk: what cannot be written ends nothing; a line that was torn is ended, and
+// how many are missing is told once there is room.
+func TestSteadyOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &disk{room: 10}
+		s := newSteady(d, plainDropped)
+		for range 5 {
+			if n, err := fmt.Fprint(s, "seven..\n"); n != 8 || err != nil {
+				t.Fatalf("%d, %v", n, err)
+			}
+			s.flush()
+		}
+		d.room = 1000
+		fmt.Fprint(s, "after\n")
+		s.flush()
+		want := "seven..\nse\nafter\n" + plainDropped(4)
+		if got := d.got.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	})
 }

@@ -42,6 +42,11 @@ func (f *storeFlags) operate(ctx context.Context, s Streams, missing absence, do
 	return operateOn(ctx, cfg, opener, missing, do)
 }
 
+// surveyed is the opener of a store that processes share.
+type surveyed interface {
+	Survey(ctx context.Context) ([]queue.Backlog, error)
+}
+
 // errNoStore says that the store was not made yet.
 var errNoStore = errors.New("weir run makes it")
 
@@ -73,7 +78,12 @@ func operateOn(ctx context.Context, cfg *config.Config, opener connector.StoreOp
 			err = errors.Join(err, fmt.Errorf("close the store: %w", cerr))
 		}
 	}()
-	return explain(do(admin.Local{Store: store, Name: opener.Identity(), Config: cfg.Plan().Queues}))
+	plan := cfg.Plan()
+	l := admin.Local{Store: store, Name: opener.Identity(), Config: plan.Queues, Who: "command line"}
+	if _, shared := opener.(surveyed); !shared {
+		l.Reads = plan.Reads()
+	}
+	return explain(do(l))
 }
 
 // opener reads the config as far as the store needs it.

@@ -29,6 +29,10 @@ type place struct {
 	name   string    // `batching`, `use "kafka"`, `pipeline "a"`; empty for the top level
 	header hcl.Range // what a missing item is reported at
 	outer  *schema   // what the enclosing body allows; nil at the top level
+
+	// Of a source or target whose name a connector of the other kind has too: what that allows.
+	other           *schema
+	kind, otherKind Kind
 }
 
 func (p place) in() string {
@@ -137,6 +141,9 @@ func suggestion(name string, s *schema, at place) string {
 	}
 	if at.outer != nil && at.outer.knows(name) {
 		return fmt.Sprintf("%s belongs one level up, beside %s", name, at.name)
+	}
+	if at.other != nil && at.other.knows(name) {
+		return fmt.Sprintf("remove it: %s is an option of the %s, and this is the %s (%s)", name, at.otherKind, at.kind, at.name)
 	}
 	if n := spelling.Nearest(name, s.order); n != "" {
 		return "write " + s.example(n)

@@ -227,11 +227,18 @@ type Throttle struct {
 
 // InFlight bounds what a pipeline holds between its source and its target.
 type InFlight struct {
-	// Most messages read and not settled yet. At least 1.
+	// Most messages read and not settled yet. Default: 10000, or one for each 64 KiB of the memory
+	// limit where that is less, but 1000. At least 1.
 	Messages int `hcl:"messages,optional"`
 	// Most payload bytes read and not settled yet. At least 1.
 	Bytes int `hcl:"bytes,optional"`
 }
+
+// Defaults that are less where there is a memory limit.
+const (
+	DefaultInFlightMessages = 10_000
+	DefaultMaxInFlightBytes = 512 << 20
+)
 
 // Process holds the settings of the whole process.
 type Process struct {
@@ -243,8 +250,15 @@ type Process struct {
 	LogFormat string `hcl:"log_format,optional"`
 	// Most payload bytes that all pipelines together have read and not settled, above the
 	// in_flight of each. A pipeline, or a value of an isolated one, that holds nothing may
-	// always read one message. Default: 536870912, which is 512 MiB; at least 1.
+	// always read one message. Default: 536870912, which is 512 MiB, or a quarter of the memory
+	// limit where that is less; at least 1.
 	MaxInFlightBytes int `hcl:"max_in_flight_bytes,optional"`
+	// Most memory that the process takes for itself, in bytes, beside what the kernel keeps for its
+	// files. Default: 85 % of the memory limit of the container (cgroup version 1 or 2), none
+	// without one; the environment variable GOMEMLIMIT comes first. Caches and what is in flight
+	// keep to their parts of it, and near it sources wait and callers are answered 503. At least
+	// 67108864, which is 64 MiB.
+	MemoryLimitBytes int `hcl:"memory_limit_bytes,optional"`
 	// The HTTP server for health, readiness, metrics and profiles. Off when left out.
 	Admin *Admin `hcl:"admin,block"`
 	// Where queues are kept. Default, where a queue is declared: the store "embedded".
@@ -431,13 +445,13 @@ func (p *Pipeline) SetDefaults() {
 		Throttle:  retryAfter(10000),
 	}
 	p.DrainTimeoutMillis = 30000
-	p.InFlight = &InFlight{Messages: 10000, Bytes: 64 << 20}
+	p.InFlight = &InFlight{Messages: DefaultInFlightMessages, Bytes: 64 << 20}
 }
 
 // SetDefaults sets what a config need not say about the process.
 func (p *Process) SetDefaults() {
 	p.LogLevel, p.LogFormat = "info", "auto"
-	p.MaxInFlightBytes = 512 << 20
+	p.MaxInFlightBytes = DefaultMaxInFlightBytes
 	p.Store = &Store{Use: &Use{Name: "embedded"}}
 	p.StatsReceiver = &StatsReceiver{BufferSec: 60}
 	p.Metrics = &Metrics{}

@@ -90,6 +90,20 @@ func (p *Plan) queues() {
 	slices.SortFunc(p.Queues, func(a, b connector.Queue) int { return cmp.Compare(a.Name, b.Name) })
 }
 
+// Reads is the queues that pipelines and machines take work from.
+func (p *Plan) Reads() map[string]bool {
+	reads := map[string]bool{}
+	for _, one := range p.Pipelines {
+		for _, q := range one.Upstream() {
+			reads[q] = true
+		}
+	}
+	for _, m := range p.Process.Machines {
+		reads[connector.StartQueue(m.Name)], reads[connector.StepQueue(m.Name)] = true, true
+	}
+	return reads
+}
+
 // Upstream is the queues that a pipeline takes work from.
 func (p *Pipeline) Upstream() []string { return queuesOf(p.Source.Use) }
 

@@ -51,6 +51,11 @@ type Use struct {
 	// Index counts the uses of one block from 0.
 	Index int
 
+	// Other is the config struct of the connector of the other kind that has the same name, where
+	// there is one: of a source for a target, and the other way round. An option of it, written here,
+	// is told for what it is.
+	Other reflect.Type
+
 	doc      *document
 	fallback hcl.Range // the place of its pipeline
 	implied  bool      // no file wrote it: what a block stands for
@@ -109,7 +114,14 @@ func (u *Use) Check(into any) error {
 	}
 	d := u.document()
 	c := &checker{doc: d}
-	c.body(u.body(), schemaOf(v.Elem().Type()), place{name: fmt.Sprintf("use %q", u.Name), header: u.place()})
+	at := place{name: fmt.Sprintf("use %q", u.Name), header: u.place()}
+	if u.Other != nil {
+		at.other, at.kind, at.otherKind = schemaOf(u.Other), KindTarget, KindSource
+		if u.Kind == KindSource {
+			at.kind, at.otherKind = KindSource, KindTarget
+		}
+	}
+	c.body(u.body(), schemaOf(v.Elem().Type()), at)
 	return c.ds.Sorted(d.names()...).Err()
 }
 

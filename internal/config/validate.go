@@ -31,6 +31,9 @@ func (ps *problems) add(field, what, fix string) {
 	*ps = append(*ps, connector.Problem{Field: field, What: what, Fix: fix})
 }
 
+// leastMemory is the least memory that anything runs in.
+const leastMemory = 64 << 20
+
 // least requires a number to be at least minimum.
 func (ps *problems) least(field string, minimum, n int, fix string) {
 	if n < minimum {
@@ -137,6 +140,9 @@ func (p *Process) Validate() []connector.Problem {
 	ps.oneOf("log_level", logLevels, p.LogLevel,
 		fmt.Sprintf("supported log levels are 'debug, info, warning, error, fatal, panic'; provided %s", p.LogLevel))
 	ps.oneOf("log_format", logFormats, p.LogFormat, fmt.Sprintf("unknown log format: %s", p.LogFormat))
+	if p.MemoryLimitBytes != 0 {
+		ps.least("memory_limit_bytes", leastMemory, p.MemoryLimitBytes, "leave it out for 85 % of the container's memory limit")
+	}
 	ps.least("max_in_flight_bytes", 1, p.MaxInFlightBytes, "leave it out for 536870912, which is 512 MiB")
 	if p.Admin != nil {
 		ps.address("admin.address", p.Admin.Address, "127.0.0.1:8080")

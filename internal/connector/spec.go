@@ -87,6 +87,12 @@ func Find[T any](entries []Entry[T], name string) (Entry[T], bool) {
 	return Entry[T]{}, false
 }
 
+// ConfigOf is the HCL struct of the entry with the given name, or nil.
+func ConfigOf[T any](entries []Entry[T], name string) reflect.Type {
+	e, _ := Find(entries, name)
+	return e.Config
+}
+
 // Queues are the entries that read or write a queue, with the attribute that names it.
 func Queues[T any](entries []Entry[T]) map[string]string {
 	return attributes(entries, func(e Entry[T]) string { return e.Queue })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
@@ -40,10 +41,7 @@ func (m *Machine) do(ctx context.Context, w *work) {
 	case errors.Is(err, errConflict):
 		m.again(w)
 	case errors.Is(err, errElsewhere), errors.Is(err, machine.ErrVersion):
-		if now, times := m.seldom.say(err.Error()); now {
-			m.o.Log.Error("an execution cannot go on with this version of the program: its job stays in the queue",
-				meter.KeyError, err, keyExecution, w.execution, meter.KeyMessages, times, meter.KeyDelay, lookElsewhere)
-		}
+		m.told.NoteAs(elsewhere, "", err.Error(), 1, err, slog.String(keyExecution, w.execution), slog.Duration(meter.KeyDelay, lookElsewhere))
 		m.units <- &unit{w: w, verdict: w.job.AgainAfter(lookElsewhere, err.Error())}
 	case fault.Of(err) == fault.Transient || fault.Of(err) == fault.Throttled:
 		m.o.Log.Warn("cannot read an execution, trying again", meter.KeyError, err, keyExecution, w.execution)

@@ -125,7 +125,6 @@ type Machine struct {
 	units chan *unit // likewise
 	freed chan struct{}
 
-	seldom seldom // lines of the log
 	told   *outage.Teller
 	ended  broadcast // of executions somebody waits for
 	opened atomic.Bool

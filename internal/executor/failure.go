@@ -1,11 +1,14 @@
 package executor
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/weirdata/weir/internal/machine"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/outage"
 	"github.com/weirdata/weir/internal/queue"
 )
 
@@ -16,6 +19,14 @@ import (
 // maxShown is how much of a failure a line of the log and a header show, in bytes.
 const maxShown = 1024
 
+// What is told of executions that go on.
+var (
+	retried = &outage.Kind{Level: slog.LevelWarn, Text: "a state failed and will be tried again", Lazy: true}
+	caught  = &outage.Kind{Level: slog.LevelWarn, Text: "a state failed and its Catch goes on", Lazy: true}
+	// elsewhere: a process with another version of the program goes on with them.
+	elsewhere = &outage.Kind{Level: slog.LevelError, Text: "an execution cannot go on with this version of the program: its job stays in the queue", Lazy: true}
+)
+
 // tellFailures counts and reports what failed in a unit that is committed. What ended the
 // execution is reported with its end.
 func (m *Machine) tellFailures(u *unit) {
@@ -25,16 +36,12 @@ func (m *Machine) tellFailures(u *unit) {
 		if f.Outcome == machine.Uncaught {
 			continue
 		}
-		now, times := m.seldom.say("state\x00" + f.State + "\x00" + f.Error + "\x00" + string(f.Outcome))
-		if !now {
-			continue
-		}
-		attrs := []any{meter.KeyState, f.State, meter.KeyError, shorten(errorText(f)), meter.KeyAttempt, f.Attempt, keyExecution, u.w.execution, meter.KeyMessages, times}
+		kind, more := caught, slog.String(keyNext, f.Next)
 		if f.Outcome == machine.Retried {
-			m.o.Log.Warn("a state failed and will be tried again", append(attrs, meter.KeyDelay, f.Delay)...)
-		} else {
-			m.o.Log.Warn("a state failed and its Catch goes on", append(attrs, keyNext, f.Next)...)
+			kind, more = retried, slog.Duration(meter.KeyDelay, f.Delay)
 		}
+		m.told.NoteAs(kind, "", f.State+"\x00"+f.Error, 1, errors.New(shorten(errorText(f))),
+			slog.String(meter.KeyState, f.State), slog.Int(meter.KeyAttempt, int(f.Attempt)), slog.String(keyExecution, u.w.execution), more)
 	}
 }
 

@@ -165,7 +165,7 @@ func WebShort(most int64) WebFault {
 // Sometimes meets one request in some with one of the faults, by a seed: the same requests in
 // the same order meet the same.
 func Sometimes(seed uint64, some int, faults ...WebFault) WebRule {
-	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // faults, not secrets
+	random := rand.New(rand.NewPCG(seed, 1))
 	return func(*http.Request) WebFault {
 		if random.IntN(some) != 0 {
 			return nil

@@ -53,6 +53,8 @@ type Options struct {
 	IdlePerHost, Idle int
 	// WriteBuffer is the bytes of a request that leave in one write; zero means 4 KiB.
 	WriteBuffer int
+	// ReadBuffer is the bytes of an answer that are read at once; zero means 4 KiB.
+	ReadBuffer int
 	// HTTP1 keeps to HTTP/1.1 over TLS.
 	HTTP1 bool
 	// Verbatim neither asks for compressed responses nor unpacks them.
@@ -97,7 +99,7 @@ func transport(o Options) *http.Transport {
 	}
 	t := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext, TLSClientConfig: o.TLS,
-		ForceAttemptHTTP2: true, DisableCompression: o.Verbatim, WriteBufferSize: o.WriteBuffer,
+		ForceAttemptHTTP2: true, DisableCompression: o.Verbatim, ReadBufferSize: o.ReadBuffer, WriteBufferSize: o.WriteBuffer,
 		MaxIdleConns: max(o.Idle, o.IdlePerHost), MaxIdleConnsPerHost: o.IdlePerHost, IdleConnTimeout: 90 * time.Second,
 		TLSHandshakeTimeout: 10 * time.Second, ExpectContinueTimeout: time.Second, MaxResponseHeaderBytes: maxHeader,
 	}

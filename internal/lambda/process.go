@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/weirdata/weir/internal/meter"
 )
 
 // invocation is one call of the handler.
@@ -340,9 +342,12 @@ func (l *lineLog) Write(b []byte) (int, error) {
 	return n, nil
 }
 
+// spoken is the context of what a function says: all of it is its user's to read.
+var spoken = meter.Unlimited(context.Background())
+
 func (l *lineLog) flush() {
 	if line := strings.TrimRight(string(l.rest), "\r"); line != "" {
-		l.log.Info(line, "stream", l.stream)
+		l.log.InfoContext(spoken, line, "stream", l.stream)
 	}
 	l.rest = l.rest[:0]
 }

@@ -3,13 +3,16 @@ package pipeline
 import (
 	"math"
 	"sync"
+	"time"
+
+	"github.com/weirdata/weir/internal/memorylimit"
 )
 
 // Budget is the payload bytes that all pipelines of a process may have in flight together;
 // each has its own bound below it. Nil, and one that was never resized, bounds nothing.
 //
 // A pipeline, or a value of an isolated one, that holds nothing may read one message whatever
-// the others hold: what is full of one pipeline's messages that wait never stops another.
+// the others hold, and however short memory is: what is full of one pipeline's messages that wait never stops another.
 type Budget struct {
 	most int64
 
@@ -54,11 +57,15 @@ func (b *Budget) reserve(want int64, freed chan<- struct{}) (bytes int64) {
 		return math.MaxInt64
 	}
 	left := b.most - b.used
-	if left <= 0 {
+	scarce := memorylimit.Short() != nil
+	if left <= 0 || scarce {
 		if b.waiting == nil {
 			b.waiting = map[chan<- struct{}]struct{}{}
 		}
 		b.waiting[freed] = struct{}{}
+		if scarce { // what makes room may be something else than a message that is settled
+			time.AfterFunc(scarcePause, b.wake)
+		}
 		return 0
 	}
 	bytes = max(min(left/max(b.readers, 1), want), 1)
@@ -85,6 +92,21 @@ func (b *Budget) add(bytes int64) {
 		return
 	}
 	// Also while the budget is used up: who holds nothing any more may read a message.
+	b.tell()
+}
+
+// scarcePause is how long is waited before it is asked again whether memory is still short.
+const scarcePause = 100 * time.Millisecond
+
+// wake has those who wait for room look again.
+func (b *Budget) wake() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.tell()
+}
+
+// tell tells those who wait that there may be room. The lock is held.
+func (b *Budget) tell() {
 	for freed := range b.waiting {
 		select {
 		case freed <- struct{}{}:

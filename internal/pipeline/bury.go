@@ -7,7 +7,6 @@ import (
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
-	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/retry"
 )
 
@@ -155,12 +154,3 @@ func (p *Pipeline) overflow(b event.Batch) {
 
 // keyFix is the log attribute for what to write into the config.
 const keyFix = "fix"
-
-// refusal is what the log says of a write that is refused.
-func refusal(err error) []any {
-	told := []any{meter.KeyError, err}
-	if d := fault.DetailOf(err); d.Fix != "" {
-		told = append(told, meter.KeyAnswer, d.Answer, keyFix, d.Fix)
-	}
-	return told
-}

@@ -9,6 +9,7 @@ import (
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/memorylimit"
 	"github.com/weirdata/weir/internal/meter"
 )
 
@@ -34,7 +35,11 @@ type noRoomBy struct {
 }
 
 // now is why a target has no room, as far as that is known without a write.
+// Where memory is short there is no room for what comes in either, whatever the targets have.
 func (f *fullness) now() error {
+	if err := memorylimit.Short(); err != nil {
+		return err
+	}
 	for _, c := range f.targets {
 		if err := c.Full(); err != nil {
 			return err

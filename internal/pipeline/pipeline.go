@@ -36,6 +36,7 @@ import (
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/outage"
 	"github.com/weirdata/weir/internal/retry"
 	"github.com/weirdata/weir/internal/throttle"
 	"github.com/weirdata/weir/internal/trace"
@@ -147,6 +148,7 @@ type Pipeline struct {
 	starved atomic.Bool // reading waits for room in flight
 	flows   *flows
 	sinks   sinks
+	reads   *outage.Teller // of reads that fail
 	acker   acker
 	acks    sync.WaitGroup // reads whose ack has not run
 	left    atomic.Bool    // connectors are being closed: no ack may begin any more
@@ -283,6 +285,8 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 	reading, stop := context.WithCancelCause(ctx)
 	p.stop, p.stopped = stop, reading.Done()
 	defer stop(nil)
+	p.reads = outage.New(p.parts.Log, "source", "")
+	defer p.reads.End()
 
 	p.budget.messages = semaphore.NewWeighted(int64(p.parts.InFlightMessages))
 	p.budget.bytes = semaphore.NewWeighted(int64(p.parts.InFlightBytes))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -89,7 +90,9 @@ type readFailures int
 func (p *Pipeline) goOn(ctx context.Context, err error, failures *readFailures) bool {
 	switch {
 	case err == nil:
-		*failures = 0
+		if *failures = 0; p.reads.Passing() {
+			p.reads.Well("")
+		}
 		return true
 	case err == io.EOF: //nolint:errorlint // a wrapped io.EOF is a connection that broke, not the end
 		p.mu.Lock()
@@ -106,7 +109,7 @@ func (p *Pipeline) goOn(ctx context.Context, err error, failures *readFailures) 
 	p.parts.Meter.ReadErrors.Add(1)
 	delay := min(100*time.Millisecond<<min(*failures-1, 10), readBackoff)
 	delay = max(delay, min(fault.After(err), readBackoff))
-	p.parts.Log.Warn("read failed, trying again", meter.KeyError, err, meter.KeyAttempt, int(*failures), meter.KeyDelay, delay)
+	p.reads.NoteAs(readAgain, "", fault.Of(err).String(), 1, err, slog.Int(meter.KeyAttempt, int(*failures)), slog.Duration(meter.KeyDelay, delay))
 	return p.parts.Retry.Wait(ctx, delay) == nil
 }
 

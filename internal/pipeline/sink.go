@@ -129,8 +129,7 @@ func (s *sink) noting(policy retry.Policy) retry.Policy {
 			}
 		}
 		if a.Err != nil && !fault.Full(a.Err) { // noteRoom has told of that
-			s.p.parts.Log.Warn("write failed, trying again", append(refusal(a.Err), meter.KeyComponent, s.meter.Role, meter.KeyKind, a.Kind.String(),
-				meter.KeyAttempt, a.Number, meter.KeyDelay, a.Delay, meter.KeyMessages, a.Messages)...)
+			s.noteRetry(&a)
 		}
 		if told != nil {
 			told(a)

@@ -5,8 +5,10 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/outage"
+	"github.com/weirdata/weir/internal/retry"
 )
 
 // What is told of messages that were not delivered, by destination (invariant 9).
@@ -14,6 +16,10 @@ var (
 	// dueAgain: they are in their queue, with the time of their next attempt. A message counts as
 	// often as it was tried.
 	dueAgain = &outage.Kind{Level: slog.LevelWarn, Text: "write failed, messages are due again later", Gather: 100 * time.Millisecond, Count: "attempts", Passes: true}
+	// triedAgain: a writer waits, and has them. A message counts as often as it was tried.
+	triedAgain = &outage.Kind{Level: slog.LevelWarn, Text: "write failed, trying again", Gather: 100 * time.Millisecond, Count: "attempts", Passes: true}
+	// readAgain: the source was not read from.
+	readAgain = &outage.Kind{Level: slog.LevelWarn, Text: "read failed, trying again", Count: "reads", Passes: true, Over: "reads succeed again"}
 	// givenUp: they are dead in their queue; gaveAway: the failure target gets them.
 	givenUp  = &outage.Kind{Level: slog.LevelError, Text: "messages are given up; they are kept, dead, in the queue that they come from", Gather: time.Second, Shown: true}
 	gaveAway = &outage.Kind{Level: slog.LevelError, Text: "messages are given up; they go to the failure target", Gather: time.Second, Shown: true}
@@ -34,6 +40,23 @@ func destinationOf(m *event.Message) string {
 		return ""
 	}
 	return m.Meta.Scope.Destination
+}
+
+// noteRetry notes whom the messages of an attempt that failed are for.
+func (s *sink) noteRetry(a *retry.Attempt) {
+	more := []slog.Attr{slog.String(meter.KeyKind, a.Kind.String()), slog.Int(meter.KeyAttempt, a.Number), slog.Duration(meter.KeyDelay, a.Delay)}
+	if d := fault.DetailOf(a.Err); d.Fix != "" {
+		more = append(more, slog.String(meter.KeyAnswer, d.Answer), slog.String(keyFix, d.Fix))
+	}
+	cause := a.Kind.String() + " " + fault.DetailOf(a.Err).Code
+	for left := a.Left; len(left) > 0; {
+		to, n := destinationOf(left[0]), 1
+		for n < len(left) && destinationOf(left[n]) == to {
+			n++
+		}
+		s.told.NoteAs(triedAgain, to, cause, n, a.Err, more...)
+		left = left[n:]
+	}
 }
 
 // outcomes are what the metrics call what became of messages.

@@ -225,7 +225,8 @@ type Query struct {
 	Room func(value string) (jobs, bytes int)
 	// Any has jobs handed out that are not to be worked on yet: those that are paused, and those
 	// whose time has not come. It is for who decides about jobs, not for who does their work;
-	// Split must be empty. Jobs that an earlier one of their key withholds stay.
+	// Split must be empty. In a store that processes share they come from what this one leases
+	// from already: such a query does not make it one that does. Jobs that an earlier one of their key withholds stay.
 	Any bool
 	// Pick, with Any, chooses jobs by their ID, when they were appended, and the cause of their
 	// last result; nil chooses all. It is called under a lock: it must be quick, and use no store.

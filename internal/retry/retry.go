@@ -106,6 +106,7 @@ type Attempt struct {
 	Number   int   // of this class, from 1
 	Delay    time.Duration
 	Messages int
+	Left     event.Batch // the messages
 }
 
 // Default is Snowbridge's policy, with max_attempts counting attempts.
@@ -241,6 +242,7 @@ func (r *run) retry(ctx context.Context, err error) {
 		wait := func() error { return r.policy.Wait(ctx, a.Delay) }
 		if a.Err != nil {
 			r.failed = true
+			a.Left = r.batch()
 			r.notify(a)
 		} else if idle, ok := ctx.Value(idleKey{}).(Idle); ok {
 			paced, left := wait, r.batch()
@@ -255,7 +257,7 @@ func (r *run) retry(ctx context.Context, err error) {
 		b := r.batch()
 		if err = r.next(ctx, b); err == nil {
 			if r.failed {
-				r.notify(Attempt{Messages: len(b)})
+				r.notify(Attempt{Messages: len(b), Left: b})
 			}
 			return
 		}

@@ -260,7 +260,7 @@ func TestCannotStart(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, source, want string }{
 		{"syntax", `function main( {`, "compile script: SyntaxError: main: Line 1:17"},
-		{"no main", `function other() {}`, `could not assert as function: "main"`},
+		{"no main", `function other() {}`, `could not assert as function: "main". Write function main(input)`},
 		{"top level throws", `null.x; function main() {}`, "TypeError"},
 		{"strict", `undeclared = 1; function main() {}`, "ReferenceError"},
 	}

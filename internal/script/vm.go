@@ -167,7 +167,7 @@ func (p *Program) newVM(stopped *atomic.Bool, frozen, views bool, begin func(*VM
 	}
 	entry, ok := goja.AssertFunction(js.Get(p.options.Entry))
 	if !ok {
-		return nil, fmt.Errorf("could not assert as function: %q", p.options.Entry)
+		return nil, fmt.Errorf("could not assert as function: %q. Write function %s(input) { ...; return input }; a const or let of that name is not seen", p.options.Entry, p.options.Entry)
 	}
 	vm.entry = entry
 	if frozen {

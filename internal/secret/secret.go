@@ -110,9 +110,15 @@ func wordsOf(name string) []string {
 
 var urls = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>` + "`" + `]+`)
 
-// URL is what may be shown of a URL: its scheme and host; of one without a scheme, what
-// stands where its host would. What is no URL is hidden whole.
+// places are addresses of objects in a store, whose names are no secrets.
+var places = regexp.MustCompile(`^(s3|gs|azblob)://[a-z0-9][a-z0-9._-]*(/[\w=+%.-]+)*$`)
+
+// URL is what may be shown of a URL: its scheme and host, and of a place for objects all; of one
+// without a scheme, what stands where its host would. What is no URL is hidden whole.
 func URL(raw string) string {
+	if places.MatchString(raw) {
+		return raw
+	}
 	u, err := url.Parse(raw)
 	if err == nil && u.Scheme == "" && u.Host == "" {
 		if first, _, _ := strings.Cut(u.Path, "/"); hostname.MatchString(first) {
@@ -155,6 +161,9 @@ func Text(text string) string {
 func Parts(text string) [][2]int {
 	var parts [][2]int
 	for _, at := range urls.FindAllStringIndex(text, -1) {
+		if places.MatchString(strings.TrimRight(text[at[0]:at[1]], ends+"]")) {
+			continue
+		}
 		from := at[0] + strings.Index(text[at[0]:], "://") + len("://")
 		end := at[1]
 		if i := strings.IndexAny(text[from:at[1]], "/?#"); i >= 0 {

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -84,11 +85,11 @@ func (s *store) failed(doing string, err error) error {
 	answer, ok := errors.AsType[*azcore.ResponseError](err)
 	switch {
 	case !ok || bloberror.HasCode(err, bloberror.ContainerNotFound):
-	case bloberror.HasCode(err, bloberror.BlobAlreadyExists, bloberror.ConditionNotMet) || answer.StatusCode == 412:
+	case bloberror.HasCode(err, bloberror.BlobAlreadyExists, bloberror.ConditionNotMet) || answer.StatusCode == http.StatusPreconditionFailed:
 		return fmt.Errorf("%s: %w", doing, remote.ErrCondition)
 	case bloberror.HasCode(err, bloberror.InvalidBlockList): // its blocks are gone: another list was committed, or a week is over
 		return fmt.Errorf("%s: %w", doing, remote.ErrNoUpload)
-	case answer.StatusCode == 404:
+	case answer.StatusCode == http.StatusNotFound:
 		return fmt.Errorf("%s: %w", doing, blob.ErrNotFound)
 	}
 	return s.container.Fault(doing+" in", err)
@@ -114,8 +115,8 @@ func (s *store) headers() *sdk.HTTPHeaders {
 }
 
 func none() *sdk.AccessConditions {
-	any := azcore.ETagAny
-	return &sdk.AccessConditions{ModifiedAccessConditions: &sdk.ModifiedAccessConditions{IfNoneMatch: &any}}
+	every := azcore.ETagAny
+	return &sdk.AccessConditions{ModifiedAccessConditions: &sdk.ModifiedAccessConditions{IfNoneMatch: &every}}
 }
 
 func only(v blob.Version) *sdk.AccessConditions {

@@ -77,7 +77,7 @@ func TestConformanceWithFaults(t *testing.T) {
 		name := made(t, engine)
 		p := faultproxy.NewWeb(t, engine)
 		p.On(faultproxy.Sometimes(uint64(len(t.Name())), 6, failure(500, "InternalError"), failure(503, "ServerBusy"),
-			faultproxy.WebCut, faultproxy.WebLost, faultproxy.WebLost, faultproxy.WebShort(10)))
+			faultproxy.WebCut, faultproxy.WebLost, faultproxy.WebShort(10)))
 		return func() blob.Bucket { return opened(t, p.URL, name, "") }
 	})
 }

@@ -23,10 +23,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -125,9 +127,7 @@ func (s *store) send(ctx context.Context, doing, method, at string, header http.
 	if err != nil {
 		return nil, failed(doing, s.bucket, err)
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("Accept-Encoding", "gzip") // as it is stored: the service unpacks otherwise
 	if s.tokens != nil {
 		token, err := s.tokens.Token()
@@ -143,10 +143,8 @@ func (s *store) send(ctx context.Context, doing, method, at string, header http.
 	if resp.StatusCode/100 == 2 {
 		return resp, nil
 	}
-	for _, status := range accept {
-		if resp.StatusCode == status {
-			return resp, nil
-		}
+	if slices.Contains(accept, resp.StatusCode) {
+		return resp, nil
 	}
 	return nil, answered(doing, s.bucket, resp)
 }
@@ -173,9 +171,7 @@ const mostAnswer = 16 << 20
 // described is what is said of an object that is written.
 func (s *store) described(key, mark string) ([]byte, error) {
 	m := map[string]string{markName: mark}
-	for name, value := range s.properties.Metadata {
-		m[name] = value
-	}
+	maps.Copy(m, s.properties.Metadata)
 	d := map[string]any{"name": key, "metadata": m}
 	if s.properties.ContentType != "" {
 		d["contentType"] = s.properties.ContentType

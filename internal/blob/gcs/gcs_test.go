@@ -76,7 +76,7 @@ func TestConformanceWithFaults(t *testing.T) {
 		bucket := made(t, engine)
 		p := faultproxy.NewWeb(t, engine)
 		p.On(faultproxy.Sometimes(uint64(len(t.Name())), 6, failure(500, "it is so"), failure(503, "it is so"), failure(429, "slower"),
-			faultproxy.WebCut, faultproxy.WebLost, faultproxy.WebLost, faultproxy.WebShort(10)))
+			faultproxy.WebCut, faultproxy.WebLost, faultproxy.WebShort(10)))
 		return func() blob.Bucket { return opened(t, p.URL, bucket, "") }
 	})
 }

@@ -80,7 +80,7 @@ func (r *reader) Read(p []byte) (int, error) {
 			r.failures = 0
 		}
 		if err != nil && r.at < r.end {
-			if err = r.broken(err); err != nil {
+			if err := r.broken(err); err != nil {
 				return n, err
 			}
 		}

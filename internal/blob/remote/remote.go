@@ -189,13 +189,17 @@ func (b *Bucket) ready(ctx context.Context, names ...string) error {
 
 // failed says what failed, and where.
 func (b *Bucket) failed(ctx context.Context, doing, name string, err error) error {
+	at := b.o.Name
+	if name != "" {
+		at += "/" + name
+	}
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil && !errors.Is(err, blob.ErrExists) && !errors.Is(err, blob.ErrChanged) && !errors.Is(err, blob.ErrNotFound):
-		return fmt.Errorf("%s %s/%s: %w", doing, b.o.Name, name, context.Cause(ctx))
+		return fmt.Errorf("%s %s: %w", doing, at, context.Cause(ctx))
 	}
-	return fmt.Errorf("%s %s/%s: %w", doing, b.o.Name, name, err)
+	return fmt.Errorf("%s %s: %w", doing, at, err)
 }
 
 // again reports whether an error may pass.

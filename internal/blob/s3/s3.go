@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -127,9 +128,7 @@ func optional[T comparable](v T) *T {
 
 func (s *store) metadata(mark string) map[string]string {
 	m := map[string]string{markName: mark}
-	for name, value := range s.properties.Metadata {
-		m[name] = value
-	}
+	maps.Copy(m, s.properties.Metadata)
 	return m
 }
 

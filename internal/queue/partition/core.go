@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirdata/weir/internal/memorylimit"
 	"github.com/weirdata/weir/internal/queue"
 )
 
@@ -47,7 +48,7 @@ func New(cfg Config) *Partition {
 		cfg.KeptBytes = keptBytes
 	}
 	if cfg.OpenBytes <= 0 {
-		cfg.OpenBytes = openBytes
+		cfg.OpenBytes = int(memorylimit.Share(openBytes, openPart, openLeast))
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

@@ -156,8 +156,13 @@ func (t *turn) decode(lease queue.Lease) (jobs []queue.Job, failed error) {
 		}
 		id, at := queue.ID{Lane: k.lane.id, Seq: k.value.seq}, time.Unix(0, k.value.at).UTC()
 		for id.Index = k.from; id.Index < k.to; id.Index++ {
-			if j, ok := read(k, id, k.value.record(id.Index)); ok {
-				j.At = at
+			rec := k.value.record(id.Index)
+			if j, ok := read(k, id, rec); ok {
+				if j.At = at; t.any { // its time may be to come
+					if head, err := queue.ReadHead(rec); err == nil {
+						j.NotBefore = t.now.time(head.NotBefore)
+					}
+				}
 			}
 		}
 	}

@@ -19,7 +19,9 @@ import (
 
 const (
 	openBytes = 16 << 20 // most memory of the values that are kept, unless Config says otherwise
-	openEach  = 256      // what an entry takes beside its bytes and numbers, about
+	openPart  = 32       // of the memory limit, at the most
+	openLeast = 1 << 20
+	openEach  = 256 // what an entry takes beside its bytes and numbers, about
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -282,6 +282,8 @@ func TestSurveyFinds(t *testing.T) {
 	finds("its own schema", "app", "")
 	finds("the schema of another", "guest", "permission denied for schema weir")
 	run("GRANT USAGE ON SCHEMA weir TO guest")
+	finds("tables that it may not read", "guest", "permission denied for table")
+	run("GRANT SELECT ON ALL TABLES IN SCHEMA weir TO guest")
 	finds("a schema where it may make nothing", "guest", "may not make tables in schema")
 	run("GRANT CREATE ON SCHEMA weir TO guest", "GRANT ALL ON ALL TABLES IN SCHEMA weir TO guest")
 	finds("the tables of another", "guest", `belongs to role "app"`)

@@ -50,13 +50,14 @@ func one[T any](t *testing.T, dsn, sql string, args ...any) T {
 
 func do(t *testing.T, dsn string, statements ...string) {
 	t.Helper()
-	c, err := pgx.Connect(t.Context(), dsn)
+	ctx := context.WithoutCancel(t.Context()) // a test cleans up with it too
+	c, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = c.Close(context.WithoutCancel(t.Context())) }()
+	defer func() { _ = c.Close(ctx) }()
 	for _, text := range statements {
-		if _, err := c.Exec(t.Context(), text); err != nil {
+		if _, err := c.Exec(ctx, text); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
 	}

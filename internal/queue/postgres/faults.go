@@ -25,6 +25,7 @@ const (
 	codeUndefinedFunc = "42883"
 	codeRestored      = "22012" // division by zero: the tables of the store are others
 	codeDiskFull      = "53100"
+	codeForbidden     = "42501"
 
 	codeTooManyConnections = "53300"
 )
@@ -56,7 +57,7 @@ func meaning(err error) error {
 		switch {
 		case pg.Code == codeDiskFull:
 			return fmt.Errorf("%w: the disk of the database is full: %w", queue.ErrFull, err)
-		case strings.HasPrefix(pg.Code, "28"), pg.Code == "3D000", pg.Code == "42501", pg.Code == "3F000":
+		case strings.HasPrefix(pg.Code, "28"), pg.Code == "3D000", pg.Code == codeForbidden, pg.Code == "3F000":
 			// Credentials, database, privileges, schema.
 			return fault.New(fault.Setup, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -293,5 +294,42 @@ func revise(t *testing.T, rng *rand.Rand) {
 	}
 	if log.lost.Load() == 0 {
 		t.Errorf("no loss was told:\n%s", log.text())
+	}
+}
+
+// TestForbiddenIdentity works with a role that may not ask which timeline a server is on, says so
+// once, and notices a restore.
+func TestForbiddenIdentity(t *testing.T) {
+	t.Parallel()
+	dsn := enginetest.Postgres(t)
+	database := one[string](t, dsn, "SELECT quote_ident(current_database())")
+	role := "blind_" + database
+	do(t, dsn, "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC", "CREATE ROLE "+role+" LOGIN", "ALTER DATABASE "+database+" OWNER TO "+role)
+	t.Cleanup(func() {
+		do(t, dsn, "REASSIGN OWNED BY "+role+" TO CURRENT_USER", "DROP OWNED BY "+role, "DROP ROLE "+role)
+	})
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.User(role)
+	sv := &server{t: t, bin: findBin(t)}
+	backup := filepath.Join(t.TempDir(), "backup")
+	log := &lossLog{}
+	s := open(t, Options{DSN: u.String(), Partitions: 1, Log: log.logger()})
+	if err := appendTo(s, "a", "kept"); err != nil {
+		t.Fatal(err)
+	}
+	sv.dump(dsn, backup)
+	if err := appendTo(s, "a", "lost"); err != nil {
+		t.Fatal(err)
+	}
+	sv.revert(dsn, backup)
+	await(t, "the loss is told", func() bool { return log.lost.Load() == 1 })
+	if jobs := leaseMany(t, s, "a", 1); string(jobs[0].Msg.Data) != "kept" {
+		t.Errorf("job %q", jobs[0].Msg.Data)
+	}
+	if n := strings.Count(log.text(), "may not ask which timeline"); n != 1 {
+		t.Errorf("it is said %d times that the timeline is not known", n)
 	}
 }

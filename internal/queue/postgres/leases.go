@@ -118,8 +118,10 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 	if err := s.ready(); err != nil {
 		return nil, err
 	}
-	if err := s.join(ctx, q.Queue); err != nil {
-		return nil, fmt.Errorf("lease from queue %q: %w", q.Queue, meaning(err))
+	if !q.Any { // who decides about jobs takes nothing from those who do their work
+		if err := s.join(ctx, q.Queue); err != nil {
+			return nil, fmt.Errorf("lease from queue %q: %w", q.Queue, meaning(err))
+		}
 	}
 	if !s.holdsNow() {
 		return nil, fmt.Errorf("lease from queue %q: the database has not been heard of for %s: its partitions may have another owner", q.Queue, s.o.Lease)

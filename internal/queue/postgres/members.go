@@ -53,7 +53,12 @@ func (s *Store) heartbeat(ctx context.Context) {
 //
 // Beats of the two that send them may overtake each other: the next one puts that right. Only
 // a round, which alone takes partitions over, ends the membership.
+//
+// One that is sent is waited for, whatever ctx says: given up, it could still reach the server, and
+// after this process has signed off it would be a member again, which nobody is.
 func (s *Store) beat(ctx context.Context, mayLeave bool) ([]string, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.o.Lease/2)
+	defer cancel()
 	queues := s.subscriptions.active(time.Since(s.born))
 	was := s.announced.Load()
 	leaves := mayLeave && len(queues) == 0 && was != nil && !s.holdsAny()

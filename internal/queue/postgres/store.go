@@ -37,6 +37,7 @@ type Store struct {
 	pool *pgxpool.Pool
 
 	history    atomic.Pointer[history]
+	blind      sync.Once  // for the warning that nobody says which timeline it is
 	entering   sync.Mutex // held while a session's history is compared with what is remembered
 	publishing sync.Mutex // held while a history, or a memory of a partition, is replaced
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/weirdata/weir/internal/memorylimit"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/log"
 	"github.com/weirdata/weir/internal/queue/partition"
@@ -22,9 +23,12 @@ const StateDir = "state"
 // earlier library. Who raises it raises FORMAT (queue/log/disk).
 const stateFormat = pebble.FormatMajorVersion(24)
 
+// The memory of the state, less where the process has little.
 const (
 	memTable   = 16 << 20
 	cacheBytes = 32 << 20
+	memoryPart = 16 // of the memory limit, for each
+	leastTable = 1 << 20
 )
 
 // Open opens the store on a log, with its state in a directory of dir, and makes it when
@@ -107,8 +111,8 @@ func (s *Store) pebbleOptions() *pebble.Options {
 	o := &pebble.Options{
 		FS:                    s.fs,
 		DisableWAL:            true,
-		MemTableSize:          memTable,
-		Cache:                 pebble.NewCache(cacheBytes),
+		MemTableSize:          uint64(memorylimit.Share(memTable, memoryPart, leastTable)),
+		Cache:                 pebble.NewCache(memorylimit.Share(cacheBytes, memoryPart, leastTable)),
 		FormatMajorVersion:    stateFormat,
 		MaxOpenFiles:          256,
 		L0CompactionThreshold: 4,

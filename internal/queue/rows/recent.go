@@ -9,7 +9,10 @@ import (
 )
 
 // recentBytes is the memory of recent, unless Options say otherwise.
-const recentBytes = 16 << 20
+const (
+	recentBytes = 16 << 20
+	recentPart  = 32 // of the memory limit, at the most
+)
 
 // recent keeps the values that were appended last and not read yet, up to a number of
 // bytes, so that a reader that keeps up does not read them from the log. A value is in

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/memorylimit"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/log"
 	"github.com/weirdata/weir/internal/queue/partition"
@@ -37,7 +38,8 @@ type Options struct {
 	SegmentBytes int64
 
 	// RecentBytes is how much memory values take that were appended and not read yet, so
-	// that a reader that keeps up does not read the log; 0 means 16 MiB, less than 0 none.
+	// that a reader that keeps up does not read the log; 0 means 16 MiB, or a part of the memory
+	// limit where that is less, less than 0 none.
 	RecentBytes int
 
 	// FS is the file system; nil means that of the operating system.
@@ -64,7 +66,7 @@ func (o Options) WithDefaults() Options {
 		}
 	}
 	if o.RecentBytes == 0 {
-		o.RecentBytes = recentBytes
+		o.RecentBytes = int(memorylimit.Share(recentBytes, recentPart, leastTable))
 	}
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -243,7 +245,9 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 		return nil, err
 	}
 	defer s.leave()
-	s.readers.leases(q.Queue)
+	if !q.Any {
+		s.readers.leases(q.Queue)
+	}
 	return s.part.Lease(ctx, q)
 }
 

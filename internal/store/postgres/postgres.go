@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/memorylimit"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/postgres"
 )
@@ -68,10 +69,13 @@ type Config struct {
 	SegmentBytes int64 `hcl:"segment_bytes,optional"`
 	// Seconds after which the log goes on in a new table. At least 1.
 	SegmentAgeSeconds int `hcl:"segment_age_seconds,optional"`
-	// Memory, in bytes, for messages that this process wrote and will read soon; 0 means
-	// none.
+	// Memory, in bytes, for messages that this process wrote and will read soon, and no more than
+	// an eighth of the memory limit; 0 means none.
 	CacheBytes int `hcl:"cache_bytes,optional"`
 }
+
+// cachePart is the part of the memory limit that the cache takes at the most.
+const cachePart = 8
 
 // schemaName is what a schema may be called without quotes in every statement.
 var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,39}$`)
@@ -140,7 +144,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.StoreOpener]{
 
 func options(d connector.Deps, c Config) postgres.Options {
 	seconds := func(n int) time.Duration { return time.Duration(n) * time.Second }
-	cache := c.CacheBytes
+	cache := int(memorylimit.Share(int64(c.CacheBytes), cachePart, 0))
 	if cache == 0 {
 		cache = -1
 	}

@@ -88,6 +88,7 @@ func TestTemplates(t *testing.T) {
 	t.Setenv("HTTP_TEMPLATE_KEY", "from env")
 	for _, tc := range []struct{ name, template, in, want string }{
 		{"numbers are floats", `{{range .}}{{.n}};{{end}}`, `{"n":1000000}|{"n":1.5}|{"n":21}`, `1e+06;1.5;21;`},
+		{"prettyPrint of large floats", `{{range .}}{{prettyPrint .ms}};{{end}}`, `{"ms":1732900000000}|{"ms":-9007199254740991}|{"ms":1732900000000.25}`, `1732900000000;-9007199254740991;1732900000000.25;`},
 		{"missing key", `{{(index . 0).none}} {{prettyPrint (index . 0).none}}`, `{"a":1}`, `<no value> null`},
 		{"prettyPrint is compact and escaped", `{{prettyPrint .}}`, `{"b": "<&>", "a": [1, 2]}`, `[{"a":[1,2],"b":"\u003c\u0026\u003e"}]`},
 		{"a map without prettyPrint", `{{index . 0}}`, `{"b":1,"a":"x"}`, `map[a:x b:1]`},

@@ -78,7 +78,9 @@ type Config struct {
 	// TemplateFile is a Go text/template that makes the request body from the list of
 	// decoded messages; functions prettyPrint (a value as JSON) and env. Numbers are floats,
 	// but for those whose digits a float would change, as whole numbers beyond 2^53: these
-	// are printed as they are written. Without it the body is a JSON array of the messages.
+	// are printed as they are written. A large float is printed with an exponent (1.7329e+12):
+	// prettyPrint writes any number with all of its digits. Without it the body is a JSON array of
+	// the messages.
 	TemplateFile string `hcl:"template_file,optional"`
 	// ResponseRules say what responses mean; the first that matches decides. Without a rule, an
 	// answer that refuses what was sent (400, 406, 411, 413, 414, 415, 422, 431) is invalid in a

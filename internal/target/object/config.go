@@ -19,7 +19,7 @@ type Config struct {
 	// "azblob://CONTAINER/PREFIX" or "https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX". A
 	// relative path of a folder means from the folder of the config file.
 	Path string `hcl:"path"`
-	// Key is the name of an object behind the prefix, with expressions in it: "!{timestamp:yyyy/MM/dd/HH}"
+	// Name is that of an object behind the prefix, with expressions in it: "!{timestamp:yyyy/MM/dd/HH}"
 	// (time of the oldest message in the object, in UTC, in the letters of Java and Firehose; also
 	// "!{yyyy}", "!{MM}", "!{dd}", "!{HH}", "!{mm}"), "!{field:order.id}" (a text or number of a JSON
 	// payload), "!{stream}" and "!{partition}" (where the source read it), "!{unique}" (see unique
@@ -28,12 +28,12 @@ type Config struct {
 	// same whenever the same messages are delivered again, where the source says which they are, so
 	// that they are not there twice; otherwise it is new each time, and grows with time. Times are then
 	// those of the source, where it knows them.
-	Key string `hcl:"key,optional"`
-	// Each says what becomes an object: "batch" (default), all messages of a write whose key is the
-	// same but for its unique part, or "message".
+	Name string `hcl:"name,optional"`
+	// Each says what becomes an object: "batch" (default), all messages of a write whose name
+	// is the same but for its unique part, or "message".
 	Each string `hcl:"each,optional"`
-	// Existing says what becomes of an object whose key is taken by another one: "refuse" (default),
-	// its messages are invalid, or "replace". Only a key without a unique part meets one.
+	// Existing says what becomes of an object whose name is taken by another one: "refuse" (default),
+	// its messages are invalid, or "replace". Only a name without a unique part meets one.
 	Existing string `hcl:"existing,optional"`
 	// Delimiter stands behind every message of a batch; a line end by default, which makes JSON
 	// lines of JSON. "" joins payloads as they are.
@@ -70,12 +70,12 @@ const (
 	eachBatch, eachMessage         = "batch", "message"
 	existingRefuse, existingOthers = "refuse", "replace"
 	plain, gzipped, zstandard      = "none", "gzip", "zstd"
-	defaultKey                     = "!{timestamp:yyyy/MM/dd/HH}/!{unique}!{extension}"
+	defaultName                    = "!{timestamp:yyyy/MM/dd/HH}/!{unique}!{extension}"
 )
 
 func defaults() Config {
 	return Config{
-		Key: defaultKey, Each: eachBatch, Existing: existingRefuse, Compression: plain,
+		Name: defaultName, Each: eachBatch, Existing: existingRefuse, Compression: plain,
 		Batching: &connector.Batching{MaxBatchMessages: 5000, MaxBatchBytes: 16 << 20, MaxMessageBytes: 16 << 20, MaxConcurrentBatches: 4, FlushPeriodMillis: 60_000},
 	}
 }
@@ -132,16 +132,16 @@ func (c Config) Validate() []connector.Problem {
 	if c.Each == eachMessage && c.Delimiter != nil {
 		refuse("delimiter", "leave it out", "delimiter is of no use with each = \"message\"")
 	}
-	k, err := parseKey(c.Key, c.extension())
+	k, err := parseName(c.Name, c.extension())
 	switch {
 	case err != nil:
-		refuse("key", connector.Remedy(err, "write it as \""+defaultKey+"\""), "key: %v", err)
+		refuse("name", connector.Remedy(err, "write it as \""+defaultName+"\""), "name: %v", err)
 	case c.Each == eachBatch && !k.unique():
-		refuse("key", `add "!{unique}", or set each = "message"`, "key has no unique part, so that the second batch would have the key of the first")
+		refuse("name", `add "!{unique}", or set each = "message"`, "name has no unique part, so that the second batch would have the name of the first")
 	case c.Each == eachMessage && !k.unique() && len(k.fields()) == 0:
-		refuse("key", `add "!{unique}" or "!{field:NAME}"`, "key is the same for every message")
+		refuse("name", `add "!{unique}" or "!{field:NAME}"`, "name is the same for every message")
 	case c.Existing == existingOthers && k.unique():
-		refuse("existing", "leave it out", "existing is of no use with a key that has a unique part")
+		refuse("existing", "leave it out", "existing is of no use with a name that has a unique part")
 	}
 	for name, value := range c.Metadata {
 		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" || name[0] >= '0' && name[0] <= '9' {

@@ -3,7 +3,7 @@ target {
     path = "s3://my-events/orders"
 
     # orders/shop=7/2026/11/29/18/2m4k….jsonl.zst
-    key = "shop=!{field:shop.id}/!{timestamp:yyyy/MM/dd/HH}/!{unique}!{extension}"
+    name = "shop=!{field:shop.id}/!{timestamp:yyyy/MM/dd/HH}/!{unique}!{extension}"
 
     # What a write holds of one shop becomes one object.
     each = "batch"
@@ -70,7 +70,7 @@ filter_target {
     path = "azblob://filtered/weir"
 
     # An object for each order; a newer one of the same number replaces it.
-    key      = "!{field:order.id}.json"
+    name     = "!{field:order.id}.json"
     each     = "message"
     existing = "replace"
 

@@ -10,9 +10,9 @@
 //     object is there already, with this content, and nothing is written. Its times are those that
 //     the source gave, so that the rest of the name is the same too. Messages that come again in
 //     another grouping are there twice.
-//   - An object is never replaced, unless existing = "replace" says so for keys that fields alone
-//     decide; of messages of one batch with one such key, the last one counts.
-//   - A value of a payload never leads out of its part of the key, nor out of the prefix.
+//   - An object is never replaced, unless existing = "replace" says so for names that fields alone
+//     decide; of messages of one batch with one such name, the last one counts.
+//   - A value of a payload never leads out of its part of the name, nor out of the prefix.
 //   - What fails fails with its object: the messages of the others are written.
 package object
 
@@ -63,9 +63,9 @@ func New(d connector.Deps, c Config) (*Target, error) {
 	if err != nil {
 		return nil, connector.Blame("path", connector.Remedy(err, ""), err)
 	}
-	k, err := parseKey(c.Key, c.extension())
+	k, err := parseName(c.Name, c.extension())
 	if err != nil {
-		return nil, connector.Blame("key", connector.Remedy(err, ""), err)
+		return nil, connector.Blame("name", connector.Remedy(err, ""), err)
 	}
 	log := d.Log
 	if log == nil {

@@ -149,7 +149,7 @@ func TestKeys(t *testing.T) {
 		"!{stream}/!{partition}/!{field:n}":                        "orders/3/7",
 	} {
 		dir := t.TempDir()
-		target := opened(t, dir, func(c *object.Config) { c.Key, c.Each = key, "message" })
+		target := opened(t, dir, func(c *object.Config) { c.Name, c.Each = key, "message" })
 		if failed := write(t, target, at(1, `{"shop":{"id":"a/b"},"n":7}`)); len(failed) > 0 {
 			t.Errorf("%s: %v", key, failed)
 		}
@@ -164,7 +164,7 @@ func TestKeys(t *testing.T) {
 func TestFields(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	target := opened(t, dir, func(c *object.Config) { c.Key = "shop=!{field:shop}/!{unique}" })
+	target := opened(t, dir, func(c *object.Config) { c.Name = "shop=!{field:shop}/!{unique}" })
 	failed := write(t, target, at(1, `{"shop":"a"}`), at(2, `{"shop":"b"}`), at(3, `{"n":1}`), at(4, `{"shop":"a","n":2}`), at(5, `{"shop":".."}`),
 		at(6, `no JSON`), at(7, `{"shop":"`+strings.Repeat("x", 300)+`"}`), at(8, "{\"shop\":\"a\",\n\"n\":3}"), at(9, `{"shop":"../../etc"}`))
 	for i, n := range []int{2, 5, 6, 7} {
@@ -258,7 +258,7 @@ func TestExisting(t *testing.T) {
 	t.Parallel()
 	for _, existing := range []string{"refuse", "replace"} {
 		dir := t.TempDir()
-		target := opened(t, dir, func(c *object.Config) { c.Key, c.Each, c.Existing = "!{field:id}", "message", existing })
+		target := opened(t, dir, func(c *object.Config) { c.Name, c.Each, c.Existing = "!{field:id}", "message", existing })
 		if failed := write(t, target, at(1, `{"id":1,"n":1}`), at(2, `{"id":2}`), at(3, `{"id":1,"n":2}`)); len(failed) > 0 {
 			t.Fatal(failed)
 		}
@@ -308,8 +308,8 @@ func TestValidate(t *testing.T) {
 	for _, key := range []string{"", "/x/!{unique}", "a//!{unique}", "!{unique}/", "x", "!{unique", "!{nothing}", "!{timestamp:}/!{unique}", "!{timestamp:EEE}/!{unique}", "!{timestamp:MMM}/!{unique}",
 		"!{timestamp:'x}/!{unique}", "!{partitionKeyFromQuery:k}/!{unique}", "!{firehose:error-output-type}/!{unique}", "../!{unique}", "!{field:}/!{unique}", "a\\!{unique}"} {
 		c := *object.Entry.Default().(*object.Config)
-		c.Path, c.Key = "x", key
-		if ps := c.Validate(); len(ps) != 1 || ps[0].Field != "key" || ps[0].Fix == "" {
+		c.Path, c.Name = "x", key
+		if ps := c.Validate(); len(ps) != 1 || ps[0].Field != "name" || ps[0].Fix == "" {
 			t.Errorf("key %q: %v", key, ps)
 		}
 	}

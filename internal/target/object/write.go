@@ -54,7 +54,7 @@ func (t *Target) divide(b event.Batch, failed map[int]error) []*group {
 		}
 		g.at, g.messages = append(g.at, i), append(g.messages, m)
 	}
-	if t.config.Each == eachMessage { // of those with one key the last one counts
+	if t.config.Each == eachMessage { // of those with one name the last one counts
 		for _, g := range all {
 			g.messages = g.messages[len(g.messages)-1:]
 		}
@@ -125,7 +125,7 @@ func (t *Target) create(ctx context.Context, name string, data []byte) error {
 	return w.Commit(ctx)
 }
 
-// meet decides about an object whose key is taken. One that is called after these messages holds
+// meet decides about an object whose name is taken. One that is called after these messages holds
 // them, whatever compressed it; else one with this content is this one.
 func (t *Target) meet(ctx context.Context, name string, data []byte, taken error) error {
 	switch {
@@ -149,7 +149,7 @@ func (t *Target) meet(ctx context.Context, name string, data []byte, taken error
 		case err != nil:
 			return err
 		case t.config.Existing != existingOthers:
-			return fault.New(fault.Invalid, fmt.Errorf("%w, with another content: set existing = \"replace\", or add !{unique} to the key", taken))
+			return fault.New(fault.Invalid, fmt.Errorf("%w, with another content: set existing = \"replace\", or add !{unique} to the name", taken))
 		}
 		_, v, err := t.bucket.Get(ctx, name)
 		if err == nil {
@@ -176,7 +176,7 @@ func (t *Target) same(ctx context.Context, name string, data []byte) (bool, erro
 		return false, err
 	}
 	have, err := io.ReadAll(r)
-	if err = errors.Join(err, r.Close()); err != nil {
+	if err := errors.Join(err, r.Close()); err != nil {
 		return false, err
 	}
 	return bytes.Equal(have, data), nil

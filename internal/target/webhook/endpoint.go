@@ -4,10 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -30,10 +30,11 @@ type endpoint struct {
 	err     error         // why it cannot be called
 }
 
-// endpoints are those of one state of the workspace.
+// endpoints are those of one state of the workspace that were needed. Each is found by readers
+// without a lock that others wait for.
 type endpoints struct {
 	of   *workspace.Workspace
-	byID map[string]*endpoint
+	byID sync.Map // of *endpoint
 }
 
 // settings is what is read of a destination's config.
@@ -57,8 +58,8 @@ func (t *Target) endpoint(m *event.Message) (*endpoint, error) {
 	if es == nil || es.of != w {
 		es = t.renew(w)
 	}
-	if e := es.byID[id]; e != nil {
-		return e, nil
+	if e, known := es.byID.Load(id); known {
+		return e.(*endpoint), nil
 	}
 	d := w.Destination(id)
 	switch {
@@ -70,7 +71,8 @@ func (t *Target) endpoint(m *event.Message) (*endpoint, error) {
 		return nil, aborted("410", "destination is disabled")
 	}
 	e := newEndpoint(d, t.c.UserAgent)
-	return t.keep(w, e), nil
+	kept, _ := es.byID.LoadOrStore(id, e)
+	return kept.(*endpoint), nil
 }
 
 // renew begins with no endpoints for a new state; each is made when it is first needed.
@@ -80,27 +82,9 @@ func (t *Target) renew(w *workspace.Workspace) *endpoints {
 	if es := t.endpoints.Load(); es != nil && es.of == w {
 		return es
 	}
-	es := &endpoints{of: w, byID: map[string]*endpoint{}}
+	es := &endpoints{of: w}
 	t.endpoints.Store(es)
 	return es
-}
-
-// keep adds an endpoint to those of w, by copying: readers take no lock.
-func (t *Target) keep(w *workspace.Workspace, e *endpoint) *endpoint {
-	t.making.Lock()
-	defer t.making.Unlock()
-	es := t.endpoints.Load()
-	if es == nil || es.of != w {
-		return e
-	}
-	if known := es.byID[e.id]; known != nil {
-		return known
-	}
-	more := &endpoints{of: w, byID: make(map[string]*endpoint, len(es.byID)+1)}
-	maps.Copy(more.byID, es.byID)
-	more.byID[e.id] = e
-	t.endpoints.Store(more)
-	return e
 }
 
 func newEndpoint(d *workspace.Destination, userAgent string) *endpoint {

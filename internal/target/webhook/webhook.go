@@ -139,10 +139,15 @@ func (t *Target) warn(log *slog.Logger) {
 // maxIdleConnections bounds the connections kept open without a request, over all destinations.
 const maxIdleConnections = 1024
 
+// connectionBuffer is what a connection holds of a request and of an answer, in bytes: there is a
+// connection for each destination that is delivered to, and bodies are read past it.
+const connectionBuffer = 1 << 10
+
 // client follows no redirect: where an event goes is the destination's to say.
 func client(c Config) *httpclient.Client {
 	return httpclient.New(httpclient.Options{
 		IdlePerHost: c.MaxConcurrentRequests, Idle: max(maxIdleConnections, c.MaxConcurrentRequests),
+		ReadBuffer: connectionBuffer, WriteBuffer: connectionBuffer,
 		HTTP1: c.ForceHTTP1, Verbatim: true, Public: c.BlockPrivateNetworks, NoRedirects: true,
 	})
 }

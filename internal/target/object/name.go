@@ -39,8 +39,8 @@ const (
 
 const expressions = `use !{timestamp:yyyy/MM/dd/HH}, !{yyyy}, !{MM}, !{dd}, !{HH}, !{mm}, !{field:NAME}, !{stream}, !{partition}, !{unique}, !{firehose:random-string} or !{extension}`
 
-// parseKey reads a template. Its error says what is wrong.
-func parseKey(text, extension string) (key, error) {
+// parseName reads a template. Its error says what is wrong.
+func parseName(text, extension string) (key, error) {
 	var k key
 	for rest := text; rest != ""; {
 		before, behind, found := strings.Cut(rest, "!{")
@@ -222,7 +222,7 @@ func (k key) group(m *event.Message) (string, error) {
 		switch origin := m.Meta.Origin.Earliest(); p.kind {
 		case isField:
 			if text = jsontext.Field(m.Data, p.path); text == "" {
-				return "", fault.New(fault.Invalid, fmt.Errorf("the payload has no text or number in the field %q, which is in the key of its object", p.text))
+				return "", fault.New(fault.Invalid, fmt.Errorf("the payload has no text or number in the field %q, which is in the name of its object", p.text))
 			}
 		case isStream, isPartition:
 			if origin != nil && p.kind == isStream {
@@ -237,7 +237,7 @@ func (k key) group(m *event.Message) (string, error) {
 			continue
 		}
 		if text = safe(text); len(text) > mostValue {
-			return "", fault.New(fault.Invalid, fmt.Errorf("a value in the key of an object has %d bytes, more than %d", len(text), mostValue))
+			return "", fault.New(fault.Invalid, fmt.Errorf("a value in the name of an object has %d bytes, more than %d", len(text), mostValue))
 		}
 		b.WriteString(text)
 		b.WriteByte(0)

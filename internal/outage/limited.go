@@ -1,0 +1,206 @@
+package outage
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weirdata/weir/internal/meter"
+)
+
+// freely is how often a line is written in [Every] before it is only counted, and apart how many
+// lines are told apart.
+const (
+	freely = 20
+	apart  = 2000
+)
+
+// The keys of a line that was counted.
+const keyRepeated = "repeated"
+
+// passes is the context of lines that are limited already.
+var passes = meter.Unlimited(context.Background())
+
+// Limited is next for lines that may repeat themselves. A line is known by its level, its text
+// without numbers, and whom it is about. What repeats is written [freely] times, then at most once
+// in [Every], and ever more seldom, with how often it came. Lines of the level Debug are all
+// written: who asks for them wants to see each.
+type Limited struct {
+	next  slog.Handler
+	about string // what With has added
+	net   *net
+}
+
+// net is what is known of the lines of a process.
+type net struct {
+	mu    sync.Mutex
+	lines map[string]*line
+	ended bool
+}
+
+// line is a line that may repeat itself.
+type line struct {
+	began   time.Time // of freely lines
+	written int       // since then
+	since   time.Time // it is only counted
+	counted int64
+	lines   int // that told how often
+	last    slog.Record
+	next    slog.Handler
+	timer   *time.Timer
+}
+
+// Limit is next with a limit to what repeats itself.
+func Limit(next slog.Handler) *Limited {
+	return &Limited{next: next, net: &net{lines: map[string]*line{}}}
+}
+
+// Enabled implements slog.Handler.
+func (h *Limited) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.next.Enabled(ctx, level)
+}
+
+// WithAttrs implements slog.Handler.
+func (h *Limited) WithAttrs(attrs []slog.Attr) slog.Handler {
+	about := h.about
+	for _, a := range attrs {
+		about += "\x00" + a.Key + "=" + a.Value.String()
+	}
+	return &Limited{h.next.WithAttrs(attrs), about, h.net}
+}
+
+// WithGroup implements slog.Handler.
+func (h *Limited) WithGroup(name string) slog.Handler {
+	return &Limited{h.next.WithGroup(name), h.about + "\x00" + name, h.net}
+}
+
+// whom are the keys that say whom a line is about, and are bounded by the config.
+func whom(key string) bool {
+	switch key {
+	case "pipeline", "component", "machine", "queue", "destination", "task", "setting", "signal":
+		return true
+	}
+	return false
+}
+
+// key is what a line is known by.
+func (h *Limited) key(r *slog.Record) string {
+	var b strings.Builder
+	b.WriteString(r.Level.String())
+	for i := 0; i < len(r.Message) && i < 160; i++ {
+		if c := r.Message[i]; c < '0' || c > '9' {
+			b.WriteByte(c)
+		}
+	}
+	b.WriteString(h.about)
+	r.Attrs(func(a slog.Attr) bool {
+		if whom(a.Key) {
+			b.WriteString("\x00" + a.Key + "=" + a.Value.String())
+		}
+		return true
+	})
+	return b.String()
+}
+
+// Handle implements slog.Handler.
+func (h *Limited) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level < slog.LevelInfo || meter.IsUnlimited(ctx) {
+		return h.next.Handle(ctx, r)
+	}
+	if h.net.takes(h, &r) {
+		return h.next.Handle(ctx, r)
+	}
+	return nil
+}
+
+// takes reports whether a line is to be written; else it is counted.
+func (n *net) takes(h *Limited, r *slog.Record) bool {
+	now := time.Now()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ended {
+		return true
+	}
+	k := h.key(r)
+	l := n.lines[k]
+	if l == nil {
+		if len(n.lines) >= apart {
+			n.forget(now)
+		}
+		if len(n.lines) >= apart {
+			k = h.about // those of one component share a line
+			l = n.lines[k]
+		}
+		if l == nil {
+			l = &line{began: now}
+			n.lines[k] = l
+		}
+	}
+	if l.timer == nil && now.Sub(l.began) >= Every {
+		l.began, l.written = now, 0
+	}
+	if l.timer == nil && l.written < freely {
+		l.written++
+		return true
+	}
+	if l.counted == 0 && l.lines == 0 {
+		l.since = now
+	}
+	l.counted++
+	l.last, l.next = r.Clone(), h.next
+	if l.timer == nil {
+		l.timer = time.AfterFunc(Every, func() { n.due(k, l) })
+	}
+	return false
+}
+
+// forget lets go of lines that did not come lately. The lock is held.
+func (n *net) forget(now time.Time) {
+	for k, l := range n.lines {
+		if l.timer == nil && now.Sub(l.began) >= Every {
+			delete(n.lines, k)
+		}
+	}
+}
+
+// due is called when a line that is counted may be written.
+func (n *net) due(k string, l *line) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ended {
+		return
+	}
+	if l.counted == 0 { // it has not come since the last time
+		delete(n.lines, k)
+		return
+	}
+	l.tell()
+	l.lines++
+	l.timer = time.AfterFunc(interval(l.lines), func() { n.due(k, l) })
+}
+
+// tell writes the last line, and how often it came.
+func (l *line) tell() {
+	r := l.last
+	r.AddAttrs(slog.Int64(keyRepeated, l.counted), slog.Time(KeySince, l.since.UTC().Truncate(time.Second)))
+	_ = l.next.Handle(context.Background(), r) // as slog.Logger does
+	l.counted, l.last = 0, slog.Record{}
+}
+
+// End writes what was only counted. Every line is written from then on.
+func (h *Limited) End() {
+	n := h.net
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ended = true
+	for _, l := range n.lines {
+		if l.timer != nil {
+			l.timer.Stop()
+		}
+		if l.counted > 0 {
+			l.tell()
+		}
+	}
+}

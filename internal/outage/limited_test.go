@@ -1,0 +1,157 @@
+package outage_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/outage"
+)
+
+// TestWhatRepeatsIsCounted: a line that comes without end is some lines, which say how often it
+// came; lines of others are all there, and so is each of them.
+func TestWhatRepeatsIsCounted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text bytes.Buffer
+		h := outage.Limit(slog.NewJSONHandler(&text, nil))
+		log := slog.New(h)
+		one, two := log.With("pipeline", "one"), log.With("pipeline", "two")
+		const repeats = 6 * 3600 * 10
+		for i := range repeats {
+			one.Warn(fmt.Sprintf("connection %d broke", i), "error", errors.New("no route"), "attempt", i)
+			if i%36000 == 5 {
+				two.Warn("connection 1 broke")
+				log.Info("the new config runs")
+				log.Info("this process has taken over partitions", "partitions", i)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		h.End()
+		count, lines := map[string]int{}, map[string]int{}
+		for l := range strings.Lines(text.String()) {
+			var x struct {
+				Msg, Pipeline, Since string
+				Repeated             int
+			}
+			if err := json.Unmarshal([]byte(l), &x); err != nil {
+				t.Fatal(err)
+			}
+			if (x.Repeated > 0) != (x.Since != "") {
+				t.Errorf("%s", l)
+			}
+			key := x.Pipeline
+			if key == "" {
+				key = x.Msg
+			}
+			lines[key]++
+			count[key] += max(x.Repeated, 1)
+		}
+		if count["one"] != repeats || lines["one"] > 60 {
+			t.Errorf("%d of %d lines are counted, in %d", count["one"], repeats, lines["one"])
+		}
+		for _, rare := range []string{"two", "the new config runs", "this process has taken over partitions"} {
+			if lines[rare] != 6 || count[rare] != 6 {
+				t.Errorf("%s: %d lines for %d, want 6", rare, lines[rare], count[rare])
+			}
+		}
+	})
+}
+
+// TestManyDestinationsFail: 3,000 destinations that fail for six hours are a bounded number of
+// lines, each of them is named, and the end of all of it is told.
+func TestManyDestinationsFail(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		const all, hours = 3000, 2
+		for range hours * 120 {
+			for d := range all {
+				b.Note(passes, fmt.Sprint("d", d), 2, errors.New("HTTP 503"))
+			}
+			time.Sleep(30 * time.Second)
+		}
+		failing := b.text.Len()
+		named := map[string]bool{}
+		for _, l := range b.lines(t) {
+			named[l.Destination] = true
+		}
+		if len(named) < all || failing > hours*2_000_000 {
+			t.Errorf("%d destinations of %d are named, in %d bytes", len(named), all, failing)
+		}
+		for d := range all {
+			b.Well(fmt.Sprint("d", d))
+		}
+		time.Sleep(2 * time.Hour)
+		well := 0
+		for _, l := range b.lines(t) {
+			if l.Msg == "writes succeed again" {
+				well++
+			}
+		}
+		if well != all || b.Passing() {
+			t.Errorf("%d of %d are told to be well again", well, all)
+		}
+		b.End()
+	})
+}
+
+// TestADestinationThatFlaps: one that fails and is well again and again is no flood, and the last
+// line says how it is.
+func TestADestinationThatFlaps(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		for range 6 * 3600 {
+			b.Note(passes, "shop", 1, errors.New("HTTP 503"))
+			time.Sleep(500 * time.Millisecond)
+			b.Well("shop")
+			time.Sleep(500 * time.Millisecond)
+		}
+		time.Sleep(3 * time.Hour)
+		got := b.lines(t)
+		if len(got) > 60 || got[len(got)-1].Msg != "writes succeed again" {
+			t.Errorf("%d lines, the last is %+v", len(got), got[len(got)-1])
+		}
+		b.End()
+	})
+}
+
+// TestCausesAreToldApart: two causes at one destination are a line each, and one end.
+func TestCausesAreToldApart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		for i := range 10 {
+			b.NoteAs(passes, "shop", []string{"503", "timeout"}[i%2], 1, errors.New("no"))
+		}
+		time.Sleep(time.Second)
+		b.Well("shop")
+		got := b.lines(t)
+		if len(got) != 3 || got[0].Messages != 5 || got[1].Messages != 5 || got[2].Messages != 10 {
+			t.Errorf("%+v", got)
+		}
+		b.End()
+	})
+}
+
+// TestUnlimited: what a user's own program says is all written.
+func TestUnlimited(t *testing.T) {
+	t.Parallel()
+	var text bytes.Buffer
+	log := slog.New(outage.Limit(slog.NewJSONHandler(&text, nil)))
+	for range 100 {
+		log.InfoContext(meter.Unlimited(context.Background()), "it says so")
+	}
+	if n := strings.Count(text.String(), "\n"); n != 100 {
+		t.Errorf("%d lines", n)
+	}
+}
