@@ -98,7 +98,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 // Gatherer is all metrics of the process.
 func (o Options) Gatherer() prometheus.Gatherer {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(o.Pipelines, queuesOf(o.Store), unreadOf(o.Store), memoryLimit(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(o.Pipelines, queuesOf(o.Store), unreadOf(o.Store), pausedOf(o.Store), memoryLimit(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
 }
 

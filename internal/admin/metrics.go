@@ -27,6 +27,25 @@ func unreadOf(store func() (queue.Store, string, []connector.Queue)) meter.Unrea
 	}
 }
 
+// pausedOf counts the pauses of the open store.
+func pausedOf(store func() (queue.Store, string, []connector.Queue)) meter.Paused {
+	return func(ctx context.Context) map[string]int {
+		s, _, _ := store()
+		if s == nil {
+			return nil
+		}
+		all, err := queue.PausesOf(ctx, s)
+		if err != nil {
+			return nil // a gap says so
+		}
+		n := map[string]int{}
+		for i := range all {
+			n[all[i].Queue]++
+		}
+		return n
+	}
+}
+
 // queuesOf counts the queues of the open store.
 func queuesOf(store func() (queue.Store, string, []connector.Queue)) meter.Queues {
 	return func(ctx context.Context) (all []meter.QueueCounts) {

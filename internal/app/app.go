@@ -206,6 +206,7 @@ func (a *App) start(ctx context.Context, b *Built) error {
 		return err
 	}
 	a.warnStranded(ctx, b)
+	a.warnOrphans(ctx, old, b)
 	a.Builder.inFlight().Resize(b.limit)
 	a.mu.Lock()
 	defer a.mu.Unlock()

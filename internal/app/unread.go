@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/weirdata/weir/internal/meter"
@@ -32,6 +34,45 @@ func (a *App) overseeQueues(ctx context.Context) (stop func()) {
 	return func() {
 		cancel()
 		<-ended
+	}
+}
+
+// warnOrphans tells of queues with open messages that no pipeline or machine of b reads: of those
+// of the config before, of b, and those that no process reads.
+func (a *App) warnOrphans(ctx context.Context, old *generation, b *Built) {
+	a.mu.Lock()
+	s := a.store
+	a.mu.Unlock()
+	if s == nil {
+		return
+	}
+	names := map[string]bool{}
+	if old != nil {
+		for _, q := range old.queues {
+			names[q.Name] = true
+		}
+	}
+	for _, q := range b.Plan.Queues {
+		names[q.Name] = true
+	}
+	if sub, can := s.(queue.Subscriber); can {
+		unread, err := sub.Unread(ctx)
+		if err != nil {
+			a.Log.Warn("queues that nobody reads could not be looked for; it will be tried again", meter.KeyError, err)
+		}
+		for _, q := range unread {
+			names[q.Queue] = true
+		}
+	}
+	reads := b.Plan.Reads()
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if _, implied := b.Plan.Implied[name]; implied || reads[name] {
+			continue
+		}
+		if st, err := s.Stats(ctx, queue.Filter{Queue: name}); err == nil && st.Open() > 0 {
+			a.Log.Warn("a queue has open messages, and no pipeline or machine of this config reads it: they wait until one does; weir queue ls shows them, and weir queue move, drain or drop --open decides about them",
+				"queue", name, meter.KeyMessages, st.Open())
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weirdata/weir/internal/admin"
 	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
 )
@@ -23,8 +24,12 @@ types, limits, scripts, templates and certificates. A config that check accepts 
 
 With --connect the connections of sources and targets are opened as well, and a store in
 PostgreSQL is looked at: whether it can be opened and worked with (its version, privileges,
-connections, a pooler between), and which of its queues have messages that nobody reads. No event is read or written; where files are to be written, one is created and
-removed.`,
+connections, a pooler between), and which of its queues have messages that nobody reads. No
+event is read or written; where files are to be written, one is created and removed.
+
+Queues that have open messages, and that the config does not read, are warned about: while a
+process runs, its admin server on this machine is asked for them; with --connect an embedded
+store that no process has open is opened to count them.`,
 		Example: "  weir check pipeline.hcl\n  weir check --connect conf.d/",
 		RunE: func(c *cobra.Command, args []string) error {
 			return check(c.Context(), configPaths(args, s), connect, asJSON, s)
@@ -51,6 +56,9 @@ func check(ctx context.Context, paths []string, connect, asJSON bool, s Streams)
 	if connect && built != nil {
 		found = append(found, reach(ctx, built)...)
 		found = append(found, survey(ctx, built)...)
+	}
+	if built != nil {
+		found = append(found, orphans(ctx, cfg, built, connect)...)
 	}
 	if asJSON {
 		if _, err := s.Out.Write(found.JSON()); err != nil {
@@ -101,6 +109,45 @@ func survey(ctx context.Context, built *app.Built) config.Diagnostics {
 		if !reads[b.Queue] {
 			found = append(found, use.Warn(fmt.Sprintf("queue %q has %d open messages, and neither a process that runs nor this config reads it", b.Queue, b.Open)))
 		}
+	}
+	return found
+}
+
+// orphans are queues that have open messages, and that no pipeline or machine of the config
+// reads: as far as the process that runs knows, or a store of this machine that none has open.
+// Whatever keeps it from knowing is no finding.
+func orphans(ctx context.Context, cfg *config.Config, built *app.Built, connect bool) (found config.Diagnostics) {
+	use := built.Plan.Store
+	if use == nil || built.Store == nil {
+		return nil
+	}
+	_, shared := built.Store.(surveyed)
+	if shared && connect {
+		return nil // it was surveyed
+	}
+	ctx, done := context.WithTimeout(ctx, 15*time.Second)
+	defer done()
+	reads := built.Plan.Reads()
+	look := func(o admin.Operator) error {
+		all, err := o.Queues(ctx, "")
+		if err != nil {
+			return err
+		}
+		for _, q := range all.Queues {
+			if _, implied := built.Plan.Implied[q.Name]; implied || reads[q.Name] || q.Open == 0 {
+				continue
+			}
+			found = append(found, use.Warn(fmt.Sprintf("queue %q has %d open messages, and no pipeline or machine of this config reads it: they wait until one does, or until weir queue move, drain or drop --open decides about them", q.Name, q.Open)))
+		}
+		return nil
+	}
+	if remote, _ := runningProcess(ctx, cfg, built.Store.Identity()); remote != nil {
+		defer remote.Close()
+		_ = look(remote)
+		return found
+	}
+	if connect {
+		_ = operateOn(ctx, cfg, built.Store, mustExist, look)
 	}
 	return found
 }

@@ -10,7 +10,7 @@ import (
 // them.
 type Paused func(ctx context.Context) map[string]int
 
-var descPaused = prometheus.NewDesc("weir_queue_paused", "Pauses of a queue by operators: of all of it, or of a workspace, source or destination.", []string{"queue"}, nil)
+var queuePaused = gauge("weir_queue_paused", "Pauses of a queue by operators: of all of it, or of a workspace, source or destination. With PostgreSQL every process shows those of the cluster: take max by (queue).", "queue")
 
 // Describe implements prometheus.Collector. It names nothing, as with [Queues].
 func (p Paused) Describe(chan<- *prometheus.Desc) {}
@@ -20,6 +20,6 @@ func (p Paused) Collect(ch chan<- prometheus.Metric) {
 	ctx, done := context.WithTimeout(context.Background(), countTimeout)
 	defer done()
 	for q, n := range p(ctx) {
-		ch <- prometheus.MustNewConstMetric(descPaused, prometheus.GaugeValue, float64(n), q)
+		ch <- queuePaused.metric(float64(n), q)
 	}
 }

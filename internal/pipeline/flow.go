@@ -45,9 +45,10 @@ type flows struct {
 	process  *Budget // of all pipelines
 	reserved int64   // of it, for the read under way
 
-	pace *throttle.ByValue // nil: nothing is throttled
-	rest *time.Timer       // signals freed when a value may be written to again
-	due  time.Time         // when it does
+	rests func(value string) bool // nil: none does
+	pace  *throttle.ByValue       // nil: nothing is throttled
+	rest  *time.Timer             // signals freed when a value may be written to again
+	due   time.Time               // when it does
 }
 
 func newFlows(messages, bytes int) *flows {
@@ -61,6 +62,10 @@ func newFlows(messages, bytes int) *flows {
 func (f *flows) room(value string) (int, int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.rests != nil && f.rests(value) {
+		f.restFor(restLook)
+		return 0, 0
+	}
 	var held struct{ messages, bytes int64 }
 	if v := f.byValue[value]; v != nil {
 		held.messages, held.bytes = v.messages, v.bytes
@@ -83,6 +88,9 @@ func (f *flows) room(value string) (int, int) {
 	}
 	return int(messages), int(bytes)
 }
+
+// restLook is how often it is looked whether a value that rests goes on.
+const restLook = 5 * time.Second
 
 // restFor has the source asked again after d at the latest. The lock is held.
 func (f *flows) restFor(d time.Duration) {

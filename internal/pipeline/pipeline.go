@@ -297,6 +297,7 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 	p.relate()
 	p.flows = newFlows(p.parts.InFlightMessages, p.parts.InFlightBytes)
 	p.flows.pace, p.flows.process = p.parts.Throttle, p.parts.Process
+	p.flows.rests = p.resting()
 	leave := p.parts.Process.join()
 	defer leave()
 	newSink := func(s Sink, ms ...*meter.Sink) *sink { return p.newSink(work, s, ms, eager) }

@@ -29,6 +29,12 @@ type Config struct {
 	// internet: loopback, private, link-local and reserved ones, and those that stand for one
 	// of them (NAT64 and the like). No proxy is used then. Off by default.
 	BlockPrivateNetworks bool `hcl:"block_private_networks,optional"`
+	// Disabled is what becomes of events that wait for a destination when it is switched off in the
+	// workspace config: "hold" (default) keeps them where they are until it is switched on again,
+	// without an attempt; "drain" gives them up, as failures of code 410. New events are sent to
+	// no destination that is off. With a queue as the source, isolated by destination, held events
+	// cost nothing; otherwise each is looked at again once a minute.
+	Disabled string `hcl:"disabled,optional"`
 	// ForceHTTP1 keeps to HTTP/1.1 over TLS; off by default.
 	ForceHTTP1 bool `hcl:"force_http1,optional"`
 	// Batching is how messages are handed to the target. Every message is a request of its
@@ -42,6 +48,7 @@ func defaults() Config {
 		RequestTimeoutMillis:  10000,
 		UserAgent:             "RudderLabs",
 		Endpoints:             endpointsAny,
+		Disabled:              disabledHold,
 		Batching: &connector.Batching{
 			MaxBatchMessages:     64,
 			MaxBatchBytes:        16 << 20,
@@ -56,6 +63,9 @@ const (
 	endpointsAny  = "any"
 	endpointsHost = "same_host"
 	endpointsNone = "none"
+
+	disabledHold  = "hold"
+	disabledDrain = "drain"
 )
 
 // Validate names what could never work.
@@ -75,6 +85,9 @@ func (c Config) Validate() []connector.Problem {
 	}
 	if !validHeader("User-Agent", c.UserAgent) {
 		refuse("user_agent", "user_agent is not a valid header value", "remove line breaks and control characters")
+	}
+	if c.Disabled != disabledHold && c.Disabled != disabledDrain {
+		refuse("disabled", fmt.Sprintf("there is no way to treat a disabled destination called %q", c.Disabled), `write "hold" or "drain"`)
 	}
 	switch c.Endpoints {
 	case endpointsAny, endpointsHost, endpointsNone:

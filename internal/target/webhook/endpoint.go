@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -35,6 +36,7 @@ type endpoint struct {
 type endpoints struct {
 	of   *workspace.Workspace
 	byID sync.Map // of *endpoint
+	held sync.Map // destinations that were told of as held
 }
 
 // settings is what is read of a destination's config.
@@ -67,12 +69,43 @@ func (t *Target) endpoint(m *event.Message) (*endpoint, error) {
 		return nil, aborted("410", fmt.Sprintf("destination is not available in the config: %q has left the workspace configuration since its events were accepted; put it back and send them again, or delete the failures", id))
 	case d.Off != "":
 		return nil, aborted("410", "destination is switched off: "+d.Off)
+	case !d.Enabled && t.c.Disabled == disabledHold:
+		t.tell(es, id)
+		return nil, fault.Pace(fmt.Errorf("destination %q is disabled in the workspace config: its events are held until it is enabled", id), heldFor)
 	case !d.Enabled:
 		return nil, aborted("410", "destination is disabled")
 	}
 	e := newEndpoint(d, t.c.UserAgent)
 	kept, _ := es.byID.LoadOrStore(id, e)
 	return kept.(*endpoint), nil
+}
+
+// heldFor is how long an event waits until it is looked whether its destination is enabled again.
+const heldFor = time.Minute
+
+// Rests implements connector.Resting: a destination that is disabled is left alone.
+func (t *Target) Rests(destination string) bool {
+	if t.c.Disabled != disabledHold {
+		return false
+	}
+	w := t.file.Current()
+	d := w.Destination(destination)
+	if d == nil || d.Enabled || d.Off != "" {
+		return false
+	}
+	es := t.endpoints.Load()
+	if es == nil || es.of != w {
+		es = t.renew(w)
+	}
+	t.tell(es, destination)
+	return true
+}
+
+// tell says once for each state of the workspace that the events of a destination are held.
+func (t *Target) tell(es *endpoints, id string) {
+	if _, told := es.held.LoadOrStore(id, true); !told && t.log != nil {
+		t.log.Warn("a destination is disabled in the workspace config, and the events that wait for it are held: they go on when it is enabled; disabled = \"drain\" gives them up", "destination", id)
+	}
 }
 
 // renew begins with no endpoints for a new state; each is made when it is first needed.

@@ -7,6 +7,7 @@ target {
     endpoints               = "same_host"
     block_private_networks  = true
     force_http1             = true
+    disabled                = "drain"
 
     batching {
       max_batch_messages     = 256

@@ -23,7 +23,8 @@
 //	408, 429                     throttled
 //	1xx, 5xx, no response        transient
 //	other 3xx and 4xx            invalid: the event is aborted
-//	no such destination          invalid, code 410; so is one that is disabled
+//	no such destination          invalid, code 410
+//	a destination that is off    its events are held, or are invalid, code 410 (disabled)
 //
 // Redirects are not followed. Retry-After is passed on, an hour at most. How often and how
 // long to repeat is the pipeline's policy; that of RudderStack, after 10 seconds, twice as
@@ -76,6 +77,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Target]{
 type Target struct {
 	c         Config
 	file      *workspace.File
+	log       *slog.Logger
 	timeout   time.Duration
 	client    *httpclient.Client
 	places    *places
@@ -86,6 +88,7 @@ type Target struct {
 var (
 	_ connector.Target  = (*Target)(nil)
 	_ connector.Limiter = (*Target)(nil)
+	_ connector.Resting = (*Target)(nil)
 )
 
 // New builds the target. It reads the workspace config and touches nothing else.
@@ -105,7 +108,7 @@ func New(_ context.Context, d connector.Deps, c Config) (*Target, error) {
 		return nil, err
 	}
 	t := &Target{
-		c: c, file: file, timeout: time.Duration(c.RequestTimeoutMillis) * time.Millisecond,
+		c: c, file: file, log: d.Log, timeout: time.Duration(c.RequestTimeoutMillis) * time.Millisecond,
 		places: newPlaces(c.MaxConcurrentRequests),
 	}
 	t.client = client(c)

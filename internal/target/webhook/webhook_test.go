@@ -319,7 +319,7 @@ func TestNoResponse(t *testing.T) {
 
 func TestDestinationsThatCannotBeCalled(t *testing.T) {
 	t.Parallel()
-	w := build(t, nil,
+	w := build(t, func(c *Config) { c.Disabled = "drain" },
 		destination("off", `{"webhookUrl":"http://x"}`, `,"enabled":false`),
 		destination("nowhere", `{}`, ""), destination("odd", `{"webhookUrl":5}`, ""), destination("scheme", `{"webhookUrl":"ftp://x"}`, ""),
 		destination("method", `{"webhookUrl":"http://x","webhookMethod":"TRACE"}`, ""), destination("header", `{"webhookUrl":"http://x","headers":[{"from":"a b","to":"c"}]}`, ""),
@@ -336,6 +336,29 @@ func TestDestinationsThatCannotBeCalled(t *testing.T) {
 	}
 	if err := w.Write(context.Background(), event.Batch{event.New([]byte("{}"))}); fault.Of(err) != fault.Invalid {
 		t.Errorf("no scope: %v", err)
+	}
+}
+
+// TestDisabledDestinationHolds: events for a destination that is off wait, without an attempt, and
+// those of others go on; Rests says of which.
+func TestDisabledDestinationHolds(t *testing.T) {
+	t.Parallel()
+	h := serve(t)
+	w := build(t, nil, destination("off", `{"webhookUrl":"`+h.URL+`"}`, `,"enabled":false`), destination("on", `{"webhookUrl":"`+h.URL+`"}`, ""))
+	err := w.Write(context.Background(), event.Batch{message("off", "", `{}`)})
+	if !fault.Paced(err) || !strings.Contains(err.Error(), `destination "off" is disabled`) {
+		t.Errorf("the error of a destination that is off: %v", err)
+	}
+	if err := w.Write(context.Background(), event.Batch{message("on", "", `{}`)}); err != nil {
+		t.Errorf("another destination: %v", err)
+	}
+	for id, want := range map[string]bool{"off": true, "on": false, "gone": false} {
+		if got := w.Rests(id); got != want {
+			t.Errorf("Rests(%q) = %t", id, got)
+		}
+	}
+	if drains := build(t, func(c *Config) { c.Disabled = "drain" }, destination("off", `{}`, `,"enabled":false`)); drains.Rests("off") {
+		t.Error("a destination rests whose events are to be given up")
 	}
 }
 
