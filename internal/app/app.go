@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/meter"
@@ -26,6 +27,7 @@ type App struct {
 	mu      sync.Mutex
 	store   queue.Store
 	storeID string          // identity of store; empty when none is open
+	waits   error           // why the store is not open yet
 	base    context.Context // of every pipeline; ends when everything is to stop
 	current *generation
 	live    int           // pipelines that have not ended
@@ -119,7 +121,7 @@ func (a *App) openStore(ctx context.Context, b *Built) (closeStore func(*error),
 	if b.Store == nil {
 		return func(*error) {}, nil
 	}
-	s, err := b.Store.Open(ctx)
+	s, err := a.openWaiting(ctx, b.Store)
 	if err != nil && b.Spare {
 		a.Log.Warn("the store, which is to keep failed messages whole that are too large for their failure target, cannot be opened: such messages are cut; write spill = false in their failure_target if that is meant, or a store block that names another place",
 			meter.KeyError, err)
@@ -140,6 +142,26 @@ func (a *App) openStore(ctx context.Context, b *Built) (closeStore func(*error),
 			*result = errors.Join(*result, fmt.Errorf("close the store: %w", err))
 		}
 	}, nil
+}
+
+// openWaiting opens a store, and waits for one that is away.
+func (a *App) openWaiting(ctx context.Context, o connector.StoreOpener) (queue.Store, error) {
+	p, ok := o.(connector.PatientOpener)
+	if !ok {
+		return o.Open(ctx)
+	}
+	waits := func(why error) (first bool) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		first, a.waits = a.waits == nil, why
+		return first
+	}
+	defer waits(nil)
+	return p.OpenWaiting(ctx, func(why error, atMost time.Duration) {
+		if waits(why) {
+			a.Log.Warn("the store cannot be reached: the start waits for it", meter.KeyError, why, "at_most", atMost)
+		}
+	})
 }
 
 var (
@@ -383,11 +405,16 @@ func (a *App) Stop(cause error) {
 // and otherwise says what is not so.
 func (a *App) Ready() error {
 	if a.generation() == nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.waits != nil {
+			return fmt.Errorf("not started: the store cannot be reached: %w", a.waits)
+		}
 		return errors.New("not started")
 	}
 	var errs []error
 	if s, _, _ := a.Store(); s != nil {
-		errs = append(errs, queue.FullOf(s))
+		errs = append(errs, queue.FullOf(s), lapsed(s))
 	}
 	for _, s := range a.Status() {
 		if s.State != pipeline.Running && s.Degraded == nil || s.Full != nil && s.Refusing {
@@ -396,6 +423,21 @@ func (a *App) Ready() error {
 	}
 	return errors.Join(errs...)
 }
+
+// lapsed is why nothing can be leased from a store that answers; nil when something can.
+func lapsed(s queue.Store) error {
+	select {
+	case <-queue.Leasing(s):
+		return nil
+	default:
+	}
+	if queue.AwayOf(s) == nil { // who says more
+		return errLapsed
+	}
+	return nil
+}
+
+var errLapsed = errors.New("the store was not heard of for so long that others may have taken the work of this process over: it takes its share again once the store answers")
 
 // Degraded names what has failed and is to be started again, waits for room, or is paused, with the
 // reason.

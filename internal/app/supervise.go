@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/pipeline"
 )
@@ -244,7 +245,11 @@ func (s Status) String() string {
 		return fmt.Sprintf("pipeline %q is degraded: %v", s.Name, s.Degraded)
 	}
 	if s.Full != nil {
-		return fmt.Sprintf("pipeline %q waits for room: %v", s.Name, s.Full)
+		what := "room"
+		if fault.Away(s.Full) {
+			what = "what it writes to"
+		}
+		return fmt.Sprintf("pipeline %q waits for %s: %v", s.Name, what, s.Full)
 	}
 	return fmt.Sprintf("pipeline %q is %s", s.Name, s.State)
 }

@@ -23,9 +23,9 @@ func checkCommand(s Streams) *cobra.Command {
 types, limits, scripts, templates and certificates. A config that check accepts starts.
 
 With --connect the connections of sources and targets are opened as well, and a store in
-PostgreSQL is looked at: whether it can be opened, and which of its queues have messages that
-nobody reads. No event is read or written; where files are to be written, one is created and
-removed.
+PostgreSQL is looked at: whether it can be opened and worked with (its version, privileges,
+connections, a pooler between), and which of its queues have messages that nobody reads. No
+event is read or written; where files are to be written, one is created and removed.
 
 Queues that have open messages, and that the config does not read, are warned about: while a
 process runs, its admin server on this machine is asked for them; with --connect an embedded

@@ -2,6 +2,7 @@ package connector
 
 import (
 	"context"
+	"time"
 
 	"github.com/weirdata/weir/internal/queue"
 )
@@ -12,6 +13,14 @@ type StoreOpener interface {
 	// Identity names the store without secrets: two configs with one identity mean the
 	// same store.
 	Identity() string
+}
+
+// PatientOpener is a StoreOpener of a store that may be away when a process starts.
+type PatientOpener interface {
+	StoreOpener
+	// OpenWaiting is Open, but waits for a store that is away, up to a limit of its own. It calls
+	// waits with the reason, and how long it waits at most, at every try that has failed.
+	OpenWaiting(ctx context.Context, waits func(why error, atMost time.Duration)) (queue.Store, error)
 }
 
 // Recorder is a source that keeps records in the durable store, beside the jobs of queues: where

@@ -301,6 +301,15 @@ const (
 	afterFail = time.Second
 )
 
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
 // lease takes jobs while there is room, steps before starts: what runs is finished before
 // more is begun.
 func (m *Machine) lease(ctx context.Context) {
@@ -309,6 +318,7 @@ func (m *Machine) lease(ctx context.Context) {
 		wakeStarts := m.o.Store().Wake(queue.Filter{Queue: m.starts})
 		room := m.room()
 		took, wait := 0, look
+		var back <-chan struct{}
 		for _, q := range [...]string{m.steps, m.starts} {
 			if took >= room {
 				break
@@ -322,8 +332,10 @@ func (m *Machine) lease(ctx context.Context) {
 					m.fail(err)
 					return
 				}
-				m.o.Log.Warn("cannot lease jobs, trying again", meter.KeyError, err)
-				wait = afterFail
+				if back = queue.Leasing(m.o.Store()); isClosed(back) {
+					m.o.Log.Warn("cannot lease jobs, trying again", meter.KeyError, err)
+					wait, back = afterFail, nil
+				}
 				break
 			}
 			took += len(jobs)
@@ -339,6 +351,7 @@ func (m *Machine) lease(ctx context.Context) {
 		select {
 		case <-wakeSteps:
 		case <-wakeStarts:
+		case <-back: // a store that was away tells of that itself
 		case <-m.freed:
 		case <-timer.C:
 		case <-ctx.Done():

@@ -10,7 +10,8 @@
 //
 // A throttled message may also only wait for its turn ([Pace]): the other side takes messages,
 // and says when this one is due. That is no failed attempt. And the other side may have no room
-// for any message ([Full]): a disk, or a store with a limit. That says nothing of the message.
+// for any message ([Full]), as a disk or a store with a limit, or be out of reach for all of them
+// ([Away]). That says nothing of the message.
 package fault
 
 import (
@@ -59,6 +60,8 @@ type Error struct {
 	Paced bool
 	// Full says that the other side has no room for anything until something is taken away there.
 	Full bool
+	// Away says that the other side takes nothing because it cannot be reached. Full is set then too.
+	Away bool
 	// Detail is what failure payloads and reports may show of the error.
 	Detail Detail
 }
@@ -152,17 +155,32 @@ func NoRoom(err error, after time.Duration) error {
 	return &Error{Kind: Throttled, Err: err, After: after, Full: true}
 }
 
-// Full reports whether err is that of another side that has no room for anything: see [Error].
-// Of the error of a batch, whether that of any message is.
-func Full(err error) bool {
-	if e, ok := err.(*Error); ok && e.Full { //nolint:errorlint // the tree is walked here, all of it
+// OutOfReach is the Transient error of another side that cannot be reached, and will be heard of when
+// it can: nothing is to be given up for it, and whoever can be told to come back is told so.
+func OutOfReach(err error, after time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Kind: Transient, Err: err, After: after, Full: true, Away: true}
+}
+
+// Full reports whether err is that of another side that has no room for anything, or is out of
+// reach: see [Error]. Of the error of a batch, whether that of any message is.
+func Full(err error) bool { return anyOf(err, func(e *Error) bool { return e.Full }) }
+
+// Away reports whether err is that of another side that cannot be reached, as Full does.
+func Away(err error) bool { return anyOf(err, func(e *Error) bool { return e.Away }) }
+
+// anyOf reports whether an Error anywhere in the tree of err is such a one.
+func anyOf(err error, is func(*Error) bool) bool {
+	if e, ok := err.(*Error); ok && is(e) { //nolint:errorlint // the tree is walked here, all of it
 		return true
 	}
 	switch x := err.(type) { //nolint:errorlint // as above
 	case interface{ Unwrap() error }:
-		return Full(x.Unwrap())
+		return anyOf(x.Unwrap(), is)
 	case interface{ Unwrap() []error }:
-		return slices.ContainsFunc(x.Unwrap(), Full)
+		return slices.ContainsFunc(x.Unwrap(), func(err error) bool { return anyOf(err, is) })
 	}
 	return false
 }

@@ -51,6 +51,7 @@ type Hall struct {
 	timeout   time.Duration
 	successor func() *Hall
 	shut      atomic.Bool // paused or stopped
+	away      func() bool // what keeps events is out of reach; nil: nobody says. Set before the first request
 
 	mu       sync.Mutex
 	oldest   *request // the requests without a fate
@@ -358,6 +359,9 @@ func (h *Hall) watch() {
 		select {
 		case now := <-tick.C:
 			h.expire(now)
+			if h.away != nil && h.away() {
+				h.fail()
+			}
 		case <-h.stop:
 			return
 		}
@@ -370,6 +374,16 @@ func (h *Hall) expire(now time.Time) {
 	defer h.mu.Unlock()
 	for h.oldest != nil && !h.oldest.deadline.After(now) {
 		h.decide(h.oldest, Late)
+	}
+}
+
+// fail turns away every request: what would keep their events cannot be reached, and nobody knows
+// when it can. What a batch has of them is settled when it can.
+func (h *Hall) fail() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for h.oldest != nil {
+		h.decide(h.oldest, Failed)
 	}
 }
 

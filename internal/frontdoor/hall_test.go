@@ -70,6 +70,48 @@ func TestLate(t *testing.T) {
 	})
 }
 
+// TestAwayTurnsAway: when what keeps events cannot be reached, those who wait are told, whether or not
+// their events were read; what was read holds its place until it is settled.
+func TestAwayTurnsAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h, b := NewHall(10*time.Minute, alone), NewBudget(10, 100)
+		var away atomic.Bool
+		h.away = away.Load
+		fates := make(chan Fate, 2)
+		var handlers sync.WaitGroup
+		handlers.Go(func() { wait(t.Context(), h, b, "x", fates) })
+		synctest.Wait()
+		_, settle, err := h.Read(t.Context(), nil, 10, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		handlers.Go(func() { wait(t.Context(), h, b, "y", fates) })
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(fates) > 0 {
+			t.Fatalf("fate %d while nothing is wrong", <-fates)
+		}
+		away.Store(true)
+		begun := time.Now()
+		for range 2 {
+			if f := <-fates; f != Failed {
+				t.Errorf("fate %d", f)
+			}
+		}
+		if waited := time.Since(begun); waited > time.Second {
+			t.Errorf("they were told after %s", waited)
+		}
+		if requests, bytes := b.Used(); requests != 1 || bytes != 10 {
+			t.Errorf("%d requests hold %d bytes", requests, bytes)
+		}
+		_ = settle(t.Context(), nil)
+		h.Close()
+		handlers.Wait()
+		free(t, b)
+	})
+}
+
 // TestManyAreLate: a reader that is stuck leaves no trace of the requests it never took.
 func TestManyAreLate(t *testing.T) {
 	t.Parallel()

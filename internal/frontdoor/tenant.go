@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
 )
 
@@ -102,6 +103,7 @@ func (t *Tenant) begin() *Stay {
 		}
 		return nil
 	})
+	s.Hall.away = t.away
 	s.handler = t.lease.Serve(s)
 	return s
 }
@@ -205,6 +207,12 @@ func (t *Tenant) RefuseWhile(full func() error) { t.full.Store(&full) }
 func (t *Tenant) Refusing() bool {
 	full := t.full.Load()
 	return full != nil && (*full)() != nil
+}
+
+// away reports whether requests are turned away because what keeps their events is out of reach.
+func (t *Tenant) away() bool {
+	full := t.full.Load()
+	return full != nil && fault.Away((*full)())
 }
 
 // ServeHTTP implements Host.

@@ -14,7 +14,7 @@ import (
 )
 
 // A target may have no room for anything (fault.Full): a store that has reached its limit, a disk
-// that somebody else has filled. That says nothing of the messages, so none is given up for it,
+// that somebody else has filled, a database that cannot be reached. That says nothing of the messages, so none is given up for it,
 // and the log has one line when it begins and one when it is over. What happens to the messages
 // is up to the source:
 //
@@ -112,8 +112,11 @@ func (s *sink) noteRoom(err error) {
 	case full:
 		s.room.last = now
 		if s.room.err == nil {
-			s.p.parts.Log.Warn("there is no room for what is written; nothing is lost, and it is tried again until there is",
-				meter.KeyComponent, s.meter.Role, meter.KeyError, err)
+			why := "there is no room for what is written; nothing is lost, and it is tried again until there is"
+			if fault.Away(err) {
+				why = "what is written to cannot be reached; nothing is lost, and it is tried again until it can"
+			}
+			s.p.parts.Log.Warn(why, meter.KeyComponent, s.meter.Role, meter.KeyError, err)
 		}
 		s.room.err = err
 		s.room.told.Store(true)
@@ -121,8 +124,12 @@ func (s *sink) noteRoom(err error) {
 			s.p.full.seen.Store(&noRoomBy{err, now.Add(cmp.Or(fault.After(err), noRoomFor))})
 		}
 	case err == nil && s.room.err != nil && now.Sub(s.room.last) >= roomSettles:
+		over := "there is room again for what is written"
+		if fault.Away(s.room.err) {
+			over = "what is written to is reached again"
+		}
 		s.room.err = nil
 		s.room.told.Store(false)
-		s.p.parts.Log.Info("there is room again for what is written", meter.KeyComponent, s.meter.Role)
+		s.p.parts.Log.Info(over, meter.KeyComponent, s.meter.Role)
 	}
 }

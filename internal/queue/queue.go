@@ -393,8 +393,12 @@ type Filling interface {
 	Full() error
 }
 
-// FullOf is why s takes no new jobs now; nil when it takes some, or does not know.
+// FullOf is why s takes no new jobs now, because it is full or away; nil when it takes some, or
+// does not know.
 func FullOf(s Store) error {
+	if err := AwayOf(s); err != nil {
+		return err
+	}
 	if f, ok := s.(Filling); ok {
 		return f.Full()
 	}
@@ -411,6 +415,8 @@ var (
 	// ErrFull: the store has reached its disk limit and takes no new jobs or records.
 	// Results are still accepted, so that it can empty.
 	ErrFull = fault.NoRoom(errors.New("the queue store is full"), 5*time.Second)
+	// ErrAway: the store cannot be reached.
+	ErrAway = fault.OutOfReach(errors.New("the queue store cannot be reached"), time.Second)
 	// ErrInUse: another process, or another part of this one, has the store open.
 	ErrInUse = fault.New(fault.Setup, errors.New("the queue store is in use"))
 	// ErrCorrupt: what is on disk is not what was written.

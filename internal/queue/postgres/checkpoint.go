@@ -35,8 +35,11 @@ func (s *Store) checkpoints(ctx context.Context) {
 				list = append(list, o)
 			}
 		}
-		bounded, cancel := context.WithTimeout(ctx, s.o.Timeout)
-		if err := s.checkpoint(bounded, list); err != nil && !errors.Is(err, errFenced) && ctx.Err() == nil {
+		if s.Away() != nil {
+			continue
+		}
+		bounded, cancel := s.bounded(ctx, s.o.Timeout)
+		if err := s.checkpoint(bounded, list); err != nil && !errors.Is(err, errFenced) && ctx.Err() == nil && s.Away() == nil {
 			s.o.Log.Warn("what is settled could not be written down; it will be tried again", "error", err)
 		}
 		cancel()

@@ -72,6 +72,17 @@
 // Who appends to a partition of another process sends a NOTIFY, outside of the commit and
 // many at once; owners also poll. Nothing depends on a notification.
 //
+// # Away
+//
+// The connection for notifications asks every second whether the database answers, and when it
+// breaks it is made again: so a process knows that the database is away, since when and why, and
+// hears within two seconds that it is back (link). While it is away, updates that only bring
+// something new are refused at once, with queue.ErrAway, since whoever brings it still has it; those
+// that settle something, and reads, wait for as long as a call may. When it is back, what was begun
+// before ends, whatever it waits for: the connections of that time may be dead and not know it. A
+// process whose lease has ended in between is heard of by the others again only after it has read a
+// partition, since they give up some for it.
+//
 // # Invariants
 //
 //  1. Rows of a partition are written only under its advisory lock, and their pos and seq

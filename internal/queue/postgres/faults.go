@@ -26,6 +26,8 @@ const (
 	codeRestored      = "22012" // division by zero: the tables of the store are others
 	codeDiskFull      = "53100"
 	codeForbidden     = "42501"
+
+	codeTooManyConnections = "53300"
 )
 
 // sqlState is the SQLSTATE of an error that the server reported for one statement, after

@@ -96,7 +96,7 @@ func (s *Store) leave(ctx context.Context) error {
 		}
 		return nil
 	}
-	s.o.Log.Info("this process gives back all partitions that it has", "partitions", len(list))
+	s.moves.gave(len(list))
 	if err := s.release(ctx, list, all); err != nil {
 		return err
 	}

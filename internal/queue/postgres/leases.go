@@ -123,7 +123,7 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 			return nil, fmt.Errorf("lease from queue %q: %w", q.Queue, meaning(err))
 		}
 	}
-	if time.Since(s.born) >= time.Duration(s.until.Load()) {
+	if !s.holdsNow() {
 		return nil, fmt.Errorf("lease from queue %q: the database has not been heard of for %s: its partitions may have another owner", q.Queue, s.o.Lease)
 	}
 	q, err := q.Complete()

@@ -24,16 +24,26 @@ func (s *Store) heartbeat(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		if s.Away() != nil {
+			continue
+		}
+		if !s.holdsNow() {
+			// The lease has ended: a heartbeat would have the others give this process partitions,
+			// before it knows whether it can read them. That is for a round to find out.
+			s.look()
+			continue
+		}
 		sent := time.Since(s.born)
-		bounded, cancel := context.WithTimeout(ctx, s.o.Lease/2)
+		bounded, cancel := s.bounded(ctx, s.o.Lease/2)
 		_, err := s.beat(bounded, false)
 		cancel()
 		switch {
-		case err != nil && ctx.Err() == nil:
+		case err != nil && (ctx.Err() != nil || s.Away() != nil):
+		case err != nil:
 			s.o.Log.Warn("the heartbeat of this process could not be sent; it will be tried again", "error", err)
-		case err == nil && time.Since(s.born) < time.Duration(s.until.Load()):
+		case s.holdsNow():
 			s.hold(sent)
-		case err == nil:
+		default:
 			s.look() // the lease had ended: what is still owned must be looked at first
 		}
 	}
@@ -116,6 +126,7 @@ func (s *Store) holdsAny() bool {
 // that was sent then. A sixth of the lease is left for clocks of different speed.
 func (s *Store) hold(sent time.Duration) {
 	s.until.Store(int64(sent + s.o.Lease - s.o.Lease/6))
+	s.link.holds()
 }
 
 // look asks for a round at once.
@@ -138,9 +149,12 @@ func (s *Store) membership(ctx context.Context) {
 		case <-s.rebuild:
 		}
 		waiting := s.subscriptions.waiting()
-		bounded, cancel := context.WithTimeout(ctx, s.o.Timeout)
-		err := s.round(bounded)
-		if err != nil && ctx.Err() == nil {
+		bounded, cancel := s.bounded(ctx, s.o.Timeout)
+		err := s.Away()
+		if err == nil {
+			err = s.round(bounded)
+		}
+		if err != nil && ctx.Err() == nil && s.Away() == nil {
 			s.o.Log.Warn("the processes that share the queue could not be looked at; it will be tried again", "error", err)
 		}
 		cancel()
@@ -152,6 +166,13 @@ func (s *Store) membership(ctx context.Context) {
 
 // round is one heartbeat, and what follows from those of the others.
 func (s *Store) round(ctx context.Context) error {
+	if s.announced.Load() != nil && !s.holdsNow() {
+		// The others have taken what this process had, and will give it a share again when it is
+		// heard of: then it must be able to work on that.
+		if err := s.readable(ctx); err != nil {
+			return fmt.Errorf("read a partition before any is taken: %w", meaning(err))
+		}
+	}
 	sent := time.Since(s.born)
 	queues, err := s.beat(ctx, true)
 	if err != nil {
@@ -192,9 +213,7 @@ func (s *Store) round(ctx context.Context) error {
 			delete(stray, part)
 		}
 	}
-	if len(give)+len(stray) > 0 {
-		s.o.Log.Info("this process gives back partitions", "partitions", len(give)+len(stray), "of", len(v.parts))
-	}
+	s.moves.gave(len(give) + len(stray))
 	if len(stray) > 0 {
 		if err := s.yield(ctx, stray); err != nil {
 			return err
@@ -202,12 +221,20 @@ func (s *Store) round(ctx context.Context) error {
 	}
 	if len(take) > 0 {
 		s.endSessions(ctx, v.dead())
-		if err := s.acquire(ctx, h, v, take); err != nil {
+		if err := s.acquire(ctx, h, take); err != nil {
 			return err
 		}
 	}
 	s.subscriptions.joined(v.members[s.process])
 	return nil
+}
+
+// readable reads a partition as who takes it over does.
+func (s *Store) readable(ctx context.Context) error {
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		_, err := s.readSnapshot(ctx, s.history.Load(), tx, []int{int(s.process % int64(len(s.owned)))})
+		return err
+	})
 }
 
 // readCluster reads who lives, who leases from what, and what the state of partitions is.
@@ -320,7 +347,7 @@ func (s *Store) confirm(o *owned, p *partState, known int64) bool {
 	if p.epoch < known || !contains(p.of(s.process), o.queues()) {
 		if !o.gone.Load() {
 			s.figures.lost.Add(1)
-			s.o.Log.Warn("another process has taken over a partition", "partition", p.id)
+			s.moves.misses(1)
 			s.disown(o)
 		}
 		return false

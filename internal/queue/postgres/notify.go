@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,9 +78,11 @@ func (s *Store) notifier(ctx context.Context) {
 }
 
 func (s *Store) tell(ctx context.Context, message string) {
-	if message == "" {
+	if message == "" || s.Away() != nil {
 		return
 	}
+	ctx, cancel := s.bounded(ctx, s.o.Timeout)
+	defer cancel()
 	// Nothing that must last: no wait for the disk.
 	_, err := s.pool.Exec(ctx, "WITH c AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)) SELECT pg_notify($1, $2) FROM c", s.channel(), message)
 	if err != nil && ctx.Err() == nil {
@@ -89,65 +90,49 @@ func (s *Store) tell(ctx context.Context, message string) {
 	}
 }
 
-// listen follows what other processes tell.
-func (s *Store) listen(ctx context.Context) {
-	pause := 50 * time.Millisecond
-	for ctx.Err() == nil {
-		began := time.Now()
-		err := s.listenOnce(ctx)
-		if ctx.Err() != nil {
-			return
+// partsIn is the numbers in a notification.
+func partsIn(payload string) (parts []int) {
+	for word := range strings.SplitSeq(payload, ",") {
+		if n, err := strconv.Atoi(word); err == nil {
+			parts = append(parts, n)
 		}
-		if time.Since(began) > 10*time.Second {
-			pause = 50 * time.Millisecond
+	}
+	return parts
+}
+
+// follows is the partitions whose logs this process follows.
+func (s *Store) follows() (parts []int) {
+	for i := range s.owned {
+		if s.owned[i].Load() != nil {
+			parts = append(parts, i)
 		}
-		s.o.Log.Warn("the connection for notifications broke; it is made again", "error", err)
+	}
+	return parts
+}
+
+// follower follows the logs that notifications tell of. It is not the one who waits for these:
+// a log that cannot be read keeps nobody from noticing that the database is away.
+func (s *Store) follower(ctx context.Context) {
+	for {
 		select {
 		case <-ctx.Done():
-		case <-time.After(pause):
+			return
+		case <-s.hints.wake:
 		}
-		pause = min(2*pause, 5*time.Second)
+		bounded, cancel := s.bounded(ctx, s.o.Timeout)
+		s.followAll(bounded, s.hints.drain())
+		cancel()
 	}
 }
 
-func (s *Store) listenOnce(ctx context.Context) error {
-	c, err := s.connect(ctx)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	free := context.AfterFunc(of(c).over, cancel)
-	defer free()
-	defer func() {
-		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = c.Close(bounded)
-	}()
-	if _, err := c.Exec(ctx, `LISTEN "`+s.channel()+`"`); err != nil {
-		return fmt.Errorf("listen: %w", meaning(err))
-	}
-	s.figures.listens.Add(1)
-	s.followAll(ctx)
-	for {
-		n, err := c.WaitForNotification(ctx)
-		if err != nil {
-			return fmt.Errorf("wait for a notification: %w", err)
-		}
-		if n.Payload == messageFree {
-			s.look()
-			continue
-		}
-		s.followAll(ctx, strings.Split(n.Payload, ",")...)
-	}
-}
-
-// followAll follows the logs of the partitions named that this process owns, or of all.
-func (s *Store) followAll(ctx context.Context, names ...string) {
+// followAll follows the logs of those of some partitions that this process follows.
+func (s *Store) followAll(ctx context.Context, parts []int) {
 	var list []*owned
-	for i := range s.owned {
-		if o := s.owned[i].Load(); o != nil && (len(names) == 0 || slices.Contains(names, strconv.Itoa(i))) {
-			list = append(list, o)
+	for _, i := range parts {
+		if i >= 0 && i < len(s.owned) {
+			if o := s.owned[i].Load(); o != nil {
+				list = append(list, o)
+			}
 		}
 	}
 	if len(list) == 0 {
@@ -169,20 +154,23 @@ func (s *Store) poll(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		bounded, cancel := context.WithTimeout(ctx, s.o.Timeout)
+		if s.Away() != nil {
+			continue
+		}
+		bounded, cancel := s.bounded(ctx, s.o.Timeout)
 		err := s.recheck(bounded)
 		if err == nil && time.Since(probed) >= s.o.Lease {
 			probed = time.Now()
 			err = s.probe(bounded)
 		}
-		if err != nil && ctx.Err() == nil {
+		if err != nil && bounded.Err() == nil && s.Away() == nil {
 			s.o.Log.Warn("it could not be looked whether the database is still the same; it will be tried again", "error", err)
 		}
-		if err := s.readHead(bounded); err != nil && ctx.Err() == nil {
+		if err := s.readHead(bounded); err != nil && bounded.Err() == nil && s.Away() == nil {
 			s.o.Log.Warn("the head of the log could not be read; it will be tried again", "error", err)
 		}
-		s.followAll(bounded)
-		if err := s.readPauses(bounded); err != nil && ctx.Err() == nil {
+		s.followAll(bounded, s.follows())
+		if err := s.readPauses(bounded); err != nil && bounded.Err() == nil && s.Away() == nil {
 			s.o.Log.Warn("what is paused could not be read; it will be tried again", "error", meaning(err))
 		}
 		cancel()

@@ -133,8 +133,10 @@ func (o *Options) check() error {
 func dsnError(err error) error {
 	if parse, ok := errors.AsType[*pgconn.ParseConfigError](err); ok {
 		if cause := errors.Unwrap(parse); cause != nil {
-			return fmt.Errorf("the DSN cannot be read: %w", cause)
+			return fmt.Errorf("%w: %w", errDSN, cause)
 		}
 	}
-	return errors.New("the DSN cannot be read")
+	return errDSN
 }
+
+var errDSN = errors.New("the DSN cannot be read")

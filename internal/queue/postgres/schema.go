@@ -168,42 +168,6 @@ func (s *Store) fits(ctx context.Context, q querier) (version int, err error) {
 	return version, nil
 }
 
-// Survey finds, in place of Open, what would keep that from working, and the queues that have
-// open jobs and that no process leases from. It makes nothing: of a schema that is not there
-// it only asks whether it could be made.
-func (s *Store) Survey(ctx context.Context) ([]queue.Backlog, error) {
-	n := s.names
-	c, err := s.connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var made, shared, may bool
-	version := schemaVersion
-	err = c.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL, to_regclass($2) IS NOT NULL,
-		coalesce(has_schema_privilege(to_regnamespace($3)::oid, 'CREATE'), has_database_privilege(current_database(), 'CREATE'))`,
-		n.schema+".meta", n.schema+".shares", n.schema).Scan(&made, &shared, &may)
-	switch {
-	case err != nil:
-	case made:
-		if version, err = s.fits(ctx, c); err == nil && version < schemaVersion {
-			err = s.former(ctx, c, shared)
-		}
-	case !may:
-		err = fault.New(fault.Setup, fmt.Errorf("the role may not make schema %s: grant it CREATE on the database", n.schema))
-	}
-	if err = errors.Join(err, c.Close(ctx)); err != nil {
-		return nil, fmt.Errorf("look at schema %s: %w", n.schema, meaning(err))
-	}
-	if !shared || version < schemaVersion {
-		return nil, nil // no process has said yet what it leases from; and to look raises no version
-	}
-	if err := s.Open(ctx); err != nil {
-		return nil, err
-	}
-	found, err := s.Unread(ctx)
-	return found, errors.Join(err, s.Close())
-}
-
 func (s *Store) create(ctx context.Context, tx pgx.Tx) error {
 	n := s.names
 	script := []string{
@@ -230,17 +194,44 @@ const connectTimeout = 5 * time.Second
 
 // connect opens a connection of this store and sets it up.
 func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := s.bounded(ctx, connectTimeout)
+	defer cancel()
+	c, err := s.plain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.prepare(ctx, c); err != nil {
+		return nil, errors.Join(err, c.Close(ctx))
+	}
+	return c, nil
+}
+
+// plain opens a connection as the server gives it.
+func (s *Store) plain(ctx context.Context) (*pgx.Conn, error) {
 	cfg, err := pgx.ParseConfig(s.o.DSN)
 	if err != nil {
 		return nil, dsnError(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	ctx, cancel := s.bounded(ctx, connectTimeout)
 	defer cancel()
 	c, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL: %w", meaning(err))
 	}
-	if err := s.prepare(ctx, c); err != nil {
+	return c, nil
+}
+
+// first opens the first connection of this store, whose session is its own, and sets it up.
+func (s *Store) first(ctx context.Context) (*pgx.Conn, error) {
+	c, err := s.plain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = s.unshared(ctx, c) // before anything is set: it might be in the session of somebody else
+	if err == nil {
+		err = s.prepare(ctx, c)
+	}
+	if err != nil {
 		return nil, errors.Join(err, c.Close(ctx))
 	}
 	return c, nil

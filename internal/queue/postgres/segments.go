@@ -46,8 +46,11 @@ func (s *Store) maintenance(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		bounded, cancel := context.WithTimeout(ctx, s.o.Timeout)
-		if err := s.maintain(bounded); err != nil && ctx.Err() == nil {
+		if s.Away() != nil {
+			continue
+		}
+		bounded, cancel := s.bounded(ctx, s.o.Timeout)
+		if err := s.maintain(bounded); err != nil && ctx.Err() == nil && s.Away() == nil {
 			s.o.Log.Warn("the segments of the log could not be looked after; it will be tried again", "error", err)
 		}
 		if time.Since(measured) >= s.measureEvery() {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,8 @@ type Store struct {
 	hub       *partition.Hub
 	leases    *leases
 	commits   *committer
+	link      *link
+	moves     *moves
 
 	pool *pgxpool.Pool
 
@@ -49,7 +52,8 @@ type Store struct {
 	until         atomic.Int64             // this process owns what it owns until then; ns since born
 	born          time.Time
 	full          atomic.Bool
-	noted         *noted
+	noted         *noted // partitions whose owners are to be told
+	hints         *noted // those that others have told of
 	figures       figures
 	elders        elders
 	pauses        atomic.Pointer[queue.Pauses] // as they were read last
@@ -85,6 +89,7 @@ var (
 	_ queue.Store      = (*Store)(nil)
 	_ queue.Admin      = (*Store)(nil)
 	_ queue.Subscriber = (*Store)(nil)
+	_ queue.Remote     = (*Store)(nil)
 )
 
 // New checks the options. It does not touch the database.
@@ -103,12 +108,15 @@ func New(o Options) (*Store, error) {
 		born:          time.Now(),
 		noted:         newNoted(),
 		figures:       figures{operations: meter.NewOperations()},
+		hints:         newNoted(),
 		subscriptions: newSubscriptions(),
 		rebuild:       make(chan struct{}, 1),
 		closed:        make(chan struct{}),
 	}
 	s.history.Store(newHistory(&s.o, identity{}, time.Time{}))
 	s.commits = newCommitter(s)
+	s.link = newLink(o.Log, s.holdsNow)
+	s.moves = &moves{log: o.Log, share: s.tally}
 	return s, nil
 }
 
@@ -132,7 +140,7 @@ func (s *Store) Open(ctx context.Context) error {
 }
 
 func (s *Store) open(ctx context.Context) error {
-	c, err := s.connect(ctx)
+	c, err := s.first(ctx)
 	if err != nil {
 		return err
 	}
@@ -158,6 +166,7 @@ func (s *Store) open(ctx context.Context) error {
 	cfg.MaxConns = int32(s.o.Readers)
 	cfg.MinConns = min(cfg.MinConns, cfg.MaxConns)
 	cfg.HealthCheckPeriod = 10 * time.Second
+	cfg.ConnConfig.ConnectTimeout = cmp.Or(cfg.ConnConfig.ConnectTimeout, connectTimeout)
 	cfg.AfterConnect, cfg.PrepareConn = s.prepare, s.current
 	s.live, s.stop = context.WithCancel(context.Background())
 	s.entering.Lock()
@@ -183,7 +192,7 @@ func (s *Store) open(ctx context.Context) error {
 	s.state.Store(stateOpen)
 	running, halt := context.WithCancel(s.live)
 	s.halt = halt
-	for _, loop := range []func(context.Context){s.heartbeat, s.membership, s.maintenance, s.listen, s.poll, s.notifier, s.checkpoints} {
+	for _, loop := range []func(context.Context){s.heartbeat, s.membership, s.maintenance, s.listen, s.follower, s.poll, s.notifier, s.checkpoints} {
 		s.tasks.Go(func() { loop(running) })
 	}
 	return nil
@@ -230,7 +239,9 @@ func (s *Store) update(ctx context.Context, fn func(tx queue.Tx) error, deadline
 	}
 	t := tx.Finish()
 	if err == nil && !t.Empty() && grows(t) {
-		err = s.Full()
+		if err = s.Full(); err == nil && len(t.Results) == 0 {
+			err = s.Away() // whoever brings something new is told at once, and still has it
+		}
 	}
 	if err != nil || t.Empty() {
 		t.Release()
@@ -340,15 +351,21 @@ func (s *Store) get(ctx context.Context, key []byte, versions map[string]int64) 
 func (s *Store) try(ctx context.Context, read func(context.Context) error) error {
 	deadline := time.Now().Add(s.o.Patience)
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		err := read(ctx)
-		if err == nil || ctx.Err() != nil || sqlState(err) != "" || errors.Is(err, queue.ErrCorrupt) || fault.Of(meaning(err)) == fault.Setup {
-			return err
+		turn, err := s.link.now(), s.Away()
+		if err == nil {
+			bounded, cancel := s.link.during(ctx, turn)
+			err = read(bounded)
+			cancel()
+			if err == nil || ctx.Err() != nil || sqlState(err) != "" || errors.Is(err, queue.ErrCorrupt) || fault.Of(meaning(err)) == fault.Setup {
+				return err
+			}
 		}
 		if time.Now().Add(pause).After(deadline) {
 			return err
 		}
 		select {
 		case <-time.After(pause):
+		case <-turn.Done():
 		case <-s.closed:
 			return queue.ErrClosed
 		case <-ctx.Done():
@@ -406,6 +423,9 @@ func (s *Store) Stats(ctx context.Context, f queue.Filter) (queue.Stats, error) 
 	if len(others) == 0 {
 		return sum, nil
 	}
+	if err := s.Away(); err != nil {
+		return queue.Stats{}, fmt.Errorf("count the jobs of queue %q: %w", f.Queue, err)
+	}
 	column, value := axisColumn(f)
 	var open, retried, dead, bytes int64
 	err := s.try(ctx, func(ctx context.Context) error {
@@ -452,6 +472,7 @@ func (s *Store) Close() error {
 	defer cancel()
 	err := s.leave(ctx)
 	s.stop()
+	s.moves.flush()
 	s.history.Load().end()
 	s.hub.Close()
 	s.pool.Close()

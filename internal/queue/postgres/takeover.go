@@ -14,7 +14,7 @@ import (
 
 // acquire takes queues of partitions over that nobody leases from. From the moment this
 // commits, nothing that a former owner still tries to settle is accepted.
-func (s *Store) acquire(ctx context.Context, h *history, v *cluster, want map[int][]string) error {
+func (s *Store) acquire(ctx context.Context, h *history, want map[int][]string) error {
 	taken, err := s.take(ctx, want)
 	if sqlState(err) == codeLockTimeout {
 		// One of them is locked by a commit that hangs: the others need not wait for it.
@@ -77,7 +77,7 @@ func (s *Store) acquire(ctx context.Context, h *history, v *cluster, want map[in
 		}
 	}
 	s.figures.taken.Add(int64(len(taken)))
-	s.o.Log.Info("this process has taken over partitions", "partitions", len(taken), "of", len(v.parts), "queues", len(v.members[s.process].queues))
+	s.moves.took(len(taken))
 	return nil
 }
 

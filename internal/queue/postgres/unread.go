@@ -11,6 +11,18 @@ import (
 	"github.com/weirdata/weir/internal/queue"
 )
 
+// read is the queues that anybody leases from; false when that cannot be known.
+func (v *cluster) read() (queues [][]byte, known bool) {
+	queues = [][]byte{}
+	for _, m := range v.members {
+		if m.whole {
+			return nil, false
+		}
+		queues = append(queues, texts(m.queues)...)
+	}
+	return queues, true
+}
+
 // Unread implements queue.Subscriber. While a process lives that does not say what it leases
 // from, nothing can be said.
 func (s *Store) Unread(ctx context.Context) ([]queue.Backlog, error) {
@@ -25,12 +37,9 @@ func (s *Store) Unread(ctx context.Context) ([]queue.Backlog, error) {
 		if err != nil {
 			return err
 		}
-		read := [][]byte{}
-		for _, m := range v.members {
-			if m.whole {
-				return nil
-			}
-			read = append(read, texts(m.queues)...)
+		read, known := v.read()
+		if !known {
+			return nil
 		}
 		kept = !slices.ContainsFunc(v.parts, func(p partState) bool { return !v.kept(&p) })
 		rows, err := s.pool.Query(ctx, s.names.sql("SELECT queue, sum(jobs + retry + parked)::bigint FROM @schema.lanes WHERE queue <> ALL($1) GROUP BY queue"), read)

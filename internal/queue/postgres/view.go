@@ -25,7 +25,8 @@ func (s *Store) View(ctx context.Context, fn func(queue.Reader) error) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		v := &view{s: s, ctx: ctx}
+		bounded, cancel := s.link.during(ctx, s.link.now())
+		v := &view{s: s, ctx: bounded}
 		var err error
 		if whole {
 			err = v.begin()
@@ -33,7 +34,11 @@ func (s *Store) View(ctx context.Context, fn func(queue.Reader) error) error {
 		if err == nil {
 			err = fn(v)
 		}
+		if err != nil && ctx.Err() == nil && bounded.Err() != nil {
+			v.lost = true // the database was away in between
+		}
 		v.end()
+		cancel()
 		if !v.changed && (!v.lost || time.Now().After(deadline)) {
 			return err
 		}

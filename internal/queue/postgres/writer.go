@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,6 +59,7 @@ func (w *writer) run(ctx context.Context, g *group) {
 	}()
 	pause := 2 * time.Millisecond
 	for {
+		turn := w.s.link.now()
 		err := w.connect(ctx)
 		g.dropLost()
 		if err == nil {
@@ -85,10 +87,7 @@ func (w *writer) run(ctx context.Context, g *group) {
 			continue
 		}
 		w.expireRequests(g, err)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-		}
+		restFor(ctx, turn, pause)
 		pause = min(2*pause, time.Second)
 	}
 }
@@ -105,16 +104,20 @@ func (r *request) fail(err error) {
 	r.answer(err)
 }
 
-// expireRequests gives up the requests that have waited for as long as they may, or all
-// when the store closes.
+// expireRequests gives up the requests that have waited for as long as they may, those that only
+// bring something new while the database is away, or all when the store closes.
 func (w *writer) expireRequests(g *group, err error) {
-	now := time.Now()
+	now, away := time.Now(), w.s.Away()
 	g.requests = slices.DeleteFunc(g.requests, func(r *request) bool {
-		late := now.After(r.deadline) || w.s.state.Load() == stateClosed
-		if late {
-			r.fail(fmt.Errorf("commit an update: %w", meaning(err)))
+		switch {
+		case now.After(r.deadline) || w.s.state.Load() == stateClosed:
+			r.fail(fmt.Errorf("commit an update: %w", cmp.Or(away, meaning(err))))
+		case away != nil && len(r.t.Results) == 0 && grows(r.t):
+			r.fail(fmt.Errorf("commit an update: %w", away))
+		default:
+			return false
 		}
-		return late
+		return true
 	})
 }
 
@@ -281,12 +284,13 @@ func (w *writer) commit(ctx context.Context, a *attempt) error {
 	h := a.h.head.Load()
 	a.ring = h.ring
 	args := w.arguments(a)
-	bounded, cancel := context.WithTimeout(context.Background(), 2*w.s.o.Timeout)
+	bounded, cancel := w.s.bounded(context.Background(), 2*w.s.o.Timeout)
 	defer cancel()
 	began := time.Now()
 	err := w.conn.QueryRow(bounded, w.s.commitCall(h.segment), args...).Scan(&a.partBase, &a.laneBase, nil)
 	w.s.timed(meter.Commit, began, err)
 	if err == nil {
+		w.s.link.hears()
 		a.acknowledged(w.s.now())
 		if w.s.history.Load() == a.h {
 			return nil
@@ -374,6 +378,7 @@ func (a *attempt) acknowledged(at time.Time) {
 func (w *writer) resolve(ctx context.Context, a *attempt, cause error) error {
 	var giveUp time.Time
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		turn := w.s.link.now()
 		err := w.s.mark(ctx, a)
 		switch {
 		case err == nil:
@@ -392,7 +397,7 @@ func (w *writer) resolve(ctx context.Context, a *attempt, cause error) error {
 				return fmt.Errorf("%w: the store closed before the database answered: %w: %w", errUnknown, err, cause)
 			}
 		}
-		<-time.After(pause) // whatever ctx says: the outcome must be known before anybody is answered
+		restFor(context.Background(), turn, pause) // whatever ctx says: the outcome must be known before anybody is answered
 	}
 }
 
@@ -409,6 +414,8 @@ var (
 // mark makes sure that an attempt never commits: nil when it has not and never will,
 // errCommitted when it has.
 func (s *Store) mark(ctx context.Context, a *attempt) error {
+	ctx, cancel := s.bounded(ctx, s.o.Timeout)
+	defer cancel()
 	c, err := s.connect(ctx)
 	if err != nil {
 		return err

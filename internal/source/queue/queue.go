@@ -301,14 +301,18 @@ func (s *Source) wait(ctx context.Context, q queue.Query, again <-chan struct{})
 	for {
 		wake := s.store().Wake(q.Filter)
 		jobs, err := s.store().Lease(ctx, q)
-		if err != nil {
+		away := err != nil && !leasing(s.store())
+		if err != nil && !away {
 			return nil, fmt.Errorf("lease from queue %q: %w", s.query.Queue, err)
 		}
 		if len(jobs) > 0 {
 			return jobs, nil
 		}
 		patience := idleLook
-		if s.config.StopWhenEmpty {
+		var back <-chan struct{}
+		if away { // the store has told of it, and says when it is back: there is no use in trying meanwhile
+			back = queue.Leasing(s.store())
+		} else if s.config.StopWhenEmpty {
 			ended, err := s.ended(ctx)
 			if err != nil {
 				return nil, err
@@ -325,6 +329,7 @@ func (s *Source) wait(ctx context.Context, q queue.Query, again <-chan struct{})
 		look := time.NewTimer(patience)
 		select {
 		case <-wake:
+		case <-back:
 		case <-end: // look again: it may be empty
 		case <-s.settled:
 		case <-look.C:
@@ -336,6 +341,16 @@ func (s *Source) wait(ctx context.Context, q queue.Query, again <-chan struct{})
 			return nil, context.Cause(ctx)
 		}
 		look.Stop()
+	}
+}
+
+// leasing reports whether jobs can be leased now.
+func leasing(s queue.Store) bool {
+	select {
+	case <-queue.Leasing(s):
+		return true
+	default:
+		return false
 	}
 }
 

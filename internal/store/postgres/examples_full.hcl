@@ -10,6 +10,7 @@ store {
     lease_seconds       = 10
     poll_interval_ms    = 500
     patience_seconds    = 20
+    start_wait_seconds  = 300
     timeout_seconds     = 60
     max_bytes           = 107374182400
     segment_bytes       = 134217728

@@ -23,7 +23,8 @@ import (
 // Config is the HCL of the PostgreSQL store.
 type Config struct {
 	// Where the database is, as a URL (postgres://user:password@host/database) or as
-	// key=value words. The connection must be direct or through a pooler in session mode.
+	// key=value words. The connection must be direct or through a pooler in session mode:
+	// one that gives each transaction another session is refused.
 	// Write env.NAME, so that the password is in no file.
 	DSN string `hcl:"dsn"`
 	// Schema that holds the store; it is made when it is not there. Lower-case letters,
@@ -52,8 +53,12 @@ type Config struct {
 	// lost. At least 1.
 	PollIntervalMs int `hcl:"poll_interval_ms,optional"`
 	// Seconds that a call waits for a database that is away before it fails and the
-	// pipeline's retry block decides. At least 1.
+	// pipeline's retry block decides. At least 1. What brings new messages does not wait: callers of
+	// an http or gateway source get 503 with Retry-After at once.
 	PatienceSeconds int `hcl:"patience_seconds,optional"`
+	// Seconds that a process which starts waits for a database that is away; 0 means not at all.
+	// Meanwhile /readyz answers 503 with the reason, and /healthz 200.
+	StartWaitSeconds int `hcl:"start_wait_seconds,optional"`
 	// Seconds that one statement may take. At least 1.
 	TimeoutSeconds int `hcl:"timeout_seconds,optional"`
 	// Most space the tables of the store may take, in bytes, before it refuses new
@@ -104,6 +109,7 @@ func (c Config) Validate() []connector.Problem {
 	within("lease_seconds", int64(c.LeaseSeconds), 1, maxSeconds)
 	within("poll_interval_ms", int64(c.PollIntervalMs), 1, maxMillis)
 	within("patience_seconds", int64(c.PatienceSeconds), 1, maxSeconds)
+	within("start_wait_seconds", int64(c.StartWaitSeconds), 0, maxSeconds)
 	within("timeout_seconds", int64(c.TimeoutSeconds), 1, maxSeconds)
 	within("max_bytes", c.MaxBytes, 0, math.MaxInt64)
 	within("segment_bytes", c.SegmentBytes, 1<<20, math.MaxInt64)
@@ -118,11 +124,11 @@ var Entry = connector.Of(connector.Spec[Config, connector.StoreOpener]{
 	Default: func() Config {
 		return Config{
 			Schema: "weir", Partitions: 16, Spread: 1, MaxCommitters: 4, MaxReaders: 8, LeaseSeconds: 6, PollIntervalMs: 1000,
-			PatienceSeconds: 10, TimeoutSeconds: 30, SegmentBytes: 256 << 20, SegmentAgeSeconds: 600, CacheBytes: 64 << 20,
+			PatienceSeconds: 10, StartWaitSeconds: 60, TimeoutSeconds: 30, SegmentBytes: 256 << 20, SegmentAgeSeconds: 600, CacheBytes: 64 << 20,
 		}
 	},
 	New: func(_ context.Context, d connector.Deps, c Config) (connector.StoreOpener, error) {
-		o := opener{options(d, c), ""}
+		o := opener{options: options(d, c), wait: time.Duration(c.StartWaitSeconds) * time.Second}
 		place, err := placeOf(c.DSN)
 		if err != nil {
 			return nil, err
@@ -153,6 +159,7 @@ func options(d connector.Deps, c Config) postgres.Options {
 
 type opener struct {
 	options  postgres.Options
+	wait     time.Duration // of a start, for a database that is away
 	identity string
 }
 
@@ -193,6 +200,18 @@ func (o opener) Open(ctx context.Context) (queue.Store, error) {
 		return nil, err
 	}
 	if err := s.Open(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// OpenWaiting implements connector.PatientOpener.
+func (o opener) OpenWaiting(ctx context.Context, waits func(error, time.Duration)) (queue.Store, error) {
+	s, err := postgres.New(o.options)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.OpenWithin(ctx, o.wait, func(why error) { waits(why, o.wait) }); err != nil {
 		return nil, err
 	}
 	return s, nil
