@@ -310,7 +310,8 @@ func (s *Store) listenOn(ctx context.Context, c *pgx.Conn) error {
 	}()
 	ctx, over := context.WithCancel(ctx)
 	defer over()
-	defer context.AfterFunc(of(c).over, over)() // another session has found that the database is another
+	free := context.AfterFunc(of(c).over, over) // another session has found that the database is another
+	defer free()
 	bounded, cancel := context.WithTimeout(ctx, s.patience())
 	_, err := c.Exec(bounded, `LISTEN "`+s.channel()+`"`)
 	cancel()
