@@ -10,6 +10,6 @@ import (
 // memoryLimit is how much memory the process may take, and whether it is short.
 func memoryLimit() prometheus.Collector {
 	return meter.Memory(func() (limit int64, short bool) {
-		return int64(memorylimit.Current().Bytes), memorylimit.Short() != nil
+		return memorylimit.Current().Bytes, memorylimit.Short() != nil
 	})
 }

@@ -78,7 +78,7 @@ func (a *App) tellPauses(now []queue.Pause) {
 	}
 	for i := range now {
 		if p := &now[i]; !before[p.Filter] {
-			a.Log.Warn("the work on a queue is paused: "+resume(p), "queue", p.Queue, "axis", string(p.By), "value", p.Value, "since", p.Since, "by", p.Who, "why", p.Why)
+			a.Log.Warn("the work on a queue is paused", "fix", resume(p), "queue", p.Queue, "axis", string(p.By), "value", p.Value, "since", p.Since, "by", p.Who, "why", p.Why)
 		}
 		delete(before, now[i].Filter)
 	}

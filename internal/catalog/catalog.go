@@ -213,7 +213,8 @@ func openIn(ctx context.Context, bucket blob.Bucket, path string, lock releaser,
 	if d.step == nil {
 		d.step = func(string) {}
 	}
-	return d, d.load(ctx, o.Layout)
+	err := d.load(ctx, o.Layout)
+	return d, err
 }
 
 // local refuses an address where the path of a folder should be: it would make a folder

@@ -81,7 +81,7 @@ func readOutcome(ctx context.Context, b blob.Bucket, where string, n uint64, wit
 	text := bufio.NewReader(f)
 	head, err := text.ReadBytes('\n')
 	if err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return damaged("it ends within its first line")
 		}
 		return o, nil, fmt.Errorf("read %s: %w", filepath.Join(where, name), err)

@@ -243,7 +243,10 @@ and messages that come meanwhile are not touched: weir queue pause first, where 
 func queueMove(s Streams, flags *storeFlags) *cobra.Command {
 	var choose selectFlags
 	var sure sureFlags
-	to := map[queue.Axis]*string{queue.ByWorkspace: new(string), queue.BySource: new(string), queue.ByDestination: new(string)}
+	to := map[queue.Axis]*string{}
+	for _, by := range queue.Axes[1:] {
+		to[by] = new(string)
+	}
 	toQueue, asJSON := "", false
 	c := &cobra.Command{
 		Use:   "move QUEUE [ID...]",

@@ -104,7 +104,7 @@ func (r *runner) run(ctx context.Context) error {
 	broken := make(chan os.Signal, 1) // nobody reads the log any more: what is moved goes on
 	signal.Notify(broken, syscall.SIGPIPE)
 	defer signal.Stop(broken)
-	r.limitMemory(config.Process{})
+	_ = r.limitMemory(config.Process{}) // what is wrong is said with the config that says it again
 	defer func() {
 		if r.output != nil {
 			r.limited.End()

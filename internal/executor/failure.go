@@ -41,7 +41,7 @@ func (m *Machine) tellFailures(u *unit) {
 			kind, more = retried, slog.Duration(meter.KeyDelay, f.Delay)
 		}
 		m.told.NoteAs(kind, "", f.State+"\x00"+f.Error, 1, errors.New(shorten(errorText(f))),
-			slog.String(meter.KeyState, f.State), slog.Int(meter.KeyAttempt, int(f.Attempt)), slog.String(keyExecution, u.w.execution), more)
+			slog.String(meter.KeyState, f.State), slog.Int(meter.KeyAttempt, f.Attempt), slog.String(keyExecution, u.w.execution), more)
 	}
 }
 

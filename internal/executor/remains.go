@@ -22,7 +22,7 @@ func Remains(ctx context.Context, s queue.Store, j *queue.Job) (keys [][]byte, e
 	name, steps := strings.CutSuffix(name, strings.TrimPrefix(connector.StepQueue(""), connector.StartQueue("")))
 	var job stepJob
 	if !steps || job.read(j.Msg.Data) != nil || job.Execution == "" {
-		return nil, nil // a job that cannot be read belongs to no execution
+		return nil, nil //nolint:nilerr // a job that cannot be read belongs to no execution
 	}
 	m := Machine{o: Options{Name: name}}
 	keys = append(keys, m.stateKey(job.Execution))

@@ -84,7 +84,7 @@ func (h hierarchy) place(own map[bool]string) string {
 // hierarchies are those that are mounted.
 func hierarchies(root string) ([]hierarchy, error) {
 	var all []hierarchy
-	err := lines(filepath.Join(root, "proc/self/mountinfo"), func(line string) {
+	err := lines(filepath.Join(root, "proc", "self", "mountinfo"), func(line string) {
 		head, tail, ok := strings.Cut(line, " - ")
 		fields, kind := strings.Fields(head), strings.Fields(tail)
 		if !ok || len(fields) < 5 || len(kind) < 3 {
@@ -114,7 +114,7 @@ func unescape(text string) string {
 // cgroups are the paths of the process's own, by whether they are of version 2.
 func cgroups(root string) (map[bool]string, error) {
 	own := map[bool]string{}
-	err := lines(filepath.Join(root, "proc/self/cgroup"), func(line string) {
+	err := lines(filepath.Join(root, "proc", "self", "cgroup"), func(line string) {
 		parts := strings.SplitN(line, ":", 3)
 		if len(parts) < 3 {
 			return
@@ -138,7 +138,7 @@ func lines(name string, each func(string)) error {
 	if err != nil {
 		return fmt.Errorf("find the memory limit of the container: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	s := bufio.NewScanner(f)
 	s.Buffer(nil, 1<<20)
 	for s.Scan() {

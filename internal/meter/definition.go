@@ -62,7 +62,7 @@ func (d *Definition) metric(v float64, labels ...string) prometheus.Metric {
 func (d *Definition) Histogram(labels ...string) prometheus.Histogram {
 	fixed := prometheus.Labels{}
 	for i, name := range d.Labels {
-		fixed[name] = labels[i]
+		fixed[name] = labels[i] //nolint:gosec // as many as there are names, as for every metric
 	}
 	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: d.Name, Help: d.Help, Buckets: d.buckets, ConstLabels: fixed})
 }

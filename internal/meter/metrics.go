@@ -79,7 +79,7 @@ var (
 	Answers = counter("weir_http_responses_total", "Answers of a source that is called by HTTP, by status.", "pipeline", "component", "status")
 	// CertificateExpiry is of a certificate that is shown to the other side.
 	CertificateExpiry = gauge("weir_certificate_expiry_timestamp_seconds", "When the TLS certificate ends that is in use; a file that was replaced counts once it is loaded.", "pipeline", "component")
-	// The files of a lake.
+	// LakeFiles, and what follows it, are of the files of a lake.
 	LakeFiles  = counter("weir_lake_files_total", "Data files committed to the lake.", "pipeline", "component")
 	LakeBytes  = counter("weir_lake_file_bytes_total", "Bytes of the data files committed to the lake.", "pipeline", "component")
 	LakeRows   = counter("weir_lake_rows_total", "Rows of the data files committed to the lake.", "pipeline", "component")

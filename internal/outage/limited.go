@@ -64,11 +64,12 @@ func (h *Limited) Enabled(ctx context.Context, level slog.Level) bool {
 
 // WithAttrs implements slog.Handler.
 func (h *Limited) WithAttrs(attrs []slog.Attr) slog.Handler {
-	about := h.about
+	var about strings.Builder
+	about.WriteString(h.about)
 	for _, a := range attrs {
-		about += "\x00" + a.Key + "=" + a.Value.String()
+		about.WriteString("\x00" + a.Key + "=" + a.Value.String())
 	}
-	return &Limited{h.next.WithAttrs(attrs), about, h.net}
+	return &Limited{h.next.WithAttrs(attrs), about.String(), h.net}
 }
 
 // WithGroup implements slog.Handler.

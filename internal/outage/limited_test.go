@@ -27,7 +27,7 @@ func TestWhatRepeatsIsCounted(t *testing.T) {
 		one, two := log.With("pipeline", "one"), log.With("pipeline", "two")
 		const repeats = 6 * 3600 * 10
 		for i := range repeats {
-			one.Warn(fmt.Sprintf("connection %d broke", i), "error", errors.New("no route"), "attempt", i)
+			one.Warn(fmt.Sprintf("connection %d broke", i), "error", errors.New("no route"), "attempt", i) //nolint:sloglint // numbers in the text are what is tested
 			if i%36000 == 5 {
 				two.Warn("connection 1 broke")
 				log.Info("the new config runs")

@@ -112,11 +112,11 @@ func (s *sink) noteRoom(err error) {
 	case full:
 		s.room.last = now
 		if s.room.err == nil {
-			why := "there is no room for what is written; nothing is lost, and it is tried again until there is"
 			if fault.Away(err) {
-				why = "what is written to cannot be reached; nothing is lost, and it is tried again until it can"
+				s.p.parts.Log.Warn("what is written to cannot be reached; nothing is lost, and it is tried again until it can", meter.KeyComponent, s.meter.Role, meter.KeyError, err)
+			} else {
+				s.p.parts.Log.Warn("there is no room for what is written; nothing is lost, and it is tried again until there is", meter.KeyComponent, s.meter.Role, meter.KeyError, err)
 			}
-			s.p.parts.Log.Warn(why, meter.KeyComponent, s.meter.Role, meter.KeyError, err)
 		}
 		s.room.err = err
 		s.room.told.Store(true)
@@ -124,12 +124,12 @@ func (s *sink) noteRoom(err error) {
 			s.p.full.seen.Store(&noRoomBy{err, now.Add(cmp.Or(fault.After(err), noRoomFor))})
 		}
 	case err == nil && s.room.err != nil && now.Sub(s.room.last) >= roomSettles:
-		over := "there is room again for what is written"
 		if fault.Away(s.room.err) {
-			over = "what is written to is reached again"
+			s.p.parts.Log.Info("what is written to is reached again", meter.KeyComponent, s.meter.Role)
+		} else {
+			s.p.parts.Log.Info("there is room again for what is written", meter.KeyComponent, s.meter.Role)
 		}
 		s.room.err = nil
 		s.room.told.Store(false)
-		s.p.parts.Log.Info(over, meter.KeyComponent, s.meter.Role)
 	}
 }

@@ -28,11 +28,11 @@ func (a Access) Web(own string) (base string, plain bool, err error) {
 	if at == "" {
 		return own, false, nil
 	}
-	to, clear, ok := address(at)
+	to, open, ok := address(at)
 	if !ok {
 		return "", false, fault.New(fault.Setup, fmt.Errorf("endpoint %q is no address", secret.URL(at)))
 	}
-	if clear || a.Emulated() != "" {
+	if open || a.Emulated() != "" {
 		return "http://" + to, true, nil
 	}
 	return (&url.URL{Scheme: "https", Host: to}).String(), false, nil

@@ -103,7 +103,8 @@ func parse(rec queue.Record) (*Order, error) {
 		}
 		o.Search.IDs = append(o.Search.IDs, one)
 	}
-	return o, o.check()
+	err := o.check()
+	return o, err
 }
 
 func (o *Order) check() error {

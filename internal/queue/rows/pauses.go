@@ -26,7 +26,7 @@ func (s *Store) hold() error {
 	defer s.holding.Unlock()
 	var all []queue.Pause
 	v := view{ctx: context.Background(), at: s.db.NewSnapshot()}
-	defer v.at.Close()
+	defer func() { _ = v.at.Close() }() // only read
 	for r, err := range v.Scan([]byte(queue.PausePrefix), nil) {
 		if err != nil {
 			return fmt.Errorf("read what is paused: %w", err)

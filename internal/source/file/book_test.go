@@ -1,6 +1,7 @@
 package file
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -38,7 +39,7 @@ func TestPositionFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(got) != string(want) {
+	if !bytes.Equal(got, want) {
 		t.Errorf("it is written in another way. If an earlier release would read it wrong, raise its version:\n%s", got)
 	}
 }
