@@ -243,7 +243,7 @@ and messages that come meanwhile are not touched: weir queue pause first, where 
 func queueMove(s Streams, flags *storeFlags) *cobra.Command {
 	var choose selectFlags
 	var sure sureFlags
-	to := map[queue.Axis]*string{}
+	to := make(map[queue.Axis]*string)
 	for _, by := range queue.Axes[1:] {
 		to[by] = new(string)
 	}
