@@ -344,12 +344,8 @@ func version(t *testing.T, dsn string) (v int) {
 	return v
 }
 
-// TestReleaseFiles has the last release and this one take turns with a position file, a lake and a
-// file of failures: each goes on where the other has stopped.
-func TestReleaseFiles(t *testing.T) {
-	t.Parallel()
-	u := newUpgrade(t, embeddedStore)
-	config := `
+// inputs is a config of a file whose bad lines fail into a file.
+const inputs = `
 source {
   use "file" {
     path          = "in.log"
@@ -361,49 +357,85 @@ transform {
     script = "function main(e) { const d = JSON.parse(e.Data); if (d.bad) { throw new Error('bad') }; return e }"
   }
 }
-target {
-  use "lake" {
-    path = "lake/events"
-  }
-}
 failure_target {
   use "file" {
     path = "failed"
   }
 }
+target {
+  use TARGET
+}
 `
-	if err := os.WriteFile(u.path("files.hcl"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
+
+// config writes a config with a target.
+func (u *upgrade) config(target string) {
+	u.t.Helper()
+	if err := os.WriteFile(u.path("files.hcl"), []byte(strings.Replace(inputs, "TARGET", target, 1)), 0o600); err != nil {
+		u.t.Fatal(err)
 	}
-	write := func(line string) {
-		f, err := os.OpenFile(u.path("in.log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		if err == nil {
-			_, err = f.WriteString(line + "\n")
-			err = cmp.Or(err, f.Close())
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+}
+
+// write appends a good line and a bad one.
+func (u *upgrade) write(n int) {
+	u.t.Helper()
+	f, err := os.OpenFile(u.path("in.log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = fmt.Fprintf(f, "{\"id\":%d}\n{\"bad\":%d}\n", n, n+1)
+		err = cmp.Or(err, f.Close())
 	}
+	if err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+// TestReleaseFiles has the last release and this one take turns with a position file and a file of
+// failures: each goes on where the other has stopped.
+func TestReleaseFiles(t *testing.T) {
+	t.Parallel()
+	u := newUpgrade(t, embeddedStore)
+	u.config("\"file\" {\n    path = \"good\"\n  }")
 	for n, program := range []string{u.old, u.now, u.old, u.now, u.now, u.old} {
-		write(fmt.Sprintf(`{"id":%d}`, n))
-		write(fmt.Sprintf(`{"bad":%d}`, n+1))
+		u.write(n)
 		u.run(program, "", "run", "files.hcl")
-		for _, reader := range []string{u.old, u.now} {
-			got := strings.Fields(u.run(reader, "", "lake", "head", "lake/events", "--rows", "100"))
-			slices.Sort(got)
-			if len(slices.Compact(slices.Clone(got))) != len(got) || len(got) != n+1 {
-				t.Errorf("after %d turns the lake has %q, as %s reads it", n+1, got, filepath.Base(reader))
+		for _, name := range []string{"good", "failed"} {
+			b, err := os.ReadFile(u.path(name))
+			if err != nil || bytes.Count(b, []byte("\n")) != n+1 {
+				t.Errorf("after %d turns there are %d lines in %s, %v", n+1, bytes.Count(b, []byte("\n")), name, err)
 			}
-		}
-		b, err := os.ReadFile(u.path("failed"))
-		if err != nil || bytes.Count(b, []byte("\n")) != n+1 {
-			t.Errorf("after %d turns %d lines have failed, %v", n+1, bytes.Count(b, []byte("\n")), err)
 		}
 	}
 	for _, program := range []string{u.old, u.now} {
 		if out := u.run(program, "", "failures", "ls", "files.hcl"); !strings.Contains(out, "6  in all") {
 			t.Errorf("%s finds of the failures of both: %s", filepath.Base(program), out)
 		}
+	}
+}
+
+// TestReleaseLake: a lake of the last release is read and gone on with, each event once; what this
+// one has written into is refused by the last, and stays as it was.
+func TestReleaseLake(t *testing.T) {
+	t.Parallel()
+	u := newUpgrade(t, embeddedStore)
+	u.config("\"lake\" {\n    path = \"lake/events\"\n  }")
+	for n, program := range []string{u.old, u.old, u.now, u.now} {
+		u.write(n)
+		u.run(program, "", "run", "files.hcl")
+		got := strings.Fields(u.run(u.now, "", "lake", "head", "lake/events", "--rows", "100"))
+		slices.Sort(got)
+		if len(slices.Compact(slices.Clone(got))) != len(got) || len(got) != n+1 {
+			t.Errorf("after %d turns the lake has %q", n+1, got)
+		}
+	}
+	before := contents(t, u.path("lake"))
+	const why = "format 2 is not one this version of weir knows (1); use a newer one"
+	u.refuses(u.old, why, "", "lake", "head", "lake/events")
+	u.write(4)
+	u.refuses(u.old, why, "", "run", "files.hcl")
+	if !maps.Equal(before, contents(t, u.path("lake"))) {
+		t.Error("the lake that was refused was changed")
+	}
+	u.run(u.now, "", "run", "files.hcl")
+	if got := strings.Fields(u.run(u.now, "", "lake", "head", "lake/events", "--rows", "100")); len(got) != 5 {
+		t.Errorf("in the end the lake has %q", got)
 	}
 }

@@ -453,10 +453,10 @@ func TestOtherVersion(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, disk.FormatName), []byte("weir queue store\nformat 2\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, disk.FormatName), []byte("weir queue store\nformat 3\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(dir, Options{}); !errors.Is(err, queue.ErrVersion) {
-		t.Errorf("open format 2 = %v, want ErrVersion", err)
+		t.Errorf("open format 3 = %v, want ErrVersion", err)
 	}
 }

@@ -3,8 +3,8 @@
 //
 // # Protocol
 //
-// main receives one object with the properties FilterOut (false), PartitionKey (the message's
-// key), Data and HTTPHeaders (an object, or null). It returns that object, or a new one with any of
+// main receives one object with the properties FilterOut (false), PartitionKey, Data and
+// HTTPHeaders (an object, or null). It returns that object, or a new one with any of
 // these properties, their names in any case:
 //
 //	FilterOut     true: the message is filtered, everything but the reason is ignored
@@ -239,9 +239,9 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 
 // input makes what main is called with.
 func (t *Worker) input(vm *script.VM, m *event.Message) (*input, error) {
-	in := &input{vm: vm, key: m.Key, headers: m.Meta.Headers}
+	in := &input{vm: vm, headers: m.Meta.Headers}
 	if before, ok := m.View().(*result); ok {
-		in.headers = before.headers
+		in.key, in.headers = before.key, before.headers
 		if !before.object {
 			in.data = vm.JS().ToValue(before.text)
 			return in, nil

@@ -41,37 +41,6 @@ func compile(t testing.TB, source string, change ...func(*Config)) *Transform {
 func jsonMode(c *Config)    { c.JSONMode = true }
 func removeNulls(c *Config) { c.RemoveNulls = true }
 
-// TestKey: a script sees the key that a message has, from its source or an earlier step, and leaves it
-// when it returns none.
-func TestKey(t *testing.T) {
-	t.Parallel()
-	see := build(t, `function main(x) { return {Data: '[' + x.PartitionKey + ']'} }`)
-	same := build(t, `function main(x) { return x }`)
-	set := build(t, `function main(x) { x.PartitionKey = x.PartitionKey + '!'; return x }`)
-	for _, tc := range []struct {
-		steps     []connector.Worker
-		data, key string
-	}{
-		{[]connector.Worker{see}, "[k]", "k"},
-		{[]connector.Worker{same, see}, "[k]", "k"},
-		{[]connector.Worker{see, set, see}, "[k!]", "k!"},
-	} {
-		m := event.New([]byte("x"))
-		m.Key = "k"
-		batch := event.Batch{m}
-		for _, w := range tc.steps {
-			out, err := w.Apply(t.Context(), nil, batch[0])
-			if err != nil || len(out) != 1 {
-				t.Fatal(out, err)
-			}
-			batch = out
-		}
-		if got := batch[0]; string(got.Data) != tc.data || got.Key != tc.key {
-			t.Errorf("%s with key %q, want %s with %q", got.Data, got.Key, tc.data, tc.key)
-		}
-	}
-}
-
 // TestResults is the table of what main may return.
 func TestResults(t *testing.T) {
 	t.Parallel()
