@@ -243,6 +243,7 @@ var pages = []struct {
 		r.places = []string{"/var/lib/weir", data, "/etc/weir", filepath.Join(r.dir, "etc", "weir"), "/usr/bin/weir", filepath.Join(r.bin, "weir")}
 		r.ports("8080", "8081")
 	}},
+	{"docs/operations.md", func(*reader) { /* likewise */ }},
 	{"docs/compatibility.md", func(r *reader) {
 		r.env = append(r.env, "WEIR_STORE_DSN="+enginetest.Postgres(r.t))
 		for _, name := range []string{"pg_dump", "pg_restore", "psql"} {
