@@ -79,7 +79,7 @@ func TestManyDestinationsFail(t *testing.T) {
 			}
 			time.Sleep(30 * time.Second)
 		}
-		failing := b.text.Len()
+		failing := len(b.text.String())
 		named := map[string]bool{}
 		for _, l := range b.lines(t) {
 			named[l.Destination] = true
