@@ -128,7 +128,8 @@ func Short() error {
 		return nil
 	}
 	now := time.Now()
-	if now.UnixNano() >= state.until.Load() && state.looking.TryLock() {
+	// A look lies ahead only by what it counts for, unless the clock was set back.
+	if ahead := state.until.Load() - now.UnixNano(); (ahead <= 0 || ahead > int64(look)) && state.looking.TryLock() {
 		state.until.Store(now.Add(look).UnixNano())
 		lookAt(now, limit)
 		state.looking.Unlock()
