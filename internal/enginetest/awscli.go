@@ -9,14 +9,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 )
 
-// awsFiles are the command line of Amazon and what starts it, in the machine's cache like the
-// programs of a server.
-var awsFiles = &fetched{
-	name: "AWS CLI", variable: "WEIR_TEST_AWSCLI", version: "1.46.3",
+// awsCLI is the command line of Amazon and what starts it.
+var awsCLI = &fetched{
+	name: "AWS CLI", variable: "WEIR_TEST_AWSCLI", version: "1.46.3", files: "bin/aws", says: awsVersion,
 	needs: []string{"python3"},
 	fetch: func(ctx context.Context, dir string, log io.Writer) error {
 		// The folder gets its name when it is whole, so the command finds the rest from where it is.
@@ -33,25 +31,6 @@ PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$dir/lib" exec python3 "$dir/lib/bin/aws" 
 	},
 }
 
-// awsCLI is not a server: its address is the path of the command aws.
-var awsCLI = Engine{
-	Name: awsFiles.name, Variable: awsFiles.variable, Get: awsFiles.engine().Get,
-	Start:   startAWS,
-	Install: awsFiles.install,
-	Version: awsVersion,
-}
-
-func startAWS(context.Context) (*Running, error) {
-	dir, err := awsFiles.dir()
-	if err == nil {
-		err = awsFiles.installed(dir)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &Running{Address: filepath.Join(dir, "bin", "aws")}, nil
-}
-
 func awsVersion(ctx context.Context, path string) (string, error) {
 	out, err := exec.CommandContext(ctx, path, "--version").CombinedOutput()
 	if err != nil {
@@ -61,10 +40,8 @@ func awsVersion(ctx context.Context, path string) (string, error) {
 	return strings.TrimPrefix(first, "aws-cli/"), nil
 }
 
-var awsOnDemand = sync.OnceValues(func() (*Running, error) { return startAWS(context.Background()) })
-
 // AWSCLI is the path of the command aws.
 func AWSCLI(t testing.TB) string {
 	t.Helper()
-	return address(t, awsCLI, awsOnDemand)
+	return awsCLI.get(t)
 }

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -80,36 +79,15 @@ func Browse(t testing.TB, url string) {
 	})
 }
 
-// browserSDKFiles are the SDKs that pages use to send events, as their makers publish them.
-var browserSDKFiles = &fetched{
-	name: "browser SDKs", variable: "WEIR_TEST_BROWSER_SDKS", version: "segment-1.84.3-rudderstack-3.34.1",
+// browserSDKs are the SDKs that pages use to send events, as their makers publish them.
+var browserSDKs = &fetched{
+	name: "browser SDKs", variable: "WEIR_TEST_BROWSER_SDKS", version: "segment-1.84.3-rudderstack-3.34.1", files: "node_modules",
 	needs: []string{"npm"},
 	fetch: npm("@segment/analytics-next@1.84.3", "@rudderstack/analytics-js@3.34.1"),
 }
 
-// browserSDKs is not a server: its address is the folder of the packages.
-var browserSDKs = Engine{
-	Name: browserSDKFiles.name, Variable: browserSDKFiles.variable, Get: browserSDKFiles.engine().Get,
-	Start:   startBrowserSDKs,
-	Install: browserSDKFiles.install,
-	Version: func(context.Context, string) (string, error) { return browserSDKFiles.version, nil },
-}
-
-func startBrowserSDKs(context.Context) (*Running, error) {
-	dir, err := browserSDKFiles.dir()
-	if err == nil {
-		err = browserSDKFiles.installed(dir)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &Running{Address: filepath.Join(dir, "node_modules")}, nil
-}
-
-var browserSDKsOnDemand = sync.OnceValues(func() (*Running, error) { return startBrowserSDKs(context.Background()) })
-
 // BrowserSDKs serves the packages @segment/analytics-next and @rudderstack/analytics-js.
 func BrowserSDKs(t testing.TB) http.Handler {
 	t.Helper()
-	return http.FileServer(http.Dir(address(t, browserSDKs, browserSDKsOnDemand)))
+	return http.FileServer(http.Dir(browserSDKs.get(t)))
 }

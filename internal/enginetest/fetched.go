@@ -17,10 +17,15 @@ import (
 )
 
 // fetched is an engine whose programs a package manager fetches into a folder of the machine's
-// cache, under the version that tests are written for. It is started on a free loopback port
-// and keeps what it has in memory or in its workspace.
+// cache, under the version that tests are written for. A server is started on a free loopback port
+// and keeps what it has in memory or in its workspace. Of files that are none the path is what the
+// tests get for an address.
 type fetched struct {
 	name, variable, version string
+	// files is where the files are in the folder, of what is no server, and says what version they
+	// are, where that can be asked.
+	files string
+	says  func(ctx context.Context, path string) (string, error)
 	// fetch puts the programs into the empty folder dir, and needs says what has to be there.
 	fetch func(ctx context.Context, dir string, log io.Writer) error
 	needs []string
@@ -37,12 +42,21 @@ type fetched struct {
 }
 
 func (f *fetched) engine() Engine {
+	says := f.says
+	if says == nil {
+		says = func(ctx context.Context, address string) (string, error) {
+			if f.answers == nil {
+				return f.version, nil
+			}
+			return f.version, f.answers(ctx, address)
+		}
+	}
 	return Engine{
 		Name: f.name, Variable: f.variable,
 		Get:     "let the test runner install it (go run ./internal/testrun), which needs " + strings.Join(f.needs, " and "),
 		Start:   f.start,
 		Install: f.install,
-		Version: func(ctx context.Context, address string) (string, error) { return f.version, f.answers(ctx, address) },
+		Version: says,
 	}
 }
 
@@ -141,6 +155,9 @@ func (f *fetched) start(ctx context.Context) (*Running, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if f.files != "" {
+		return &Running{Address: filepath.Join(dir, f.files)}, nil
 	}
 	// Somebody else may take the port between the choice and the start: choose again.
 	for range 5 {

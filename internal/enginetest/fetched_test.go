@@ -66,7 +66,7 @@ func TestFetched(t *testing.T) {
 func TestAWSCLI(t *testing.T) {
 	t.Parallel()
 	path := AWSCLI(t)
-	if v, err := awsVersion(t.Context(), path); err != nil || v != awsFiles.version && os.Getenv(awsFiles.variable) == "" {
+	if v, err := awsVersion(t.Context(), path); err != nil || v != awsCLI.version && os.Getenv(awsCLI.variable) == "" {
 		t.Errorf("version %q, %v", v, err)
 	}
 	if _, err := awsVersion(t.Context(), filepath.Join(t.TempDir(), "aws")); err == nil {

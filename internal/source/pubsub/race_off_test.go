@@ -1,5 +1,0 @@
-//go:build !race
-
-package pubsubsource_test
-
-const raced = false
