@@ -103,7 +103,7 @@ func (t *Tenant) begin() *Stay {
 		}
 		return nil
 	})
-	s.Hall.away = t.away
+	s.Hall.away = func() bool { return fault.Away(t.Refusal()) }
 	s.handler = t.lease.Serve(s)
 	return s
 }
@@ -203,17 +203,17 @@ func (t *Tenant) Dismiss(ctx context.Context) error {
 // RefuseWhile implements connector.Refuser.
 func (t *Tenant) RefuseWhile(full func() error) { t.full.Store(&full) }
 
-// Refusing reports whether requests are turned away because there is no room for their events.
-func (t *Tenant) Refusing() bool {
-	full := t.full.Load()
-	return full != nil && (*full)() != nil
+// Refusal is why requests are turned away because there is no room for their events, or because
+// what keeps them is out of reach (fault.Away); nil: they are not.
+func (t *Tenant) Refusal() error {
+	if full := t.full.Load(); full != nil {
+		return (*full)()
+	}
+	return nil
 }
 
-// away reports whether requests are turned away because what keeps their events is out of reach.
-func (t *Tenant) away() bool {
-	full := t.full.Load()
-	return full != nil && fault.Away((*full)())
-}
+// Refusing reports whether there is a Refusal.
+func (t *Tenant) Refusing() bool { return t.Refusal() != nil }
 
 // ServeHTTP implements Host.
 func (s *Stay) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }

@@ -15,7 +15,7 @@
 // # Failures
 //
 //	503  too much is in flight, the source is stopping or not open yet, what keeps the events is
-//	     full, or an event was not kept
+//	     full or out of reach, or an event was not kept
 //	504  the events were not settled in time
 //
 // Clients repeat either, and events that were kept already are then kept twice.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/frontdoor"
 	"github.com/weirdata/weir/internal/trace"
 )
@@ -29,6 +30,7 @@ var (
 	stopping = &refusal{http.StatusServiceUnavailable, "the source is stopping or not ready yet: send the request again"}
 	crowded  = &refusal{http.StatusServiceUnavailable, "too many events are in flight: send the request again later"}
 	noRoom   = &refusal{http.StatusServiceUnavailable, "there is no room for events just now: send the request again later"}
+	away     = &refusal{http.StatusServiceUnavailable, "what keeps the events is out of reach just now: send the request again later"}
 	late     = &refusal{http.StatusServiceUnavailable, "the events were not settled in time: send the request again"}
 	failed   = &refusal{http.StatusServiceUnavailable, "the events were not delivered: send the request again"}
 )
@@ -51,7 +53,10 @@ func (s *session) handle(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, stopping)
 		return
 	}
-	if s.Refusing() {
+	if why := s.Refusal(); fault.Away(why) {
+		s.answer(w, away)
+		return
+	} else if why != nil {
 		s.answer(w, noRoom)
 		return
 	}

@@ -15,7 +15,7 @@
 //	413  the body is too large
 //	415  the content encoding is not known
 //	503  too much is in flight, the source is stopping or not open yet, what keeps the events
-//	     is full, an event was not delivered, or the answer took too long. Retry-After says when
+//	     is full or out of reach, an event was not delivered, or the answer took too long. Retry-After says when
 //	     to send the whole request again; events that were delivered already are then delivered
 //	     twice.
 //
