@@ -114,7 +114,7 @@ func (d *drawing) queue(name string) string {
 		return drawnMachine + m
 	}
 	id := drawnQueue + name
-	d.node(layout.Node{ID: id, Kind: layout.Queue, Label: name})
+	d.node(layout.Node{ID: id, Kind: layout.Queue, Label: name, Detail: "queue"})
 	return id
 }
 

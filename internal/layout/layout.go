@@ -60,6 +60,8 @@ type Edge struct {
 	Role string `json:"role,omitempty"`
 	// Points are where it passes, from one node's side to the other's.
 	Points [][2]float64 `json:"points"`
+	// Path is the same as the d of an SVG path: a curve that leaves and meets the layers straight.
+	Path string `json:"path"`
 }
 
 // Graph is nodes and edges. Edges of nodes that it does not have are left out.
@@ -112,6 +114,9 @@ func (g *Graph) Place() {
 	g.Width, g.Height = along+margin, across+margin
 	if g.Down {
 		g.turn()
+	}
+	for i := range g.Edges {
+		g.Edges[i].Path = g.Edges[i].path(g.Down)
 	}
 }
 

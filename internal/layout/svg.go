@@ -42,8 +42,8 @@ func fit(text string, width float64) string {
 	return string([]rune(text)[:most-1]) + "…"
 }
 
-// Path is the edge as the d of an SVG path: a curve that leaves and meets the layers straight.
-func (e *Edge) Path(down bool) string {
+// path makes Path.
+func (e *Edge) path(down bool) string {
 	if len(e.Points) == 0 {
 		return ""
 	}
@@ -86,7 +86,7 @@ func (g *Graph) SVG(name string) []byte {
 	fmt.Fprintf(&b, "<title>%s</title>\n<style>%s</style>\n", escape(name), style)
 	b.WriteString(`<defs><marker id="a" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path d="M0 0L8 4L0 8z" fill="#59636e"/></marker></defs>` + "\n")
 	for _, e := range g.Edges {
-		fmt.Fprintf(&b, `<g class="%s"><path class="e" d="%s" marker-end="url(#a)"/>`, escape(e.Role), e.Path(g.Down))
+		fmt.Fprintf(&b, `<g class="%s"><path class="e" d="%s" marker-end="url(#a)"/>`, escape(e.Role), e.Path)
 		if e.Label != "" && len(e.Points) > 1 {
 			p, q := e.Points[0], e.Points[1]
 			fmt.Fprintf(&b, `<text class="l" x="%s" y="%s">%s</text>`, number((p[0]+q[0])/2), number((p[1]+q[1])/2-4), escape(fit(e.Label, detailWidth)))
