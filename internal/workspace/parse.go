@@ -31,6 +31,7 @@ type sourceDocument struct {
 	WriteKey     string            `json:"writeKey"`
 	Enabled      bool              `json:"enabled"`
 	WorkspaceID  string            `json:"workspaceId"`
+	OriginalID   string            `json:"originalId"`
 	Definition   sourceDefinition  `json:"sourceDefinition"`
 	Destinations []json.RawMessage `json:"destinations"`
 	TrackingPlan struct {
@@ -191,7 +192,7 @@ func (p *parser) source(i int, d *sourceDocument, workspace string, blocked map[
 	}
 	s := &Source{
 		ID: d.ID, Name: d.Name, WriteKey: d.WriteKey, Enabled: d.Enabled, Workspace: workspace,
-		Definition: d.Definition.Name, Category: d.Definition.Category, Type: d.Definition.Type,
+		Definition: d.Definition.Name, Category: d.Definition.Category, Type: d.Definition.Type, OriginalID: d.OriginalID,
 		Scope: &event.Scope{Workspace: workspace, Source: d.ID},
 	}
 	if s.Category == "" {

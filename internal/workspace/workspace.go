@@ -53,6 +53,8 @@ type Source struct {
 	Category string
 	// Type is the source definition's type: "web", "cloud".
 	Type string
+	// OriginalID is the id of the source whose events this one repeats; empty for every other.
+	OriginalID string
 	// Scope is what the source's events carry. It is shared: never write into it.
 	Scope *event.Scope
 	// Connections are the destinations that events of the source go to: of those that
