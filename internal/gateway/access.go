@@ -24,6 +24,10 @@ func (g *Gateway) admit(c *Call, to *route, r *http.Request) (no *Answer) {
 		return nil
 	case byQueryed:
 		c.source, no = byQuery(w, r)
+	case byEither:
+		if c.source, no = byQuery(w, r); no == NoQueryKey && r.Header.Get("Authorization") != "" {
+			c.source, no = byHeader(w, r)
+		}
 	case bySource:
 		c.source, no = byID(w, r.Header.Get(headerSource))
 	default:
@@ -36,6 +40,8 @@ func (g *Gateway) admit(c *Call, to *route, r *http.Request) (no *Answer) {
 		return no
 	case c.source == nil:
 		return nil
+	case to.kind == webhook && c.source.Category != hooked:
+		return NoWebhook
 	case to.replayed && c.source.OriginalID == "":
 		return InvalidReplay
 	case !c.source.Enabled:

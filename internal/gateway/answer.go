@@ -104,8 +104,17 @@ var (
 	Timeout  = again(http.StatusGatewayTimeout, "gateway timeout")
 	NotFound = refusal(http.StatusNotFound, "404 page not found")
 
-	onlyPost = &Answer{Code: http.StatusMethodNotAllowed, Type: plainText, Body: InvalidMethod.Body, Allow: "POST"}
-	onlyGet  = &Answer{Code: http.StatusMethodNotAllowed, Type: plainText, Body: InvalidMethod.Body, Allow: "GET, HEAD"}
+	NoWebhook    = refusal(http.StatusNotFound, "source does not accept webhook events")
+	BadForm      = refusal(http.StatusBadRequest, "error during parsing form")
+	BadMultiform = refusal(http.StatusBadRequest, "error during parsing multiform")
+	// HookFailed is for a script that came to no end.
+	HookFailed = refusal(http.StatusBadRequest, "internal server error in source transformer")
+
+	// nothing is the answer to a request that means nothing.
+	nothing   = &Answer{Code: http.StatusOK, Type: plainText}
+	getOrPost = &Answer{Code: http.StatusMethodNotAllowed, Type: plainText, Body: InvalidMethod.Body, Allow: "GET, POST"}
+	onlyPost  = &Answer{Code: http.StatusMethodNotAllowed, Type: plainText, Body: InvalidMethod.Body, Allow: "POST"}
+	onlyGet   = &Answer{Code: http.StatusMethodNotAllowed, Type: plainText, Body: InvalidMethod.Body, Allow: "GET, HEAD"}
 )
 
 // gif is one transparent pixel.

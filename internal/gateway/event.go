@@ -116,10 +116,17 @@ func (w *writer) release() {
 // HasBody says so. Either there are events, or there is an answer that refuses the request.
 // Nothing of body is kept.
 func (g *Gateway) Events(c *Call, body []byte) (event.Batch, *Answer) {
-	kind := c.kind
-	if kind == pixel {
-		body, kind = pixelEvent(c.query, c.now), single
+	switch c.kind {
+	case pixel:
+		return g.write(c, single, pixelEvent(c.query, c.now))
+	case webhook:
+		return g.hook(c, body)
 	}
+	return g.write(c, c.kind, body)
+}
+
+// write makes the events of a text of some kind.
+func (g *Gateway) write(c *Call, kind kind, body []byte) (event.Batch, *Answer) {
 	body = jsontext.UTF8(body)
 	w := writers.Get().(*writer)
 	defer w.release()

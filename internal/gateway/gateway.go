@@ -11,6 +11,7 @@
 //	POST /v1/{i,t,p,s,g,a,b}                                 what Segment's browser SDK calls them: identify,
 //	                                                         track, page, screen, group, alias, batch
 //	GET  /v1/projects/KEY/settings                           what that SDK asks for first
+//	POST, GET /v1/webhook?writeKey=                          what a webhook source is sent, in its own form
 //	GET  /pixel/v1/{track,page}?writeKey=&...                one event made of the query; a GIF in any case
 //	GET  /sourceConfig                                       what the browser SDK asks for first
 //	GET  /health, /, /version, /robots.txt
@@ -64,7 +65,8 @@
 // # Invariants
 //
 //   - Events are accepted from valid JSON only, and what is written is valid JSON in UTF-8.
-//   - No answer holds what the request held, but the host name in the settings for Segment's SDK.
+//   - No answer holds what the request held, but the host name in the settings for Segment's SDK,
+//     and what the script of a webhook source says.
 package gateway
 
 import (
@@ -89,6 +91,8 @@ type Options struct {
 	Internal bool
 	// RequireDestination refuses a reverse-ETL request that does not say which destination it is for.
 	RequireDestination bool
+	// Hooks are the scripts of webhook sources.
+	Hooks *Hooks
 }
 
 // Gateway decides about requests. Its methods may be called by many goroutines.
@@ -113,16 +117,20 @@ type Call struct {
 	event  string
 	ip     string
 	query  string // pixel only
+	// request is that of a webhook.
+	request *http.Request
 	// segment: a client of Segment sent it.
 	segment           bool
 	unnamed, replayed bool // as the route's
 	large             bool
 	jobRun, taskRun   string
-	partly            *Answer // why a part of the events was left out
+	partly            *Answer // the answer once all is kept: why a part of it are no events, or a script's
 }
 
 // HasBody reports whether the events of c come in the body of the request.
-func (c *Call) HasBody() bool { return c.kind != pixel }
+func (c *Call) HasBody() bool {
+	return c.kind != pixel && (c.request == nil || c.request.Method != http.MethodGet)
+}
 
 // Large reports whether the body of c may be larger than those of others.
 func (c *Call) Large() bool { return c.large }
@@ -160,7 +168,7 @@ func (c *Call) Done(a *Answer) *Answer {
 	switch {
 	case c.kind == pixel:
 		return Pixel
-	case a == OK && c.partly != nil:
+	case c.partly != nil && a == OK:
 		return c.partly
 	}
 	return a
@@ -181,6 +189,10 @@ func (g *Gateway) Begin(c *Call, r *http.Request, now time.Time) *Answer {
 		if to.kind == document {
 			return to.serve(g, r, now)
 		}
+	case webhook:
+		if r.Method != http.MethodPost && r.Method != http.MethodGet {
+			return getOrPost
+		}
 	default:
 		if r.Method != http.MethodPost {
 			return onlyPost
@@ -189,6 +201,12 @@ func (g *Gateway) Begin(c *Call, r *http.Request, now time.Time) *Answer {
 	*c = Call{now: now, kind: to.kind, event: to.event, segment: to.segment, unnamed: to.unnamed, replayed: to.replayed, large: to.large}
 	if no := g.admit(c, &to, r); no != nil {
 		return c.Done(no)
+	}
+	if c.kind == webhook {
+		if r.Method == http.MethodGet && !g.forwarded(c.source) {
+			return nothing
+		}
+		c.request = r
 	}
 	if r.Body == nil && c.HasBody() {
 		if c.Keyed() {

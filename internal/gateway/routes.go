@@ -16,6 +16,7 @@ const (
 	single        // one event of the type that the path names
 	batch         // a list of events, taken whole or not at all
 	imported      // a list of events, those of each user taken or not
+	webhook       // anything, of which a script makes events
 	stream        // a list of events that are stamped already, each with its properties
 	pixel         // one event, made of the query
 	document      // a document of our own
@@ -28,6 +29,7 @@ const (
 	byNobody  access = iota
 	byBasic          // the write key as the user name of Basic authorization, or in the body
 	byQueryed        // the write key in the query
+	byEither         // the write key in the query, or as byBasic but not in the body
 	bySource         // the id of the source in a header
 )
 
@@ -72,6 +74,7 @@ var routes = map[string]route{
 	"/v1/batch":        {kind: batch, access: byBasic, about: "Takes a list of events, all or none."},
 	"/v1/import":       {kind: imported, access: byBasic, about: "Takes a list of events, those of each user all or none."},
 	"/beacon/v1/batch": {kind: batch, access: byQueryed, about: "As /v1/batch, for pages that are being left."},
+	"/v1/webhook":      {kind: webhook, access: byEither, about: "Takes what another system says in its own form, for a webhook source, whose script makes events of it."},
 	"/pixel/v1/track":  {kind: pixel, access: byQueryed, event: "track", about: "Takes an event that is made of the query, and answers with a picture in any case."},
 	"/pixel/v1/page":   {kind: pixel, access: byQueryed, event: "page", about: "Takes an event that is made of the query, and answers with a picture in any case."},
 

@@ -32,6 +32,7 @@ type sourceDocument struct {
 	Enabled      bool              `json:"enabled"`
 	WorkspaceID  string            `json:"workspaceId"`
 	OriginalID   string            `json:"originalId"`
+	Config       json.RawMessage   `json:"config"`
 	Definition   sourceDefinition  `json:"sourceDefinition"`
 	Destinations []json.RawMessage `json:"destinations"`
 	TrackingPlan struct {
@@ -194,6 +195,9 @@ func (p *parser) source(i int, d *sourceDocument, workspace string, blocked map[
 		ID: d.ID, Name: d.Name, WriteKey: d.WriteKey, Enabled: d.Enabled, Workspace: workspace,
 		Definition: d.Definition.Name, Category: d.Definition.Category, Type: d.Definition.Type, OriginalID: d.OriginalID,
 		Scope: &event.Scope{Workspace: workspace, Source: d.ID},
+	}
+	if !null(d.Config) {
+		s.Config = d.Config
 	}
 	if s.Category == "" {
 		s.Blocked = blocked

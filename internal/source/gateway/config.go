@@ -38,6 +38,11 @@ type Config struct {
 	// such events go to all of them.
 	RequireDestinationID bool `hcl:"require_destination_id,optional"`
 
+	// Webhooks are the scripts of webhook sources. A request of which no events can be made is refused
+	// and kept in the failure target; the transform "webhook" behind the gateway, with the same blocks,
+	// makes events of it when it is sent again.
+	Webhooks []*gateway.Webhook `hcl:"webhook,block"`
+
 	// MaxBodyBytes is the largest request body, in bytes, before and after decompression;
 	// 4096000 (4000 KiB) by default. Larger ones are answered 413. Those of audiencelist may be larger:
 	// a quarter of max_in_flight_bytes, and at most 16 MiB.
@@ -175,6 +180,7 @@ func (c Config) Validate() []connector.Problem {
 			refuse(n.field, fmt.Sprintf("%s must be at least 1, not %d", n.field, n.value), "leave it out to use the default")
 		}
 	}
+	ps = append(ps, gateway.CheckWebhooks(c.Webhooks)...)
 	for _, origin := range c.AllowedOrigins {
 		if err := gateway.CheckOrigin(origin); err != nil {
 			refuse("allowed_origins", err.Error(), `write scheme and host as a browser sends them, such as "https://shop.example"`)

@@ -2,8 +2,11 @@ package gatewaysource
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/gateway"
 )
 
 func written(t *testing.T, z func(io.Writer) io.WriteCloser, text string) string {
@@ -200,4 +204,54 @@ func TestImportSettles(t *testing.T) {
 			t.Errorf("%q: %d %q %v, %d events", more, r.code, r.text, r.head, events.Load())
 		}
 	}
+}
+
+// TestWebhookIsKept: the sender of a request of which no events can be made hears why once the request
+// is kept, and to come back when it is not.
+func TestWebhookIsKept(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	script := filepath.Join(dir, "shop.js")
+	if err := os.WriteFile(script, []byte(`function process(input) { if (input.request.body === "bad") { throw new Error("no order") } return {type: "track", userId: "u"} }`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, func(c *Config) {
+		c.WorkspaceConfig = filepath.Join(dir, "workspaceConfig.json")
+		c.Webhooks = []*gateway.Webhook{{Source: "Shop", ScriptPath: script}}
+		text := strings.Replace(workspaceText, `{"name":"HTTP","type":"cloud"}`, `{"name":"Shop","category":"webhook"}`, 1)
+		if err := os.WriteFile(c.WorkspaceConfig, []byte(text), 0o600); err != nil {
+			t.Error(err)
+		}
+	})
+	var full atomic.Bool
+	var kept atomic.Int64
+	s.run(t, func(b event.Batch) event.Outcomes {
+		o := make(event.Outcomes, len(b))
+		for i, m := range b {
+			if m.Refused() != nil {
+				kept.Add(1)
+			}
+			if full.Load() {
+				o[i] = errors.New("full")
+			}
+		}
+		return o
+	})
+	for i, row := range []struct {
+		body   string
+		full   bool
+		code   int
+		answer string
+	}{
+		{"good", false, 200, "ok"},
+		{"bad", false, 400, "no order\n"},
+		{"bad", true, 503, "service unavailable\n"},
+	} {
+		full.Store(row.full)
+		r := s.post(t, "/v1/webhook", strings.NewReader(row.body), nil)
+		if r.code != row.code || r.text != row.answer || kept.Load() != int64(i) {
+			t.Errorf("%+v: %d %q, %d are kept", row, r.code, r.text, kept.Load())
+		}
+	}
+	s.empty(t)
 }

@@ -8,6 +8,13 @@ source {
     internal_endpoints     = true
     require_destination_id = true
 
+    webhook "Shopify" {
+      script_path    = "shopify.js"
+      version        = "v1"
+      forward_get    = true
+      timeout_millis = 2000
+    }
+
     max_body_bytes         = 2097152
     max_request_events     = 5000
     max_batch_messages     = 2000

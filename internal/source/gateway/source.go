@@ -95,16 +95,23 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	hooks, err := gateway.NewHooks(d, c.Webhooks)
+	if err != nil {
+		return nil, err
+	}
 	s := &Source{
 		c: c, log: d.Log, dir: d.Dir,
 		door: gateway.New(file, gateway.Options{
 			Version: d.Version, MaxEvents: c.MaxRequestEvents, AnyID: c.AllowEventsWithoutIDs,
-			Origins: c.AllowedOrigins, Internal: c.InternalEndpoints, RequireDestination: c.RequireDestinationID,
+			Origins: c.AllowedOrigins, Internal: c.InternalEndpoints, RequireDestination: c.RequireDestinationID, Hooks: hooks,
 		}),
 	}
 	s.limit, s.inside = c.limiters()
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	for _, text := range hooks.Warnings(file.Current()) {
+		s.log.Warn("workspace config: " + text)
 	}
 	if c.CertFile != "" {
 		if s.tls, err = s.files().Server(); err != nil {
