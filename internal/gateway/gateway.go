@@ -14,7 +14,7 @@
 //	POST, GET /v1/webhook?writeKey=                          what a webhook source is sent, in its own form
 //	GET  /pixel/v1/{track,page}?writeKey=&...                one event made of the query; a GIF in any case
 //	GET  /sourceConfig                                       what the browser SDK asks for first
-//	GET  /health, /, /version, /robots.txt
+//	GET  /health, /, /version, /robots.txt, /docs
 //
 // and for those inside of the network, where that is switched on:
 //
@@ -101,11 +101,13 @@ type Gateway struct {
 	file    *workspace.File
 	version []byte
 	origins origins
+	// description is of the interface.
+	description []byte
 }
 
 // New makes a gateway for the sources of a workspace.
 func New(file *workspace.File, o Options) *Gateway {
-	return &Gateway{o: o, file: file, version: versionBody(o.Version), origins: originsOf(o.Origins)}
+	return &Gateway{o: o, file: file, version: versionBody(o.Version), origins: originsOf(o.Origins), description: describe(o.Version, o.Internal)}
 }
 
 // Call is a request that may carry events.

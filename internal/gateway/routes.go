@@ -88,6 +88,7 @@ var routes = map[string]route{
 	"/health":       {kind: document, serve: (*Gateway).health, about: "Says whether events are taken."},
 	"/version":      {kind: document, serve: (*Gateway).versions, about: "Says which version this is."},
 	"/robots.txt":   {kind: document, serve: (*Gateway).robots, about: "Tells crawlers to go away."},
+	"/docs":         {kind: document, serve: (*Gateway).docs, about: "This description, as an OpenAPI document."},
 	"/sourceConfig": {kind: document, access: byBasic, serve: (*Gateway).sourceConfig, about: "What the browser SDK starts with."},
 }
 
