@@ -288,3 +288,32 @@ func TestOrigins(t *testing.T) {
 		}
 	}
 }
+
+// FuzzStream sends arbitrary bytes as what others than SDKs send: there is an answer, and every message is valid
+// JSON with a key that somebody gave it.
+func FuzzStream(f *testing.F) {
+	for _, seed := range []string{`[{"properties":{"requestType":"t","routingKey":"k","workspaceID":"w","sourceID":"s","receivedAt":"2026-11-20T10:00:00Z","requestIP":"1"},"payload":{"messageId":" "}}]`, `[{"properties":{},"payload":{}}]`, `[]`, `[1]`, `{"batch":[{"userId":1},{},[],{"type":"record"}]}`, `{"batch":[{}],"batch":[{"userId":1,"context":{"sources":{"job_run_id":1}}}]}`} {
+		for _, path := range []string{"/internal/v1/batch", "/v1/import", "/internal/v1/extract"} {
+			f.Add(path, []byte(seed))
+		}
+	}
+	g := open(f, gateway.Options{Internal: true})
+	f.Fuzz(func(t *testing.T, path string, body []byte) {
+		if path != "/internal/v1/batch" && path != "/internal/v1/extract" {
+			path = "/v1/import"
+		}
+		var c gateway.Call
+		if a := g.Begin(&c, post(path, "KEY1", ""), received); a != nil {
+			t.Fatal(a.Code)
+		}
+		b, a := g.Events(&c, body)
+		if (len(b) == 0) == (a == nil) {
+			t.Fatalf("%d messages, answer %v", len(b), a)
+		}
+		for _, m := range b {
+			if !json.Valid(m.Data) || m.Meta.ID == "" || m.Meta.Scope == nil || cap(m.Data) != len(m.Data) {
+				t.Fatalf("%s, id %q", m.Data, m.Meta.ID)
+			}
+		}
+	})
+}

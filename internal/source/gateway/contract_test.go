@@ -52,6 +52,7 @@ func TestEncodings(t *testing.T) {
 		"Deflate": func(w io.Writer) io.WriteCloser { f, _ := flate.NewWriter(w, 5); return f },
 		"zstd":    func(w io.Writer) io.WriteCloser { d, _ := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1)); return d },
 		"":        nil,
+		"utf-8":   nil, // which is no encoding, and said by some
 	} {
 		for _, more := range []string{"", "TE: trailers\r\n"} { // for express, and for net/http
 			pack := func(text string) string {

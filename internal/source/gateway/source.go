@@ -202,7 +202,10 @@ func (s *session) handle(w http.ResponseWriter, r *http.Request) *gateway.Answer
 			return gateway.TooMany.Later(wait)
 		}
 	}
-	encoding, _ := frontdoor.Encoding(r.Header.Get("Content-Encoding"))
+	encoding, known := frontdoor.Encoding(r.Header.Get("Content-Encoding"))
+	if !known {
+		encoding = "" // some clients name a character set there
+	}
 	reader := *s.Body
 	switch {
 	case call.Keyed():
