@@ -92,6 +92,7 @@ var (
 	_ queue.Admin      = (*Store)(nil)
 	_ queue.Subscriber = (*Store)(nil)
 	_ queue.Remote     = (*Store)(nil)
+	_ queue.Shared     = (*Store)(nil)
 )
 
 // New checks the options. It does not touch the database.
