@@ -67,10 +67,11 @@ func (c *Config) Plan() *Plan {
 	return p
 }
 
-// queues finds the queues there are. A queue keeps order when a source reads it in order.
+// queues finds the queues there are. A queue keeps order when its block says so, or a source reads
+// it in order.
 func (p *Plan) queues() {
 	for _, q := range p.Process.Queues {
-		p.Declared[q.Name] = connector.Queue{Name: q.Name}
+		p.Declared[q.Name] = connector.Queue{Name: q.Name, Ordered: q.Ordered}
 	}
 	for _, one := range p.Pipelines {
 		q, known := p.Declared[one.Source.Use.Queue()]
