@@ -105,7 +105,7 @@ var places = map[string]place{
 	"internal/blob/gcs":       {floor: mechanisms},
 	"internal/blob/azure":     {floor: mechanisms},
 	"internal/blob/place":     {floor: mechanisms, beside: []string{"internal/blob/s3", "internal/blob/gcs", "internal/blob/azure"}},
-	"internal/catalog":        {floor: mechanisms},
+	"internal/catalog":        {floor: mechanisms, beside: []string{"internal/blob/place"}},
 	"internal/queue/log/disk": {floor: mechanisms},
 	"internal/queue/rows":     {floor: mechanisms},
 	"internal/queue/order":    {floor: mechanisms},
