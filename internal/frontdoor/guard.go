@@ -64,12 +64,14 @@ func ofOtherSite(r *http.Request) bool {
 
 // Bearer lets in who has the token, and everybody where there is none. Paths that are open need
 // none.
-func Bearer(token string, open []string, next http.Handler) http.Handler {
-	if token == "" {
-		return next
-	}
-	want := sha256.Sum256([]byte(token)) // so that comparing takes the same time for every length
+func Bearer(token func() string, open []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		now := token()
+		if now == "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		want := sha256.Sum256([]byte(now)) // so that comparing takes the same time for every length
 		scheme, said, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		got := sha256.Sum256([]byte(strings.TrimSpace(said)))
 		known := strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], want[:]) == 1
