@@ -53,9 +53,7 @@ var static embed.FS
 // Options is what the console speaks of.
 type Options struct {
 	// Path is below which everything is served, "" for the root.
-	Path string
-	// Token is what requests of the API must have, which the door sees to; empty: nothing.
-	Token   string
+	Path    string
 	Version string
 	// MaxStreams is how many streams there may be at once.
 	MaxStreams int
@@ -99,9 +97,10 @@ func New(o Options) (*Console, error) {
 	return c, nil
 }
 
-// Routes adds the pages and the API to mux. Paths are below the console's.
-func (c *Console) Routes(mux *http.ServeMux) {
-	mux.HandleFunc("POST /v1/session", c.begin)
+// Routes adds the pages and the API to mux. Paths are below the console's. token is what requests of
+// the API must have, which the door sees to; empty: nothing.
+func (c *Console) Routes(mux *http.ServeMux, token func() string) {
+	mux.HandleFunc("POST /v1/session", func(w http.ResponseWriter, r *http.Request) { c.begin(w, r, token()) })
 	mux.HandleFunc("GET /v1/graph", c.graph)
 	mux.HandleFunc("GET /v1/live", c.live)
 	mux.HandleFunc("GET /assets/{name}", func(w http.ResponseWriter, r *http.Request) { c.give(w, r, r.PathValue("name")) })
@@ -115,7 +114,7 @@ func (c *Console) Routes(mux *http.ServeMux) {
 func Open() []string { return []string{"/", "/p/", "/queues", "/pipelines", "/assets/", "/v1/session"} }
 
 // begin gives a browser that shows the token a session.
-func (c *Console) begin(w http.ResponseWriter, r *http.Request) {
+func (c *Console) begin(w http.ResponseWriter, r *http.Request, token string) {
 	var asked struct {
 		Token string `json:"token"`
 	}
@@ -127,12 +126,12 @@ func (c *Console) begin(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, `the body is {"token": "..."}`)
 		return
 	}
-	if subtle.ConstantTimeCompare([]byte(asked.Token), []byte(c.o.Token)) != 1 {
+	if subtle.ConstantTimeCompare([]byte(asked.Token), []byte(token)) != 1 {
 		c.o.Log.Warn("console: a wrong token", meter.KeyAddress, r.RemoteAddr)
 		refuse(w, http.StatusUnauthorized, "this is not the token of the admin block")
 		return
 	}
-	http.SetCookie(w, &http.Cookie{Name: frontdoor.SessionCookie, Value: frontdoor.Session(c.o.Token), Path: c.o.Path + "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil})
+	http.SetCookie(w, &http.Cookie{Name: frontdoor.SessionCookie, Value: frontdoor.Session(token), Path: c.o.Path + "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil})
 	w.WriteHeader(http.StatusNoContent)
 }
 
