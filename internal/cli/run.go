@@ -135,11 +135,11 @@ func (r *runner) run(ctx context.Context) error {
 	if process.Admin != nil {
 		operated.Address, operated.Path, operated.Route, operated.Log = process.Admin.Address, process.Admin.Path, app.AdminRoute(process.Admin), r.log
 		operated.Token = process.Admin.Token
-		close, err := r.console(&operated, process.Admin)
+		endConsole, err := r.console(&operated, process.Admin)
 		if err != nil {
 			return err
 		}
-		defer close()
+		defer endConsole()
 		server, err := admin.Listen(ctx, operated)
 		if err != nil {
 			return err

@@ -32,6 +32,7 @@ import (
 	"crypto/subtle"
 	"embed"
 	"encoding/json"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -40,6 +41,7 @@ import (
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/frontdoor"
+	"github.com/weirdata/weir/internal/jsontext"
 	"github.com/weirdata/weir/internal/layout"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
@@ -131,20 +133,28 @@ func (c *Console) begin(w http.ResponseWriter, r *http.Request, token string) {
 		refuse(w, http.StatusUnauthorized, "this is not the token of the admin block")
 		return
 	}
-	http.SetCookie(w, &http.Cookie{Name: frontdoor.SessionCookie, Value: frontdoor.Session(token), Path: c.o.Path + "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil})
+	// Not Secure on a connection that is not: the door is then of this machine or behind a proxy.
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // see above
+		Name: frontdoor.SessionCookie, Value: frontdoor.Session(token), Path: c.o.Path + "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil,
+	})
 	w.WriteHeader(http.StatusNoContent)
 }
 
 func refuse(w http.ResponseWriter, status int, why string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"error": why}) // who asked has gone
+	_, _ = fmt.Fprintf(w, "{\"error\":%s}\n", jsontext.AppendString(nil, why)) // who asked has gone
 }
 
 func (c *Console) graph(w http.ResponseWriter, _ *http.Request) {
 	g, _ := c.o.Graph()
+	text, err := json.Marshal(g)
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, err.Error())
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(g) // who asked has gone
+	_, _ = w.Write(text) // who asked has gone
 }
 
 // Close ends all streams.
