@@ -108,11 +108,7 @@ func (c *column) put(d *Decoder, i, slot int) {
 		c.gap(slot + 1)
 		return
 	}
-	if c.present != slot || len(c.there) > 0 {
-		c.gap(slot)
-		c.there = append(c.there, 1)
-	}
-	c.present++
+	c.mark(slot)
 	switch t.op {
 	case opWord:
 		if c.kind != c.field.Kind {
