@@ -2,15 +2,12 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/weirdata/weir/internal/blob"
-	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/parquet"
 )
 
@@ -36,10 +33,7 @@ func Look(ctx context.Context, path string) (*Snapshot, error) {
 		s.PartitionBy = about.PartitionBy
 	}
 	if err == nil {
-		err = d.eachFile(ctx, "", func(f blob.Info) error {
-			s.Files = append(s.Files, f)
-			return nil
-		})
+		s.Files, err = d.settled(ctx, "")
 	}
 	if err != nil {
 		d.close()
@@ -53,11 +47,8 @@ func (s *Snapshot) Close() { s.d.close() }
 
 // Open opens a file of the snapshot.
 func (s *Snapshot) Open(ctx context.Context, file blob.Info) (*parquet.Reader, error) {
-	data, err := blob.OpenRandom(ctx, s.d.bucket, file.Name)
+	data, err := s.d.open(ctx, file)
 	name := filepath.Join(s.Path, file.Name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.Transient, fmt.Errorf("open %s: it was there a moment ago: somebody removes files of the dataset; ask again", name))
-	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}

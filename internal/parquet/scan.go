@@ -20,6 +20,14 @@ type Scan struct {
 // Groups is the number of row groups of the file.
 func (r *Reader) Groups() int { return len(r.parquet.RowGroups()) }
 
+// Unpacked is the number of bytes of all columns before compression.
+func (r *Reader) Unpacked() (n int64) {
+	for _, g := range r.parquet.Metadata().RowGroups {
+		n += g.TotalByteSize
+	}
+	return n
+}
+
 // Scan begins to read the columns of a row group.
 func (r *Reader) Scan(group int) *Scan {
 	g := r.parquet.RowGroups()[group]
