@@ -108,7 +108,7 @@ func atPartition(path, dir string) string {
 	if dir == "." {
 		return path
 	}
-	return path + "/" + dir
+	return at(path, dir)
 }
 
 // partition compacts the files of one partition.
@@ -221,7 +221,7 @@ func (c *compactor) reader(ctx context.Context, f blob.Info) (*parquet.Reader, e
 	if err != nil {
 		return nil, err
 	}
-	return parquet.NewReader(atPartition(c.path, f.Name), data, f.Size)
+	return parquet.NewReader(at(c.path, f.Name), data, f.Size)
 }
 
 // eachID calls f with the fingerprint of each row's id, and whether the row has one.

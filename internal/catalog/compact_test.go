@@ -240,19 +240,19 @@ func TestCompact(t *testing.T) {
 // lost and which die at every call. After each call, a reader finds every row once.
 func TestCompactionNeverShows(t *testing.T) {
 	t.Parallel()
-	for name, lock := range map[string]releaser{"locked": unlocked{}, "unlocked": nil} {
+	for name, how := range map[string]struct{ lock, distant bool }{"locked": {lock: true}, "unlocked": {}, "store": {distant: true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rapid.Check(t, func(rt *rapid.T) { compactsUnseen(t, rt, lock) })
+			rapid.Check(t, func(rt *rapid.T) { compactsUnseen(t, rt, how.lock, how.distant) })
 		})
 	}
 }
 
-func compactsUnseen(t *testing.T, rt *rapid.T, lock releaser) {
+func compactsUnseen(t *testing.T, rt *rapid.T, lock, distant bool) {
 	ctx := context.Background()
-	m := &memory{objects: map[string][]byte{}}
-	sound := func() *hand { return &hand{m: m, fate: func() fate { return well }} }
-	d, err := openIn(ctx, sound(), "lake", nil, Options{Layout: Layout{Year}})
+	m := &memory{objects: map[string][]byte{}, marks: map[string]string{}}
+	sound := func() blob.Bucket { return (&hand{m: m, fate: func() fate { return well }}).bucket(distant) }
+	d, err := openIn(ctx, sound(), "lake", false, Options{Layout: Layout{Year}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,8 +291,8 @@ func compactsUnseen(t *testing.T, rt *rapid.T, lock releaser) {
 	var other *compactor
 	draw := func() fate {
 		check()
-		if lock == nil && !calm && rapid.IntRange(0, 5).Draw(rt, "another") == 0 {
-			if _, err := compactIn(ctx, sound(), "lake", nil, nil); err != nil { // which undoes what is planned
+		if !lock && !calm && rapid.IntRange(0, 5).Draw(rt, "another") == 0 {
+			if _, err := compactIn(ctx, sound(), "lake", false, nil); err != nil { // which undoes what is planned
 				rt.Fatal(err)
 			}
 			check()
@@ -304,9 +304,9 @@ func compactsUnseen(t *testing.T, rt *rapid.T, lock releaser) {
 	}
 	options := CompactOptions{Small: 1 << 20, Large: 1 << 20, Memory: 500, now: day.AddDate(5, 0, 0)}
 	for range rapid.IntRange(1, 3).Draw(rt, "compactions") {
-		c, err := compactIn(ctx, &hand{m: m, fate: draw}, "lake", lock, nil)
+		c, err := compactIn(ctx, (&hand{m: m, fate: draw}).bucket(distant), "lake", lock, nil)
 		if err == nil {
-			if lock == nil && other != nil && rapid.Bool().Draw(rt, "the other goes on") {
+			if !lock && other != nil && rapid.Bool().Draw(rt, "the other goes on") {
 				_ = other.compact(ctx, options)
 			}
 			_ = c.compact(ctx, options)
@@ -319,7 +319,7 @@ func compactsUnseen(t *testing.T, rt *rapid.T, lock releaser) {
 	}
 	calm = true
 	for range 2 {
-		c, err := compactIn(ctx, &hand{m: m, fate: draw}, "lake", lock, nil)
+		c, err := compactIn(ctx, (&hand{m: m, fate: draw}).bucket(distant), "lake", lock, nil)
 		if err == nil {
 			err = c.compact(ctx, options)
 		}
@@ -330,7 +330,7 @@ func compactsUnseen(t *testing.T, rt *rapid.T, lock releaser) {
 	if files := check(); files > 2 {
 		rt.Fatalf("%d files are left of two partitions", files)
 	}
-	if lock == nil {
+	if !lock {
 		return
 	}
 	for name := range m.objects {

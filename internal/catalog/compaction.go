@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/weirdata/weir/internal/blob"
 	"github.com/weirdata/weir/internal/blob/directory"
+	"github.com/weirdata/weir/internal/blob/place"
 	"github.com/weirdata/weir/internal/fault"
 )
 
@@ -23,7 +23,8 @@ import (
 //	_weir/compactions/000000000003.json   what is about to be created, and replaced by it
 //	_weir/compactions/000000000003.done   what became of it
 //	_weir/replaced/year=2024/.../NAME.old what was replaced, until it is expired
-//	_weir/compact.lock                    held by the process that compacts
+//	_weir/compact.lock                    held by the process that compacts; in a store nobody holds it,
+//	                                      and of two who compact at once one is undone
 //
 // Its steps are these, and a crash between any two of them is made good by the next compaction:
 //
@@ -82,7 +83,7 @@ func readLog(ctx context.Context, b blob.Bucket, where, name string, into any) e
 		return err
 	}
 	if err := json.Unmarshal(text, into); err != nil {
-		return fault.New(fault.Setup, fmt.Errorf("read %s: %w; restore the file: it says which files belong to the dataset", filepath.Join(where, name), err))
+		return fault.New(fault.Setup, fmt.Errorf("read %s: %w; restore the file: it says which files belong to the dataset", at(where, name), err))
 	}
 	return nil
 }
@@ -178,7 +179,7 @@ func (d reading) open(ctx context.Context, file blob.Info) (blob.Random, error) 
 		if old, oldErr := blob.OpenRandom(ctx, d.bucket, oldName(file.Name)); oldErr == nil {
 			return old, nil
 		}
-		err = fault.New(fault.Transient, fmt.Errorf("open %s: it was there a moment ago, and is expired by now: %w; ask again", filepath.Join(d.path, file.Name), err))
+		err = fault.New(fault.Transient, fmt.Errorf("open %s: it was there a moment ago, and is expired by now: %w; ask again", at(d.path, file.Name), err))
 	}
 	return data, err
 }
@@ -187,7 +188,8 @@ func (d reading) open(ctx context.Context, file blob.Info) (blob.Random, error) 
 type compactor struct {
 	reading
 	layout Layout
-	lock   releaser // nil: the log alone keeps others away
+	lock   *directory.Lock // nil in a store
+	fenced bool            // a lock keeps others away; else the log alone does
 	writer string
 	next   uint64
 	step   func(string)
@@ -196,32 +198,41 @@ type compactor struct {
 // openCompactor makes the caller the one who compacts the dataset at path, and makes good what a
 // crash has left.
 func openCompactor(ctx context.Context, path string, step func(string)) (*compactor, error) {
-	if err := local(path); err != nil {
-		return nil, err
+	o := place.Options{}
+	if step != nil {
+		o.Step = func(name, _ string) { step(name) }
 	}
-	b, err := directory.Open(path, bucketAt(step))
+	b, err := openToRead(ctx, path, o)
 	if err != nil {
 		return nil, notDataset(path, err)
 	}
 	if _, _, err := readDescription(ctx, b, path); err != nil {
 		return nil, errors.Join(notDataset(path, err), b.Close())
 	}
-	lock, err := b.Lock(compactLock)
-	if errors.Is(err, directory.ErrLocked) {
-		err = fault.New(fault.Setup, fmt.Errorf("compact %s: another process compacts it; wait until it is done", path))
+	var lock *directory.Lock
+	if folder, ok := b.(*directory.Bucket); ok {
+		l, err := folder.Lock(compactLock)
+		if errors.Is(err, directory.ErrLocked) {
+			err = fault.New(fault.Setup, fmt.Errorf("compact %s: another process compacts it; wait until it is done", path))
+		}
+		if err != nil {
+			return nil, errors.Join(err, b.Close())
+		}
+		lock = l
 	}
+	c, err := compactIn(ctx, b, path, lock != nil, step)
 	if err != nil {
+		if lock != nil {
+			err = errors.Join(err, lock.Release())
+		}
 		return nil, errors.Join(err, b.Close())
 	}
-	c, err := compactIn(ctx, b, path, lock, step)
-	if err != nil {
-		return nil, errors.Join(err, lock.Release(), b.Close())
-	}
+	c.lock = lock
 	return c, nil
 }
 
-func compactIn(ctx context.Context, b blob.Bucket, path string, lock releaser, step func(string)) (*compactor, error) {
-	c := &compactor{reading: reading{path: path, bucket: b}, lock: lock, writer: rand.Text(), step: step}
+func compactIn(ctx context.Context, b blob.Bucket, path string, fenced bool, step func(string)) (*compactor, error) {
+	c := &compactor{reading: reading{path: path, bucket: b}, fenced: fenced, writer: rand.Text(), step: step}
 	if c.step == nil {
 		c.step = func(string) {}
 	}
@@ -315,7 +326,7 @@ func (c *compactor) clear(ctx context.Context, p compaction, o compacted) error 
 		return err
 	}
 	c.step("old records removed")
-	if undone && c.lock == nil {
+	if undone && !c.fenced {
 		return nil
 	}
 	return c.bucket.Delete(ctx, compactionName(p.Number))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/weirdata/weir/internal/blob"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/parquet"
 )
@@ -49,18 +50,17 @@ func Files(ctx context.Context, w io.Writer, path string, asJSON bool) error {
 // folder. With the field distinct, each that has it is a second view, NAME_distinct, with every id
 // of it once.
 func Views(ctx context.Context, w io.Writer, path, distinct string) error {
-	paths, err := Find(path)
+	paths, err := Find(ctx, path)
 	if err != nil {
 		return err
 	}
 	var taken []string
 	some := distinct == ""
 	for _, p := range paths {
-		abs, err := filepath.Abs(p)
+		name, err := Name(p)
 		if err != nil {
-			return fmt.Errorf("find %s: %w", p, err)
+			return err
 		}
-		name := filepath.Base(abs)
 		for n, base := 2, name; slices.Contains(taken, strings.ToLower(name)); n++ {
 			name = fmt.Sprintf("%s_%d", base, n)
 		}
@@ -88,6 +88,18 @@ func Views(ctx context.Context, w io.Writer, path, distinct string) error {
 		return fault.New(fault.Setup, fmt.Errorf("no dataset in %s has the field %q that tells events apart", path, distinct))
 	}
 	return nil
+}
+
+// Name is what the dataset at path is called: like its folder.
+func Name(path string) (string, error) {
+	if blob.Scheme(path) != "" {
+		return base(strings.TrimRight(path, "/")), nil
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("find %s: %w", path, err)
+	}
+	return filepath.Base(abs), nil
 }
 
 // columnFor is the column of the dataset at path that has the values of a field, as DuckDB is

@@ -21,16 +21,16 @@ type merge struct {
 	bin    []stored
 	o      CompactOptions
 	files  []*parquet.Reader
-	rows   []place // in the order in which they are written
-	ids    []ID    // of the rows that stay, and of what was recognised before
+	rows   []spot // in the order in which they are written
+	ids    []ID   // of the rows that stay, and of what was recognised before
 	result Compaction
 	group  int  // rows of a row group
 	each   int  // rows of a file
 	timed  bool // keys are microseconds
 }
 
-// place is where a row is.
-type place struct {
+// spot is where a row is.
+type spot struct {
 	key  int64
 	file int32
 	row  int32
@@ -107,7 +107,7 @@ func (m *merge) order(ctx context.Context, seen *Index[struct{}]) error {
 		}
 		m.rows = m.rows[:first+len(stay)]
 	}
-	byKey := func(a, b place) int { return cmp.Compare(a.key, b.key) }
+	byKey := func(a, b spot) int { return cmp.Compare(a.key, b.key) }
 	if column != nil && !slices.IsSortedFunc(m.rows, byKey) {
 		slices.SortStableFunc(m.rows, byKey)
 	}
@@ -119,7 +119,7 @@ func (m *merge) recognised(ctx context.Context) error {
 	var known Index[struct{}]
 	for _, f := range m.bin {
 		name := recordName(folderOf(f.Name), base(f.Name[:len(f.Name)-len(suffix)]))
-		_, ids, err := readRecord(ctx, m.c.bucket, name, atPartition(m.c.path, name), true)
+		_, ids, err := readRecord(ctx, m.c.bucket, name, at(m.c.path, name), true)
 		if errors.Is(err, blob.ErrNotFound) {
 			continue
 		}
@@ -141,7 +141,7 @@ func (m *merge) keys(f *parquet.Reader, number, n int, column []string) error {
 	m.rows = slices.Grow(m.rows, n)
 	if column == nil {
 		for row := range n {
-			m.rows = append(m.rows, place{0, int32(number), int32(row)})
+			m.rows = append(m.rows, spot{0, int32(number), int32(row)})
 		}
 		return nil
 	}
@@ -154,7 +154,7 @@ func (m *merge) keys(f *parquet.Reader, number, n int, column []string) error {
 		default:
 			key = cell.Int
 		}
-		m.rows = append(m.rows, place{key, int32(number), int32(row)})
+		m.rows = append(m.rows, spot{key, int32(number), int32(row)})
 	})
 }
 
@@ -293,7 +293,7 @@ func (m *merge) folder() string {
 }
 
 // file writes the i-th file: the rows in their order, a row group after the other.
-func (m *merge) file(ctx context.Context, i int, name string, rows []place) (err error) {
+func (m *merge) file(ctx context.Context, i int, name string, rows []spot) (err error) {
 	c := m.c
 	out, err := c.bucket.Writer(ctx, name)
 	if err != nil {
@@ -337,7 +337,7 @@ func (m *merge) file(ctx context.Context, i int, name string, rows []place) (err
 }
 
 // record is the record of the i-th file.
-func (m *merge) record(i int, rows []place) (Record, []ID) {
+func (m *merge) record(i int, rows []spot) (Record, []ID) {
 	r := Record{Rows: int64(len(rows)), Schema: m.schema.Version, At: time.Now().UTC(), Distinct: m.o.Dedup}
 	per := (len(m.ids) + m.result.Into - 1) / m.result.Into
 	ids := m.ids[min(i*per, len(m.ids)):min((i+1)*per, len(m.ids))]
@@ -358,7 +358,7 @@ func (m *merge) record(i int, rows []place) (Record, []ID) {
 }
 
 // load reads rows from their files, in order.
-func (m *merge) load(ctx context.Context, rows []place) (*parquet.Rows, error) {
+func (m *merge) load(ctx context.Context, rows []spot) (*parquet.Rows, error) {
 	// As they are loaded: by file, then by place.
 	loaded := make([]int32, len(rows))
 	for i := range loaded {

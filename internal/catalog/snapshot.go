@@ -3,7 +3,6 @@ package catalog
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -48,7 +47,7 @@ func (s *Snapshot) Close() { s.d.close() }
 // Open opens a file of the snapshot.
 func (s *Snapshot) Open(ctx context.Context, file blob.Info) (*parquet.Reader, error) {
 	data, err := s.d.open(ctx, file)
-	name := filepath.Join(s.Path, file.Name)
+	name := at(s.Path, file.Name)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}

@@ -36,7 +36,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -69,7 +68,7 @@ type DB struct {
 
 // Open takes a snapshot of the dataset at path, or of each one in the folder path.
 func Open(ctx context.Context, path string, o Options) (_ *DB, err error) {
-	paths, err := catalog.Find(path)
+	paths, err := catalog.Find(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -97,11 +96,11 @@ func Open(ctx context.Context, path string, o Options) (_ *DB, err error) {
 
 // add makes the tables of a dataset.
 func (d *DB) add(s *catalog.Snapshot, o Options) error {
-	abs, err := filepath.Abs(s.Path)
+	name, err := catalog.Name(s.Path)
 	if err != nil {
-		return fmt.Errorf("find %s: %w", s.Path, err)
+		return err
 	}
-	t := &table{db: d, dataset: s, name: d.free(filepath.Base(abs)), columns: columnsOf(s)}
+	t := &table{db: d, dataset: s, name: d.free(name), columns: columnsOf(s)}
 	if n := len(t.columns); n > mostColumns {
 		return fault.New(fault.Setup, fmt.Errorf("the dataset %s has %d columns, and a table of SQLite %d at most; ask DuckDB, with --engine duckdb", s.Path, n, mostColumns))
 	}

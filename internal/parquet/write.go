@@ -73,12 +73,30 @@ func compressor(level zstd.EncoderLevel) *zstd.Encoder {
 // Write writes a file of the rows, with a column for every field of s, which must be the
 // schema of the decoder the rows came from or a later one. metadata is added to the file's.
 func (r *Rows) Write(w io.Writer, s *Schema, metadata map[string]string) error {
-	f, err := NewWriter(w, s, metadata)
+	_, err := r.write(w, s, metadata, nil)
+	return err
+}
+
+// WriteTable is Write for a file of a table that tells columns by ids: ids has that of every
+// column, group and list element of s, by its [FullName]. It also says what is in the file.
+// Columns of any JSON are plain text there, as the table has it.
+func (r *Rows) WriteTable(w io.Writer, s *Schema, ids map[string]int32) (*Summary, error) {
+	if ids == nil {
+		ids = map[string]int32{}
+	}
+	return r.write(w, s, nil, ids)
+}
+
+func (r *Rows) write(w io.Writer, s *Schema, metadata map[string]string, ids map[string]int32) (*Summary, error) {
+	f, err := newWriter(w, s, metadata, ids)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	f.Write(r)
-	return f.Close()
+	if err := f.Close(); err != nil || ids == nil {
+		return nil, err
+	}
+	return summaryOf(&f.f.meta)
 }
 
 // Writer writes a file of several row groups.
@@ -89,11 +107,15 @@ type Writer struct {
 
 // NewWriter begins a file with a column for every field of s.
 func NewWriter(w io.Writer, s *Schema, metadata map[string]string) (*Writer, error) {
+	return newWriter(w, s, metadata, nil)
+}
+
+func newWriter(w io.Writer, s *Schema, metadata map[string]string, ids map[string]int32) (*Writer, error) {
 	text, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("write the schema: %w", err)
 	}
-	f := &fileWriter{w: w, tools: takeTools()}
+	f := &fileWriter{w: w, ids: ids, tools: takeTools()}
 	f.write([]byte(magic))
 	f.meta = format.FileMetaData{
 		Version: 1, CreatedBy: "weir",
@@ -102,11 +124,7 @@ func NewWriter(w io.Writer, s *Schema, metadata map[string]string) (*Writer, err
 	for k, v := range metadata {
 		f.meta.KeyValueMetadata = append(f.meta.KeyValueMetadata, format.KeyValue{Key: k, Value: v})
 	}
-	fields := s.Fields
-	if len(columnsOf(fields)) == 0 { // events without any field: readers want a column to count
-		fields = []*Field{{Name: "_", Kind: Bool}}
-	}
-	return &Writer{f, fields}, nil
+	return &Writer{f, s.Columns()}, nil
 }
 
 // Write writes the rows as the next row group. Close says what went wrong.
@@ -114,8 +132,8 @@ func (w *Writer) Write(r *Rows) {
 	f := w.f
 	f.rows, f.chunks, f.total, f.described = r.n, nil, 0, len(f.meta.RowGroups) > 0
 	start := f.at
-	f.element("weir", nil, len(columnsOf(w.fields)))
-	f.fields(w.fields, chain{{c: r.root, kind: Object}}, nil)
+	f.element("weir", nil, len(w.fields), "")
+	f.fields(w.fields, chain{{c: r.root, kind: Object}}, nil, "")
 	f.endGroup(start)
 }
 
@@ -127,6 +145,15 @@ func (w *Writer) Close() error {
 	err := w.f.finish()
 	w.f.release()
 	return err
+}
+
+// Columns are the fields at the top that have a column in every file: of events without any
+// field one that is always null, since readers want a column to count.
+func (s *Schema) Columns() []*Field {
+	if fields := columnsOf(s.Fields); len(fields) > 0 {
+		return fields
+	}
+	return []*Field{{Name: "_", Kind: Bool}}
 }
 
 // columnsOf are the fields that have a column.
@@ -148,6 +175,7 @@ type fileWriter struct {
 	at        int64
 	err       error
 	meta      format.FileMetaData
+	ids       map[string]int32 // of the columns, by full name; nil: they have none
 	chunks    thrift.Slice[format.ColumnChunk]
 	total     int64         // bytes of the row group before compression
 	zstd      *zstd.Encoder // of the column that is written; nil until a page shows which is right
@@ -172,13 +200,13 @@ func (f *fileWriter) write(p []byte) {
 }
 
 // fields writes the columns of a group and their part of the schema.
-func (f *fileWriter) fields(fields []*Field, up chain, path []string) {
+func (f *fileWriter) fields(fields []*Field, up chain, path []string, full string) {
 	for _, x := range columnsOf(fields) {
-		f.field(x, x.Name, up, append(slices.Clip(path), x.Name))
+		f.field(x, x.Name, up, append(slices.Clip(path), x.Name), FullName(full, x.Name))
 	}
 }
 
-func (f *fileWriter) field(x *Field, name string, up chain, path []string) {
+func (f *fileWriter) field(x *Field, name string, up chain, path []string, full string) {
 	var c *column
 	if parent := up[len(up)-1]; parent.c != nil {
 		if place := x.columnPlace(parent); place >= 0 && place < len(parent.c.kids) {
@@ -190,17 +218,17 @@ func (f *fileWriter) field(x *Field, name string, up chain, path []string) {
 	way := append(slices.Clip(up), link{c, x.Kind})
 	switch x.Kind {
 	case Object:
-		f.element(name, x, len(columnsOf(x.Fields)))
-		f.fields(x.Fields, way, path)
+		f.element(name, x, len(columnsOf(x.Fields)), full)
+		f.fields(x.Fields, way, path, full)
 	case List:
-		f.element(name, x, 1)
+		f.element(name, x, 1, full)
 		if !f.described {
 			f.meta.Schema = append(f.meta.Schema, format.SchemaElement{
 				Name: "list", RepetitionType: thrift.New(format.Repeated), NumChildren: thrift.New(int32(1))})
 		}
-		f.field(x.Elem, "element", way, append(slices.Clip(path), "list", "element"))
+		f.field(x.Elem, Element, way, append(slices.Clip(path), "list", Element), FullName(full, Element))
 	default:
-		f.element(name, x, 0)
+		f.element(name, x, 0, full)
 		if f.err == nil {
 			f.leaf(x, way, path)
 		}
@@ -222,7 +250,7 @@ func (f *Field) columnPlace(parent link) int {
 }
 
 // element adds one node to the file's schema; a nil field is the top.
-func (f *fileWriter) element(name string, x *Field, kids int) {
+func (f *fileWriter) element(name string, x *Field, kids int, full string) {
 	if f.described {
 		return
 	}
@@ -234,7 +262,16 @@ func (f *fileWriter) element(name string, x *Field, kids int) {
 		e.NumChildren = thrift.New(int32(kids))
 	}
 	if x != nil {
-		annotate(&e, x.Kind)
+		kind := x.Kind
+		if f.ids != nil {
+			if e.FieldID = f.ids[full]; e.FieldID == 0 && f.err == nil {
+				f.err = fmt.Errorf("write column %s: the table has no id for it", full)
+			}
+			if kind == JSON {
+				kind = String
+			}
+		}
+		annotate(&e, kind)
 	}
 	f.meta.Schema = append(f.meta.Schema, e)
 }
