@@ -106,6 +106,17 @@ func TestLoadedRowsAreTheSame(t *testing.T) {
 	})
 }
 
+// TestNumbersOfOneObjectWiden has whole numbers before the first one with a fraction, in the
+// object that decides the type of their column.
+func TestNumbersOfOneObjectWiden(t *testing.T) {
+	t.Parallel()
+	for _, e := range []string{
+		`{"a":[26,1.5,7]}`, `{"a":[[1],[2.5,3]]}`, `{"l":[{"x":26},{"x":1.5},{"x":-3}]}`, `{"l":[{"x":26},{"x":[1.5,"s"]},{"x":2}]}`, `{"l":[{"x":[26]},{"x":[1.5,"s"]}]}`,
+	} {
+		same(t, readAll(t, file(t, parquet.NewDecoder(&parquet.Schema{}, options), e, e)), []string{e, e})
+	}
+}
+
 // BenchmarkCompact is what compaction does with the rows of some files: load, sort, write.
 func BenchmarkCompact(b *testing.B) {
 	for _, sorted := range []bool{true, false} {
