@@ -126,6 +126,7 @@ var places = map[string]place{
 	"internal/config/snowbridge": {floor: settings, beside: []string{"internal/config"}},
 	"internal/all":               {floor: settings},
 	"internal/report":            {floor: settings},
+	"internal/lakesql":           {floor: settings},
 	"internal/admin":             {floor: settings},
 	"internal/console":           {floor: settings},
 
