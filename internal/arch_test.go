@@ -74,6 +74,7 @@ var places = map[string]place{
 	"internal/snowplow":          {floor: formats},
 	"internal/parquet":           {floor: formats},
 	"internal/script":            {floor: formats},
+	"internal/layout":            {floor: formats},
 	"internal/lines":             {floor: formats},
 	"internal/sqs":               {floor: formats},
 	"internal/workspace":         {floor: formats},
