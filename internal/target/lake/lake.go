@@ -71,6 +71,7 @@ const (
 	keyPath    = "path"
 	keyColumns = "columns"
 	keyFiles   = "files"
+	keyWhat    = "what"
 )
 
 // Target writes to one dataset.
@@ -152,7 +153,9 @@ func (t *Target) Open(ctx context.Context) error {
 	}
 	d, err := catalog.Open(ctx, t.path, catalog.Options{
 		Layout: t.layout, MaxIDs: t.config.DedupMaxIDs, MaxLanded: t.config.PositionsKept, Step: t.step, Store: t.store,
-		Warn: func(what string, err error) { t.log.Warn(what, keyPath, t.path, meter.KeyError, err) },
+		Warn: func(what string, err error) {
+			t.log.Warn("the lake is written to, but not all is as it should be", keyPath, t.path, keyWhat, what, meter.KeyError, err)
+		},
 	})
 	if errors.Is(err, catalog.ErrHeld) {
 		return &connector.Held{Err: err}
