@@ -251,6 +251,12 @@ type Limits struct {
 	// Group names what a write goes to, a topic or a destination, where a target has several:
 	// messages of different groups never share a write. nil means that all may.
 	Group func(*event.Message) string
+	// Joint says that groups may share a write: Group then names what a target fills a buffer of
+	// its own for, as one for each partition of its files, and MaxBatchMessages and MaxBatchBytes
+	// are those of one group. A group is written when it is full or FlushPeriod old, and then
+	// with others that are due. When as much is in flight as may be, those leave that began
+	// first: they keep the source from going on.
+	Joint bool
 	// Alone reports whether a message must be sent in a batch of its own; nil means never.
 	Alone func(*event.Message) bool
 }

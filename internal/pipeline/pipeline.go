@@ -146,6 +146,7 @@ type Pipeline struct {
 	budget  struct{ messages, bytes *semaphore.Weighted }
 	held    inFlight
 	starved atomic.Bool // reading waits for room in flight
+	wanted  inFlight    // what is waited for while starved
 	flows   *flows
 	sinks   sinks
 	reads   *outage.Teller // of reads that fail
