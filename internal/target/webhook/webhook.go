@@ -76,7 +76,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Target]{
 // Target delivers to every webhook destination of a workspace.
 type Target struct {
 	c         Config
-	file      *workspace.File
+	file      workspace.Live
 	log       *slog.Logger
 	timeout   time.Duration
 	client    *httpclient.Client

@@ -83,14 +83,14 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 })
 
 // Transform chooses by one workspace file.
-type Transform struct{ file *workspace.File }
+type Transform struct{ file workspace.Live }
 
 // Worker implements connector.Transform.
 func (t *Transform) Worker() (connector.Worker, error) { return &Worker{file: t.file}, nil }
 
 // Worker is a Transform with the memory of one goroutine.
 type Worker struct {
-	file   *workspace.File
+	file   workspace.Live
 	event  parsed
 	chosen []*workspace.Connection
 }
@@ -318,7 +318,7 @@ func (p *parsed) leavesOut(c *workspace.Connection) (string, error) {
 		return notProcessed, nil
 	case !p.chooses(d.DisplayName):
 		return integrations, nil
-	case !d.Consent.Allows(&p.denial):
+	case !c.Consent.Allows(&p.denial):
 		return consent, nil
 	}
 	if c.Types != nil {
