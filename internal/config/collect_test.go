@@ -16,12 +16,19 @@ import (
 // written out again it stays as it is.
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	files := readAll(t, filepath.Join("testdata", "explained", "shop.hcl"))
+	for _, name := range []string{"shop", "spaces"} {
+		explain(t, name)
+	}
+}
+
+func explain(t *testing.T, name string) {
+	t.Helper()
+	files := readAll(t, filepath.Join("testdata", "explained", name+".hcl"))
 	out, ds := config.Explain(files, os.LookupEnv)
 	if ds != nil {
 		t.Fatal(ds.Text())
 	}
-	golden(t, filepath.Join("testdata", "explained", "shop.explained"), out[0].Src)
+	golden(t, filepath.Join("testdata", "explained", name+".explained"), out[0].Src)
 	if got, want := meaning(t, out), meaning(t, files); got != want {
 		t.Errorf("written out it means\n%s\nand means\n%s", got, want)
 	}
@@ -42,6 +49,10 @@ func meaning(t *testing.T, files []config.File) string {
 	for _, q := range c.Queues {
 		fmt.Fprintln(&b, "queue", q.Name)
 	}
+	for _, w := range c.Workspaces {
+		text, err := w.Document()
+		fmt.Fprintln(&b, "workspace", w.Name, w.Config, string(text), err)
+	}
 	for _, p := range c.Pipelines {
 		bounds, err := json.Marshal([]any{p.Name, p.Routing, p.Transform.WorkerPool, p.Throttle, p.InFlight, p.Retry})
 		if err != nil {
@@ -53,7 +64,7 @@ func meaning(t *testing.T, files []config.File) string {
 		}
 		for _, u := range p.Uses() {
 			fmt.Fprint(&b, u)
-			for _, a := range []string{"name", "isolation", "ordered", "max_batch_messages", "workspace_config", "address", "path", "jq_command"} {
+			for _, a := range []string{"name", "isolation", "ordered", "max_batch_messages", "workspace_config", "workspace", "address", "path", "jq_command"} {
 				v, there := u.Attribute(a)
 				fmt.Fprint(&b, " ", a, v, there)
 			}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/weirdata/weir/internal/config"
 )
 
 // excerpt is the example src as far as it is about the connector of the given name: all
@@ -102,7 +104,11 @@ func Unset(p Page) []string {
 			walk(block.Body, prefix+block.Type+".")
 		}
 	}
-	for _, block := range f.Body.(*hclsyntax.Body).Blocks {
+	blocks := f.Body.(*hclsyntax.Body).Blocks
+	for _, pipeline := range config.BlocksOf(f.Body.(*hclsyntax.Body), "pipeline") {
+		blocks = append(blocks, pipeline.Body.Blocks...)
+	}
+	for _, block := range blocks {
 		mine, _ := uses(block, p.Name)
 		for _, u := range mine {
 			walk(u.Body, "")

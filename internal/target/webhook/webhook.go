@@ -99,11 +99,7 @@ func New(_ context.Context, d connector.Deps, c Config) (*Target, error) {
 	if ps := c.Validate(); len(ps) > 0 {
 		return nil, fault.New(fault.Setup, fmt.Errorf("webhook target: %s: %s", ps[0].What, ps[0].Fix))
 	}
-	path, err := d.File("workspace_config", c.WorkspaceConfig)
-	if err != nil {
-		return nil, err
-	}
-	file, err := workspace.Open(path, d.Log)
+	file, err := d.Workspace(c.WorkspaceConfig, c.Workspace)
 	if err != nil {
 		return nil, err
 	}

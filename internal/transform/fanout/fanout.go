@@ -49,15 +49,15 @@ import (
 type Config struct {
 	// WorkspaceConfig is the path of the workspaceConfig.json with the connections; the
 	// same file as the gateway's. A change of the file counts within five seconds.
-	WorkspaceConfig string `hcl:"workspace_config"`
+	WorkspaceConfig string `hcl:"workspace_config,optional"`
+	// Workspace is the name of the workspace block with the connections, in the
+	// place of workspace_config.
+	Workspace string `hcl:"workspace,optional"`
 }
 
 // Validate names what could never work.
 func (c Config) Validate() []connector.Problem {
-	if c.WorkspaceConfig == "" {
-		return []connector.Problem{{Field: "workspace_config", What: "workspace_config is empty", Fix: "write the path of the workspaceConfig.json"}}
-	}
-	return nil
+	return connector.NamesWorkspace(c.WorkspaceConfig, c.Workspace)
 }
 
 // Entry is the transform's place in the registry.
@@ -70,11 +70,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 		if ps := c.Validate(); len(ps) > 0 {
 			return nil, fault.New(fault.Setup, fmt.Errorf("fanout: %s: %s", ps[0].What, ps[0].Fix))
 		}
-		path, err := d.File("workspace_config", c.WorkspaceConfig)
-		if err != nil {
-			return nil, err
-		}
-		file, err := workspace.Open(path, d.Log)
+		file, err := d.Workspace(c.WorkspaceConfig, c.Workspace)
 		if err != nil {
 			return nil, err
 		}
