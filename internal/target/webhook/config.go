@@ -35,7 +35,9 @@ type Config struct {
 	// Disabled is what becomes of events that wait for a destination when it is switched off in the
 	// workspace config: "hold" (default) keeps them where they are until it is switched on again,
 	// without an attempt; "drain" gives them up, as failures of code 410. New events are sent to
-	// no destination that is off. With a queue as the source, isolated by destination, held events
+	// no destination that is off. With a queue as the source both count at once, also for events
+	// that wait for their next attempt, and so it is with a destination that has left the config,
+	// whose events are given up in any case. With a queue as the source, isolated by destination, held events
 	// cost nothing; otherwise each is looked at again once a minute.
 	Disabled string `hcl:"disabled,optional"`
 	// ForceHTTP1 keeps to HTTP/1.1 over TLS; off by default.

@@ -48,7 +48,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -81,14 +80,14 @@ type Target struct {
 	timeout   time.Duration
 	client    *httpclient.Client
 	places    *places
-	endpoints atomic.Pointer[endpoints]
-	making    sync.Mutex // held while endpoints are made
+	endpoints endpoints
 }
 
 var (
 	_ connector.Target  = (*Target)(nil)
 	_ connector.Limiter = (*Target)(nil)
 	_ connector.Resting = (*Target)(nil)
+	_ connector.Judge   = (*Target)(nil)
 )
 
 // New builds the target. It reads the workspace config and touches nothing else.
