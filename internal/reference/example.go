@@ -6,8 +6,6 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
-
-	"github.com/weirdata/weir/internal/config"
 )
 
 // excerpt is the example src as far as it is about the connector of the given name: all
@@ -35,10 +33,14 @@ func excerpt(src []byte, name string) string {
 	return strings.Join(out, "\n")
 }
 
-// uses divides the use blocks of block into those of the connector and the others.
+// uses divides the use blocks of block, and of the blocks of a pipeline, into those of the connector
+// and the others.
 func uses(block *hclsyntax.Block, name string) (mine, others []*hclsyntax.Block) {
 	for _, u := range block.Body.Blocks {
 		switch {
+		case block.Type == "pipeline":
+			m, o := uses(u, name)
+			mine, others = append(mine, m...), append(others, o...)
 		case u.Type != "use":
 		case len(u.Labels) == 1 && u.Labels[0] == name:
 			mine = append(mine, u)
@@ -104,11 +106,7 @@ func Unset(p Page) []string {
 			walk(block.Body, prefix+block.Type+".")
 		}
 	}
-	blocks := f.Body.(*hclsyntax.Body).Blocks
-	for _, pipeline := range config.BlocksOf(f.Body.(*hclsyntax.Body), "pipeline") {
-		blocks = append(blocks, pipeline.Body.Blocks...)
-	}
-	for _, block := range blocks {
+	for _, block := range f.Body.(*hclsyntax.Body).Blocks {
 		mine, _ := uses(block, p.Name)
 		for _, u := range mine {
 			walk(u.Body, "")
