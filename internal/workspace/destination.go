@@ -26,6 +26,10 @@ type Destination struct {
 	Revision  string
 	// Config is the destination's own settings as they are in the file, a JSON object.
 	Config json.RawMessage
+	// Browser are the settings that the definition's code in a browser needs, and KnowsSecrets that the
+	// definition says which of its settings are secret: those are not among them.
+	Browser      []string
+	KnowsSecrets bool
 	// Consent is what the user must not have denied, whatever the source; see also that of a
 	// [Connection].
 	Consent Consent
@@ -200,6 +204,12 @@ func (d *Destination) settings(doc *destinationDocument) (wrong string) {
 	if !null(doc.Definition.Config) {
 		if err := json.Unmarshal(doc.Definition.Config, &def); err != nil {
 			return fmt.Sprintf("destinationDefinition.config: %v", plain(err))
+		}
+	}
+	d.KnowsSecrets = len(def.SecretKeys) > 0
+	for _, name := range def.IncludeKeys {
+		if !slices.Contains(def.SecretKeys, name) && !slices.Contains(def.ExcludeKeys, name) {
+			d.Browser = append(d.Browser, name)
 		}
 	}
 	if len(def.SupportedMessageTypes) > 0 {

@@ -41,6 +41,7 @@ type sourceDocument struct {
 	WorkspaceID   string            `json:"workspaceId"`
 	Destinations  []json.RawMessage `json:"destinations"`
 	Name          json.RawMessage   `json:"name"`
+	OriginalID    json.RawMessage   `json:"originalId"`
 	Config        json.RawMessage   `json:"config"`
 	Definition    json.RawMessage   `json:"sourceDefinition"`
 	TrackingPlan  json.RawMessage   `json:"dgSourceTrackingPlanConfig"`
@@ -101,9 +102,22 @@ type connectionDocument struct {
 // definitionConfig is what is read of a destination definition's config.
 type definitionConfig struct {
 	SupportedMessageTypes messageTypes `json:"supportedMessageTypes"`
+	IncludeKeys           keys         `json:"includeKeys"`
+	ExcludeKeys           keys         `json:"excludeKeys"`
+	SecretKeys            keys         `json:"secretKeys"`
 	Hybrid                map[string]struct {
 		MessageType []string `json:"messageType"`
 	} `json:"hybridModeCloudEventsFilter"`
+}
+
+// keys is a list of texts; what is none is empty.
+type keys []string
+
+func (k *keys) UnmarshalJSON(data []byte) error {
+	if json.Unmarshal(data, (*[]string)(k)) != nil {
+		*k = nil
+	}
+	return nil
 }
 
 // messageTypes is a list, or in later definitions an object of which the list for events

@@ -197,7 +197,10 @@ func (p *parser) newSource(key sum, text json.RawMessage) *readSource {
 	}
 	d := &r.doc
 	s := &r.of
-	s.ID, s.WriteKey, s.Enabled, s.Config = d.ID, d.WriteKey, d.Enabled, d.Config
+	s.ID, s.WriteKey, s.Enabled = d.ID, d.WriteKey, d.Enabled
+	if !null(d.Config) {
+		s.Config = d.Config
+	}
 	part := func(name string, text json.RawMessage, into any) {
 		if why := readPart(name, text, into); why != "" {
 			r.odd = append(r.odd, why)
@@ -222,6 +225,7 @@ func (p *parser) newSource(key sum, text json.RawMessage) *readSource {
 	for _, text := range d.Destinations {
 		r.destinations = append(r.destinations, p.newDestination(text))
 	}
+	part("originalId", d.OriginalID, &s.OriginalID)
 	*d = sourceDocument{ID: d.ID, WriteKey: d.WriteKey, WorkspaceID: d.WorkspaceID}
 	return r
 }

@@ -26,7 +26,7 @@ var Built = map[Feature]bool{
 	TrackingPlans:       false,
 	GeoEnrichment:       false,
 	TransientSources:    false,
-	WebhookSources:      false,
+	WebhookSources:      true,
 	SourceHydration:     false,
 	EventReplays:        false,
 	EventAudit:          false,

@@ -85,6 +85,10 @@ type Source struct {
 	Category string
 	// Type is the source definition's type: "web", "cloud".
 	Type string
+	// Config is the source's own settings as they are in the file, a JSON object; nil without any.
+	Config json.RawMessage
+	// OriginalID is the id of the source whose events this one repeats; empty for every other.
+	OriginalID string
 	// Scope is what the source's events carry. It is shared: never write into it.
 	Scope *event.Scope
 	// Connections are the destinations that events of the source go to: of those that
@@ -92,8 +96,6 @@ type Source struct {
 	Connections []*Connection
 	// Blocked are the names of track events that the workspace does not want.
 	Blocked map[string]bool
-	// Config is the source's own settings as they are in the file, a JSON object; may be empty.
-	Config json.RawMessage
 	// TrackingPlan is what its events are validated by; nil without one.
 	TrackingPlan *TrackingPlan
 	// GeoEnrichment: its events get a location. Transient: nothing of its events is kept.
