@@ -32,8 +32,8 @@ func ParseAfter(before *Workspace, name string, data []byte, now time.Time) (*Wo
 		before = Empty()
 	}
 	p := parser{before: before, w: newWorkspace(now, len(doc.Sources))}
-	p.read("", "workspaceId", doc.WorkspaceID, &p.w.ID)
-	p.read("", "updatedAt", doc.UpdatedAt, &p.w.UpdatedAt)
+	p.read("workspaceId", doc.WorkspaceID, &p.w.ID)
+	p.read("updatedAt", doc.UpdatedAt, &p.w.UpdatedAt)
 	if doc.Sources == nil {
 		p.refuse("there is no list of \"sources\": this is no workspaceConfig.json")
 	}
@@ -85,8 +85,7 @@ type readDestination struct {
 // parser collects a workspace and what is wrong with its file.
 type parser struct {
 	before, w *Workspace
-	at        []int // place of each source in the file
-	kept      []*Source
+	at        []int    // place of each source in the file
 	problems  []string // that refuse the file
 	left      []string // that leave a source out
 	blocked   map[string]bool
@@ -103,9 +102,9 @@ func (p *parser) warn(format string, args ...any) {
 }
 
 // read reads a part that nothing else depends on; one that cannot be read is as if it were not there.
-func (p *parser) read(at, name string, text json.RawMessage, into any) {
+func (p *parser) read(name string, text json.RawMessage, into any) {
 	if why := readPart(name, text, into); why != "" {
-		p.warn("%s%s", at, why)
+		p.warn("%s", why)
 	}
 }
 
@@ -122,7 +121,7 @@ func readPart(name string, text json.RawMessage, into any) string {
 
 func (p *parser) settings(doc *document) {
 	var d settingsDocument
-	p.read("", "settings", doc.Settings, &d)
+	p.read("settings", doc.Settings, &d)
 	if names := d.EventBlocking.Events["track"]; len(names) > 0 {
 		p.blocked = setOf(names)
 		if maps.Equal(p.blocked, p.before.blocked) {
@@ -307,7 +306,7 @@ func (p *parser) destination(at string, r *readDestination, s *Source) *Destinat
 // connections are those that the file speaks of by themselves. One that cannot be read is left out.
 func (p *parser) connections(text json.RawMessage) map[string]connectionDocument {
 	var texts map[string]json.RawMessage
-	p.read("", "connections", text, &texts)
+	p.read("connections", text, &texts)
 	cs := make(map[string]connectionDocument, len(texts))
 	for _, name := range slices.Sorted(maps.Keys(texts)) {
 		var c connectionDocument
