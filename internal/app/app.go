@@ -96,7 +96,29 @@ func (a *App) Reload(ctx context.Context, b *Built) error {
 			return fmt.Errorf("the store cannot change while pipelines run (from %s to %s): start Weir again", open, b.Store.Identity())
 		}
 	}
-	return a.start(ctx, b)
+	adopt, err := a.renew(ctx, b)
+	if err != nil {
+		return err
+	}
+	if err := a.start(ctx, b); err != nil {
+		return err
+	}
+	adopt()
+	return nil
+}
+
+// renew finds whether the open store takes the login of b's config.
+func (a *App) renew(ctx context.Context, b *Built) (adopt func(), err error) {
+	r, can := b.Store.(connector.Renewer)
+	s, _, _ := a.Store()
+	if !can || s == nil {
+		return func() {}, nil
+	}
+	adopt, err = r.Renew(ctx, s)
+	if err != nil && b.Plan.Store != nil {
+		return nil, b.Plan.Store.Diagnose(err)
+	}
+	return adopt, err
 }
 
 func (a *App) storeIdentity() string {
