@@ -223,6 +223,7 @@ var pages = []struct {
 }{
 	{"README.md", func(*reader) { /* weir is enough */ }},
 	{"docs/lake.md", (*reader).duckdb},
+	{"docs/iceberg.md", func(r *reader) { r.program("python3", enginetest.PyIcebergPython(r.t)) }},
 	{"docs/scripts.md", func(*reader) { /* likewise */ }},
 	{"docs/delivery.md", func(*reader) { /* likewise */ }},
 	{"docs/functions.md", func(r *reader) {

@@ -107,6 +107,8 @@ var places = map[string]place{
 	"internal/blob/azure":     {floor: mechanisms},
 	"internal/blob/place":     {floor: mechanisms, beside: []string{"internal/blob/s3", "internal/blob/gcs", "internal/blob/azure"}},
 	"internal/catalog":        {floor: mechanisms, beside: []string{"internal/blob/place"}},
+	"internal/iceberg":        {floor: access},
+	"internal/iceberg/*":      {floor: mechanisms},
 	"internal/queue/log/disk": {floor: mechanisms},
 	"internal/queue/rows":     {floor: mechanisms},
 	"internal/queue/order":    {floor: mechanisms},
@@ -168,7 +170,7 @@ var importers = map[string][]string{
 
 // moduleUsers lists who may import a module (product code; tests may where they must).
 var moduleUsers = map[string][]string{
-	"github.com/jackc/pgx/v5": {"internal/queue/postgres", "internal/source/postgres", "internal/target/postgres", "internal/enginetest", "internal/queue/storetest"},
+	"github.com/jackc/pgx/v5": {"internal/queue/postgres", "internal/source/postgres", "internal/target/postgres", "internal/iceberg/sqlcatalog", "internal/enginetest", "internal/queue/storetest"},
 }
 
 // settlers may end a message's journey: the engine, and the suites that stand in for it.

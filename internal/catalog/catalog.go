@@ -103,12 +103,14 @@ const (
 	recSuffix   = ".rec"
 	formatFirst = 1 // without plans and commits
 	formatNow   = 2
+	formatTable = 3 // with a table that has to follow
 )
 
 // dataset is _weir/dataset.json.
 type dataset struct {
 	Format      int    `json:"format"`
 	PartitionBy Layout `json:"partition_by"`
+	Table       string `json:"table,omitempty"` // the name of the one that follows
 }
 
 // Options are how a dataset is opened for writing.
@@ -122,6 +124,10 @@ type Options struct {
 	Step func(name string)
 	// Store is how a dataset that is in a store is reached.
 	Store place.Options
+	// Table, if set, opens the table of the dataset's files, which is called TableName, and has
+	// its own files in the dataset's bucket.
+	Table     func(ctx context.Context, b blob.Bucket) (Table, error)
+	TableName string
 	// Warn, if set, is told what is not as it should be and stops nothing.
 	Warn func(what string, err error)
 }
@@ -143,6 +149,8 @@ type Dataset struct {
 	step   func(string)
 	schema *parquet.Schema
 	seen   ids
+
+	follower *follower // of the table; nil for none
 
 	busyMu sync.Mutex
 	busy   map[string]chan struct{} // the files that are being committed; closed when they are
@@ -169,7 +177,19 @@ func openIn(ctx context.Context, bucket blob.Bucket, path string, fenced bool, o
 	if d.step == nil {
 		d.step = func(string) {}
 	}
+	if o.Table != nil {
+		t, err := o.Table(ctx, bucket)
+		if err != nil {
+			return nil, fmt.Errorf("open the table %s of the dataset %s: %w", o.TableName, path, err)
+		}
+		d.follower = follow(o.TableName, t)
+		d.log.follower = d.follower
+	}
 	err := d.load(ctx, o.Layout)
+	if err != nil && d.follower != nil {
+		d.follower.stop()
+		err = errors.Join(err, d.follower.table.Close())
+	}
 	return d, err
 }
 
@@ -197,7 +217,10 @@ func (d *Dataset) load(ctx context.Context, want Layout) error {
 	if !slices.Equal(have.PartitionBy, want) {
 		return otherLayout(d.path, have.PartitionBy, want)
 	}
-	if have.Format < formatNow {
+	if err := d.attach(ctx, have, version); err != nil {
+		return err
+	}
+	if d.follower == nil && have.Format < formatNow {
 		// From now on a version of weir that knows of no plans must not write to it: it would
 		// take what is not committed for a part of it.
 		if _, err := d.bucket.Replace(ctx, description, version, text); err != nil && !errors.Is(err, blob.ErrChanged) {
@@ -207,7 +230,10 @@ func (d *Dataset) load(ctx context.Context, want Layout) error {
 	if d.schema, err = newestSchema(ctx, d.bucket, d.path); err != nil {
 		return err
 	}
-	return d.recover(ctx)
+	if err := d.recover(ctx); err != nil {
+		return err
+	}
+	return d.catchUp(ctx)
 }
 
 // sweep removes what dead writers have left of files that they were writing. Those of a store
@@ -236,8 +262,8 @@ func readDescription(ctx context.Context, b blob.Bucket, path string) (have data
 	if err := json.Unmarshal(text, &have); err != nil {
 		return have, version, fault.New(fault.Setup, fmt.Errorf("read %s: %w; restore it, or move the dataset away", name, err))
 	}
-	if have.Format < formatFirst || have.Format > formatNow {
-		return have, version, fault.New(fault.Setup, fmt.Errorf("read %s: format %d is not one this version of weir knows (%d to %d); use a newer one", name, have.Format, formatFirst, formatNow))
+	if have.Format < formatFirst || have.Format > formatTable {
+		return have, version, fault.New(fault.Setup, fmt.Errorf("read %s: format %d is not one this version of weir knows (%d to %d); use a newer one", name, have.Format, formatFirst, formatTable))
 	}
 	return have, version, nil
 }

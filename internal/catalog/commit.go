@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/blob"
+	"github.com/weirdata/weir/internal/parquet"
 )
 
 // Record is what is known of a file without reading it.
@@ -43,6 +44,8 @@ type File struct {
 	Record    Record // Bytes, IDs and Sum are filled in
 	IDs       []ID
 	Write     func(io.Writer) error
+	// Summary, if set, says after Write what the file says of its columns.
+	Summary func() *parquet.Summary
 	// Encoded, if set, is called when Write has returned: what follows waits for the place of
 	// the file and needs no processor.
 	Encoded func()
@@ -70,6 +73,9 @@ func (d *Dataset) Commit(ctx context.Context, f File) (fresh bool, err error) {
 }
 
 func (d *Dataset) commit(ctx context.Context, f File) (fresh bool, err error) {
+	if d.follower != nil {
+		return false, errors.New("files of a dataset with a table land by a plan")
+	}
 	name := fileName(f.Partition, f.Name)
 	done, err := d.claim(ctx, name)
 	if err != nil {

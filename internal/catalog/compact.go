@@ -65,6 +65,9 @@ func Compact(ctx context.Context, path string, o CompactOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
+	if c.table != "" {
+		return fault.New(fault.Setup, fmt.Errorf("compact %s: its files are those of the Iceberg table %s, which would lose them: compact the table, as Spark or PyIceberg do", path, c.table))
+	}
 	return c.compact(ctx, o)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/weirdata/weir/internal/blob"
 	"github.com/weirdata/weir/internal/enginetest"
+	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/parquet"
 )
 
@@ -440,5 +442,25 @@ func TestCompactWhileItLands(t *testing.T) {
 	defer func() { _ = c.close() }()
 	if err := Compact(t.Context(), path, CompactOptions{}); err == nil || !strings.Contains(err.Error(), "another process compacts it") {
 		t.Errorf("two at once: %v", err)
+	}
+}
+
+// TestCompactLeavesTables: the files of a table are its own.
+func TestCompactLeavesTables(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d, err := Open(t.Context(), path, Options{Layout: Layout{Day}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	about := filepath.Join(path, filepath.FromSlash(description))
+	if err := os.WriteFile(about, []byte(`{"format":3,"partition_by":["day"],"table":"lake.events"}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := Compact(t.Context(), path, CompactOptions{}); fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), "Iceberg table lake.events") {
+		t.Errorf("Compact of a dataset that is a table = %v", err)
 	}
 }

@@ -186,6 +186,7 @@ func (d reading) open(ctx context.Context, file blob.Info) (blob.Random, error) 
 
 // compactor compacts one dataset.
 type compactor struct {
+	table string // the name of the one that follows the dataset
 	reading
 	layout Layout
 	lock   *directory.Lock // nil in a store
@@ -240,7 +241,7 @@ func compactIn(ctx context.Context, b blob.Bucket, path string, fenced bool, ste
 	if err != nil {
 		return nil, err
 	}
-	c.layout = about.PartitionBy
+	c.layout, c.table = about.PartitionBy, about.Table
 	return c, c.recover(ctx)
 }
 

@@ -154,6 +154,9 @@ func (d *Dataset) Plan(ctx context.Context, partitions []string) (*Landing, erro
 		l.plan.Files = append(l.plan.Files, name)
 		j.left[name] = true
 	}
+	if j.follower != nil {
+		j.follower.open[n] = true
+	}
 	j.mu.Unlock()
 	go func() {
 		defer close(l.planned)
@@ -223,6 +226,7 @@ func (d *Dataset) taken() error {
 // dataset until Commit.
 func (l *Landing) Write(ctx context.Context, i int, f File) error {
 	f.Name = l.name(i)
+	l.d.listen(&f)
 	ready := func() error {
 		select {
 		case <-l.planned:
@@ -281,6 +285,7 @@ func (l *Landing) Commit(ctx context.Context, failed func(i int) bool, ids []ID,
 // noteLanded notes a commit. j.mu is held.
 func (j *journal) noteLanded(o outcome, ids []ID, p *plan) {
 	j.landed.add(ids)
+	j.settled(o, p)
 	j.kept = append(j.kept, keptCommit{number: o.Number, ids: len(ids)})
 	for _, name := range o.Files {
 		delete(j.left, name)

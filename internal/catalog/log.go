@@ -187,6 +187,7 @@ type journal struct {
 	lanes    lanes                 // how far it goes, with what is held
 	limit    int                   // ids that are kept
 	held     map[*Reservation]bool // of writes in progress
+	follower *follower             // of the dataset; nil for none
 }
 
 // keptCommit is a commit that is in the log.
@@ -338,7 +339,7 @@ func (j *journal) old(gone []uint64) (names []string) {
 	}
 	for len(j.kept) > 0 {
 		k := j.kept[0]
-		if after -= k.ids; after < j.limit || !k.free || k.number == newest {
+		if after -= k.ids; after < j.limit || !k.free || k.number == newest || j.unpublished(k.number) {
 			break
 		}
 		names = append(names, commitName(k.number))

@@ -146,6 +146,9 @@ func Open(ctx context.Context, path string, o Options) (*Dataset, error) {
 		if have := d.layout; !slices.Equal(have, o.Layout) {
 			return nil, errors.Join(otherLayout(path, have, o.Layout), d.Close())
 		}
+		if err := d.agree(dataset{Table: d.follower.called()}, o.TableName); err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
 		return d, nil
 	}
 	d, err = openAlone(ctx, bucket, path, key, o)
@@ -209,7 +212,9 @@ func (d *Dataset) Close() error {
 		return nil
 	}
 	defer gone()
-	return errors.Join(d.guard.Release(), d.bucket.Close())
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	return errors.Join(d.follower.end(ctx, d), d.guard.Release(), d.bucket.Close())
 }
 
 // Check reports whether the dataset at path can be opened with the layout, as far as that

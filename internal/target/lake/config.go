@@ -113,6 +113,10 @@ type Config struct {
 	GCS *gcs.Access `hcl:"gcs,block"`
 	// AzBlob is how a container of Azure Blob storage is reached.
 	AzBlob *azure.Access `hcl:"azblob,block"`
+
+	// Table makes an Iceberg table of the files, for engines that read tables: Spark, Trino,
+	// Snowflake, Athena, PyIceberg. Events without positions then land at least once.
+	Table *Table `hcl:"table,block"`
 }
 
 func (c Config) access() place.Access { return place.Access{S3: c.S3, GCS: c.GCS, AzBlob: c.AzBlob} }
@@ -192,6 +196,7 @@ func (c Config) Validate() []connector.Problem {
 	between("max_open_partitions", c.MaxOpenPartitions, 100_000)
 	between("max_depth", c.MaxDepth, mostDepth)
 	between("max_columns", c.MaxColumns, mostColumns)
+	c.validateTable(refuse)
 	if c.Buffer != nil {
 		ps = append(ps, c.Buffer.problems(c)...)
 	} else if c.MaxMessageBytes > c.BufferMaxBytes {

@@ -42,6 +42,9 @@ func crashEvent(i int) string {
 func crashConfig(path string) Config {
 	return config(path, func(c *Config) {
 		c.TimeField, c.TimeFormat, c.DedupField, c.MaxOpenPartitions = "created_at", "epoch_s", "event_uuid", 3
+		if catalog := os.Getenv("WEIR_TEST_CATALOG"); catalog != "" {
+			c.Table = &Table{Name: "lake.events", SQLite: &SQLite{Path: catalog}, SnapshotsKept: 3}
+		}
 	})
 }
 
@@ -91,19 +94,52 @@ func crash(path string) error {
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	duck := enginetest.DuckDB(t)
+	path := filepath.Join(t.TempDir(), "lake")
+	killed(t, path, func(seed int) int { return seed%37 + seed/4 }) // more, as looking at what is there takes more
+	got := duck.Query(t, fmt.Sprintf(`SELECT count(*) AS n, count(DISTINCT event_uuid) AS ids, count(DISTINCT hour) AS hours,
+		count(*) FILTER (date_part('hour', created_at) != hour) AS misplaced
+		FROM read_parquet('%s/**/*.parquet', hive_partitioning = true, union_by_name = true)`, path))
+	if want := fmt.Sprintf("map[hours:5 ids:%d misplaced:0 n:%d]", crashEvents, crashEvents); fmt.Sprint(got[0]) != want {
+		t.Errorf("DuckDB finds %v, want %s", got[0], want)
+	}
+}
+
+// TestKilledWithATable does the same to a dataset with a table, and PyIceberg has the last word.
+func TestKilledWithATable(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "lake")
+	// Landing by plans, and a table, are more steps, and plans are looked at by every opening.
+	killed(t, path, func(seed int) int { return 23 * seed }, "WEIR_TEST_CATALOG="+filepath.Join(filepath.Dir(path), "catalog.db"))
+	seen := map[string]int{}
+	for _, r := range table(t, path, "").Rows {
+		seen[fmt.Sprint(r["event_uuid"])]++
+	}
+	for i := range crashEvents {
+		if n := seen[fmt.Sprint("event ", i)]; n != 1 {
+			t.Errorf("PyIceberg finds event %d %d times", i, n)
+		}
+	}
+	if len(seen) != crashEvents {
+		t.Errorf("PyIceberg finds %d events", len(seen))
+	}
+}
+
+// killed has the events written to the dataset at path by writers that are killed, each after
+// some steps, and with the variables.
+func killed(t *testing.T, path string, steps func(seed int) int, env ...string) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "lake")
 	acked, kills := 0, 0
 	for seed := 1; acked < crashEvents; seed++ {
 		if seed > 500 {
 			t.Fatalf("after %d kills only %d events are acknowledged", kills, acked)
 		}
 		c := exec.Command(self)
-		c.Env = append(os.Environ(), "WEIR_TEST_CRASH="+path, fmt.Sprint("WEIR_TEST_SEED=", seed),
-			fmt.Sprint("WEIR_TEST_FROM=", acked), fmt.Sprint("WEIR_TEST_STEPS=", seed%37+seed/4)) // more, as looking at what is there takes more
+		c.Env = append(append(os.Environ(), env...), "WEIR_TEST_CRASH="+path, fmt.Sprint("WEIR_TEST_SEED=", seed),
+			fmt.Sprint("WEIR_TEST_FROM=", acked), fmt.Sprint("WEIR_TEST_STEPS=", steps(seed)))
 		var stderr strings.Builder
 		c.Stderr = &stderr
 		out, _ := c.Output() // how it ended is asked below
@@ -123,12 +159,6 @@ func TestKilled(t *testing.T) {
 	}
 	if kills < 12 {
 		t.Errorf("only %d kills: the test shows little", kills)
-	}
-	got := duck.Query(t, fmt.Sprintf(`SELECT count(*) AS n, count(DISTINCT event_uuid) AS ids, count(DISTINCT hour) AS hours,
-		count(*) FILTER (date_part('hour', created_at) != hour) AS misplaced
-		FROM read_parquet('%s/**/*.parquet', hive_partitioning = true, union_by_name = true)`, path))
-	if want := fmt.Sprintf("map[hours:5 ids:%d misplaced:0 n:%d]", crashEvents, crashEvents); fmt.Sprint(got[0]) != want {
-		t.Errorf("DuckDB finds %v, want %s", got[0], want)
 	}
 }
 

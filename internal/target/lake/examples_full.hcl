@@ -72,6 +72,17 @@ failure_target {
       billing_project  = "my-project"
       kms_key          = "projects/my-project/locations/eu/keyRings/weir/cryptoKeys/lake"
     }
+
+    # An Iceberg table of the files, in a catalog that PyIceberg, Spark and Trino read.
+    partition_by = []
+    table {
+      name           = "lake.refused"
+      snapshots_kept = 100
+      postgres {
+        dsn     = env.CATALOG_DSN
+        catalog = "production"
+      }
+    }
   }
 }
 
@@ -83,6 +94,16 @@ filter_target {
       account     = "myaccount"
       account_key = "a2V5IG9mIHRoZSBzdG9yYWdlIGFjY291bnQ="
       endpoint    = "https://myaccount.privatelink.blob.core.windows.net"
+    }
+
+    # Partitioned by hour(created_at).
+    time_field = "created_at"
+    table {
+      name = "lake.filtered"
+      sqlite {
+        path    = "catalog.db"
+        catalog = "laptop"
+      }
     }
   }
 }

@@ -54,6 +54,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/weirdata/weir/internal/blob/place"
 	"github.com/weirdata/weir/internal/blob/remote"
@@ -72,6 +73,8 @@ const (
 	keyColumns = "columns"
 	keyFiles   = "files"
 	keyWhat    = "what"
+	keyTable   = "table"
+	keyError   = meter.KeyError
 )
 
 // Target writes to one dataset.
@@ -88,6 +91,8 @@ type Target struct {
 	slots   chan struct{} // of files that are encoded
 	unsent  chan struct{} // of files that are encoded or on their way
 
+	resolve   func(string) string
+	behind    atomic.Bool // the table is, as was said
 	committed committed
 	mu        sync.RWMutex
 	dataset   *catalog.Dataset
@@ -114,8 +119,8 @@ func New(d connector.Deps, c Config) (*Target, error) {
 	p = p.In(d.Path)
 	return &Target{
 		config: c, place: p, path: p.String(), layout: c.layout(), options: c.decoding(), log: log,
-		store:  place.Options{Access: c.access(), Make: true, Properties: remote.Properties{ContentType: contentType}, Resolve: d.Path, Version: d.Version, Log: log},
-		clock:  newClock(c),
+		store: place.Options{Access: c.access(), Make: true, Properties: remote.Properties{ContentType: contentType}, Resolve: d.Path, Version: d.Version, Log: log},
+		clock: newClock(c), resolve: d.Path,
 		slots:  make(chan struct{}, runtime.GOMAXPROCS(0)),
 		unsent: make(chan struct{}, uploads(p)),
 	}, nil
@@ -141,6 +146,9 @@ func (t *Target) Check(ctx context.Context) error {
 	if err := catalog.Check(ctx, t.path, t.layout, t.store); err != nil {
 		return err
 	}
+	if err := t.checkTable(ctx); err != nil {
+		return err
+	}
 	return t.place.Check(ctx, t.store)
 }
 
@@ -151,12 +159,16 @@ func (t *Target) Open(ctx context.Context) error {
 	if t.dataset != nil {
 		return nil
 	}
-	d, err := catalog.Open(ctx, t.path, catalog.Options{
-		Layout: t.layout, MaxIDs: t.config.DedupMaxIDs, MaxLanded: t.config.PositionsKept, Step: t.step, Store: t.store,
+	o := catalog.Options{
+		Layout: t.layout, TableName: t.config.tableName(), MaxIDs: t.config.DedupMaxIDs, MaxLanded: t.config.PositionsKept, Step: t.step, Store: t.store,
 		Warn: func(what string, err error) {
 			t.log.Warn("the lake is written to, but not all is as it should be", keyPath, t.path, keyWhat, what, meter.KeyError, err)
 		},
-	})
+	}
+	if o.TableName != "" {
+		o.Table = t.openTable
+	}
+	d, err := catalog.Open(ctx, t.path, o)
 	if errors.Is(err, catalog.ErrHeld) {
 		return &connector.Held{Err: err}
 	}
@@ -234,6 +246,11 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 		}
 		defer done()
 	}
+	if n, _ := t.dataset.Behind(); n > 0 {
+		if err := t.dataset.Publish(ctx); err != nil {
+			return err
+		}
+	}
 	ids, lanes := identities(b)
 	held, err := t.dataset.Reserve(ctx, ids, lanes)
 	if err != nil {
@@ -248,6 +265,7 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 		}
 	}
 	w.shareTwins()
+	t.publish(ctx)
 	if len(w.failed) > 0 {
 		return &connector.Partial{Failed: w.failed}
 	}

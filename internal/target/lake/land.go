@@ -15,6 +15,13 @@ import (
 // position land together, by a plan; each of the others is a commit of its own.
 func (w *write) commit(ctx context.Context, r *round, schema *parquet.Schema) {
 	errs := make([]error, len(r.all))
+	columns, err := w.dataset.Columns(ctx, schema)
+	if err != nil {
+		for _, p := range r.all {
+			w.fail(p, err)
+		}
+		return
+	}
 	l := w.plan(ctx, r, errs)
 	var wg sync.WaitGroup
 	for i, p := range r.all {
@@ -28,7 +35,7 @@ func (w *write) commit(ctx context.Context, r *round, schema *parquet.Schema) {
 			defer func() { <-w.t.unsent }()
 			encoded := sync.OnceFunc(func() { <-w.t.slots })
 			defer encoded()
-			errs[i] = w.commitPart(ctx, l, p, schema, encoded)
+			errs[i] = w.commitPart(ctx, l, p, schema, columns, encoded)
 		})
 	}
 	wg.Wait()
@@ -80,8 +87,9 @@ func (w *write) plan(ctx context.Context, r *round, errs []error) *landing {
 }
 
 // recognised reports whether all messages of a part have an identity.
+// Files of a dataset with a table land by a plan in any case.
 func (w *write) recognised(p *part) bool {
-	return w.ids != nil && !slices.ContainsFunc(p.row, func(i int32) bool { return w.ids[i] == catalog.ID{} })
+	return w.t.config.Table != nil || w.ids != nil && !slices.ContainsFunc(p.row, func(i int32) bool { return w.ids[i] == catalog.ID{} })
 }
 
 // commit has the parts that were written be there, with what they are recognised by.
@@ -97,7 +105,9 @@ func (l *landing) commit(ctx context.Context, w *write, errs []error) {
 	for _, p := range l.parts {
 		if errs[p.number] == nil {
 			for _, i := range p.row {
-				ids = append(ids, w.ids[i])
+				if w.ids != nil && w.ids[i] != (catalog.ID{}) { // it has a position
+					ids = append(ids, w.ids[i])
+				}
 			}
 		}
 	}
@@ -130,7 +140,7 @@ func (t *Target) enter(ctx context.Context) error {
 
 // commitPart writes the file of a part. It calls encoded when what is left to do needs no
 // processor.
-func (w *write) commitPart(ctx context.Context, l *landing, p *part, schema *parquet.Schema, encoded func()) error {
+func (w *write) commitPart(ctx context.Context, l *landing, p *part, schema *parquet.Schema, columns map[string]int32, encoded func()) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -140,6 +150,14 @@ func (w *write) commitPart(ctx context.Context, l *landing, p *part, schema *par
 			First: p.first.UTC(), Last: p.last.UTC(), At: time.Now().UTC()},
 		Encoded: encoded,
 		Write:   p.counted(func(out io.Writer) error { return p.rows.Write(out, schema, nil) }),
+	}
+	if columns != nil {
+		var said *parquet.Summary
+		f.Summary = func() *parquet.Summary { return said }
+		f.Write = p.counted(func(out io.Writer) (err error) {
+			said, err = p.rows.WriteTable(out, schema, columns)
+			return err
+		})
 	}
 	if p.place >= 0 {
 		return l.Write(ctx, p.place, f)

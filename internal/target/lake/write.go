@@ -166,7 +166,11 @@ func (w *write) decode(ctx context.Context, d *parquet.Decoder, r *round, start 
 			w.failed[i] = err
 			continue
 		}
-		at, err := w.t.clock.of(m, d.Tap(tapTime))
+		value := d.Tap(tapTime)
+		at, err := w.t.clock.of(m, value)
+		if err == nil && w.t.config.timed() && !value.Fits {
+			err = w.t.clock.invalid(errors.New("it does not fit the column of the field, by which the table is partitioned"))
+		}
 		if err != nil {
 			d.Forget()
 			w.failed[i] = err
