@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/pipeline"
@@ -114,10 +115,10 @@ func (a *App) renew(ctx context.Context, b *Built) (adopt func(), err error) {
 		return func() {}, nil
 	}
 	adopt, err = r.Renew(ctx, s)
-	if err != nil && b.Plan.Store != nil {
-		return nil, b.Plan.Store.Diagnose(err)
+	if err != nil {
+		return nil, atStore(b, err)
 	}
-	return adopt, err
+	return adopt, nil
 }
 
 func (a *App) storeIdentity() string {
@@ -150,7 +151,7 @@ func (a *App) openStore(ctx context.Context, b *Built) (closeStore func(*error),
 		return func(*error) {}, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, atStore(b, err)
 	}
 	a.Builder.Store = s
 	a.mu.Lock()
@@ -164,6 +165,25 @@ func (a *App) openStore(ctx context.Context, b *Built) (closeStore func(*error),
 			*result = errors.Join(*result, fmt.Errorf("close the store: %w", err))
 		}
 	}, nil
+}
+
+// Placed is an error of what a config names, with its place there.
+type Placed struct {
+	Found config.Diagnostics
+	Err   error
+}
+
+func (e *Placed) Error() string { return e.Err.Error() }
+
+// Unwrap is the error without a place.
+func (e *Placed) Unwrap() error { return e.Err }
+
+// atStore is err at the place of the store of b.
+func atStore(b *Built, err error) error {
+	if b.Plan.Store == nil || b.Plan.Store.Position() == "" {
+		return err
+	}
+	return &Placed{b.Plan.Store.Diagnose(err), err}
 }
 
 // openWaiting opens a store, and waits for one that is away.

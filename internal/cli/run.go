@@ -155,10 +155,10 @@ func (r *runner) run(ctx context.Context) error {
 		r.ended(began)
 	}
 	endReports(err)
-	if err != nil {
-		return err
+	if at, ok := errors.AsType[*app.Placed](err); ok {
+		return report(at.Found, r.s)
 	}
-	return nil
+	return err
 }
 
 // build reads and builds the config; the first time it also makes the logger.
@@ -283,8 +283,8 @@ func (r *runner) reload(ctx context.Context) {
 	if err == nil {
 		err = r.app.Reload(ctx, built)
 	}
-	if found, ok := errors.AsType[config.Diagnostics](err); ok {
-		err = r.report(found)
+	if at, ok := errors.AsType[*app.Placed](err); ok {
+		err = r.report(at.Found)
 	}
 	switch {
 	case errors.Is(err, errReported):

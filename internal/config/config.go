@@ -54,6 +54,9 @@ import (
 	"github.com/weirdata/weir/internal/meter"
 )
 
+// defaultStore is the store of a config that names none.
+const defaultStore = "embedded"
+
 // DefaultPipeline is the name of the pipeline made of the top-level blocks.
 const DefaultPipeline = meter.Unnamed
 
@@ -454,7 +457,7 @@ func (p *Pipeline) SetDefaults() {
 func (p *Process) SetDefaults() {
 	p.LogLevel, p.LogFormat = "info", "auto"
 	p.MaxInFlightBytes = DefaultMaxInFlightBytes
-	p.Store = &Store{Use: &Use{Name: "embedded"}}
+	p.Store = &Store{Use: &Use{Name: defaultStore}}
 	p.StatsReceiver = &StatsReceiver{BufferSec: 60}
 	p.Metrics = &Metrics{}
 	p.License = &License{}
