@@ -82,8 +82,7 @@ type runner struct {
 
 // limitMemory has the process keep to its memory limit, and tells why it is not known.
 func (r *runner) limitMemory(p config.Process) error {
-	limit, err := memorylimit.Find(r.s.Env, int64(p.MemoryLimitBytes))
-	memorylimit.Set(limit)
+	err := limitMemory(r.s, p)
 	if _, set := r.s.Env("GOGC"); !set {
 		garbage.Floor(uint64(memorylimit.Share(gcFloor, gcPart, 1)), gcPercent)
 	}
