@@ -19,7 +19,8 @@ import (
 // Collect collects customer events and routes them to the destinations of their sources. It
 // stands for three pipelines and the two queues between them, which weir explain prints:
 //
-//	NAME-gateway:   source gateway -> queue NAME-gateway
+//	NAME-gateway:   source gateway -> queue NAME-gateway; with webhook blocks, what they refuse
+//	                -> queue NAME-refused
 //	NAME-processor: queue NAME-gateway -> processor's transforms -> fanout -> queue NAME-router
 //	NAME-router:    queue NAME-router -> router's targets, or the target webhook
 //
@@ -42,7 +43,9 @@ type Collect struct {
 
 // CollectGateway is where events come in.
 type CollectGateway struct {
-	// Where events go that cannot be kept. Default: the target "stdout".
+	// Where events go that cannot be kept, and requests to webhook sources of which no events can be
+	// made. Default: the target "stdout"; with a webhook block the queue NAME-refused, whose messages
+	// weir failures shows and sends again.
 	FailureTarget *FailureTarget `hcl:"failure_target,block"`
 	Options       hcl.Body       `hcl:",remain"`
 }
@@ -203,10 +206,23 @@ func (x *expansion) gateway(queue string) {
 		}
 	}
 	x.workspace(options)
-	x.add("pipeline", queue, append([]*hclsyntax.Block{
-		x.of("source", x.use("gateway", options)),
-		x.of("target", x.queue(queue, nil)),
-	}, BlocksOf(gateway, "failure_target")...))
+	made := []*hclsyntax.Block{x.of("source", x.use("gateway", options))}
+	failures := BlocksOf(gateway, "failure_target")
+	if hooks := BlocksOf(gateway, "webhook"); len(hooks) > 0 {
+		again := x.empty()
+		again.Blocks = hooks
+		if a := gateway.Attributes["allow_events_without_ids"]; a != nil {
+			again.Attributes[a.Name] = a
+		}
+		x.workspace(again)
+		made = append(made, x.of("transform", x.use("webhook", again)))
+		if refused := x.block.Labels[0] + "-refused"; len(failures) == 0 {
+			x.add("queue", refused, nil)
+			failures = []*hclsyntax.Block{x.of("failure_target", x.queue(refused, nil))}
+		}
+	}
+	made = append(made, x.of("target", x.queue(queue, nil)))
+	x.add("pipeline", queue, append(made, failures...))
 }
 
 func (x *expansion) processor(name, from, to string) {

@@ -23,6 +23,10 @@ type Destination struct {
 	Revision  string
 	// Config is the destination's own settings as they are in the file, a JSON object.
 	Config json.RawMessage
+	// Browser are the settings that the definition's code in a browser needs, and KnowsSecrets that the
+	// definition says which of its settings are secret: those are not among them.
+	Browser      []string
+	KnowsSecrets bool
 	// Consent is what the user must not have denied.
 	Consent Consent
 	// Conversions are the event names that the destination takes; nil is all.
