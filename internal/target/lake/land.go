@@ -161,4 +161,3 @@ func (w *write) fail(p *part, err error) {
 		w.failed[int(i)] = err
 	}
 }
-
