@@ -75,7 +75,7 @@ type runner struct {
 	app     *app.App
 	meter   *meter.Registry
 	reports *app.Reporter
-	demands atomic.Pointer[string] // the token of the admin server; a reload may change it
+	admin   atomic.Pointer[admin.Server] // nil without one
 	// live is set when there is a live line, and quietly when nothing is said of what runs.
 	live, quietly bool
 	drawn         drawn // for the console
@@ -133,17 +133,17 @@ func (r *runner) run(ctx context.Context) error {
 	defer endMetrics()
 	if process.Admin != nil {
 		operated.Address, operated.Path, operated.Route, operated.Log = process.Admin.Address, process.Admin.Path, app.AdminRoute(process.Admin), r.log
-		r.demands.Store(&process.Admin.Token)
-		operated.Token = r.token
-		close, err := r.console(&operated, process.Admin)
+		operated.Token = process.Admin.Token
+		endConsole, err := r.console(&operated, process.Admin)
 		if err != nil {
 			return err
 		}
-		defer close()
+		defer endConsole()
 		server, err := admin.Listen(ctx, operated)
 		if err != nil {
 			return err
 		}
+		r.admin.Store(server)
 		r.log.Info("admin server listens", meter.KeyAddress, server.Address())
 		if process.Admin.Console != nil {
 			r.log.Info("the console can be opened", "url", page(server.Address(), process.Admin.Path))
@@ -301,8 +301,8 @@ func (r *runner) reload(ctx context.Context) {
 		r.log.Error("the new config could not start, the old one runs on", meter.KeyError, err)
 	default:
 		r.flags.apply(built.Plan.Process, &r.level)
-		if is := built.Plan.Process.Admin; is != nil {
-			r.demands.Store(&is.Token)
+		if is, server := built.Plan.Process.Admin, r.admin.Load(); is != nil && server != nil {
+			server.SetToken(is.Token)
 		}
 		if was, is := r.started.Admin, built.Plan.Process.Admin; !reflect.DeepEqual(withoutToken(was), withoutToken(is)) {
 			r.log.Warn("the admin block, but for its token, changes at the next start only", meter.KeyAddress, adminAddress(r.started))
@@ -310,14 +310,6 @@ func (r *runner) reload(ctx context.Context) {
 		r.warnOfReports(built.Plan.Process)
 		r.log.Info("the new config runs")
 	}
-}
-
-// token is what requests of the admin server must have now.
-func (r *runner) token() string {
-	if t := r.demands.Load(); t != nil {
-		return *t
-	}
-	return ""
 }
 
 // withoutToken is what of an admin block does not change at a reload.
