@@ -237,7 +237,7 @@ func (a *assembly) make(ctx context.Context) pipeline.Parts {
 		Name:             pc.Name,
 		Ordered:          pc.Ordered,
 		InFlightMessages: inFlightMessages(pc.InFlight.Messages),
-		InFlightBytes:    pc.InFlight.Bytes,
+		InFlightBytes:    inFlightShare(pc.InFlight.Bytes),
 		Process:          a.b.inFlight(),
 		Drain:            pc.DrainTimeout(),
 		Retry:            policy(pc),

@@ -12,6 +12,9 @@ const (
 	leastMessages = 1000
 	// inFlightPart is the part of the memory limit that payloads in flight may take.
 	inFlightPart = 4
+	// sharePart is the part of it that those of one pipeline may take.
+	sharePart  = 8
+	leastBytes = 1 << 20
 )
 
 // inFlightMessages is the bound of a pipeline: a default keeps to the memory limit.
@@ -20,6 +23,14 @@ func inFlightMessages(n int) int {
 		return n
 	}
 	return int(memorylimit.Share(config.DefaultInFlightMessages, perMessage, leastMessages))
+}
+
+// inFlightShare is the bound of a pipeline in bytes: a default keeps to the memory limit.
+func inFlightShare(n int) int {
+	if n != config.DefaultInFlightBytes {
+		return n
+	}
+	return int(memorylimit.Share(config.DefaultInFlightBytes, sharePart, leastBytes))
 }
 
 // inFlightBytes is the bound of all pipelines: a default keeps to the memory limit.

@@ -18,6 +18,7 @@ import (
 	"github.com/weirdata/weir/internal/all"
 	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/memorylimit"
 	"github.com/weirdata/weir/internal/secret"
 	"github.com/weirdata/weir/internal/spelling"
 )
@@ -92,6 +93,8 @@ Snowbridge runs unchanged:
 		Args:          unknownCommand,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	// A command that is not given a config, or has not read it yet, keeps to the limit of the container.
+	root.PersistentPreRun = func(*cobra.Command, []string) { _ = limitMemory(s, config.Process{}) }
 	root.SetVersionTemplate(versionLine())
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
@@ -163,7 +166,17 @@ func configPaths(args []string, s Streams) []string {
 // config of Snowbridge: standard input to standard output.
 func load(paths []string, b *app.Builder, s Streams) (*config.Config, error) {
 	cfg, found := config.Load(paths, b.Options(s.Env))
+	if cfg != nil {
+		_ = limitMemory(s, cfg.Process) // a container whose limit is not known is told of by weir run
+	}
 	return cfg, report(found, s)
+}
+
+// limitMemory has the process keep to its memory limit, and tells why it is not known.
+func limitMemory(s Streams, p config.Process) error {
+	limit, err := memorylimit.Find(s.Env, int64(p.MemoryLimitBytes))
+	memorylimit.Set(limit)
+	return err
 }
 
 // report prints diagnostics; it returns errReported when one is an error.

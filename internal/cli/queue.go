@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -301,14 +300,10 @@ are removed. What a pipeline has in hand is waited for.`,
 			if err != nil {
 				return err
 			}
-			if !sure.yes && !s.interactive() {
-				return usagef("drop removes messages for good: say --yes")
-			}
 			return flags.operate(c.Context(), s, mustExist, func(o admin.Operator) error {
-				if !sure.yes {
-					if sure, err := confirm(c.Context(), s, o, args[0], sel, words); err != nil || !sure {
-						return err
-					}
+				d := decision{args[0], sel, words, "dead", "Remove for good %s from queue %q?", given(c, args, flags)}
+				if ok, err := sure.sure(c.Context(), s, o, d); err != nil || !ok {
+					return err
 				}
 				n, err := decide(c.Context(), s, args[0], "dropping", sel, o.Drop)
 				return decided(s, n, err, asJSON, "dropped", "they are gone")
@@ -327,31 +322,4 @@ are removed. What a pipeline has in hand is waited for.`,
 func (s Streams) interactive() bool {
 	f, ok := s.input().(*os.File)
 	return ok && isatty.IsTerminal(f.Fd()) && terminal(s.Err)
-}
-
-func confirm(ctx context.Context, s Streams, o admin.Operator, name string, sel admin.Selection, words string) (bool, error) {
-	p := begin(s, "counting messages")
-	n, err := o.Count(ctx, name, sel)
-	p.stop()
-	if err != nil {
-		return false, err
-	}
-	if n == 0 {
-		fmt.Fprintln(s.Out, "no dead message was chosen")
-		return false, nil
-	}
-	if words != "" {
-		words = " " + words
-	}
-	fmt.Fprintf(s.Err, "Remove for good %s%s from queue %q? [y/N] ", strings.Replace(plural(n), "message", "dead message", 1), words, name)
-	line, err := bufio.NewReader(s.input()).ReadString('\n')
-	if err != nil && line == "" {
-		return false, fmt.Errorf("read the answer: %w", err)
-	}
-	switch strings.ToLower(strings.TrimSpace(line)) {
-	case "y", "yes":
-		return true, nil
-	}
-	fmt.Fprintln(s.Err, "nothing was removed")
-	return false, errReported
 }

@@ -3,7 +3,6 @@
 package cli_test
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -320,7 +319,7 @@ func TestAdminTokenRotates(t *testing.T) {
 			}
 		}
 	}
-	if bytes.Contains([]byte(p.err.String()), []byte("changes at the next start only")) {
+	if strings.Contains(p.err.String(), "changes at the next start only") {
 		t.Errorf("the token has changed, and the log says that nothing did:\n%s", p.err)
 	}
 	p.stops(0)

@@ -83,8 +83,7 @@ type runner struct {
 
 // limitMemory has the process keep to its memory limit, and tells why it is not known.
 func (r *runner) limitMemory(p config.Process) error {
-	limit, err := memorylimit.Find(r.s.Env, int64(p.MemoryLimitBytes))
-	memorylimit.Set(limit)
+	err := limitMemory(r.s, p)
 	if _, set := r.s.Env("GOGC"); !set {
 		garbage.Floor(uint64(memorylimit.Share(gcFloor, gcPart, 1)), gcPercent)
 	}
@@ -164,10 +163,10 @@ func (r *runner) run(ctx context.Context) error {
 		r.ended(began)
 	}
 	endReports(err)
-	if err != nil {
-		return err
+	if at, ok := errors.AsType[*app.Placed](err); ok {
+		return report(at.Found, r.s)
 	}
-	return nil
+	return err
 }
 
 // build reads and builds the config; the first time it also makes the logger.
@@ -292,8 +291,8 @@ func (r *runner) reload(ctx context.Context) {
 	if err == nil {
 		err = r.app.Reload(ctx, built)
 	}
-	if found, ok := errors.AsType[config.Diagnostics](err); ok {
-		err = r.report(found)
+	if at, ok := errors.AsType[*app.Placed](err); ok {
+		err = r.report(at.Found)
 	}
 	switch {
 	case errors.Is(err, errReported):

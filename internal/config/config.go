@@ -54,6 +54,9 @@ import (
 	"github.com/weirdata/weir/internal/meter"
 )
 
+// defaultStore is the store of a config that names none.
+const defaultStore = "embedded"
+
 // DefaultPipeline is the name of the pipeline made of the top-level blocks.
 const DefaultPipeline = meter.Unnamed
 
@@ -231,13 +234,15 @@ type InFlight struct {
 	// Most messages read and not settled yet. Default: 10000, or one for each 64 KiB of the memory
 	// limit where that is less, but 1000. At least 1.
 	Messages int `hcl:"messages,optional"`
-	// Most payload bytes read and not settled yet. At least 1.
+	// Most payload bytes read and not settled yet. Default: 67108864, which is 64 MiB, or an
+	// eighth of the memory limit where that is less; at least 1.
 	Bytes int `hcl:"bytes,optional"`
 }
 
 // Defaults that are less where there is a memory limit.
 const (
 	DefaultInFlightMessages = 10_000
+	DefaultInFlightBytes    = 64 << 20
 	DefaultMaxInFlightBytes = 512 << 20
 )
 
@@ -461,14 +466,14 @@ func (p *Pipeline) SetDefaults() {
 		Throttle:  retryAfter(10000),
 	}
 	p.DrainTimeoutMillis = 30000
-	p.InFlight = &InFlight{Messages: DefaultInFlightMessages, Bytes: 64 << 20}
+	p.InFlight = &InFlight{Messages: DefaultInFlightMessages, Bytes: DefaultInFlightBytes}
 }
 
 // SetDefaults sets what a config need not say about the process.
 func (p *Process) SetDefaults() {
 	p.LogLevel, p.LogFormat = "info", "auto"
 	p.MaxInFlightBytes = DefaultMaxInFlightBytes
-	p.Store = &Store{Use: &Use{Name: "embedded"}}
+	p.Store = &Store{Use: &Use{Name: defaultStore}}
 	p.StatsReceiver = &StatsReceiver{BufferSec: 60}
 	p.Metrics = &Metrics{}
 	p.License = &License{}

@@ -78,7 +78,7 @@ func readContent(path string) (string, error) {
 		return "", err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxContent+1))
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := errors.Join(err, f.Close()); err != nil {
 		return "", err
 	}
 	switch {

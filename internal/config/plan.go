@@ -208,12 +208,19 @@ func (p *Plan) Doubts() Diagnostics {
 	}
 	for _, q := range p.Process.Queues {
 		if !read[q.Name] && !p.holdsFailures(q.Name) {
-			ds = append(ds, q.warn(fmt.Sprintf("no pipeline reads the queue %q: what is put into it waits there", q.Name),
-				fmt.Sprintf("read it in a pipeline: use \"queue\" { name = %q }", q.Name)))
+			what, fix := "no pipeline reads the queue %q: what is put into it waits there", "read it in a pipeline: use \"queue\" { name = %q }"
+			if p.shared() {
+				what, fix = "no pipeline of this config reads the queue %q: another process that shares the store has to, or what is put into it waits there",
+					"read it in a pipeline, here or there: use \"queue\" { name = %q }"
+			}
+			ds = append(ds, q.warn(fmt.Sprintf(what, q.Name), fmt.Sprintf(fix, q.Name)))
 		}
 	}
 	return ds
 }
+
+// shared reports whether other processes may have the store open: the default one is for one.
+func (p *Plan) shared() bool { return p.Store != nil && p.Store.Name != defaultStore }
 
 // conditional reports whether a target gets only what a condition chooses.
 func (p *Pipeline) conditional(u *Use) bool {

@@ -50,7 +50,7 @@ func (d *document) hiddenIn(a *hclsyntax.Attribute) []hiddenValue {
 	}
 	walkStrings(v, all, func(text string, whole bool) {
 		if whole {
-			add(text, hiddenText)
+			add(text, d.asWritten(a))
 			return
 		}
 		for _, part := range secret.Parts(text) {
@@ -58,6 +58,18 @@ func (d *document) hiddenIn(a *hclsyntax.Attribute) []hiddenValue {
 		}
 	})
 	return out
+}
+
+// asWritten is what is shown of a value that is made of others, as of "${env.DATA}/out": how it is
+// written, which tells whoever has the environment more than that it is hidden. It is hidden where
+// the name of a says secret, or the text may be a URL.
+func (d *document) asWritten(a *hclsyntax.Attribute) string {
+	_, made := a.Expr.(*hclsyntax.TemplateExpr)
+	text := d.text(a.Expr.Range())
+	if !made || secret.Name(a.Name) || strings.Contains(text, "://") || !strings.HasPrefix(text, `"`) || len(text) > maxExcerpt {
+		return hiddenText
+	}
+	return strings.Trim(text, `"`)
 }
 
 // walkStrings calls fn with the text of each primitive value in v, and whether it is to be

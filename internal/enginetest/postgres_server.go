@@ -120,6 +120,21 @@ func (sv *PostgresServer) DSN() string {
 	return fmt.Sprintf("postgres://weir@%s/postgres?sslmode=disable", sv.Address())
 }
 
+// Save writes a file of the data directory, which is the server's.
+func (sv *PostgresServer) Save(name string, text []byte) {
+	sv.t.Helper()
+	path := filepath.Join(sv.dir, name)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		sv.t.Fatal(err)
+	}
+	if sv.cred == nil {
+		return
+	}
+	if err := os.Chown(path, int(sv.cred.Uid), int(sv.cred.Gid)); err != nil {
+		sv.t.Fatal(err)
+	}
+}
+
 // Run runs a program of the server to its end.
 func (sv *PostgresServer) Run(name string, args ...string) {
 	sv.t.Helper()

@@ -66,31 +66,26 @@ func TestLoginIsRenewed(t *testing.T) {
 	t.Parallel()
 	sv := startServer(t)
 	files := t.TempDir()
-	save := func(dir, name string, text []byte) string {
+	save := func(name string, text []byte) string {
 		t.Helper()
-		path := filepath.Join(dir, name)
+		path := filepath.Join(files, name)
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
-		}
-		if dir == sv.dir && sv.cred != nil {
-			if err := os.Chown(path, int(sv.cred.Uid), int(sv.cred.Gid)); err != nil {
-				t.Fatal(err)
-			}
 		}
 		return path
 	}
 	ca, authority, key := (*signer)(nil).certificate(t, 1)
-	save(sv.dir, "server.crt", authority)
-	save(sv.dir, "server.key", key)
-	save(sv.dir, "root.crt", authority)
-	root := save(files, "root.crt", authority)
+	sv.Save("server.crt", authority)
+	sv.Save("server.key", key)
+	sv.Save("root.crt", authority)
+	root := save("root.crt", authority)
 	issue := func(number int64) {
 		_, cert, key := ca.certificate(t, number)
-		save(files, "own.crt", cert)
-		save(files, "own.key", key)
+		save("own.crt", cert)
+		save("own.key", key)
 	}
 	issue(11)
-	admin, err := pgx.Connect(t.Context(), sv.dsn())
+	admin, err := pgx.Connect(t.Context(), sv.DSN())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,11 +101,13 @@ func TestLoginIsRenewed(t *testing.T) {
 	do("GRANT CREATE ON DATABASE postgres TO tenant")
 	do("ALTER SYSTEM SET ssl = on")
 	do("ALTER SYSTEM SET ssl_ca_file = 'root.crt'")
-	save(sv.dir, "pg_hba.conf", []byte("hostssl all tenant 127.0.0.1/32 scram-sha-256 clientcert=verify-ca\nhost all weir 127.0.0.1/32 trust\n"))
+	sv.Save("pg_hba.conf", []byte("hostssl all tenant 127.0.0.1/32 scram-sha-256 clientcert=verify-ca\nhost all weir 127.0.0.1/32 trust\n"))
 	do("SELECT pg_reload_conf()")
+	host, port, _ := strings.Cut(sv.Address(), ":")
+	address := "host=" + host + " port=" + port
 	dsn := func(password string) string {
-		return fmt.Sprintf("host=127.0.0.1 port=%d dbname=postgres user=tenant password=%s sslmode=verify-ca sslrootcert=%s sslcert=%s sslkey=%s",
-			sv.port, password, root, filepath.Join(files, "own.crt"), filepath.Join(files, "own.key"))
+		return fmt.Sprintf("%s dbname=postgres user=tenant password=%s sslmode=verify-ca sslrootcert=%s sslcert=%s sslkey=%s",
+			address, password, root, filepath.Join(files, "own.crt"), filepath.Join(files, "own.key"))
 	}
 	var last error
 	until := func(what string, ok func() bool) {
@@ -149,7 +146,7 @@ func TestLoginIsRenewed(t *testing.T) {
 	issue(12)
 	cut()
 	until("a job after the certificate was replaced", func() bool { return add() == nil && shown(12) })
-	save(files, "own.key", []byte("half of it"))
+	save("own.key", []byte("half of it"))
 	cut()
 	until("a job while the new key cannot be read", func() bool { return add() == nil && shown(12) })
 	if _, err := s.Relogin(t.Context(), dsn("first-word")); err == nil || strings.Contains(err.Error(), "first-word") {

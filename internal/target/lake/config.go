@@ -13,6 +13,7 @@ import (
 	"github.com/weirdata/weir/internal/blob/s3"
 	"github.com/weirdata/weir/internal/catalog"
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/memorylimit"
 	"github.com/weirdata/weir/internal/parquet"
 )
 
@@ -73,8 +74,8 @@ type Config struct {
 	// buffer that cannot fill is written when it is buffer_max_age_seconds old.
 	BufferMaxEvents int `hcl:"buffer_max_events,optional"`
 	// BufferMaxBytes is the most payload bytes in one write; 16777216 (16 MiB) by default,
-	// 1073741824 at most. in_flight.bytes should be at least twice as much. Memory in use is
-	// about three times as much.
+	// 1073741824 at most, and no more than the 32nd part of the memory limit. in_flight.bytes
+	// should be at least twice as much. Memory in use is about three times as much.
 	BufferMaxBytes int `hcl:"buffer_max_bytes,optional"`
 	// BufferMaxAgeSeconds is the longest time, in seconds, that an event waits for the buffer
 	// to fill; 60 by default. The source is told that an event is done after it is written.
@@ -251,12 +252,17 @@ func (c Config) timeKind() parquet.Kind {
 		"epoch_ms": parquet.TimestampMs, "epoch_us": parquet.TimestampUs}[c.TimeFormat]
 }
 
+// bufferPart is the part of the memory limit that the payloads of one write take at the most: what
+// is made of them takes several times as much, in each write that is in progress.
+const bufferPart = 32
+
 func (c Config) limits() connector.Limits {
 	if c.Buffer != nil {
 		return c.Buffer.limits(c)
 	}
+	bytes := int(memorylimit.Share(int64(c.BufferMaxBytes), bufferPart, int64(min(c.MaxMessageBytes, c.BufferMaxBytes))))
 	return connector.Limits{
-		MaxBatchMessages: c.BufferMaxEvents, MaxBatchBytes: c.BufferMaxBytes, MaxMessageBytes: c.MaxMessageBytes,
+		MaxBatchMessages: c.BufferMaxEvents, MaxBatchBytes: bytes, MaxMessageBytes: c.MaxMessageBytes,
 		MaxConcurrentBatches: c.MaxConcurrentBatches, FlushPeriod: time.Duration(c.BufferMaxAgeSeconds) * time.Second,
 	}
 }
