@@ -269,6 +269,8 @@ type Process struct {
 	// Collects customer events and routes them to the destinations of their sources: what a
 	// gateway, a processor and a router do, as three pipelines with queues between them.
 	Collects []*Collect `hcl:"collect,block"`
+	// Workspace configurations that connectors use by their names.
+	Workspaces []*Workspace `hcl:"workspace,block"`
 	// The state machines that pipelines start executions of. They need a store, as queues do.
 	Machines []*Machine `hcl:"machine,block"`
 	// The functions that machines call.

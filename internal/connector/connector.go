@@ -36,6 +36,7 @@ import (
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/workspace"
 )
 
 // Source reads batches of messages.
@@ -358,6 +359,8 @@ type Deps struct {
 	Queues map[string]Queue
 	// Machines are the state machines of the config, by name.
 	Machines map[string]Machine
+	// Workspaces are the workspace blocks of the config, by name; see [Deps.Workspace].
+	Workspaces map[string]workspace.Live
 	// Stdout is what events are printed to; nil stands for standard output itself.
 	Stdout io.Writer
 	// Kept returns what with made when the name was first asked for in this process: what a

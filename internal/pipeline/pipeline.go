@@ -325,6 +325,8 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 
 	endLag := p.watchLag(reading)
 	defer endLag()
+	endStandings := p.watchStandings(reading)
+	defer endStandings()
 	settled := make(chan struct{})
 	go func() {
 		defer close(settled)

@@ -2,4 +2,13 @@ transform {
   use "fanout" {
     workspace_config = "workspaceConfig.json"
   }
+
+  use "fanout" {
+    workspace = "acme"
+  }
+}
+
+# The same by the name of a workspace block, which says where the configuration comes from.
+workspace "acme" {
+  config = "workspaceConfig.json"
 }

@@ -50,15 +50,15 @@ import (
 type Config struct {
 	// WorkspaceConfig is the path of the workspaceConfig.json with the connections; the
 	// same file as the gateway's. A change of the file counts within five seconds.
-	WorkspaceConfig string `hcl:"workspace_config"`
+	WorkspaceConfig string `hcl:"workspace_config,optional"`
+	// Workspace is the name of the workspace block with the connections, in the
+	// place of workspace_config.
+	Workspace string `hcl:"workspace,optional"`
 }
 
 // Validate names what could never work.
 func (c Config) Validate() []connector.Problem {
-	if c.WorkspaceConfig == "" {
-		return []connector.Problem{{Field: "workspace_config", What: "workspace_config is empty", Fix: "write the path of the workspaceConfig.json"}}
-	}
-	return nil
+	return connector.NamesWorkspace(c.WorkspaceConfig, c.Workspace)
 }
 
 // Entry is the transform's place in the registry.
@@ -71,11 +71,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 		if ps := c.Validate(); len(ps) > 0 {
 			return nil, fault.New(fault.Setup, fmt.Errorf("fanout: %s: %s", ps[0].What, ps[0].Fix))
 		}
-		path, err := d.File("workspace_config", c.WorkspaceConfig)
-		if err != nil {
-			return nil, err
-		}
-		file, err := workspace.Open(path, d.Log)
+		file, err := d.Workspace(c.WorkspaceConfig, c.Workspace)
 		if err != nil {
 			return nil, err
 		}
@@ -84,14 +80,14 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 })
 
 // Transform chooses by one workspace file.
-type Transform struct{ file *workspace.File }
+type Transform struct{ file workspace.Live }
 
 // Worker implements connector.Transform.
 func (t *Transform) Worker() (connector.Worker, error) { return &Worker{file: t.file}, nil }
 
 // Worker is a Transform with the memory of one goroutine.
 type Worker struct {
-	file   *workspace.File
+	file   workspace.Live
 	event  parsed
 	chosen []*workspace.Connection
 }
@@ -334,7 +330,7 @@ func (p *parsed) leavesOut(c *workspace.Connection) (string, error) {
 		return notProcessed, nil
 	case !p.chooses(d.DisplayName):
 		return integrations, nil
-	case !d.Consent.Allows(&p.denial):
+	case !c.Consent.Allows(&p.denial):
 		return consent, nil
 	}
 	if c.Types != nil {
