@@ -16,9 +16,9 @@ import (
 var outlives = map[string]string{
 	"internal/frontdoor open":          "doors: the newest host's certificates and authorities count",
 	"internal/workspace files":         "workspace files: read again by Open, and watched",
-	"internal/catalog living":          "datasets that this process owns: no secret",
-	"internal/catalog watched":         "when the owner of a dataset was seen first",
-	"internal/catalog open":            "datasets on disk: no secret",
+	"internal/catalog open":            "datasets: those of a store are reached as who opened them last says",
+	"internal/catalog watched":         "versions of leases that are waited for: no secret",
+	"internal/catalog living":          "ids of leases: no secret",
 	"internal/target/file owned":       "files that are written: no secret",
 	"internal/source/gateway lastDate": "the time of day",
 	"internal/script regexpMutex":      "a lock",

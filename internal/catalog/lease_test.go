@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,7 +49,13 @@ func TestLease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{objects: map[string][]byte{}, marks: map[string]string{}}
-		first, second := &hand{m: m, fate: calmly}, &hand{m: m, fate: calmly}
+		var asleep atomic.Bool
+		first, second := &hand{m: m, fate: calmly}, &hand{m: m, fate: func() fate {
+			if asleep.Load() {
+				return fails
+			}
+			return well
+		}}
 		hold := func(h *hand, host string) (*Dataset, *lease, error) {
 			l, err := another(t, h.bucket(true), t.Name()+host, host)
 			if err != nil {
@@ -79,7 +86,7 @@ func TestLease(t *testing.T) {
 			t.Fatalf("after the first has ended: %v", err)
 		}
 		// It is stopped beyond its lease, and the first takes over.
-		second.fate = func() fate { return fails }
+		asleep.Store(true)
 		begun := time.Now()
 		var over *Dataset
 		var overLease *lease
@@ -92,7 +99,7 @@ func TestLease(t *testing.T) {
 		if took := time.Since(begun); took < leaseTime || took > leaseTime+leaseRenew+10*time.Second {
 			t.Errorf("a dead owner was waited for during %s", took)
 		}
-		second.fate = calmly
+		asleep.Store(false)
 		time.Sleep(leaseRenew)
 		synctest.Wait()
 		if err := d.log.lostBy(); !errors.Is(err, ErrTaken) {

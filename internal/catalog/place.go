@@ -142,14 +142,21 @@ func Open(ctx context.Context, path string, o Options) (*Dataset, error) {
 		return nil, errors.Join(err, bucket.Close())
 	}
 	if d != nil {
-		_ = bucket.Close() // nothing was done with it
 		if have := d.layout; !slices.Equal(have, o.Layout) {
-			return nil, errors.Join(otherLayout(path, have, o.Layout), d.Close())
+			return nil, errors.Join(otherLayout(path, have, o.Layout), bucket.Close(), d.Close())
+		}
+		if n, ok := d.bucket.(*newest); ok {
+			n.take(bucket)
+		} else {
+			_ = bucket.Close() // nothing was done with it
 		}
 		if err := d.agree(dataset{Table: d.follower.called()}, o.TableName); err != nil {
 			return nil, errors.Join(err, d.Close())
 		}
 		return d, nil
+	}
+	if !p.Local() {
+		bucket = &newest{all: []blob.Bucket{bucket}}
 	}
 	d, err = openAlone(ctx, bucket, path, key, o)
 	leave(d)

@@ -255,3 +255,26 @@ func TestCheckS3(t *testing.T) {
 		t.Errorf("without permissions: %v", err)
 	}
 }
+
+// TestNewestAccess: who opens a dataset that is open, as after a reload, has it reached in his way.
+func TestNewestAccess(t *testing.T) {
+	t.Parallel()
+	engine, bucket := bucketS3(t)
+	before, after := onS3(t, engine, "s3://"+bucket+"/lake"), onS3(t, engine, "s3://"+bucket+"/lake")
+	after.store.Access.S3.Region = "eu-north-1" // which the engine is not in, and refuses
+	if err := before.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := before.Write(t.Context(), positioned(0, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := after.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := before.Write(t.Context(), positioned(1, 2)); fault.Of(err) == fault.Transient || err == nil {
+		t.Errorf("written with the access of before: %v", err)
+	}
+	if err := errors.Join(after.Close(t.Context()), before.Close(t.Context())); err != nil {
+		t.Error(err)
+	}
+}
