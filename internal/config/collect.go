@@ -14,6 +14,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/weirdata/weir/internal/spelling"
+	"github.com/weirdata/weir/internal/usertransform"
 )
 
 // Collect collects customer events and routes them to the destinations of their sources. It
@@ -66,6 +67,9 @@ type CollectProcessor struct {
 	MaxBatchMessages int `hcl:"max_batch_messages,optional"`
 	// What is done to each event, before it is copied for each destination.
 	Transform *Transform `hcl:"transform,block"`
+	// Where the code of user transformations is, which the events for a destination pass that has
+	// one. Default: such a destination gets no events.
+	Transformations *usertransform.Config `hcl:"transformations,block"`
 	// Where events go that cannot be processed. Default: they stay in the queue as failed, where
 	// weir failures shows them and sends them again.
 	FailureTarget *FailureTarget `hcl:"failure_target,block"`
@@ -227,6 +231,7 @@ func (x *expansion) router(queue string) {
 	if len(targets) == 0 {
 		webhook := x.empty()
 		x.workspace(webhook)
+		x.transformations(webhook)
 		targets = []*hclsyntax.Block{x.of("target", x.use("webhook", webhook))}
 	}
 	p := x.add("pipeline", queue, append(append([]*hclsyntax.Block{
@@ -296,6 +301,15 @@ func (x *expansion) workspace(b *hclsyntax.Body) {
 	}
 }
 
+// transformations has a component find the code of user transformations.
+func (x *expansion) transformations(b *hclsyntax.Body) {
+	for _, of := range BlocksOf(x.block.Body, "processor") {
+		if len(BlocksOf(b, "transformations")) == 0 {
+			b.Blocks = append(b.Blocks, BlocksOf(of.Body, "transformations")...)
+		}
+	}
+}
+
 func (x *expansion) queue(name string, b *hclsyntax.Body) *hclsyntax.Block {
 	if b == nil {
 		b = x.empty()
@@ -324,6 +338,7 @@ func (x *expansion) reads(name string, stage *hclsyntax.Body, isolation string, 
 func (x *expansion) fanout(processor *hclsyntax.Body) *hclsyntax.Block {
 	body := x.empty()
 	x.workspace(body)
+	x.transformations(body)
 	copies := x.use("fanout", body)
 	written := BlocksOf(processor, "transform")
 	if len(written) == 0 {
@@ -347,8 +362,9 @@ func (x *expansion) reached(target *hclsyntax.Block) *hclsyntax.Block {
 			continue
 		}
 		use, body := *u, *u.Body
-		use.Body, use.CloseBraceRange, body.Attributes = &body, use.TypeRange, maps.Clone(body.Attributes)
+		use.Body, use.CloseBraceRange, body.Attributes, body.Blocks = &body, use.TypeRange, maps.Clone(body.Attributes), slices.Clone(body.Blocks)
 		x.workspace(&body)
+		x.transformations(&body)
 		inner.Blocks[i] = &use
 		return &t
 	}

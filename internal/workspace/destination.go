@@ -23,6 +23,9 @@ type Destination struct {
 	Revision  string
 	// Config is the destination's own settings as they are in the file, a JSON object.
 	Config json.RawMessage
+	// Transformation is what events pass on their way here; nil for none. Nobody may deliver an
+	// event to a destination that has one without it.
+	Transformation *Transformation
 	// Consent is what the user must not have denied.
 	Consent Consent
 	// Conversions are the event names that the destination takes; nil is all.

@@ -18,6 +18,8 @@ type document struct {
 	WorkspaceID string                        `json:"workspaceId"`
 	Sources     []sourceDocument              `json:"sources"`
 	Connections map[string]connectionDocument `json:"connections"`
+	Libraries   []libraryDocument             `json:"libraries"`
+	Credentials map[string]credentialDocument `json:"credentials"`
 	Settings    struct {
 		EventBlocking struct {
 			Events map[string][]string `json:"events"`
@@ -64,9 +66,7 @@ type destinationDocument struct {
 		DisplayName string          `json:"displayName"`
 		Config      json.RawMessage `json:"config"`
 	} `json:"destinationDefinition"`
-	Transformations []struct {
-		ID string `json:"id"`
-	} `json:"transformations"`
+	Transformations []transformationDocument `json:"transformations"`
 }
 
 type connectionDocument struct {
@@ -132,7 +132,7 @@ func Parse(name string, data []byte, now time.Time) (*Workspace, error) {
 	p := parser{w: &Workspace{
 		ID: doc.WorkspaceID, Loaded: now, byKey: map[string]*Source{}, byHeader: map[string]*Source{},
 		byID: map[string]*Source{}, destinations: map[string]*Destination{},
-	}, texts: map[string]destinationDocument{}}
+	}, texts: map[string]destinationDocument{}, libraries: librariesOf(doc.Libraries), credentials: credentialsOf(doc.Credentials)}
 	var blocked map[string]bool
 	if names := doc.Settings.EventBlocking.Events["track"]; len(names) > 0 {
 		blocked = setOf(names)
@@ -165,6 +165,9 @@ type parser struct {
 	index    []int // of each source, in the file
 	texts    map[string]destinationDocument
 	problems []string
+
+	libraries   []string
+	credentials []Credential
 }
 
 func (p *parser) refuse(format string, args ...any) {
@@ -260,9 +263,8 @@ func (p *parser) destination(at string, text json.RawMessage, s *Source) *Destin
 		to.Off = plain(wrong).Error()
 	case d.Definition.Name == "":
 		to.Off = "it has no destinationDefinition.name, which says what kind of destination it is, such as WEBHOOK"
-	case len(d.Transformations) > 0:
-		to.Off = fmt.Sprintf("it asks for the transformation %q, which is not built: its events would leave as they came", d.Transformations[0].ID)
 	default:
+		to.Transformation = p.transformation(d.Transformations)
 		to.Off = settings(to, &d)
 	}
 	switch {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -116,11 +117,10 @@ func TestOddDestinations(t *testing.T) {
 	for text, want := range map[string]string{
 		`{}`:         `sources[0].destinations[1] has no id: give every destination one`,
 		`{"id":"d"}`: `destination "d" (sources[0].destinations[1]) is switched off: it has no destinationDefinition.name, which says what kind of destination it is, such as WEBHOOK`,
-		`{"id":"d","enabled":true,"isProcessorEnabled":true,"config":[],"destinationDefinition":{"name":"X"}}`:                                      `destination "d" (sources[0].destinations[1]) is switched off: config: "" is a array, and must be an object`,
-		`{"id":"d","enabled":true,"isProcessorEnabled":true,"config":{"consentManagement":{"web":[]}},"destinationDefinition":{"name":"X"}}`:        `config: "consentManagement" is a object, and must be a list`,
-		`{"id":"d","enabled":"yes","isProcessorEnabled":true,"destinationDefinition":{"name":"X"}}`:                                                 `"enabled" is a string, and must be true or false`,
-		`{"id":"d","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"X","config":{"supportedMessageTypes":5}}}`:             `destinationDefinition.config: `,
-		`{"id":"d","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"X"},"transformations":[{"id":"t1","versionId":"v1"}]}`: `it asks for the transformation "t1", which is not built`,
+		`{"id":"d","enabled":true,"isProcessorEnabled":true,"config":[],"destinationDefinition":{"name":"X"}}`:                               `destination "d" (sources[0].destinations[1]) is switched off: config: "" is a array, and must be an object`,
+		`{"id":"d","enabled":true,"isProcessorEnabled":true,"config":{"consentManagement":{"web":[]}},"destinationDefinition":{"name":"X"}}`: `config: "consentManagement" is a object, and must be a list`,
+		`{"id":"d","enabled":"yes","isProcessorEnabled":true,"destinationDefinition":{"name":"X"}}`:                                          `"enabled" is a string, and must be true or false`,
+		`{"id":"d","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"X","config":{"supportedMessageTypes":5}}}`:      `destinationDefinition.config: `,
 		`[1]`: `sources[0].destinations[1] has no id`,
 	} {
 		w := parse(t, []byte(`{"sources":[{"id":"a","writeKey":"k","enabled":true,"destinations":[
@@ -133,6 +133,30 @@ func TestOddDestinations(t *testing.T) {
 		}
 		if d := w.Destination("d"); d != nil && (d.Enabled || d.Off == "") {
 			t.Errorf("%s: it is on: %+v", text, d)
+		}
+	}
+}
+
+// TestTransformation: the first transformation of a destination counts, with what its workspace
+// has for it.
+func TestTransformation(t *testing.T) {
+	t.Parallel()
+	w := parse(t, []byte(`{"sources":[{"id":"a","writeKey":"k","enabled":true,"destinations":[
+		{"id":"d","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"X"},"transformations":[{"id":"t1","versionId":"v1","language":"Python"},{"id":"t2","versionId":"v2"}]},
+		{"id":"e","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"X"},"transformations":[{"id":"t2","versionId":"v2"}]},
+		{"id":"f","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"X"},"transformations":[]}]}],
+		"libraries":[{"versionId":"l1"},{"versionId":"l2"},{"versionId":"l1"}],"credentials":{"c2":{"key":"b","value":"2"},"c1":{"key":"a","value":"1","isSecret":true}}}`))
+	libraries, credentials := []string{"l1", "l2"}, []workspace.Credential{{ID: "c1", Key: "a", Value: "1", Secret: true}, {ID: "c2", Key: "b", Value: "2"}}
+	for id, want := range map[string]*workspace.Transformation{
+		"d": {ID: "t1", Version: "v1", Language: "python", Libraries: libraries, Credentials: credentials},
+		"e": {ID: "t2", Version: "v2", Language: "javascript", Libraries: libraries, Credentials: credentials},
+		"f": nil,
+	} {
+		if got := w.Destination(id).Transformation; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s has %+v, want %+v", id, got, want)
+		}
+		if d := w.Destination(id); !d.Enabled || d.Off != "" {
+			t.Errorf("%s is off: %s", id, d.Off)
 		}
 	}
 }

@@ -123,6 +123,9 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 	return nil
 }
 
+// Finishes implements connector.Finisher: who reads the queue does.
+func (t *Target) Finishes() bool { return true }
+
 // Accepts implements connector.StoreTarget.
 func (t *Target) Accepts(m *event.Message) error {
 	j := t.job(m)

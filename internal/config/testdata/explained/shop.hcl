@@ -19,6 +19,9 @@ collect "shop" {
         jq_command = "{type, userId}"
       }
     }
+    transformations {
+      directory = "transformations"
+    }
     filter_target {
       use "stdout" {}
     }
