@@ -65,6 +65,9 @@ type CollectProcessor struct {
 	Ordered bool `hcl:"ordered,optional"`
 	// Most events that are taken, and settled, together. Default: that of the source "queue".
 	MaxBatchMessages int `hcl:"max_batch_messages,optional"`
+	// Leaves out an event whose messageId has come before from its source, before it is processed.
+	// Default: every event counts.
+	Deduplicate *CollectDeduplicate `hcl:"deduplicate,block"`
 	// What is done to each event, before it is copied for each destination.
 	Transform *Transform `hcl:"transform,block"`
 	// Where the code of user transformations is, which the events for a destination pass that has
@@ -79,6 +82,12 @@ type CollectProcessor struct {
 	Retry *Retry `hcl:"retry,block"`
 	// Bounds of what is held in memory.
 	InFlight *InFlight `hcl:"in_flight,block"`
+}
+
+// CollectDeduplicate leaves out events that have come before.
+type CollectDeduplicate struct {
+	// For how long, in seconds, a messageId is known. Default: 3600.
+	WindowSec int `hcl:"window_sec,optional"`
 }
 
 // CollectRouter is how events reach their destinations.
@@ -207,9 +216,13 @@ func (x *expansion) gateway(queue string) {
 		}
 	}
 	x.workspace(options)
+	into := x.empty()
+	for _, p := range BlocksOf(x.block.Body, "processor") {
+		into.Blocks = append(into.Blocks, BlocksOf(p.Body, "deduplicate")...)
+	}
 	x.add("pipeline", queue, append([]*hclsyntax.Block{
 		x.of("source", x.use("gateway", options)),
-		x.of("target", x.queue(queue, nil)),
+		x.of("target", x.queue(queue, into)),
 	}, BlocksOf(gateway, "failure_target")...))
 }
 

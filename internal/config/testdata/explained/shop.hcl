@@ -19,6 +19,7 @@ collect "shop" {
         jq_command = "{type, userId}"
       }
     }
+    deduplicate {}
     transformations {
       directory = "transformations"
     }
