@@ -9,7 +9,7 @@ BUSY := -timeout 30m
 TOOL := $(GO) tool -modfile=tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test bench docs test-chaos build lint fmt vuln
+.PHONY: help run check test bench docs test-chaos soak build lint fmt vuln
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ check: ## what a change must pass: format, vet, lint, all tests with the race de
 test-chaos: ## kill the quickstart 50 times under load, then every test with hundreds of random runs
 	WEIR_CHAOS_RUNS=50 $(TESTRUN) -v -timeout 30m ./internal/chaos
 	WEIR_CHAOS_RUNS=300 WEIR_MODEL_RUNS=300 WEIR_FLIP_RUNS=50 $(TESTRUN) -timeout 90m ./...
+
+soak: ## three processes on PostgreSQL with a standby for SECONDS (1800) at RATE events a second (1000), under faults
+	WEIR_SOAK_SECONDS=$(or $(SECONDS),1800) WEIR_SOAK_RATE=$(or $(RATE),1000) $(TESTRUN) -v -timeout 4h -run '^TestSoak$$' ./internal/chaos
 
 bench: ## benchmarks of whole pipelines and of the stores; arguments in BENCH (docs/bench/README.md)
 	$(GO) run ./internal/bench $(BENCH)

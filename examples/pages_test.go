@@ -230,6 +230,7 @@ var pages = []struct {
 		r.env = append(r.env, "GOFLAGS=-mod=mod")
 	}},
 	{"docs/workspace-config.md", func(r *reader) { r.ports("8080", "8082") }},
+	{"docs/webhooks.md", func(r *reader) { r.ports("8080") }},
 	{"docs/production.md", func(r *reader) {
 		if _, err := exec.LookPath("systemd-analyze"); err != nil {
 			r.t.Log("there is no systemd-analyze: the unit is not verified")

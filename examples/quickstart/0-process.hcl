@@ -11,7 +11,8 @@ store {
   }
 }
 
-# /metrics, /healthz and /readyz.
+# The console, /metrics, /healthz and /readyz.
 admin {
   address = "127.0.0.1:${env("ADMIN_PORT", "8081")}"
+  console {}
 }

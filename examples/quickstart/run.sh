@@ -33,6 +33,7 @@ same=${given:+. $shown/env; }
 
 cat <<TEXT
 Four jobs run on made-up events. Ctrl-C stops; the next start goes on where this one ends.
+See them move:  http://127.0.0.1:$ADMIN_PORT/
 
  1 collect    send an event yourself, and find it in both files a second later:
                 curl -u website: -d '{"userId":"me","event":"Hello"}' http://127.0.0.1:$GATEWAY_PORT/v1/track

@@ -69,6 +69,9 @@ type Options struct {
 	// started again, a line each.
 	Ready    func() error
 	Degraded func() []string
+	// Console, if set, adds its pages; Open are those of its paths that need no token.
+	Console func(*http.ServeMux)
+	Open    []string
 	// Store is the store, its identity and the queues of the config; the store is nil when
 	// none is open.
 	Store func() (queue.Store, string, []connector.Queue)
@@ -126,7 +129,10 @@ func handler(o Options) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	api{o.Store, o.Log}.routes(mux)
-	return frontdoor.Guard(o.Route.Hosts, http.StripPrefix(o.Path, frontdoor.Bearer(o.Token, []string{"/healthz", "/readyz"}, mux)))
+	if o.Console != nil {
+		o.Console(mux)
+	}
+	return frontdoor.Guard(o.Route.Hosts, http.StripPrefix(o.Path, frontdoor.Bearer(o.Token, append([]string{"/healthz", "/readyz"}, o.Open...), mux)))
 }
 
 // Address is where the server listens.

@@ -39,6 +39,7 @@ import (
 	"github.com/weirdata/weir/internal/transform/js"
 	"github.com/weirdata/weir/internal/transform/lua"
 	"github.com/weirdata/weir/internal/transform/spenriched"
+	webhooktransform "github.com/weirdata/weir/internal/transform/webhook"
 )
 
 // Connectors returns every connector, in the order they are documented.
@@ -71,6 +72,7 @@ func Connectors() connector.Set {
 			spenriched.SetPk,
 			gtmss.Entry,
 			fanout.Entry,
+			webhooktransform.Entry,
 		},
 		Targets: []connector.Entry[connector.Target]{
 			stdout.Entry,

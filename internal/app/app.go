@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/pipeline"
@@ -115,6 +116,16 @@ func (a *App) Store() (s queue.Store, identity string, queues []connector.Queue)
 	return a.store, a.storeID, a.current.queues
 }
 
+// Plan is what runs, as the config that is in force says it; nil before anything does.
+func (a *App) Plan() *config.Plan {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.current == nil {
+		return nil
+	}
+	return a.current.plan
+}
+
 // openStore opens the durable store that b needs, for the life of the process. Closing
 // adds its error to what Run returns.
 func (a *App) openStore(ctx context.Context, b *Built) (closeStore func(*error), err error) {
@@ -195,7 +206,7 @@ func (a *App) start(ctx context.Context, b *Built) error {
 		members[i] = &member{Runner: r, log: a.Log, ended: make(chan struct{})}
 	}
 	next := newGeneration(members, b.Plan.Queues)
-	next.empty = b.Plan.Empty
+	next.empty, next.plan = b.Plan.Empty, b.Plan
 	for _, m := range members {
 		if m.Terms().Fed {
 			m.FeedUntil(next.drained(m))

@@ -3,6 +3,7 @@ package app
 import (
 	"slices"
 
+	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/connector"
 )
 
@@ -14,6 +15,7 @@ type generation struct {
 	drawers map[string][]*member // by the queue they take work from
 	queues  []connector.Queue    // by name
 	empty   bool                 // no pipeline is written in the config
+	plan    *config.Plan         // what it was made of
 }
 
 func newGeneration(members []*member, queues []connector.Queue) *generation {

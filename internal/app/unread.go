@@ -38,7 +38,8 @@ func (a *App) overseeQueues(ctx context.Context) (stop func()) {
 }
 
 // warnOrphans tells of queues with open messages that no pipeline or machine of b reads: of those
-// of the config before, of b, and those that no process reads.
+// of the config before, of b, and those that no process reads; but not of those that another
+// process reads.
 func (a *App) warnOrphans(ctx context.Context, old *generation, b *Built) {
 	a.mu.Lock()
 	s := a.store
@@ -64,9 +65,14 @@ func (a *App) warnOrphans(ctx context.Context, old *generation, b *Built) {
 			names[q.Queue] = true
 		}
 	}
-	reads := b.Plan.Reads()
+	reads, others := b.Plan.Reads(), func(string) bool { return false }
+	if shared, can := s.(queue.Shared); can {
+		if r, err := shared.ReadByOthers(ctx); err == nil { // else Unread has failed too
+			others = r
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		if _, implied := b.Plan.Implied[name]; implied || reads[name] {
+		if _, implied := b.Plan.Implied[name]; implied || reads[name] || others(name) {
 			continue
 		}
 		if st, err := s.Stats(ctx, queue.Filter{Queue: name}); err == nil && st.Open() > 0 {

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/queue"
 )
 
@@ -73,4 +75,34 @@ func TestUnreadIsToldOnce(t *testing.T) {
 		}
 		stop()
 	})
+}
+
+// sharedBacklogs is a store whose queues others read too.
+type sharedBacklogs struct {
+	backlogs
+	others map[string]bool
+	open   map[string]int64
+}
+
+func (s *sharedBacklogs) ReadByOthers(context.Context) (func(string) bool, error) {
+	return func(q string) bool { return s.others[q] }, nil
+}
+
+func (s *sharedBacklogs) Stats(_ context.Context, f queue.Filter) (queue.Stats, error) {
+	return queue.Stats{Waiting: s.open[f.Queue]}, nil
+}
+
+// TestOrphansAreNobodys: of the queues that a config declares, fills and does not read, those with
+// messages are told of, but for those that another process reads.
+func TestOrphansAreNobodys(t *testing.T) {
+	t.Parallel()
+	for others, want := range map[string]string{"": "events", "events": "", "orders": "events"} {
+		var log bytes.Buffer
+		s := &sharedBacklogs{others: map[string]bool{others: true}, open: map[string]int64{"events": 3}}
+		a := &App{Log: slog.New(slog.NewTextHandler(&log, nil)), store: s}
+		a.warnOrphans(t.Context(), nil, &Built{Plan: &config.Plan{Process: config.Process{}, Queues: []connector.Queue{{Name: "events"}, {Name: "orders"}}}})
+		if got := log.String(); strings.Contains(got, "queue=events") != (want != "") || strings.Contains(got, "queue=orders") {
+			t.Errorf("others read %q: %s", others, got)
+		}
+	}
 }

@@ -1,5 +1,6 @@
-// Package catalog keeps a dataset of Parquet files in a local directory: its layout, the
-// versions of its schema, and the commit that makes a file part of it.
+// Package catalog keeps a dataset of Parquet files in a folder, or in a store of objects
+// (package place): its layout, the versions of its schema, and the commit that makes a file part
+// of it.
 //
 // # Layout
 //
@@ -12,6 +13,7 @@
 //	DATASET/_weir/staging/                                    files that are being written;
 //	                                                          staging.lock beside it
 //	DATASET/_weir/lock                                        held by the process that writes
+//	DATASET/_weir/owner.json                                  says who writes, in a store
 //
 // A reader that knows nothing of this package sees the dataset with one pattern,
 // DATASET/**/*.parquet: nothing in _weir ends in .parquet, and readers of Hive layouts pass
@@ -59,11 +61,14 @@
 //
 // # One writer
 //
-// One process at a time writes to a dataset, guarded by a lock on _weir/lock that ends with
-// the process; others are told with ErrHeld, and wait. A writer that has lost the dataset
-// without knowing finds its number taken at its next plan or commit, and has committed
-// nothing since. Within the process any number of openers share one [Dataset]. Reading
-// ([List], [Head], [Describe]) needs no lock.
+// One process at a time writes to a dataset; others are told with ErrHeld, and wait. In a folder
+// a lock on _weir/lock, which ends with the process, keeps them away. In a store nothing ends
+// with a process: there _weir/owner.json is a lease that is renewed, and who has seen it without
+// a renewal for long enough takes the dataset. That may be too early, and so the lease decides
+// nothing: a writer that has lost the dataset without knowing finds its number taken at its next
+// plan or commit, and has committed nothing since. Its uploads are aborted, and plans with files
+// that it may create yet are kept, so that readers pass over those. Within the process any number
+// of openers share one [Dataset]. Reading ([List], [Head], [Describe]) needs neither.
 package catalog
 
 import (
@@ -71,16 +76,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/weirdata/weir/internal/blob"
-	"github.com/weirdata/weir/internal/blob/directory"
+	"github.com/weirdata/weir/internal/blob/place"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/parquet"
 )
@@ -94,6 +97,7 @@ const (
 	staging     = folder + "/staging"
 	description = folder + "/dataset.json"
 	lockName    = folder + "/lock"
+	ownerName   = folder + "/owner.json"
 	suffix      = ".parquet"
 	recSuffix   = ".rec"
 	formatFirst = 1 // without plans and commits
@@ -115,6 +119,10 @@ type Options struct {
 	MaxLanded int
 	// Step, if set, is called at each step of a commit; tests crash there.
 	Step func(name string)
+	// Store is how a dataset that is in a store is reached.
+	Store place.Options
+	// Warn, if set, is told what is not as it should be and stops nothing.
+	Warn func(what string, err error)
 }
 
 // Dataset is a dataset opened for writing. Its methods may be called by several goroutines.
@@ -124,8 +132,11 @@ type Dataset struct {
 	bucket    blob.Bucket
 	log       *journal
 	exclusive chan struct{} // holds one element while nobody has the dataset for himself
-	lock      releaser      // keeps other processes away; nil: the log alone does
-	refs      int
+	guard     guard         // keeps other processes away
+	key       string        // of the place, in the table of those that are open
+	refs      int           // see enter
+	distant   bool          // each request takes its time
+	warn      func(what string, err error)
 
 	mu     sync.Mutex
 	step   func(string)
@@ -136,78 +147,22 @@ type Dataset struct {
 	busy   map[string]chan struct{} // the files that are being committed; closed when they are
 }
 
-// releaser is a lock that is held.
-type releaser interface{ Release() error }
-
 // ErrHeld says that another process writes to the dataset.
 var ErrHeld = errors.New("another process writes to it")
 
 // ErrStale says that a schema was changed by somebody else since it was read.
 var ErrStale = errors.New("the dataset's schema has changed meanwhile")
 
-// open holds the datasets that this process has open, by their path.
-var open = struct {
-	sync.Mutex
-	datasets map[string]*Dataset
-}{datasets: map[string]*Dataset{}}
-
-// bucketAt are the options of the bucket of a dataset.
-func bucketAt(step func(string)) directory.Options {
-	o := directory.Options{Staging: staging}
-	if step != nil {
-		o.Step = func(name, _ string) { step(name) }
-	}
-	return o
-}
-
-// Open opens the dataset in the directory path, which is made when it is not there.
-func Open(ctx context.Context, path string, o Options) (*Dataset, error) {
-	if err := local(path); err != nil {
-		return nil, err
-	}
-	bucket, err := directory.Make(path, bucketAt(o.Step))
-	if err != nil {
-		return nil, fmt.Errorf("open the dataset: %w", err)
-	}
-	real, err := filepath.EvalSymlinks(path)
-	if err == nil {
-		real, err = filepath.Abs(real)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("find the folder of the dataset: %w", err), bucket.Close())
-	}
-	open.Lock()
-	defer open.Unlock()
-	if d := open.datasets[real]; d != nil {
-		if !slices.Equal(d.layout, o.Layout) {
-			return nil, errors.Join(otherLayout(path, d.layout, o.Layout), bucket.Close())
-		}
-		d.refs++
-		_ = bucket.Close() // nothing was done with it
-		return d, nil
-	}
-	lock, err := bucket.Lock(lockName)
-	if errors.Is(err, directory.ErrLocked) {
-		return nil, errors.Join(fault.New(fault.Setup, fmt.Errorf("open the dataset %s: %w (it holds %s); stop it, or give each its own path",
-			path, ErrHeld, filepath.Join(path, lockName))), bucket.Close())
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open the dataset: %w", err), bucket.Close())
-	}
-	d, err := openIn(ctx, bucket, real, lock, o)
-	if err != nil {
-		return nil, errors.Join(err, lock.Release(), bucket.Close())
-	}
-	open.datasets[real] = d
-	return d, nil
-}
-
-// openIn opens the dataset in a bucket, called path. Without a lock, the log alone decides who
-// writes: who opens it last does, and others find out at their next plan or commit.
-func openIn(ctx context.Context, bucket blob.Bucket, path string, lock releaser, o Options) (*Dataset, error) {
+// openIn opens the dataset in a bucket, called path. Unless it is fenced, which says that nobody
+// else can write to it, the log alone decides who writes: who opens it last does, and others
+// find out at their next plan or commit.
+func openIn(ctx context.Context, bucket blob.Bucket, path string, fenced bool, o Options) (*Dataset, error) {
 	d := &Dataset{
-		path: path, layout: o.Layout, bucket: bucket, lock: lock, refs: 1, exclusive: make(chan struct{}, 1), step: o.Step,
-		log: newJournal(o.MaxLanded, lock != nil), seen: ids{limit: o.MaxIDs}, busy: map[string]chan struct{}{},
+		path: path, layout: o.Layout, bucket: bucket, refs: 1, exclusive: make(chan struct{}, 1), step: o.Step, warn: o.Warn,
+		log: newJournal(o.MaxLanded, fenced), seen: ids{limit: o.MaxIDs}, busy: map[string]chan struct{}{},
+	}
+	if d.warn == nil {
+		d.warn = func(string, error) {}
 	}
 	d.exclusive <- struct{}{}
 	if d.step == nil {
@@ -217,22 +172,13 @@ func openIn(ctx context.Context, bucket blob.Bucket, path string, lock releaser,
 	return d, err
 }
 
-// local refuses an address where the path of a folder should be: it would make a folder
-// named after it.
-func local(path string) error {
-	if scheme := blob.Scheme(path); scheme != "" {
-		return fault.New(fault.Setup, fmt.Errorf("%q is an address (%s://): a dataset is in a folder of the file system; name a folder", path, scheme))
-	}
-	return nil
-}
-
 func otherLayout(path string, have, want Layout) error {
 	return fault.New(fault.Setup, fmt.Errorf("open the dataset %s: it is partitioned by %v, not by %v; keep partition_by as it is, or begin a dataset in another path", path, have, want))
 }
 
 // load reads what the dataset is, or makes it one, and removes what a crash has left.
 func (d *Dataset) load(ctx context.Context, want Layout) error {
-	if err := d.bucket.Sweep(ctx, time.Now()); err != nil {
+	if err := d.sweep(ctx); err != nil {
 		return err
 	}
 	text, err := json.Marshal(dataset{Format: formatNow, PartitionBy: append(Layout{}, want...)})
@@ -263,12 +209,29 @@ func (d *Dataset) load(ctx context.Context, want Layout) error {
 	return d.recover(ctx)
 }
 
+// sweep removes what dead writers have left of files that they were writing. Those of a store
+// that live have lost the dataset, and what they write is undone: so none is spared.
+func (d *Dataset) sweep(ctx context.Context) error {
+	if d.log.fenced {
+		return d.bucket.Sweep(ctx, time.Now())
+	}
+	err := d.bucket.Sweep(ctx, time.Now().Add(anyClock))
+	if err != nil && ctx.Err() == nil {
+		d.warn("what dead writers have left of their uploads cannot be removed, and costs what it is stored for", err)
+		return nil
+	}
+	return err
+}
+
+// anyClock is more than the clock of a store can be ahead.
+const anyClock = 365 * 24 * time.Hour
+
 func readDescription(ctx context.Context, b blob.Bucket, path string) (have dataset, version blob.Version, err error) {
 	text, version, err := b.Get(ctx, description)
 	if err != nil {
 		return have, version, err
 	}
-	name := filepath.Join(path, description)
+	name := at(path, description)
 	if err := json.Unmarshal(text, &have); err != nil {
 		return have, version, fault.New(fault.Setup, fmt.Errorf("read %s: %w; restore it, or move the dataset away", name, err))
 	}
@@ -301,30 +264,12 @@ func newestSchema(ctx context.Context, b blob.Bucket, path string) (*parquet.Sch
 		err = fmt.Errorf("it holds version %d", s.Version)
 	}
 	if err != nil {
-		return nil, fault.New(fault.Setup, fmt.Errorf("read %s: %w; restore the file, it describes the columns of the dataset", filepath.Join(path, newest), err))
+		return nil, fault.New(fault.Setup, fmt.Errorf("read %s: %w; restore the file, it describes the columns of the dataset", at(path, newest), err))
 	}
 	return s, nil
 }
 
 func schemaName(version int) string { return fmt.Sprintf("%s/%08d.json", schemas, version) }
-
-// Close ends the use of the dataset. The last of those who opened it lets go of the lock.
-func (d *Dataset) Close() error {
-	open.Lock()
-	defer open.Unlock()
-	if d.refs == 0 {
-		return nil
-	}
-	if d.refs--; d.refs > 0 {
-		return nil
-	}
-	delete(open.datasets, d.path)
-	err := d.bucket.Close()
-	if d.lock != nil {
-		err = errors.Join(d.lock.Release(), err)
-	}
-	return err
-}
 
 // Exclusive waits until no other writer looks for duplicates. The caller may use
 // [Dataset.Seen] from then until it calls done.
@@ -335,34 +280,6 @@ func (d *Dataset) Exclusive(ctx context.Context) (done func(), err error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-}
-
-// Check reports whether the dataset at path can be opened with the layout, as far as that
-// can be known without writing.
-func Check(ctx context.Context, path string, layout Layout) error {
-	err := local(path)
-	if err == nil {
-		err = directory.Check(path)
-	}
-	if err != nil {
-		return err
-	}
-	b, err := directory.Open(path, bucketAt(nil))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = b.Close() }() // only read
-	have, _, err := readDescription(ctx, b, path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil && !slices.Equal(have.PartitionBy, layout) {
-		return otherLayout(path, have.PartitionBy, layout)
-	}
-	return err
 }
 
 // Schema is the newest schema. It must not be changed.

@@ -20,6 +20,7 @@ import (
 	pq "github.com/parquet-go/parquet-go"
 	"pgregory.net/rapid"
 
+	"github.com/weirdata/weir/internal/blob/place"
 	"github.com/weirdata/weir/internal/catalog"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/parquet"
@@ -373,16 +374,16 @@ func TestOpenTwice(t *testing.T) {
 	if _, err := catalog.Open(t.Context(), path, catalog.Options{Layout: catalog.Layout{catalog.Year}}); fault.Of(err) != fault.Setup {
 		t.Errorf("another layout: %v", err)
 	}
-	if err := catalog.Check(t.Context(), path, catalog.Layout{catalog.Year}); fault.Of(err) != fault.Setup {
+	if err := catalog.Check(t.Context(), path, catalog.Layout{catalog.Year}, place.Options{}); fault.Of(err) != fault.Setup {
 		t.Errorf("check of another layout: %v", err)
 	}
-	if err := catalog.Check(t.Context(), filepath.Join(path, "none", "yet"), hourly.Layout); err != nil {
+	if err := catalog.Check(t.Context(), filepath.Join(path, "none", "yet"), hourly.Layout, place.Options{}); err != nil {
 		t.Errorf("check of a path that is not there: %v", err)
 	}
-	for _, err := range []error{second(catalog.Open(t.Context(), "s3://bucket/x", hourly)), catalog.Check(t.Context(), "s3://bucket/x", hourly.Layout),
-		second(catalog.Find("gs://bucket")), second(catalog.Describe(t.Context(), "az://x"))} {
-		if fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), "is an address") {
-			t.Errorf("an address: %v", err)
+	for _, err := range []error{second(catalog.Open(t.Context(), "s4://bucket/x", hourly)), catalog.Check(t.Context(), "ftp://bucket/x", hourly.Layout, place.Options{}),
+		second(catalog.Find(t.Context(), "hdfs://bucket")), second(catalog.Describe(t.Context(), "az://x"))} {
+		if fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), "is not a place for objects that this version knows") {
+			t.Errorf("an unknown address: %v", err)
 		}
 	}
 	file := filepath.Join(path, "file")

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -41,6 +40,20 @@ type File struct {
 	Record    Record // Bytes, IDs and Sum are filled in
 	IDs       []ID
 	Write     func(io.Writer) error
+	// Encoded, if set, is called when Write has returned: what follows waits for the place of
+	// the file and needs no processor.
+	Encoded func()
+}
+
+// encode writes the data of the file.
+func (f *File) encode(w io.Writer) error {
+	counted := &counter{to: w}
+	err := f.Write(counted)
+	f.Record.Bytes = counted.n
+	if f.Encoded != nil {
+		f.Encoded()
+	}
+	return err
 }
 
 // Commit makes f a part of the dataset. When it returns nil the file survives kill -9 and
@@ -48,7 +61,7 @@ type File struct {
 func (d *Dataset) Commit(ctx context.Context, f File) (fresh bool, err error) {
 	fresh, err = d.commit(ctx, f)
 	if err != nil {
-		return false, fmt.Errorf("commit %s%s to %s: %w", f.Name, suffix, filepath.Join(d.path, f.Partition), err)
+		return false, fmt.Errorf("commit %s%s to %s: %w", f.Name, suffix, at(d.path, f.Partition), err)
 	}
 	return fresh, nil
 }
@@ -75,11 +88,9 @@ func (d *Dataset) write(ctx context.Context, f File, ready func() error) (fresh 
 		return false, err
 	}
 	defer func() { err = errors.Join(err, w.Abort()) }() // nothing once it is committed
-	counted := &counter{to: w}
-	if err := f.Write(counted); err != nil {
+	if err := f.encode(w); err != nil {
 		return false, err
 	}
-	f.Record.Bytes = counted.n
 	if err := d.record(ctx, recordName(f.Partition, f.Name), f.Record.encode(f.IDs)); err != nil {
 		return false, fmt.Errorf("write its record: %w", err)
 	}
@@ -87,6 +98,11 @@ func (d *Dataset) write(ctx context.Context, f File, ready func() error) (fresh 
 	if err := ready(); err != nil {
 		return false, err
 	}
+	return d.finish(ctx, w, name)
+}
+
+// finish makes the file be there. fresh is false when it was there already.
+func (d *Dataset) finish(ctx context.Context, w blob.Writer, name string) (fresh bool, err error) {
 	switch err := w.Commit(ctx); {
 	case err == nil:
 		return true, nil
@@ -99,6 +115,29 @@ func (d *Dataset) write(ctx context.Context, f File, ready func() error) (fresh 
 		}
 		return false, err
 	}
+}
+
+// writeBeside is write for a planned file of a store, where each request takes its time: the
+// record is on its way beside the data. Neither counts before the plan is committed.
+func (d *Dataset) writeBeside(ctx context.Context, f File, ready func() error) (err error) {
+	name := fileName(f.Partition, f.Name)
+	w, err := d.bucket.Writer(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Abort()) }() // nothing once it is committed
+	if err := f.encode(w); err != nil {
+		return err
+	}
+	recorded := make(chan error, 1)
+	go func() { recorded <- d.record(ctx, recordName(f.Partition, f.Name), f.Record.encode(f.IDs)) }()
+	if err = ready(); err == nil {
+		_, err = d.finish(ctx, w, name)
+	}
+	if recErr := <-recorded; recErr != nil {
+		err = errors.Join(err, fmt.Errorf("write its record: %w", recErr))
+	}
+	return err
 }
 
 // record writes the record of a file that is not there. A record that is was left by a commit

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 
 	"github.com/weirdata/weir/internal/blob"
@@ -181,7 +180,7 @@ func (l *Landing) record(ctx context.Context) error {
 	if err == nil && !d.log.fenced {
 		var passed []uint64
 		passed, err = numbers(ctx, d.bucket, commits, recSuffix, l.plan.Number)
-		for _, n := range passed {
+		for _, n := range d.log.unknown(passed) {
 			var o outcome
 			if o, _, err = readOutcome(ctx, d.bucket, d.path, n, false); err != nil {
 				break
@@ -195,6 +194,18 @@ func (l *Landing) record(ctx context.Context) error {
 		err = fmt.Errorf("write plan %d of %s: %w", l.plan.Number, d.path, err)
 	}
 	return err
+}
+
+// unknown is those of the commits that are not known to be this writer's.
+func (j *journal) unknown(passed []uint64) []uint64 {
+	if len(passed) == 0 {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.DeleteFunc(passed, func(n uint64) bool {
+		return slices.ContainsFunc(j.kept, func(k keptCommit) bool { return k.number == n })
+	})
 }
 
 // taken notes that another writer has the dataset.
@@ -212,16 +223,22 @@ func (d *Dataset) taken() error {
 // dataset until Commit.
 func (l *Landing) Write(ctx context.Context, i int, f File) error {
 	f.Name = l.name(i)
-	_, err := l.d.write(ctx, f, func() error {
+	ready := func() error {
 		select {
 		case <-l.planned:
 			return l.err
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-	})
+	}
+	var err error
+	if l.d.distant {
+		err = l.d.writeBeside(ctx, f, ready)
+	} else {
+		_, err = l.d.write(ctx, f, ready)
+	}
 	if err != nil {
-		err = fmt.Errorf("write %s%s to %s: %w", f.Name, suffix, filepath.Join(l.d.path, f.Partition), err)
+		err = fmt.Errorf("write %s%s to %s: %w", f.Name, suffix, at(l.d.path, f.Partition), err)
 	}
 	return err
 }

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/blob"
-	"github.com/weirdata/weir/internal/blob/directory"
+	"github.com/weirdata/weir/internal/blob/place"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/parquet"
 )
@@ -47,10 +47,14 @@ type Partition struct {
 // deepest is how many folders below the given one datasets are looked for.
 const deepest = 4
 
-// Find lists the datasets in the directory root: itself, or those below it.
-func Find(root string) ([]string, error) {
-	if err := local(root); err != nil {
+// Find lists the datasets at root, a folder or an address: itself, or those below it.
+func Find(ctx context.Context, root string) ([]string, error) {
+	p, err := parse(root)
+	if err != nil {
 		return nil, err
+	}
+	if !p.Local() {
+		return findIn(ctx, root)
 	}
 	info, err := os.Stat(root)
 	if err != nil {
@@ -64,12 +68,12 @@ func Find(root string) ([]string, error) {
 		if err != nil || !e.IsDir() {
 			return err
 		}
-		if _, err := os.Stat(filepath.Join(path, description)); err == nil {
+		if _, err := os.Stat(at(path, description)); err == nil {
 			found = append(found, path)
 			return fs.SkipDir
 		}
 		rel, err := filepath.Rel(root, path)
-		if err == nil && rel != "." && (strings.HasPrefix(e.Name(), ".") || strings.HasPrefix(e.Name(), "_") ||
+		if err == nil && rel != "." && (hidden(e.Name()) ||
 			strings.Count(rel, string(filepath.Separator)) >= deepest-1) {
 			return fs.SkipDir
 		}
@@ -79,10 +83,53 @@ func Find(root string) ([]string, error) {
 		return nil, fmt.Errorf("look for datasets in %s: %w", root, err)
 	}
 	if len(found) == 0 {
-		return nil, fault.New(fault.Setup, fmt.Errorf("%s holds no dataset: no folder in it has %s", root, filepath.FromSlash(description)))
+		return nil, noneIn(root)
 	}
 	return found, nil
 }
+
+func noneIn(root string) error {
+	return fault.New(fault.Setup, fmt.Errorf("%s holds no dataset: no folder in it has %s", root, filepath.FromSlash(description)))
+}
+
+// findIn is Find in a store.
+func findIn(ctx context.Context, root string) ([]string, error) {
+	b, err := openToRead(ctx, root, place.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = b.Close() }() // only read
+	var found []string
+	var search func(folder string, depth int) error
+	search = func(folder string, depth int) error {
+		_, err := b.Head(ctx, folder+description)
+		if err == nil {
+			found = append(found, strings.TrimSuffix(strings.TrimSuffix(root, "/")+"/"+folder, "/"))
+		}
+		if !errors.Is(err, fs.ErrNotExist) || depth == deepest {
+			return err
+		}
+		for e, err := range blob.All(ctx, b, within(folder)) {
+			if err == nil && e.Folder() && !hidden(base(e.Name)) {
+				err = search(e.Name, depth+1)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := search("", 1); err != nil {
+		return nil, fmt.Errorf("look for datasets in %s: %w", root, err)
+	}
+	if len(found) == 0 {
+		return nil, noneIn(root)
+	}
+	return found, nil
+}
+
+// hidden reports whether a folder has no data, by its name.
+func hidden(name string) bool { return strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") }
 
 // reading is a dataset that is read.
 type reading struct {
@@ -93,10 +140,7 @@ type reading struct {
 
 // look opens the dataset at path for reading.
 func look(ctx context.Context, path string) (reading, error) {
-	if err := local(path); err != nil {
-		return reading{}, err
-	}
-	b, err := directory.Open(path, bucketAt(nil))
+	b, err := openToRead(ctx, path, place.Options{})
 	if err != nil {
 		return reading{}, notDataset(path, err)
 	}
@@ -191,7 +235,7 @@ func (d reading) eachFile(ctx context.Context, folder string, f func(blob.Info) 
 		switch last := base(e.Name); {
 		case err != nil:
 			return fmt.Errorf("list the files of %s: %w", d.path, err)
-		case e.Folder() && (strings.HasPrefix(last, "_") || strings.HasPrefix(last, ".")):
+		case e.Folder() && hidden(last):
 			continue
 		case e.Folder():
 			err = d.eachFile(ctx, e.Name, f)
@@ -211,7 +255,7 @@ var errEnough = errors.New("enough")
 // recordFor is the record of a data file; without one, what the file itself says.
 func (d reading) recordFor(ctx context.Context, file blob.Info) (Record, error) {
 	name := recordName(folderOf(file.Name), strings.TrimSuffix(base(file.Name), suffix))
-	r, _, err := readRecord(ctx, d.bucket, name, filepath.Join(d.path, name), false)
+	r, _, err := readRecord(ctx, d.bucket, name, at(d.path, name), false)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return r, err
 	}
@@ -222,7 +266,7 @@ func (d reading) recordFor(ctx context.Context, file blob.Info) (Record, error) 
 	defer func() { _ = data.Close() }() // only read
 	rows, err := parquet.CountRows(data, file.Size)
 	if err != nil {
-		err = fmt.Errorf("read %s: %w", filepath.Join(d.path, file.Name), err)
+		err = fmt.Errorf("read %s: %w", at(d.path, file.Name), err)
 	}
 	return Record{Rows: rows, Bytes: file.Size}, err
 }
@@ -233,7 +277,7 @@ func (d reading) rows(ctx context.Context, file blob.Info, f func(row []byte) er
 	if err != nil {
 		return err
 	}
-	r, err := parquet.NewReader(filepath.Join(d.path, file.Name), data, file.Size)
+	r, err := parquet.NewReader(at(d.path, file.Name), data, file.Size)
 	if err != nil {
 		return err
 	}
@@ -274,7 +318,7 @@ func countLeaves(fields []*parquet.Field) int {
 // List prints the datasets in root: for a terminal a table with a line for each partition
 // and one for the dataset, as JSON an array of [Summary].
 func List(ctx context.Context, w io.Writer, root string, asJSON bool) error {
-	paths, err := Find(root)
+	paths, err := Find(ctx, root)
 	if err != nil {
 		return err
 	}
@@ -396,7 +440,7 @@ func Head(ctx context.Context, w io.Writer, path string, n int) error {
 // Rows calls f with every row of the data files in and below the directory path as JSON, in
 // the order of the partitions. The row is valid until f returns.
 func Rows(ctx context.Context, path string, f func(partition string, row []byte) error) error {
-	b, err := directory.Open(path, bucketAt(nil))
+	b, err := openToRead(ctx, path, place.Options{})
 	if err != nil {
 		return err
 	}

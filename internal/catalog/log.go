@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,7 +75,7 @@ func readOutcome(ctx context.Context, b blob.Bucket, where string, n uint64, wit
 	}
 	defer func() { _ = f.Close() }() // only read
 	damaged := func(why any) (outcome, []ID, error) {
-		return o, nil, fault.New(fault.Setup, fmt.Errorf("read %s: %v; restore the file: it says which files belong to the dataset", filepath.Join(where, name), why))
+		return o, nil, fault.New(fault.Setup, fmt.Errorf("read %s: %v; restore the file: it says which files belong to the dataset", at(where, name), why))
 	}
 	text := bufio.NewReader(f)
 	head, err := text.ReadBytes('\n')
@@ -84,7 +83,7 @@ func readOutcome(ctx context.Context, b blob.Bucket, where string, n uint64, wit
 		if errors.Is(err, io.EOF) {
 			return damaged("it ends within its first line")
 		}
-		return o, nil, fmt.Errorf("read %s: %w", filepath.Join(where, name), err)
+		return o, nil, fmt.Errorf("read %s: %w", at(where, name), err)
 	}
 	if err := json.Unmarshal(head, &o); err != nil {
 		return damaged(err)
@@ -97,7 +96,7 @@ func readOutcome(ctx context.Context, b blob.Bucket, where string, n uint64, wit
 	}
 	body, err := io.ReadAll(text)
 	if err != nil {
-		return o, nil, fmt.Errorf("read %s: %w", filepath.Join(where, name), err)
+		return o, nil, fmt.Errorf("read %s: %w", at(where, name), err)
 	}
 	if sum := sha256.Sum256(body); hex.EncodeToString(sum[:]) != o.Sum || len(body) != o.IDs*len(ID{}) {
 		return damaged("the ids are damaged")
@@ -119,7 +118,7 @@ func readPlan(ctx context.Context, b blob.Bucket, where string, n uint64) (p pla
 		err = fmt.Errorf("it is plan %d", p.Number)
 	}
 	if err != nil {
-		err = fault.New(fault.Setup, fmt.Errorf("read %s: %w; restore the file: it says which files may be there that do not belong to the dataset", filepath.Join(where, planName(n)), err))
+		err = fault.New(fault.Setup, fmt.Errorf("read %s: %w; restore the file: it says which files may be there that do not belong to the dataset", at(where, planName(n)), err))
 	}
 	return p, err
 }

@@ -22,6 +22,7 @@ import (
 type memory struct {
 	mu      sync.Mutex
 	objects map[string][]byte
+	marks   map[string]string // that a store keeps beside them
 }
 
 // errDead is what a hand answers after its death, errLost when an answer was lost.
@@ -178,11 +179,6 @@ func (h *hand) Delete(_ context.Context, names ...string) error {
 func (h *hand) Sweep(context.Context, time.Time) error { return nil }
 func (h *hand) Close() error                           { return nil }
 
-// unlocked is a lock that nobody else wants.
-type unlocked struct{}
-
-func (unlocked) Release() error { return nil }
-
 // actor is one process that lands events.
 type actor struct {
 	h *hand
@@ -303,20 +299,21 @@ func (m *memory) count(t *rapid.T, everything bool) map[int]int {
 // At any time an event is there at most once, and at least once when it is acknowledged; and
 // when the source has delivered all, once. With a lock, there is one writer at a time, and
 // no file is left that does not belong; without one, others begin while the first is at
-// it, which has lost then.
+// it, which has lost then. A store is asked by requests, each of which may be lost, refused for
+// now, or done without an answer, and is then sent again.
 func TestLandsOnce(t *testing.T) {
 	t.Parallel()
-	for name, lock := range map[string]releaser{"locked": unlocked{}, "unlocked": nil} {
+	for name, how := range map[string]struct{ lock, distant bool }{"locked": {lock: true}, "unlocked": {}, "store": {distant: true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rapid.Check(t, func(t *rapid.T) { landsOnce(t, lock) })
+			rapid.Check(t, func(t *rapid.T) { landsOnce(t, how.lock, how.distant) })
 		})
 	}
 }
 
-func landsOnce(t *rapid.T, lock releaser) {
+func landsOnce(t *rapid.T, lock, distant bool) {
 	ctx := context.Background()
-	m := &memory{objects: map[string][]byte{}}
+	m := &memory{objects: map[string][]byte{}, marks: map[string]string{}}
 	const events = 30
 	acked := map[int]bool{}
 	calm := false
@@ -333,7 +330,7 @@ func landsOnce(t *rapid.T, lock releaser) {
 	}
 	begin := func() *actor {
 		a := &actor{h: &hand{m: m, fate: draw}}
-		d, err := openIn(ctx, a.h, "lake", lock, Options{MaxLanded: kept})
+		d, err := openIn(ctx, a.h.bucket(distant), "lake", lock, Options{MaxLanded: kept})
 		if err != nil {
 			return nil
 		}
@@ -363,7 +360,7 @@ func landsOnce(t *rapid.T, lock releaser) {
 			}
 		}
 	}
-	if lock == nil {
+	if !lock {
 		within := false
 		others = func() { // one begins, and lands something, within a call of another
 			if within {
@@ -379,7 +376,7 @@ func landsOnce(t *rapid.T, lock releaser) {
 	}
 	for range rapid.IntRange(1, 40).Draw(t, "steps") {
 		most := 1
-		if lock == nil {
+		if !lock {
 			most = 3
 		}
 		actors = slices.DeleteFunc(actors, func(a *actor) bool { return a.h.dead || errors.Is(a.d.log.lost, ErrTaken) })
@@ -405,7 +402,7 @@ func landsOnce(t *rapid.T, lock releaser) {
 		acked[e] = true
 	}
 	check()
-	if lock != nil {
+	if lock {
 		for e, n := range m.count(t, true) {
 			if n != 1 {
 				t.Errorf("event %d is in %d files", e, n)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -99,7 +98,7 @@ func (d *Dataset) Seen(ctx context.Context, partition string) (*Seen, error) {
 	}
 	s := &Seen{used: d.seen.clock, half: max(d.seen.limit/2, 1)}
 	if err := d.loadSeen(ctx, s, partition); err != nil {
-		return nil, fmt.Errorf("read which events %s has: %w", filepath.Join(d.path, partition), err)
+		return nil, fmt.Errorf("read which events %s has: %w", at(d.path, partition), err)
 	}
 	if d.seen.partitions == nil {
 		d.seen.partitions = map[string]*Seen{}
@@ -148,9 +147,9 @@ func (d *Dataset) loadSeen(ctx context.Context, s *Seen, partition string) error
 			s.Unknown++
 			continue
 		}
-		r, ids, err := readRecord(ctx, d.bucket, rec.name, filepath.Join(d.path, rec.name), true)
+		r, ids, err := readRecord(ctx, d.bucket, rec.name, at(d.path, rec.name), true)
 		if err != nil {
-			return fmt.Errorf("%w; restore the file, or remove it to go on without knowing the events of %s", err, filepath.Join(d.path, rec.data))
+			return fmt.Errorf("%w; restore the file, or remove it to go on without knowing the events of %s", err, at(d.path, rec.data))
 		}
 		if r.IDs == 0 && r.Rows > 0 {
 			s.Unknown++

@@ -27,9 +27,9 @@ func View(ctx context.Context, w io.Writer, path, name string) error {
 	if err != nil {
 		return err
 	}
-	abs, err := filepath.Abs(path)
+	files, err := pattern(path)
 	if err != nil {
-		return fmt.Errorf("find %s: %w", path, err)
+		return err
 	}
 	var columns []string
 	for _, f := range s.Fields {
@@ -41,8 +41,24 @@ func View(ctx context.Context, w io.Writer, path, name string) error {
 		columns = append(columns, quoted(string(unit)))
 	}
 	_, err = fmt.Fprintf(w, "CREATE OR REPLACE VIEW %s AS\nSELECT\n  %s\nFROM read_parquet('%s', hive_partitioning = true, union_by_name = true);\n",
-		quoted(name), strings.Join(columns, ",\n  "), strings.ReplaceAll(filepath.ToSlash(filepath.Join(abs, "**", "*.parquet")), "'", "''"))
+		quoted(name), strings.Join(columns, ",\n  "), strings.ReplaceAll(files, "'", "''"))
 	return err
+}
+
+// pattern is the files of the dataset at path, as DuckDB finds them.
+func pattern(path string) (string, error) {
+	p, err := parse(path)
+	if err != nil {
+		return "", err
+	}
+	if p.Local() {
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return "", fmt.Errorf("find %s: %w", path, err)
+		}
+		return filepath.ToSlash(filepath.Join(abs, "**", "*.parquet")), nil
+	}
+	return p.DuckDB() + "/**/*.parquet", nil
 }
 
 // column is the values of the key of f as one column: numbers of two kinds are a DOUBLE, values

@@ -77,12 +77,39 @@ pipeline "land" {
 // the config then.
 func landOnce(t *testing.T, first, then string) {
 	t.Helper()
+	land(t, lakeEvents, first, then, folderLake{})
+}
+
+// landedIn is where a lake is that is landed in.
+type landedIn interface {
+	// commits is the number of the newest commit, as it is in its name.
+	commits(q *quickstart) string
+	// count is how often each event is there.
+	count(q *quickstart) map[string]int
+}
+
+// folderLake is a lake in the folder "lake".
+type folderLake struct{}
+
+func (folderLake) commits(q *quickstart) string {
+	names, _ := filepath.Glob(q.path("lake", "_weir", "commits", "*"))
+	if len(names) == 0 {
+		return ""
+	}
+	return names[len(names)-1]
+}
+
+func (folderLake) count(q *quickstart) map[string]int { return q.count(lake) }
+
+// land is landOnce of a number of events in a lake that is anywhere.
+func land(t *testing.T, n int, first, then string, in landedIn, env ...string) {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	q := &quickstart{t: t, binary: path, out: dir, config: []string{filepath.Join(dir, "p.hcl")}}
+	q := &quickstart{t: t, binary: path, out: dir, config: []string{filepath.Join(dir, "p.hcl")}, env: env}
 	configure := func(text string) {
 		t.Helper()
 		if err := os.WriteFile(q.config[0], []byte(text), 0o600); err != nil {
@@ -94,7 +121,7 @@ func landOnce(t *testing.T, first, then string) {
 		t.Fatal(err)
 	}
 	w := bufio.NewWriter(events)
-	for i := range lakeEvents {
+	for i := range n {
 		fmt.Fprintf(w, "{\"event_uuid\":\"%d\",\"twin\":\"%d\",\"created_at\":%d}\n", i, i, 1712512800+i*7919%7*3600)
 	}
 	if err := w.Flush(); err != nil {
@@ -120,7 +147,7 @@ func landOnce(t *testing.T, first, then string) {
 	for most := 5 * runs(t); ; kills++ {
 		p := q.start()
 		if kills < most {
-			pause(t.Context(), q.moment())
+			pause(t.Context(), q.moment(in))
 			if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				t.Fatal(err)
 			}
@@ -133,35 +160,26 @@ func landOnce(t *testing.T, first, then string) {
 			t.Fatalf("the process failed: %v\n%s", p.err, q.tail())
 		}
 	}
-	found := q.count(lake)
+	found := in.count(q)
 	entries := 0
 	for _, n := range found {
 		entries += n
 	}
-	if len(found) != lakeEvents || entries != lakeEvents {
-		t.Errorf("after %d kills there are %d rows of %d events, want %d once each", kills, entries, len(found), lakeEvents)
+	if len(found) != n || entries != n {
+		t.Errorf("after %d kills there are %d rows of %d events, want %d once each", kills, entries, len(found), n)
 	}
 	t.Logf("killed %d times", kills)
 }
 
 // moment is how long a process lives: until it has landed something more, on any machine, and a
 // while.
-func (q *quickstart) moment() time.Duration {
-	before := q.commits()
+func (q *quickstart) moment(in landedIn) time.Duration {
+	before := in.commits(q)
 	for range 200 {
-		if q.commits() > before {
+		if in.commits(q) > before {
 			break
 		}
 		pause(q.t.Context(), 5*time.Millisecond)
 	}
 	return rand.N(200 * time.Millisecond)
-}
-
-// commits is the number of the newest commit, as it is in its name.
-func (q *quickstart) commits() string {
-	names, _ := filepath.Glob(q.path("lake", "_weir", "commits", "*"))
-	if len(names) == 0 {
-		return ""
-	}
-	return names[len(names)-1]
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -10,21 +11,29 @@ import (
 )
 
 func explainCommand(s Streams) *cobra.Command {
-	return &cobra.Command{
+	drawn := false
+	c := &cobra.Command{
 		Use:   "explain FILE...",
-		Short: "Write out the pipelines and queues that a config stands for",
+		Short: "Write out the pipelines and queues that a config stands for, or draw them",
 		Long: `Print a config with what its blocks stand for written out: a collect block as the pipelines
 and queues that it is. The result means what the config means. To do one of them differently, copy
 it into the config and change it there: it takes the place of the one that the block stands for.
 
 Expressions such as env("NAME") stay as they are, and so does everything that was written by
-hand, passwords too.`,
-		Example: "  weir explain weir.hcl\n  weir explain conf.d > weir.hcl",
+hand, passwords too.
+
+With --svg it is a drawing instead: sources, pipelines with their transforms, queues, machines and
+targets, as an SVG file that shows no option and so no secret. A line of dashes leads to a failure
+target, one of dots to a filter target.`,
+		Example: "  weir explain weir.hcl\n  weir explain conf.d > weir.hcl\n  weir explain --svg weir.hcl > weir.svg",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			files, ds := config.Read(args)
 			if ds.HasErrors() {
 				return report(ds, s)
+			}
+			if drawn {
+				return draw(args, s)
 			}
 			explained, ds := config.Explain(files, s.Env)
 			if err := report(ds, s); err != nil {
@@ -41,4 +50,18 @@ hand, passwords too.`,
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&drawn, "svg", false, "draw the pipelines and queues, as SVG")
+	return c
+}
+
+// draw prints a drawing of what the config comes to.
+func draw(paths []string, s Streams) error {
+	cfg, found := config.Load(paths, builder().Options(s.Env))
+	if found.HasErrors() {
+		return report(found, s)
+	}
+	g := cfg.Plan().Drawing()
+	g.Place()
+	_, err := s.Out.Write(g.SVG("Pipelines and queues of " + strings.Join(paths, " ")))
+	return err
 }

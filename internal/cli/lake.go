@@ -20,8 +20,12 @@ func lakeCommand(s Streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "lake",
 		Short: "Look into a lake: its datasets, their columns and rows",
-		Args:  unknownCommand,
-		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+		Long: `Look into a lake: its datasets, their columns and rows. A dataset is in a folder, or at the address
+of a store ("s3://BUCKET/PREFIX", "gs://BUCKET/PREFIX", "azblob://CONTAINER/PREFIX"), which is reached
+with the credentials and the endpoint of the environment (AWS_PROFILE, AWS_ENDPOINT_URL_S3,
+GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT).`,
+		Args: unknownCommand,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.SuggestionsMinimumDistance = 2
 	asJSON := false

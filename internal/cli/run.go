@@ -76,6 +76,7 @@ type runner struct {
 	reports *app.Reporter
 	// live is set when there is a live line, and quietly when nothing is said of what runs.
 	live, quietly bool
+	drawn         drawn // for the console
 }
 
 // limitMemory has the process keep to its memory limit, and tells why it is not known.
@@ -132,11 +133,19 @@ func (r *runner) run(ctx context.Context) error {
 	if process.Admin != nil {
 		operated.Address, operated.Path, operated.Route, operated.Log = process.Admin.Address, process.Admin.Path, app.AdminRoute(process.Admin), r.log
 		operated.Token = process.Admin.Token
+		close, err := r.console(&operated, process.Admin)
+		if err != nil {
+			return err
+		}
+		defer close()
 		server, err := admin.Listen(ctx, operated)
 		if err != nil {
 			return err
 		}
 		r.log.Info("admin server listens", meter.KeyAddress, server.Address())
+		if process.Admin.Console != nil {
+			r.log.Info("the console can be opened", "url", page(server.Address(), process.Admin.Path))
+		}
 		go func() {
 			if err := server.Serve(); err != nil {
 				r.log.Error("admin server ended", meter.KeyError, err)

@@ -14,13 +14,13 @@ import (
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/weirdata/weir/internal/spelling"
-	"github.com/weirdata/weir/internal/usertransform"
 )
 
 // Collect collects customer events and routes them to the destinations of their sources. It
 // stands for three pipelines and the two queues between them, which weir explain prints:
 //
-//	NAME-gateway:   source gateway -> queue NAME-gateway
+//	NAME-gateway:   source gateway -> queue NAME-gateway; with webhook blocks, what they refuse
+//	                -> queue NAME-refused
 //	NAME-processor: queue NAME-gateway -> processor's transforms -> fanout -> queue NAME-router
 //	NAME-router:    queue NAME-router -> router's targets, or the target webhook
 //
@@ -43,7 +43,9 @@ type Collect struct {
 
 // CollectGateway is where events come in.
 type CollectGateway struct {
-	// Where events go that cannot be kept. Default: the target "stdout".
+	// Where events go that cannot be kept, and requests to webhook sources of which no events can be
+	// made. Default: the target "stdout"; with a webhook block the queue NAME-refused, whose messages
+	// weir failures shows and sends again.
 	FailureTarget *FailureTarget `hcl:"failure_target,block"`
 	Options       hcl.Body       `hcl:",remain"`
 }
@@ -54,40 +56,6 @@ type CollectWorkspace struct {
 	// relative path means from the directory of the config file. A change of the file counts
 	// within five seconds.
 	Config string `hcl:"config"`
-}
-
-// CollectProcessor is what is done to events before each destination gets its own.
-type CollectProcessor struct {
-	// What is worked on by itself: "none", "workspace" or "source", so that what holds up the
-	// events of one does not hold up those of others. Default: "source".
-	Isolation string `hcl:"isolation,optional"`
-	// Whether the events of a user stay in order. Default: true.
-	Ordered bool `hcl:"ordered,optional"`
-	// Most events that are taken, and settled, together. Default: that of the source "queue".
-	MaxBatchMessages int `hcl:"max_batch_messages,optional"`
-	// Leaves out an event whose messageId has come before from its source, before it is processed.
-	// Default: every event counts.
-	Deduplicate *CollectDeduplicate `hcl:"deduplicate,block"`
-	// What is done to each event, before it is copied for each destination.
-	Transform *Transform `hcl:"transform,block"`
-	// Where the code of user transformations is, which the events for a destination pass that has
-	// one. Default: such a destination gets no events.
-	Transformations *usertransform.Config `hcl:"transformations,block"`
-	// Where events go that cannot be processed. Default: they stay in the queue as failed, where
-	// weir failures shows them and sends them again.
-	FailureTarget *FailureTarget `hcl:"failure_target,block"`
-	// Where events go that no destination wants. Default: the target "silent", which drops them.
-	FilterTarget *Target `hcl:"filter_target,block"`
-	// How often, and how long apart, a failed write is tried again.
-	Retry *Retry `hcl:"retry,block"`
-	// Bounds of what is held in memory.
-	InFlight *InFlight `hcl:"in_flight,block"`
-}
-
-// CollectDeduplicate leaves out events that have come before.
-type CollectDeduplicate struct {
-	// For how long, in seconds, a messageId is known. Default: 3600.
-	WindowSec int `hcl:"window_sec,optional"`
 }
 
 // CollectRouter is how events reach their destinations.
@@ -216,14 +184,23 @@ func (x *expansion) gateway(queue string) {
 		}
 	}
 	x.workspace(options)
-	into := x.empty()
-	for _, p := range BlocksOf(x.block.Body, "processor") {
-		into.Blocks = append(into.Blocks, BlocksOf(p.Body, "deduplicate")...)
+	made := []*hclsyntax.Block{x.of("source", x.use("gateway", options))}
+	failures := BlocksOf(gateway, "failure_target")
+	if hooks := BlocksOf(gateway, "webhook"); len(hooks) > 0 {
+		again := x.empty()
+		again.Blocks = hooks
+		if a := gateway.Attributes["allow_events_without_ids"]; a != nil {
+			again.Attributes[a.Name] = a
+		}
+		x.workspace(again)
+		made = append(made, x.of("transform", x.use("webhook", again)))
+		if refused := x.block.Labels[0] + "-refused"; len(failures) == 0 {
+			x.add("queue", refused, nil)
+			failures = []*hclsyntax.Block{x.of("failure_target", x.queue(refused, nil))}
+		}
 	}
-	x.add("pipeline", queue, append([]*hclsyntax.Block{
-		x.of("source", x.use("gateway", options)),
-		x.of("target", x.queue(queue, into)),
-	}, BlocksOf(gateway, "failure_target")...))
+	made = append(made, x.of("target", x.queue(queue, x.deduplicated())))
+	x.add("pipeline", queue, append(made, failures...))
 }
 
 func (x *expansion) processor(name, from, to string) {
@@ -314,15 +291,6 @@ func (x *expansion) workspace(b *hclsyntax.Body) {
 	}
 }
 
-// transformations has a component find the code of user transformations.
-func (x *expansion) transformations(b *hclsyntax.Body) {
-	for _, of := range BlocksOf(x.block.Body, "processor") {
-		if len(BlocksOf(b, "transformations")) == 0 {
-			b.Blocks = append(b.Blocks, BlocksOf(of.Body, "transformations")...)
-		}
-	}
-}
-
 func (x *expansion) queue(name string, b *hclsyntax.Body) *hclsyntax.Block {
 	if b == nil {
 		b = x.empty()
@@ -345,25 +313,6 @@ func (x *expansion) reads(name string, stage *hclsyntax.Body, isolation string, 
 		}
 	}
 	return x.queue(name, b)
-}
-
-// fanout is the transforms of the processor, and after them the copy for each destination.
-func (x *expansion) fanout(processor *hclsyntax.Body) *hclsyntax.Block {
-	body := x.empty()
-	x.workspace(body)
-	x.transformations(body)
-	copies := x.use("fanout", body)
-	written := BlocksOf(processor, "transform")
-	if len(written) == 0 {
-		return x.of("transform", copies)
-	}
-	if slices.ContainsFunc(BlocksOf(written[0].Body, "use"), func(u *hclsyntax.Block) bool { return slices.Contains(u.Labels, "fanout") }) {
-		return written[0]
-	}
-	t, inner := *written[0], *written[0].Body
-	inner.Blocks = append(slices.Clone(inner.Blocks), copies)
-	t.Body, t.CloseBraceRange = &inner, t.TypeRange // so that it is printed as what was made
-	return &t
 }
 
 // reached is a target of the router, whose webhook reads the workspace's config.

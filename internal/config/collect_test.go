@@ -16,18 +16,20 @@ import (
 // written out again it stays as it is.
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	files := readAll(t, filepath.Join("testdata", "explained", "shop.hcl"))
-	out, ds := config.Explain(files, os.LookupEnv)
-	if ds != nil {
-		t.Fatal(ds.Text())
-	}
-	golden(t, filepath.Join("testdata", "explained", "shop.explained"), out[0].Src)
-	if got, want := meaning(t, out), meaning(t, files); got != want {
-		t.Errorf("written out it means\n%s\nand means\n%s", got, want)
-	}
-	again, ds := config.Explain(out, os.LookupEnv)
-	if ds != nil || !bytes.Equal(again[0].Src, out[0].Src) {
-		t.Errorf("written out twice: %v\n%s", ds, again[0].Src)
+	for _, name := range []string{"shop", "hooks"} {
+		files := readAll(t, filepath.Join("testdata", "explained", name+".hcl"))
+		out, ds := config.Explain(files, os.LookupEnv)
+		if ds != nil {
+			t.Fatal(ds.Text())
+		}
+		golden(t, filepath.Join("testdata", "explained", name+".explained"), out[0].Src)
+		if got, want := meaning(t, out), meaning(t, files); got != want {
+			t.Errorf("%s: written out it means\n%s\nand means\n%s", name, got, want)
+		}
+		again, ds := config.Explain(out, os.LookupEnv)
+		if ds != nil || !bytes.Equal(again[0].Src, out[0].Src) {
+			t.Errorf("%s: written out twice: %v\n%s", name, ds, again[0].Src)
+		}
 	}
 }
 

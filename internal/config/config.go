@@ -307,7 +307,19 @@ type Admin struct {
 	// or host names it may share its address with sources, who then are as near to it as to
 	// their events.
 	Path string `hcl:"path,optional"`
+	// Pages that show, live, where events are and what needs somebody: open the address in a
+	// browser. Off when left out. On an address that other machines reach it needs a token.
+	Console *Console `hcl:"console,block"`
 }
+
+// Console is the pages for operators.
+type Console struct {
+	// Most pages that are open at once, all browsers together. At least 1.
+	MaxStreams int `hcl:"max_streams,optional"`
+}
+
+// SetDefaults sets what a console block need not say.
+func (c *Console) SetDefaults() { c.MaxStreams = 50 }
 
 // Store is where queues are kept.
 type Store struct {

@@ -67,10 +67,11 @@ func (c *Config) Plan() *Plan {
 	return p
 }
 
-// queues finds the queues there are. A queue keeps order when a source reads it in order.
+// queues finds the queues there are. A queue keeps order when its block says so, or a source reads
+// it in order.
 func (p *Plan) queues() {
 	for _, q := range p.Process.Queues {
-		p.Declared[q.Name] = connector.Queue{Name: q.Name}
+		p.Declared[q.Name] = connector.Queue{Name: q.Name, Ordered: q.Ordered}
 	}
 	for _, one := range p.Pipelines {
 		q, known := p.Declared[one.Source.Use.Queue()]
@@ -169,6 +170,24 @@ func queuesOf(us ...*Use) []string {
 	return names
 }
 
+// holdsFailures reports whether nothing but failure targets put messages into a queue: those wait for
+// whoever looks at failures.
+func (p *Plan) holdsFailures(queue string) bool {
+	holds := false
+	for _, one := range p.Pipelines {
+		for _, u := range one.Uses() {
+			if u.Kind != KindTarget || u.Queue() != queue {
+				continue
+			}
+			if one.FailureTarget == nil || one.FailureTarget.Use != u {
+				return false
+			}
+			holds = true
+		}
+	}
+	return holds
+}
+
 // Doubts is what a plan does that nobody can have meant: errors for what could never work,
 // warnings for what waits for something else.
 func (p *Plan) Doubts() Diagnostics {
@@ -188,7 +207,7 @@ func (p *Plan) Doubts() Diagnostics {
 		}
 	}
 	for _, q := range p.Process.Queues {
-		if !read[q.Name] {
+		if !read[q.Name] && !p.holdsFailures(q.Name) {
 			ds = append(ds, q.warn(fmt.Sprintf("no pipeline reads the queue %q: what is put into it waits there", q.Name),
 				fmt.Sprintf("read it in a pipeline: use \"queue\" { name = %q }", q.Name)))
 		}

@@ -100,6 +100,9 @@ func TestPlan(t *testing.T) {
 	p := planOf(t, `
 queue "in" {}
 queue "from_OUT" {}
+queue "elsewhere" {
+  ordered = true
+}
 machine "orders" {
   definition = "orders.json"
 }
@@ -132,7 +135,8 @@ pipeline "move" {
   }
 }
 `)
-	want := []connector.Queue{{Name: "from_OUT"}, {Name: "in", Ordered: true}, {Name: "machine/orders"}, {Name: "machine/orders/steps"}}
+	// Who reads "elsewhere" in order is in another process.
+	want := []connector.Queue{{Name: "elsewhere", Ordered: true}, {Name: "from_OUT"}, {Name: "in", Ordered: true}, {Name: "machine/orders"}, {Name: "machine/orders/steps"}}
 	if d := cmp.Diff(want, p.Queues); d != "" {
 		t.Error(d)
 	}

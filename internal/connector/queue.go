@@ -12,8 +12,8 @@ import (
 // Queue is a queue that the config declares.
 type Queue struct {
 	Name string
-	// Ordered is set when a source reads the queue in order: its jobs then keep the order
-	// of messages with one key.
+	// Ordered is set when the queue's block says so, or a source of the config reads the queue in
+	// order: what is put into it then keeps the order of messages with one key.
 	Ordered bool
 }
 

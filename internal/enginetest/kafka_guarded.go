@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -27,12 +28,18 @@ type GuardedBroker struct {
 	Through string // the same, and clients are sent on to the address that was asked for
 	Signed  string // TLS, and SASL: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512
 	Mutual  string // TLS, and clients show the certificate
+	Tokens  string // TLS, and SASL: OAUTHBEARER with what Token gives
 
 	// Authority signed the certificate of the broker; PEM files.
 	Authority, Certificate, Key string
 
 	User, Stranger, Password string
+
+	tokens tokenKey
 }
+
+// Audience is for whom the tokens are that the broker takes.
+const Audience = "kafka"
 
 // GuardedKafka starts a broker for this test alone. Clients that come by Through are sent to
 // advertised, an address that leads there, when it is not empty.
@@ -44,6 +51,9 @@ func GuardedKafka(t testing.TB, advertised string) *GuardedBroker {
 		User: "weir", Stranger: "stranger", Password: "pass-8217-word",
 	}
 	certificate, key, err := selfSigned()
+	if err == nil {
+		b.tokens, err = newTokenKey()
+	}
 	if err == nil {
 		err = errors.Join(os.WriteFile(b.Certificate, certificate, 0o600), os.WriteFile(b.Key, key, 0o600))
 	}
@@ -64,17 +74,18 @@ func GuardedKafka(t testing.TB, advertised string) *GuardedBroker {
 func (b *GuardedBroker) command(ctx context.Context, w *workspace, dir, port, advertised string, certificate, key []byte) ([]string, error) {
 	store, trust := filepath.Join(w.dir, "broker.pem"), filepath.Join(w.dir, "trust.pem")
 	ports := []string{port}
-	for range 3 {
+	for range 4 {
 		p, err := freePort()
 		if err != nil {
 			return nil, err
 		}
 		ports = append(ports, p)
 	}
-	if err := errors.Join(os.WriteFile(store, append(bytes.Clone(key), certificate...), 0o644), os.WriteFile(trust, certificate, 0o644)); err != nil {
+	keys := filepath.Join(w.dir, "keys.json")
+	if err := errors.Join(os.WriteFile(store, append(bytes.Clone(key), certificate...), 0o644), os.WriteFile(trust, certificate, 0o644), os.WriteFile(keys, b.tokens.set(), 0o644)); err != nil {
 		return nil, err
 	}
-	b.Through, b.Signed, b.Mutual = plain(ports[1]), plain(ports[2]), plain(ports[3])
+	b.Through, b.Signed, b.Mutual, b.Tokens = plain(ports[1]), plain(ports[2]), plain(ports[3]), plain(ports[4])
 	more := fmt.Sprintf(`ssl.keystore.type=PEM
 ssl.keystore.location=%[1]s
 ssl.truststore.type=PEM
@@ -84,17 +95,29 @@ sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 listener.name.signed.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_%[3]s="%[5]s" user_%[4]s="%[5]s";
 listener.name.signed.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.signed.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.tokens.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.tokens.oauthbearer.connections.max.reauth.ms=3600000
+listener.name.tokens.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;
+listener.name.tokens.oauthbearer.sasl.server.callback.handler.class=org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler
+listener.name.tokens.sasl.oauthbearer.jwks.endpoint.url=file://%[6]s
+listener.name.tokens.sasl.oauthbearer.expected.audience=%[7]s
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:%[3]s;User:CN=weir
-`, store, trust, b.User, b.Stranger, b.Password)
-	return kafkaWith(ctx, w, dir, kafkaListeners{
+`, store, trust, b.User, b.Stranger, b.Password, keys, Audience)
+	command, err := kafkaWith(ctx, w, dir, kafkaListeners{
 		{name: "PLAINTEXT", port: ports[0], protocol: "PLAINTEXT"},
 		{name: "THROUGH", port: ports[1], protocol: "PLAINTEXT", advertised: advertised},
 		{name: "SIGNED", port: ports[2], protocol: "SASL_SSL"},
 		{name: "MUTUAL", port: ports[3], protocol: "SSL"},
+		{name: "TOKENS", port: ports[4], protocol: "SASL_SSL"},
 	}, more,
 		"--add-scram", fmt.Sprintf("SCRAM-SHA-256=[name=%s,password=%s]", b.User, b.Password),
 		"--add-scram", fmt.Sprintf("SCRAM-SHA-512=[name=%s,password=%s]", b.User, b.Password))
+	if err != nil {
+		return nil, err
+	}
+	// The broker reads keys from files only where it is told that it may.
+	return slices.Insert(command, 1, "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://"+keys, "-Dorg.apache.kafka.sasl.oauthbearer.allowed.files="+keys), nil
 }
 
 // selfSigned is a certificate for 127.0.0.1 that is its own authority, and its key, as PEM.

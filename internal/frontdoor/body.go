@@ -15,7 +15,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -142,7 +144,21 @@ func (rd *Reader) body() *Body {
 	return NewBody(rd.Budget)
 }
 
-// Read reads the body of r and unpacks it; encoding is "gzip", "zstd", or empty. The deadline
+// Encoding is what a Content-Encoding says of a body, as Read and Unpack take it: "gzip", "zstd",
+// "deflate", or empty for a body that is as it is. false: it is none of these.
+func Encoding(header string) (encoding string, ok bool) {
+	switch encoding = strings.ToLower(strings.TrimSpace(header)); encoding {
+	case "", "gzip", "zstd", "deflate":
+		return encoding, true
+	case "identity":
+		return "", true
+	case "x-gzip":
+		return "gzip", true
+	}
+	return encoding, false
+}
+
+// Read reads the body of r and unpacks it; encoding is one of [Encoding]. The deadline
 // for reading goes with a body that has arrived: left in place, it would cancel the request
 // while it waits for its events. After an error, one of those above, nothing is held.
 func (rd *Reader) Read(w http.ResponseWriter, r *http.Request, encoding string) (*Body, error) {
@@ -190,8 +206,8 @@ func lost(err error) error {
 // Unpacking happens for bodies that have arrived whole, a few at a time: it never waits for a
 // client, and the memory of decoders is bounded by the number of CPUs.
 var unpacking = struct {
-	turn       chan struct{}
-	gzip, zstd sync.Pool
+	turn                       chan struct{}
+	gzip, zstd, zlib, deflated sync.Pool
 }{turn: make(chan struct{}, runtime.GOMAXPROCS(0))}
 
 // Unpack decompresses a body that has arrived.
@@ -200,9 +216,12 @@ func (rd *Reader) Unpack(encoding string, packed []byte) (*Body, error) {
 	defer func() { <-unpacking.turn }()
 	b := rd.body()
 	var err error
-	if encoding == "zstd" {
+	switch encoding {
+	case "zstd":
 		err = b.zstd(packed, rd.Limit)
-	} else {
+	case "deflate":
+		err = b.deflate(packed, rd.Limit)
+	default:
 		err = b.gzip(packed, rd.Limit)
 	}
 	if err == nil {
@@ -241,4 +260,35 @@ func (b *Body) zstd(packed []byte, limit int64) error {
 		return err
 	}
 	return b.fill(d, -1, limit)
+}
+
+// deflate unpacks what HTTP calls by that name, the form of zlib, and the bare one, which some
+// clients take the name for.
+func (b *Body) deflate(packed []byte, limit int64) error {
+	if len(packed) < 2 || packed[0]&0x0f != 8 || (int(packed[0])<<8|int(packed[1]))%31 != 0 {
+		return b.inflate(packed, limit)
+	}
+	z, _ := unpacking.zlib.Get().(io.ReadCloser)
+	var err error
+	if z == nil {
+		z, err = zlib.NewReader(bytes.NewReader(packed))
+	} else {
+		err = z.(zlib.Resetter).Reset(bytes.NewReader(packed), nil)
+	}
+	if err != nil {
+		return err
+	}
+	defer unpacking.zlib.Put(z)
+	return b.fill(z, -1, limit)
+}
+
+func (b *Body) inflate(packed []byte, limit int64) error {
+	f, _ := unpacking.deflated.Get().(io.ReadCloser)
+	if f == nil {
+		f = flate.NewReader(bytes.NewReader(packed))
+	} else if err := f.(flate.Resetter).Reset(bytes.NewReader(packed), nil); err != nil {
+		return err
+	}
+	defer unpacking.deflated.Put(f)
+	return b.fill(f, -1, limit)
 }

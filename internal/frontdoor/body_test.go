@@ -2,7 +2,9 @@ package frontdoor
 
 import (
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
+	"compress/zlib"
 	"errors"
 	"io"
 	"net/http"
@@ -24,6 +26,10 @@ func pack(t *testing.T, encoding, text string) string {
 		z = gzip.NewWriter(&out)
 	case "zstd":
 		z, _ = zstd.NewWriter(&out, zstd.WithEncoderConcurrency(1))
+	case "deflate":
+		z = zlib.NewWriter(&out)
+	case "bare deflate":
+		z, _ = flate.NewWriter(&out, flate.DefaultCompression)
 	}
 	if _, err := io.WriteString(z, text); err != nil {
 		t.Fatal(err)
@@ -41,7 +47,7 @@ func TestReader(t *testing.T) {
 	for _, own := range []bool{false, true} {
 		b := NewBudget(1, 1<<20)
 		rd := &Reader{Budget: b, Limit: 300 << 10, Own: own}
-		for _, encoding := range []string{"", "gzip", "zstd"} {
+		for _, encoding := range []string{"", "gzip", "zstd", "deflate", "bare deflate"} {
 			for _, size := range []int{0, 1, firstRead - 1, firstRead, firstRead + 1, maxFirstRead - 1, maxFirstRead, 300 << 10} {
 				for _, known := range []bool{true, false} {
 					text := strings.Repeat("x", size)
@@ -49,7 +55,7 @@ func TestReader(t *testing.T) {
 					if !known {
 						in = io.MultiReader(in)
 					}
-					body, err := rd.Read(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", in), encoding)
+					body, err := rd.Read(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", in), strings.TrimPrefix(encoding, "bare "))
 					if err != nil || string(body.Data) != text {
 						t.Fatalf("%s, %d bytes, known %t: %v", encoding, size, known, err)
 					}
@@ -84,6 +90,8 @@ func TestReaderRefuses(t *testing.T) {
 		"a bomb":            {strings.NewReader(pack(t, "zstd", strings.Repeat("x", 1<<20))), "zstd", ErrCrowded},
 		"not gzip":          {strings.NewReader("x"), "gzip", ErrEncoding},
 		"not zstd":          {strings.NewReader("x"), "zstd", ErrEncoding},
+		"not deflate":       {strings.NewReader("{}"), "deflate", ErrEncoding},
+		"half of a deflate": {strings.NewReader(pack(t, "deflate", "abc")[:8]), "deflate", ErrEncoding},
 		"torn":              {strings.NewReader(pack(t, "gzip", "abc")[:20]), "gzip", ErrEncoding},
 		"broken off":        {io.MultiReader(strings.NewReader("x"), broken{}), "", ErrBroken},
 	} {
@@ -94,7 +102,7 @@ func TestReaderRefuses(t *testing.T) {
 		free(t, b)
 	}
 	rd.Budget = NewBudget(1, 1<<20)
-	for _, encoding := range []string{"gzip", "zstd"} {
+	for _, encoding := range []string{"gzip", "zstd", "deflate"} {
 		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(pack(t, encoding, long)))
 		if _, err := rd.Read(httptest.NewRecorder(), r, encoding); !errors.Is(err, ErrTooLarge) {
 			t.Errorf("%s: %v", encoding, err)
@@ -106,3 +114,17 @@ func TestReaderRefuses(t *testing.T) {
 type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, errors.New("gone") }
+
+// TestEncoding: names in any case and with spaces, and what is none.
+func TestEncoding(t *testing.T) {
+	t.Parallel()
+	for header, want := range map[string]string{"": "", " GZip ": "gzip", "x-gzip": "gzip", "identity": "", "zstd": "zstd", "Deflate": "deflate", "br": "-", "gzip, gzip": "-", "utf-8": "-"} {
+		got, ok := Encoding(header)
+		if !ok {
+			got = "-"
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", header, got, want)
+		}
+	}
+}

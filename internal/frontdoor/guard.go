@@ -1,8 +1,10 @@
 package frontdoor
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/http"
@@ -62,18 +64,37 @@ func ofOtherSite(r *http.Request) bool {
 	return err != nil || u.Host != r.Host
 }
 
-// Bearer lets in who has the token, and everybody where there is none. Paths that are open need
-// none.
+// SessionCookie is the name of the cookie that stands for a token.
+const SessionCookie = "weir_session"
+
+// Session is what a browser shows in the place of a token, which it need not keep: it stands for
+// the token as long as that is the door's, and tells nobody what it is.
+func Session(token string) string {
+	m := hmac.New(sha256.New, []byte(token))
+	_, _ = m.Write([]byte("weir session")) // a hash takes everything
+	return hex.EncodeToString(m.Sum(nil))
+}
+
+// Bearer lets in who has the token, or the cookie that stands for it, and everybody where there is
+// none. Paths that are open need none; one that ends in a slash stands for all below it.
 func Bearer(token string, open []string, next http.Handler) http.Handler {
 	if token == "" {
 		return next
 	}
-	want := sha256.Sum256([]byte(token)) // so that comparing takes the same time for every length
+	bearer, session := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(Session(token))) // so that comparing takes the same time for every length
+	equal := func(got string, want [sha256.Size]byte) bool {
+		sum := sha256.Sum256([]byte(got))
+		return subtle.ConstantTimeCompare(sum[:], want[:]) == 1
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, said, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		got := sha256.Sum256([]byte(strings.TrimSpace(said)))
-		known := strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], want[:]) == 1
-		if known || slices.Contains(open, r.URL.Path) {
+		known := strings.EqualFold(scheme, "Bearer") && equal(strings.TrimSpace(said), bearer)
+		if c, err := r.Cookie(SessionCookie); err == nil && !known {
+			known = equal(c.Value, session)
+		}
+		if known || slices.ContainsFunc(open, func(path string) bool {
+			return r.URL.Path == path || len(path) > 1 && strings.HasSuffix(path, "/") && strings.HasPrefix(r.URL.Path, path)
+		}) {
 			next.ServeHTTP(w, r)
 			return
 		}

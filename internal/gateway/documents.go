@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"time"
-
-	"github.com/weirdata/weir/internal/workspace"
 )
 
 func jsonAnswer(v any) *Answer {
@@ -53,29 +51,3 @@ func (g *Gateway) versions(*http.Request, time.Time) *Answer {
 var robots = &Answer{Code: http.StatusOK, Type: plainText, Body: []byte("User-agent: * \nDisallow: / \n")}
 
 func (g *Gateway) robots(*http.Request, time.Time) *Answer { return robots }
-
-// sourceConfig is what the browser SDK needs to start without RudderStack's control
-// plane. It lists no destinations: those that run in the browser would load vendors' code.
-func (g *Gateway) sourceConfig(r *http.Request, now time.Time) *Answer {
-	w := g.file.Current()
-	s, no := byHeader(w, r)
-	if no == NoWriteKey {
-		s, no = byQuery(w, r)
-	}
-	if no != nil {
-		return no
-	}
-	return jsonAnswer(sourceBody(s, w.Loaded))
-}
-
-func sourceBody(s *workspace.Source, loaded time.Time) any {
-	off := map[string]bool{"enabled": false}
-	return map[string]any{
-		"source": map[string]any{
-			"id": s.ID, "name": s.Name, "writeKey": s.WriteKey, "enabled": s.Enabled, "workspaceId": s.Workspace,
-			"config":       map[string]any{"statsCollection": map[string]any{"errors": off, "metrics": off}},
-			"destinations": []any{},
-		},
-		"updatedAt": loaded.UTC().Format(time.RFC3339Nano),
-	}
-}

@@ -2,12 +2,12 @@ package gateway
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/jsontext"
-	"github.com/weirdata/weir/internal/workspace"
 )
 
 // The members of an event that are read or written.
@@ -23,6 +23,7 @@ const (
 	fieldSentAt
 	fieldTimestamp
 	fieldWriteKey
+	fieldContext
 	fields
 )
 
@@ -53,6 +54,8 @@ func field(name []byte) int {
 		return fieldTimestamp
 	case "writeKey":
 		return fieldWriteKey
+	case "context":
+		return fieldContext
 	}
 	return other
 }
@@ -64,19 +67,35 @@ type writer struct {
 	anyID   bool
 	key     []byte    // the member writeKey of the body, as text
 	sent    time.Time // when a client of Segment sent the batch; zero when that is not known
-	now     []byte    // the request's time as a JSON string
+	base    time.Time // when the events are received, in milliseconds
+	now     []byte    // the same as a JSON string
 	ip      []byte    // the client's address as a JSON string
 	members []jsontext.Member
+	scratch []jsontext.Member
 	ids     []byte // scratch: userId, colon, anonymousId
+
+	at      int     // the event that is read, from 0
+	refused *Answer // of an import: why some of its events are left out
 
 	out    []byte // the events, one after the other
 	names  []byte // of each event the key and the message id
 	events []written
+	whose  []whose // of a stream: of each event
 	parts  [][]byte
 }
 
-// written is where an event ends in out, and its key and id in names.
-type written struct{ out, key, id int }
+// written is where an event is in out, and its key and id in names.
+type written struct {
+	from, out     int
+	name, key, id int
+	nameless      bool // it belongs to no user
+}
+
+// whose is what the properties of an event of a stream say.
+type whose struct {
+	scope *event.Scope
+	about *event.Descriptor
+}
 
 var writers = sync.Pool{New: func() any { return new(writer) }}
 
@@ -88,7 +107,8 @@ func (w *writer) release() {
 		return
 	}
 	clear(w.parts)
-	w.call, w.body, w.out, w.names, w.events, w.parts = nil, nil, w.out[:0], w.names[:0], w.events[:0], w.parts[:0]
+	clear(w.whose)
+	w.call, w.body, w.out, w.names, w.events, w.whose, w.parts = nil, nil, w.out[:0], w.names[:0], w.events[:0], w.whose[:0], w.parts[:0]
 	writers.Put(w)
 }
 
@@ -96,50 +116,65 @@ func (w *writer) release() {
 // HasBody says so. Either there are events, or there is an answer that refuses the request.
 // Nothing of body is kept.
 func (g *Gateway) Events(c *Call, body []byte) (event.Batch, *Answer) {
-	kind := c.kind
-	if kind == pixel {
-		body, kind = pixelEvent(c.query, c.now), single
+	switch c.kind {
+	case pixel:
+		return g.write(c, single, pixelEvent(c.query, c.now))
+	case webhook:
+		return g.hook(c, body)
 	}
+	return g.write(c, c.kind, body)
+}
+
+// write makes the events of a text of some kind.
+func (g *Gateway) write(c *Call, kind kind, body []byte) (event.Batch, *Answer) {
 	body = jsontext.UTF8(body)
 	w := writers.Get().(*writer)
 	defer w.release()
-	w.call, w.body, w.anyID, w.key, w.sent = c, body, g.o.AnyID, w.key[:0], time.Time{}
-	w.now = appendTime(w.now[:0], c.now.UTC())
+	w.call, w.body, w.anyID, w.key, w.sent, w.at, w.refused = c, body, g.o.AnyID || c.unnamed, w.key[:0], time.Time{}, 0, nil
+	w.received(c.now.UTC())
 	w.ip = jsontext.AppendString(w.ip[:0], c.ip)
 	s := jsontext.Scan(body)
 	var no *Answer
-	if kind == single {
+	switch kind {
+	case single:
 		no = w.single(&s)
-	} else {
+	case stream:
+		no = w.stream(&s, g.o.MaxEvents)
+	default:
 		no = w.batch(&s, g.o.MaxEvents)
 	}
-	if c.source == nil {
+	if c.Keyed() {
 		source, denied := g.keyed(w.key)
 		if denied != nil {
 			return nil, denied
 		}
 		c.source = source
 	}
+	if no == nil && w.refused != nil {
+		no = w.part()
+	}
 	if no != nil {
 		// What is not JSON at all is refused as that, whatever was found first.
 		if no != InvalidJSON && !jsontext.Valid(body) {
 			no = InvalidJSON
+		}
+		if kind != single && (no == NoID || no == NotAnEvent || no == BadMessage) {
+			no = no.about(w.at)
 		}
 		return nil, no
 	}
 	return w.messages(), nil
 }
 
-// keyed is the enabled source whose write key a body has.
-func (g *Gateway) keyed(key []byte) (*workspace.Source, *Answer) {
-	if len(key) == 0 {
-		return nil, NoWriteKey
+// part leaves those events of an import out that belong to no user, because one of them is
+// refused; an answer when there are no others.
+func (w *writer) part() *Answer {
+	w.events = slices.DeleteFunc(w.events, func(e written) bool { return e.nameless })
+	if len(w.events) == 0 {
+		return w.refused
 	}
-	s, no := byKey(g.file.Current(), string(key))
-	if no == nil && !s.Enabled {
-		return nil, SourceDisabled
-	}
-	return s, no
+	w.call.partly = w.refused
+	return nil
 }
 
 func (w *writer) single(s *jsontext.Scanner) *Answer {
@@ -210,7 +245,7 @@ func (w *writer) batch(s *jsontext.Scanner, limit int) *Answer {
 
 // anew reads the list of events in the place of any before it.
 func (w *writer) anew(s *jsontext.Scanner, limit int) *Answer {
-	w.out, w.names, w.events = w.out[:0], w.names[:0], w.events[:0]
+	w.out, w.names, w.events, w.at, w.refused = w.out[:0], w.names[:0], w.events[:0], 0, nil
 	return w.list(s, limit)
 }
 
@@ -228,24 +263,44 @@ func (w *writer) list(s *jsontext.Scanner, limit int) *Answer {
 	if !s.Enter() {
 		return InvalidJSON
 	}
-	for first := true; ; first = false {
-		more, ok := s.More(first, ']')
+	for w.at = 0; ; w.at++ {
+		more, ok := s.More(w.at == 0, ']')
 		switch {
 		case !ok:
 			return InvalidJSON
-		case !more && first:
+		case !more && w.at == 0:
 			return EmptyBatch
 		case !more:
 			return nil
-		case s.Next() != '{':
-			return NotAnEvent
-		case limit > 0 && len(w.events) == limit:
+		case limit > 0 && w.at == limit:
 			return TooLarge
 		}
-		if no := w.event(s); no != nil {
+		if no := w.element(s); no != nil && !w.leaveOut(no) {
 			return no
 		}
 	}
+}
+
+// element reads an element of a list.
+func (w *writer) element(s *jsontext.Scanner) *Answer {
+	if s.Next() == '{' {
+		return w.event(s)
+	}
+	if w.call.kind == imported && !s.Value() {
+		return InvalidJSON
+	}
+	return NotAnEvent
+}
+
+// leaveOut leaves the event that was read out of an import, which goes on without it.
+func (w *writer) leaveOut(no *Answer) bool {
+	if w.call.kind != imported || (no != NoID && no != NotAnEvent) {
+		return false
+	}
+	if w.refused == nil {
+		w.refused = no.about(w.at)
+	}
+	return true
 }
 
 // event reads one event and writes it to out.
@@ -264,10 +319,15 @@ func (w *writer) event(s *jsontext.Scanner) *Answer {
 	if w.call.event != "" {
 		w.key = appendText(w.key[:0], w.value(w.body, at[fieldWriteKey]))
 	}
+	if w.at == 0 && at[fieldContext] > 0 && !w.run(w.value(w.body, at[fieldContext])) {
+		return NotAnEvent
+	}
 	user, anonymous := w.identify(w.body, &at)
-	if len(user) == 0 && len(anonymous) == 0 && !w.anyID && !w.anonymousType(w.body, at[fieldType]) {
+	nameless := len(user) == 0 && len(anonymous) == 0
+	if nameless && !w.anyID && !w.anonymousType(w.body, at[fieldType]) {
 		return NoID
 	}
+	e := written{from: len(w.out), name: len(w.names), nameless: nameless}
 	w.copy(w.body, &at, s.Spaces != spaces)
 	w.stamp(w.body, &at)
 	if len(user) > 0 {
@@ -275,7 +335,7 @@ func (w *writer) event(s *jsontext.Scanner) *Answer {
 	} else {
 		w.names = append(w.names, anonymous...)
 	}
-	e := written{out: len(w.out), key: len(w.names)}
+	e.key = len(w.names)
 	w.names = w.messageID(w.names, w.body, &at)
 	e.id = len(w.names)
 	w.out = append(jsontext.AppendString(append(w.out, `,"messageId":`...), w.names[e.key:e.id]), '}')
@@ -316,136 +376,28 @@ func (w *writer) anonymousType(data []byte, at int) bool {
 	return false
 }
 
-// stamped reports whether a member is written anew, and so not copied.
-func (w *writer) stamped(f int) bool {
-	switch f {
-	case fieldType:
-		return w.call.event != ""
-	case fieldMessageID, fieldRudderID, fieldReceivedAt, fieldOriginalTimestamp, fieldSentAt, fieldTimestamp:
-		return true
-	case fieldWriteKey:
-		return w.call.segment || w.call.source == nil
-	}
-	return false
-}
-
-// copy writes an opening brace and the members that stay, each followed by a comma. Of
-// members with one name that is read, the last stays.
-func (w *writer) copy(data []byte, at *[fields]int, spaced bool) {
-	out := append(w.out, '{')
-	run := -1 // where what is copied next begins
-	end := 0
-	flush := func() {
-		if run >= 0 {
-			if spaced {
-				out = jsontext.Compact(out, data[run:end])
-			} else {
-				out = append(out, data[run:end]...)
-			}
-			out = append(out, ',')
-			run = -1
-		}
-	}
-	for i := range w.members {
-		m := &w.members[i]
-		if f := field(m.Name(data)); f != other && (w.stamped(f) || at[f] != i+1) {
-			flush()
-			continue
-		}
-		if run < 0 {
-			run = m.Start
-		}
-		end = m.End
-	}
-	flush()
-	w.out = out
-}
-
-// stamp writes the members that are not copied, but for messageId.
-func (w *writer) stamp(data []byte, at *[fields]int) {
-	out := w.out
-	if t := w.call.event; t != "" {
-		out = append(append(append(out, `"type":"`...), t...), `",`...)
-	}
-	out = append(out, `"rudderId":"`...)
-	out = appendRudderID(out, w.ids)
-	out = append(out, '"')
-	if at[fieldRequestIP] == 0 {
-		out = append(append(out, `,"request_ip":`...), w.ip...)
-	}
-	now := w.call.now.UTC()
-	original, hasOriginal := w.time(data, at[fieldOriginalTimestamp])
-	sent, hasSent := w.time(data, at[fieldSentAt])
-	if !hasSent && !w.sent.IsZero() {
-		sent, hasSent = w.sent, true
-	}
-	stamp, hasStamp := w.time(data, at[fieldTimestamp])
-	out = append(append(out, `,"receivedAt":`...), w.now...)
-	out = w.appendTime(append(out, `,"originalTimestamp":`...), original, hasOriginal)
-	out = w.appendTime(append(out, `,"sentAt":`...), sent, hasSent)
-	out = append(out, `,"timestamp":`...)
-	switch {
-	case hasStamp:
-		out = appendTime(out, stamp)
-	case !hasOriginal && !hasSent:
-		out = append(out, w.now...)
-	default:
-		if !hasOriginal {
-			original = now
-		}
-		if !hasSent {
-			sent = now
-		}
-		out = appendTime(out, now.Add(-sent.Sub(original)))
-	}
-	w.out = out
-}
-
-func (w *writer) appendTime(out []byte, t time.Time, ok bool) []byte {
-	if !ok {
-		return append(out, w.now...)
-	}
-	return appendTime(out, t)
-}
-
-// time reads a member as a time.
-func (w *writer) time(data []byte, at int) (time.Time, bool) { return asTime(w.value(data, at)) }
-
-func asTime(v []byte) (time.Time, bool) {
-	if len(v) < 2 || v[0] != '"' || len(v) > 6*maxTime {
-		return time.Time{}, false
-	}
-	return parseTime(string(jsontext.Unquoted(v)))
-}
-
-// messageID appends the client's name of the event, or a new one.
-func (w *writer) messageID(dst, data []byte, at *[fields]int) []byte {
-	n := len(dst)
-	dst = appendText(dst, w.value(data, at[fieldMessageID]))
-	id := visible(dst[n:])
-	dst = dst[:n+copy(dst[n:], id)]
-	if len(dst) == n {
-		return appendRandomUUID(dst)
-	}
-	return dst
-}
-
 // messages are the events that were written, as messages in memory of their own.
 func (w *writer) messages() event.Batch {
 	data := bytes.Clone(w.out)
 	names := string(w.names)
-	start := 0
 	for _, e := range w.events {
 		// The capacity ends with the event, so that appending to it cannot reach the next.
-		w.parts = append(w.parts, data[start:e.out:e.out])
-		start = e.out
+		w.parts = append(w.parts, data[e.from:e.out:e.out])
 	}
 	b := event.NewBatch(w.call.now.UTC(), w.parts)
-	start = 0
+	about := whose{scope: w.call.scope}
+	if about.scope == nil && w.call.source != nil {
+		about.scope = w.call.source.Scope
+	}
+	if w.call.Run() {
+		about.about = &event.Descriptor{JobRun: w.call.jobRun, TaskRun: w.call.taskRun}
+	}
 	for i, e := range w.events {
+		if w.call.kind == stream {
+			about = w.whose[i]
+		}
 		m := b[i]
-		m.Key, m.Meta.ID, m.Meta.Scope = names[start:e.key], names[e.key:e.id], w.call.source.Scope
-		start = e.id
+		m.Key, m.Meta.ID, m.Meta.Scope, m.Meta.Descriptor = names[e.name:e.key], names[e.key:e.id], about.scope, about.about
 	}
 	return b
 }

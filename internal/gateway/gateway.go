@@ -5,14 +5,24 @@
 //
 //	POST /v1/{identify,track,page,screen,group,alias,merge,audiencelist}
 //	                                                         one event, whose type is the path's
-//	POST /v1/batch, /v1/import                               {"batch":[event, ...]}
+//	POST /v1/batch                                           {"batch":[event, ...]}
+//	POST /v1/import                                          as batch, but each user's events by themselves
 //	POST /beacon/v1/batch?writeKey=                          as batch
 //	POST /v1/{i,t,p,s,g,a,b}                                 what Segment's browser SDK calls them: identify,
 //	                                                         track, page, screen, group, alias, batch
 //	GET  /v1/projects/KEY/settings                           what that SDK asks for first
+//	POST, GET /v1/webhook?writeKey=                          what a webhook source is sent, in its own form
 //	GET  /pixel/v1/{track,page}?writeKey=&...                one event made of the query; a GIF in any case
 //	GET  /sourceConfig                                       what the browser SDK asks for first
-//	GET  /health, /, /version, /robots.txt
+//	GET  /health, /, /version, /robots.txt, /docs
+//
+// and for those inside of the network, where that is switched on:
+//
+//	POST /internal/v1/{extract,audiencelist}                 one event
+//	POST /internal/v1/retl                                   as batch, of the source that a header names, to
+//	                                                         all of its destinations or the one that a header names
+//	POST /internal/v1/replay                                 as batch, of a source that repeats another's events
+//	POST /internal/v1/batch                                  [{"properties":{...},"payload":event}, ...]
 //
 // Events are authorised by the write key of their source: the user name of Basic
 // authorization, or the query parameter writeKey where the path says so. Where a request has no
@@ -23,7 +33,9 @@
 //
 // 200 "ok" once every event of the request is settled. Any other answer to a POST means that
 // the client must not count on any of the request's events, and is one line of text: see
-// the variables of type *Answer. A request is taken whole or not at all.
+// the variables of type *Answer. A request is taken whole or not at all, but for an import: of that,
+// the events without an id are refused together, and all others are kept. Which event of a list is
+// why it is refused, the header X-Weir-Event says.
 //
 // # Events
 //
@@ -34,15 +46,17 @@
 //	messageId          the client's without spaces around it and invisible characters, or a UUID
 //	rudderId           a UUID made of userId and anonymousId
 //	request_ip         the client's, or the first of X-Forwarded-For, or the peer's address
-//	receivedAt         now
+//	receivedAt         the client's, or now
 //	originalTimestamp  the client's, or now
 //	sentAt             the client's, or now
 //	timestamp          the client's, or now - (sentAt - originalTimestamp)
 //
+// Now is when the request was there as a whole; of a replay it is the receivedAt of each event.
+//
 // Clients of Segment say sentAt once for a batch: where a request came by one of their paths, or
 // its body has a writeKey or _metadata beside the batch, that is the sentAt of events without one.
 //
-// Times are RFC 3339 with milliseconds. Numbers keep every digit. The message's key, by
+// Times are RFC 3339 with milliseconds, or as many more digits as the client sent. Numbers keep every digit. The message's key, by
 // which order is kept, is the userId, or the anonymousId of an event without one: a
 // user has one key whatever SDK an event comes from. Server SDKs make up an anonymousId for
 // each event, so it cannot be the key of a known user. It follows that what a visitor did
@@ -51,16 +65,15 @@
 // # Invariants
 //
 //   - Events are accepted from valid JSON only, and what is written is valid JSON in UTF-8.
-//   - No answer holds what the request held, but the host name in the settings for Segment's SDK.
+//   - No answer holds what the request held, but the host name in the settings for Segment's SDK,
+//     and what the script of a webhook source says.
 package gateway
 
 import (
-	"maps"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
+	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/workspace"
 )
 
@@ -72,6 +85,14 @@ type Options struct {
 	MaxEvents int
 	// AnyID accepts events with neither userId nor anonymousId.
 	AnyID bool
+	// Origins are the pages that may use the gateway, as [CheckOrigin] takes them; none stands for all.
+	Origins []string
+	// Internal serves the paths below /internal, most of which ask for no key.
+	Internal bool
+	// RequireDestination refuses a reverse-ETL request that does not say which destination it is for.
+	RequireDestination bool
+	// Hooks are the scripts of webhook sources.
+	Hooks *Hooks
 }
 
 // Gateway decides about requests. Its methods may be called by many goroutines.
@@ -79,99 +100,61 @@ type Gateway struct {
 	o       Options
 	file    *workspace.File
 	version []byte
+	origins origins
+	// description is of the interface.
+	description []byte
 }
 
 // New makes a gateway for the sources of a workspace.
 func New(file *workspace.File, o Options) *Gateway {
-	return &Gateway{o: o, file: file, version: versionBody(o.Version)}
-}
-
-// kind is what a request is for.
-type kind uint8
-
-const (
-	unknown  kind = iota
-	single        // one event of the type that the path names
-	batch         // a list of events
-	beacon        // as batch, with the write key in the query
-	pixel         // one event, made of the query
-	document      // a document of our own
-)
-
-// route is a path that is served.
-type route struct {
-	kind  kind
-	event string // single, pixel: the type of the event
-	// segment: clients of Segment alone use the path.
-	segment bool
-	serve   func(*Gateway, *http.Request, time.Time) *Answer
-}
-
-var routes = map[string]route{
-	"/v1/identify":     {kind: single, event: "identify"},
-	"/v1/track":        {kind: single, event: "track"},
-	"/v1/page":         {kind: single, event: "page"},
-	"/v1/screen":       {kind: single, event: "screen"},
-	"/v1/group":        {kind: single, event: "group"},
-	"/v1/alias":        {kind: single, event: "alias"},
-	"/v1/merge":        {kind: single, event: "merge"},
-	"/v1/audiencelist": {kind: single, event: "audiencelist"},
-	"/v1/i":            {kind: single, event: "identify", segment: true},
-	"/v1/t":            {kind: single, event: "track", segment: true},
-	"/v1/p":            {kind: single, event: "page", segment: true},
-	"/v1/s":            {kind: single, event: "screen", segment: true},
-	"/v1/g":            {kind: single, event: "group", segment: true},
-	"/v1/a":            {kind: single, event: "alias", segment: true},
-	"/v1/b":            {kind: batch, segment: true},
-	"/v1/batch":        {kind: batch},
-	"/v1/import":       {kind: batch},
-	"/beacon/v1/batch": {kind: beacon},
-	"/pixel/v1/track":  {kind: pixel, event: "track"},
-	"/pixel/v1/page":   {kind: pixel, event: "page"},
-	"/":                {kind: document, serve: (*Gateway).health},
-	"/health":          {kind: document, serve: (*Gateway).health},
-	"/version":         {kind: document, serve: (*Gateway).versions},
-	"/robots.txt":      {kind: document, serve: (*Gateway).robots},
-	"/sourceConfig":    {kind: document, serve: (*Gateway).sourceConfig},
-}
-
-// Paths are the patterns of http.ServeMux that are the gateway's where others share its address:
-// the documents, and everything below the first step of a path that takes events.
-func Paths() []string {
-	seen := map[string]bool{}
-	for path := range routes {
-		first, rest, below := strings.Cut(path[1:], "/")
-		switch {
-		case first == "":
-			seen["/{$}"] = true
-		case below && rest != "":
-			seen["/"+first+"/"] = true
-		default:
-			seen["/"+first] = true
-			seen["/"+first+"/{$}"] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(seen))
+	return &Gateway{o: o, file: file, version: versionBody(o.Version), origins: originsOf(o.Origins), description: describe(o.Version, o.Internal)}
 }
 
 // Call is a request that may carry events.
 type Call struct {
 	now    time.Time
 	source *workspace.Source // nil: the body says it
+	scope  *event.Scope      // nil: the source's
 	kind   kind
 	event  string
 	ip     string
 	query  string // pixel only
+	// request is that of a webhook.
+	request *http.Request
 	// segment: a client of Segment sent it.
-	segment bool
+	segment           bool
+	unnamed, replayed bool // as the route's
+	large             bool
+	jobRun, taskRun   string
+	partly            *Answer // the answer once all is kept: why a part of it are no events, or a script's
 }
 
 // HasBody reports whether the events of c come in the body of the request.
-func (c *Call) HasBody() bool { return c.kind != pixel }
+func (c *Call) HasBody() bool {
+	return c.kind != pixel && (c.request == nil || c.request.Method != http.MethodGet)
+}
 
-// Source is the source that the events belong to; nil before there are events where the body
-// says it.
-func (c *Call) Source() *workspace.Source { return c.source }
+// Large reports whether the body of c may be larger than those of others.
+func (c *Call) Large() bool { return c.large }
+
+// Stream reports whether the events of c may be of several workspaces, as those of an ingestion
+// service.
+func (c *Call) Stream() bool { return c.kind == stream }
+
+// Keyed reports whether the body of c has to say whose events it holds.
+func (c *Call) Keyed() bool { return c.source == nil && c.kind != stream }
+
+// Workspace is the one whose events c holds; empty where that is not known or they are of several.
+func (c *Call) Workspace() string {
+	if c.source == nil {
+		return ""
+	}
+	return c.source.Workspace
+}
+
+// Run reports whether c comes from a run of a reverse-ETL job, as far as is known: a header says
+// so before there are events, and the first event may say so with them.
+func (c *Call) Run() bool { return c.jobRun != "" || c.taskRun != "" }
 
 // Time is when the events of c are received.
 func (c *Call) Time() time.Time { return c.now }
@@ -181,10 +164,14 @@ func (c *Call) Time() time.Time { return c.now }
 func (c *Call) Arrived(now time.Time) { c.now = now }
 
 // Done is the answer once what was asked of a is done: the pixel in the place of any other
-// answer to a request for one.
+// answer to a request for one, and why events of an import were left out, where the others are
+// kept.
 func (c *Call) Done(a *Answer) *Answer {
-	if c.kind == pixel {
+	switch {
+	case c.kind == pixel:
 		return Pixel
+	case c.partly != nil && a == OK:
+		return c.partly
 	}
 	return a
 }
@@ -192,50 +179,39 @@ func (c *Call) Done(a *Answer) *Answer {
 // Begin decides what can be decided without the body of a request. It returns an answer
 // when there is nothing more to do, and otherwise fills in c.
 func (g *Gateway) Begin(c *Call, r *http.Request, now time.Time) *Answer {
-	path := r.URL.Path
-	if len(path) > 1 && path[len(path)-1] == '/' {
-		path = path[:len(path)-1]
-	}
-	to, ok := routes[path]
-	if key, found := settingsOf(path); found {
-		to, ok = route{kind: document, serve: func(g *Gateway, r *http.Request, _ time.Time) *Answer { return g.settings(r, key) }}, true
-	}
+	to, ok := g.routeOf(r.URL.Path)
 	if !ok {
 		return NotFound
 	}
 	switch to.kind {
-	case document:
+	case document, pixel:
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			return onlyGet
 		}
-		return to.serve(g, r, now)
-	case pixel:
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			return onlyGet
+		if to.kind == document {
+			return to.serve(g, r, now)
+		}
+	case webhook:
+		if r.Method != http.MethodPost && r.Method != http.MethodGet {
+			return getOrPost
 		}
 	default:
 		if r.Method != http.MethodPost {
 			return onlyPost
 		}
 	}
-	*c = Call{now: now, kind: to.kind, event: to.event, segment: to.segment}
-	var no *Answer
-	switch w := g.file.Current(); to.kind {
-	case beacon, pixel:
-		c.source, no = byQuery(w, r)
-	default:
-		if c.source, no = byHeader(w, r); no == NoWriteKey {
-			no = nil // the body may have it
-		}
-	}
-	if c.source != nil && !c.source.Enabled {
-		no = SourceDisabled
-	}
-	if no != nil {
+	*c = Call{now: now, kind: to.kind, event: to.event, segment: to.segment, unnamed: to.unnamed, replayed: to.replayed, large: to.large}
+	if no := g.admit(c, &to, r); no != nil {
 		return c.Done(no)
 	}
+	if c.kind == webhook {
+		if r.Method == http.MethodGet && !g.forwarded(c.source) {
+			return nothing
+		}
+		c.request = r
+	}
 	if r.Body == nil && c.HasBody() {
-		if c.source == nil {
+		if c.Keyed() {
 			return NoWriteKey
 		}
 		return NilBody
@@ -243,45 +219,16 @@ func (g *Gateway) Begin(c *Call, r *http.Request, now time.Time) *Answer {
 	if c.kind == pixel {
 		c.query = r.URL.RawQuery
 	}
+	c.jobRun, c.taskRun = r.Header.Get(headerJobRun), r.Header.Get(headerTaskRun)
+	if len(c.jobRun)+len(c.taskRun) > maxRun {
+		return NotAnEvent
+	}
 	c.ip = clientIP(r)
 	return nil
 }
 
-// byHeader finds the source by Basic authorization.
-func byHeader(w *workspace.Workspace, r *http.Request) (*workspace.Source, *Answer) {
-	if vs := r.Header["Authorization"]; len(vs) > 0 {
-		if s := w.ByAuthorization(vs[0]); s != nil {
-			return s, nil
-		}
-	}
-	key, _, ok := r.BasicAuth()
-	if !ok || key == "" {
-		return nil, NoWriteKey
-	}
-	return byKey(w, key)
-}
-
-func byQuery(w *workspace.Workspace, r *http.Request) (*workspace.Source, *Answer) {
-	key := r.URL.Query().Get("writeKey")
-	if key == "" {
-		return nil, NoQueryKey
-	}
-	return byKey(w, key)
-}
-
-func byKey(w *workspace.Workspace, key string) (*workspace.Source, *Answer) {
-	if s := w.ByWriteKey(key); s != nil {
-		return s, nil
-	}
-	return nil, InvalidWriteKey
-}
-
-// Simple reports whether path, with neither a query nor an escape, takes events from a body
-// by Basic authorization.
-func Simple(path []byte) bool {
-	to, ok := routes[string(path)]
-	return ok && (to.kind == single || to.kind == batch)
-}
+// maxRun is the most bytes of the names of a run and its task that are kept.
+const maxRun = 8 << 10
 
 // Quick is Begin for a POST to a path that is Simple, with the value of its Authorization
 // header and the client's address. It only reports success: any answer but that of the
@@ -289,35 +236,9 @@ func Simple(path []byte) bool {
 func (g *Gateway) Quick(c *Call, path, authorization []byte, ip string, now time.Time) bool {
 	to := routes[string(path)]
 	s := g.file.Current().ByAuthorization(string(authorization))
-	if s == nil || !s.Enabled || (to.kind != single && to.kind != batch) {
+	if s == nil || !s.Enabled {
 		return false
 	}
-	*c = Call{now: now, source: s, kind: to.kind, event: to.event, ip: ip, segment: to.segment}
+	*c = Call{now: now, source: s, kind: to.kind, event: to.event, ip: ip, segment: to.segment, large: to.large}
 	return true
-}
-
-// clientIP is the first address that proxies name, or else the peer's.
-func clientIP(r *http.Request) string {
-	peer := HostOf(r.RemoteAddr)
-	if vs := r.Header["X-Forwarded-For"]; len(vs) > 0 {
-		return FirstAddress(vs[0], peer)
-	}
-	return peer
-}
-
-// FirstAddress is the first of the addresses in an X-Forwarded-For header, or else peer.
-func FirstAddress(forwarded, peer string) string {
-	first, _, _ := strings.Cut(forwarded, ",")
-	if first = strings.TrimSpace(first); first != "" {
-		return first
-	}
-	return peer
-}
-
-// HostOf is a network address without its port.
-func HostOf(address string) string {
-	if i := strings.LastIndexByte(address, ':'); i >= 0 {
-		address = address[:i]
-	}
-	return strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
 }

@@ -77,7 +77,8 @@ func writable(t time.Time) (time.Time, bool) {
 	return t, true
 }
 
-// appendTime appends t as a JSON string in RFC 3339 with milliseconds. Years beyond what
+// appendTime appends t as a JSON string in RFC 3339 with milliseconds, or as many more digits as
+// it takes: thousandths of them, or millionths. Years beyond what
 // four digits can say are cut to the nearest that they can.
 func appendTime(dst []byte, t time.Time) []byte {
 	year, month, day := t.Date()
@@ -92,8 +93,14 @@ func appendTime(dst []byte, t time.Time) []byte {
 	dst = append(two(dst, hour), ':')
 	dst = append(two(dst, minute), ':')
 	dst = append(two(dst, second), '.')
-	ms := t.Nanosecond() / 1e6
-	dst = two(append(dst, byte('0'+ms/100)), ms%100)
+	ns := t.Nanosecond()
+	dst = three(dst, ns/1e6)
+	if ns%1e6 != 0 {
+		dst = three(dst, ns/1e3%1e3)
+	}
+	if ns%1e3 != 0 {
+		dst = three(dst, ns%1e3)
+	}
 	_, offset := t.Zone()
 	if offset == 0 {
 		return append(dst, 'Z', '"')
@@ -107,3 +114,5 @@ func appendTime(dst []byte, t time.Time) []byte {
 }
 
 func two(dst []byte, n int) []byte { return append(dst, byte('0'+n/10), byte('0'+n%10)) }
+
+func three(dst []byte, n int) []byte { return two(append(dst, byte('0'+n/100)), n%100) }

@@ -167,8 +167,12 @@ func (a *OAuth) Authorize(ctx context.Context, req *http.Request) error {
 }
 
 // Bearer is a token that is valid now, for those who carry it otherwise than in a request.
+// A token endpoint that does not accept our credentials is a Setup fault.
 func (a *OAuth) Bearer(ctx context.Context) (string, error) {
 	t, err := a.token(ctx)
+	if Refused(err) {
+		return "", fault.New(fault.Setup, fmt.Errorf("%w: the token endpoint refuses us: correct client_id, client_secret, refresh_token or scopes", err))
+	}
 	if err != nil {
 		return "", err
 	}

@@ -19,6 +19,8 @@ import (
 	"github.com/weirdata/weir/internal/lambda"
 )
 
+func init() { endGuardian = lambda.EndGuardian }
+
 // gone waits until there is no process of the number, which is not a child of this one.
 func gone(t *testing.T, what string, pid int) {
 	t.Helper()
@@ -118,16 +120,17 @@ func TestThreads(t *testing.T) {
 	}
 }
 
-// TestKilled: when this process is killed, its handlers end, at work or not.
+// TestKilled: when this process is killed, its handlers end, at work or not, with what they have
+// started, in a session of its own too where that can be known.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	program, err := bootstrap()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, mode := range []string{"idle", "busy"} {
-		if mode == "busy" && runtime.GOOS != "linux" {
-			continue // only Linux ends them; elsewhere they end when they ask for more
+	for _, mode := range []string{"idle", "busy", "CHILD", "APART"} {
+		if mode == "APART" && runtime.GOOS != "linux" {
+			continue
 		}
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
@@ -146,7 +149,7 @@ func TestKilled(t *testing.T) {
 			if err := c.Start(); err != nil {
 				t.Fatal(err)
 			}
-			pid, last := 0, map[string]string{"idle": "pid ", "busy": "order long"}[mode]
+			pid, child, last := 0, 0, map[string]string{"idle": "pid ", "busy": "order long", "CHILD": "child ", "APART": "child "}[mode]
 			for lines := bufio.NewScanner(out); ; {
 				if !lines.Scan() {
 					t.Fatalf("the parent does not say %q: %v", last, lines.Err())
@@ -154,6 +157,11 @@ func TestKilled(t *testing.T) {
 				if text, ok := strings.CutPrefix(lines.Text(), "pid "); ok {
 					if pid, err = strconv.Atoi(text); err != nil {
 						t.Fatal(err)
+					}
+				}
+				if text, ok := strings.CutPrefix(lines.Text(), "child "); ok {
+					if child, err = strconv.Atoi(text); err != nil || !runs(child) {
+						t.Fatalf("the handler's child %q does not run", text)
 					}
 				}
 				if strings.Contains(lines.Text(), last) {
@@ -168,6 +176,54 @@ func TestKilled(t *testing.T) {
 			}
 			_ = c.Wait() // it was killed
 			gone(t, "the handler", pid)
+			if child != 0 {
+				gone(t, "its child", child)
+			}
 		})
+	}
+}
+
+// TestGuardianEnds: who guards the handlers is started again when somebody has ended it, and then
+// knows those of before.
+func TestGuardianEnds(t *testing.T) {
+	t.Parallel()
+	program, err := bootstrap()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(os.Args[0])
+	c.Env = append(os.Environ(), parentVariable+"=guardian", "WEIR_LAMBDA_PROGRAM="+program)
+	c.Stderr = os.Stderr
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var children []int
+	for lines := bufio.NewScanner(out); len(children) < 2 && lines.Scan(); {
+		if text, ok := strings.CutPrefix(lines.Text(), "child "); ok {
+			pid, err := strconv.Atoi(text)
+			if err != nil || !runs(pid) {
+				t.Fatalf("the handler's child %q does not run", text)
+			}
+			children = append(children, pid)
+		}
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // it was killed
+	if len(children) != 2 {
+		t.Fatalf("the parent says of %d children, want two", len(children))
+	}
+	for _, pid := range children {
+		gone(t, "a child", pid)
 	}
 }

@@ -18,8 +18,11 @@
 //     are started when they are needed and stay.
 //   - A process that exits, or whose invocation takes too long, fails that one invocation and
 //     is replaced for the next. An invocation that no process took is given to another one.
-//   - No process outlives this one: each is ended with its function, with all that it has started,
-//     and, on Linux, by the kernel when this process is killed.
+//   - No process outlives this one: each is ended with its function, with all that it has started.
+//     When this process is killed the kernel ends it, on Linux, and a guardian (a shell that notices)
+//     what it has started: all that is in its process group, and on Linux what has left that too. It
+//     does not know of a handler that was started in the very instant, and there is none on Windows
+//     and where there is no /bin/sh, which is said in the log.
 //   - The address serves the process and what that has started, and nobody else: on Linux, others
 //     who connect are turned away; everywhere, what comes from a browser is.
 //   - A process finds in its environment what the config names, what the Runtime API

@@ -66,6 +66,9 @@ const patience = 2 * time.Minute
 
 const parentVariable = "WEIR_LAMBDA_PARENT"
 
+// endGuardian ends who guards the handlers, where there is one.
+var endGuardian = func() error { return nil }
+
 // parent is a process that invokes a handler which takes long, and says which process that is.
 func parent(program string) error {
 	f := lambda.New(lambda.Options{Name: "Legacy", Command: []string{program}, Concurrency: 1, Timeout: time.Hour, Init: patience,
@@ -73,7 +76,15 @@ func parent(program string) error {
 	if err := f.Open(context.Background()); err != nil {
 		return err
 	}
-	out, err := f.Invoke(context.Background(), []byte(`{}`))
+	mode := os.Getenv(parentVariable)
+	input := `{}`
+	switch mode {
+	case "CHILD", "APART":
+		input = fmt.Sprintf(`{"country_code":%q}`, mode)
+	case "guardian":
+		input = `{"country_code":"CHILD"}`
+	}
+	out, err := f.Invoke(context.Background(), []byte(input))
 	if err != nil {
 		return err
 	}
@@ -82,7 +93,19 @@ func parent(program string) error {
 		return err
 	}
 	fmt.Fprintf(os.Stdout, "pid %d\n", a.PID)
-	if os.Getenv(parentVariable) == "idle" {
+	if a.ID != "" {
+		fmt.Fprintf(os.Stdout, "child %s\n", a.ID)
+	}
+	if mode == "guardian" {
+		if err := endGuardian(); err != nil {
+			return err
+		}
+		if err := os.Setenv(parentVariable, "CHILD"); err != nil {
+			return err
+		}
+		return parent(program)
+	}
+	if mode != "busy" {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		return nil
 	}

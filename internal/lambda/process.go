@@ -76,6 +76,7 @@ func (f *Function) start() (*process, error) {
 		err := p.cmd.Start()
 		if err == nil { // what connects is told from others by the process, which is known now
 			p.serving.Go(func() { _ = p.server.Serve(private{l, p.cmd.Process.Pid, log}) })
+			guard.watch(p.cmd.Process.Pid, l.Addr().String(), log)
 		}
 		started <- err
 		if err != nil {
@@ -84,6 +85,7 @@ func (f *Function) start() (*process, error) {
 		p.exit = p.cmd.Wait()
 		killAll(p.cmd.Process)
 		endLeft(l.Addr().String())
+		guard.forget(p.cmd.Process.Pid)
 		out.flush()
 		errs.flush()
 		_ = p.server.Close()

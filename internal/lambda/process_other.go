@@ -4,7 +4,6 @@ package lambda
 
 import "syscall"
 
-// attributes keep signals of the terminal from the process: it is ended when its work is. A
-// process whose server has gone, because this process was killed, is told so when it asks
-// again; the official runtime libraries end then.
+// attributes keep signals of the terminal from the process: it is ended when its work is,
+// and by the guardian when this process was killed.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

@@ -73,11 +73,26 @@ func compressor(level zstd.EncoderLevel) *zstd.Encoder {
 // Write writes a file of the rows, with a column for every field of s, which must be the
 // schema of the decoder the rows came from or a later one. metadata is added to the file's.
 func (r *Rows) Write(w io.Writer, s *Schema, metadata map[string]string) error {
+	_, err := r.write(w, s, metadata, nil)
+	return err
+}
+
+// WriteTable is Write for a file of a table that tells columns by ids: ids has that of every
+// column, group and list element of s, by its [FullName]. It also says what is in the file.
+// Columns of any JSON are plain text there, as the table has it.
+func (r *Rows) WriteTable(w io.Writer, s *Schema, ids map[string]int32) (*Summary, error) {
+	if ids == nil {
+		ids = map[string]int32{}
+	}
+	return r.write(w, s, nil, ids)
+}
+
+func (r *Rows) write(w io.Writer, s *Schema, metadata map[string]string, ids map[string]int32) (*Summary, error) {
 	text, err := json.Marshal(s)
 	if err != nil {
-		return fmt.Errorf("write the schema: %w", err)
+		return nil, fmt.Errorf("write the schema: %w", err)
 	}
-	f := &fileWriter{w: w, rows: r.n, tools: takeTools()}
+	f := &fileWriter{w: w, rows: r.n, ids: ids, tools: takeTools()}
 	f.write([]byte(magic))
 	f.meta = format.FileMetaData{
 		Version: 1, NumRows: int64(r.n), CreatedBy: "weir",
@@ -86,15 +101,24 @@ func (r *Rows) Write(w io.Writer, s *Schema, metadata map[string]string) error {
 	for k, v := range metadata {
 		f.meta.KeyValueMetadata = append(f.meta.KeyValueMetadata, format.KeyValue{Key: k, Value: v})
 	}
-	fields := s.Fields
-	if len(columnsOf(fields)) == 0 { // events without any field: readers want a column to count
-		fields = []*Field{{Name: "_", Kind: Bool}}
-	}
-	f.element("weir", nil, len(columnsOf(fields)))
-	f.fields(fields, chain{{c: r.root, kind: Object}}, nil)
+	fields := s.Columns()
+	f.element("weir", nil, len(fields), "")
+	f.fields(fields, chain{{c: r.root, kind: Object}}, nil, "")
 	err = f.finish()
 	f.release()
-	return err
+	if err != nil || ids == nil {
+		return nil, err
+	}
+	return summaryOf(&f.meta)
+}
+
+// Columns are the fields at the top that have a column in every file: of events without any
+// field one that is always null, since readers want a column to count.
+func (s *Schema) Columns() []*Field {
+	if fields := columnsOf(s.Fields); len(fields) > 0 {
+		return fields
+	}
+	return []*Field{{Name: "_", Kind: Bool}}
 }
 
 // columnsOf are the fields that have a column.
@@ -115,6 +139,7 @@ type fileWriter struct {
 	at     int64
 	err    error
 	meta   format.FileMetaData
+	ids    map[string]int32 // of the columns, by full name; nil: they have none
 	chunks thrift.Slice[format.ColumnChunk]
 	total  int64         // bytes of the row group before compression
 	zstd   *zstd.Encoder // of the column that is written; nil until a page shows which is right
@@ -139,13 +164,13 @@ func (f *fileWriter) write(p []byte) {
 }
 
 // fields writes the columns of a group and their part of the schema.
-func (f *fileWriter) fields(fields []*Field, up chain, path []string) {
+func (f *fileWriter) fields(fields []*Field, up chain, path []string, full string) {
 	for _, x := range columnsOf(fields) {
-		f.field(x, x.Name, up, append(slices.Clip(path), x.Name))
+		f.field(x, x.Name, up, append(slices.Clip(path), x.Name), FullName(full, x.Name))
 	}
 }
 
-func (f *fileWriter) field(x *Field, name string, up chain, path []string) {
+func (f *fileWriter) field(x *Field, name string, up chain, path []string, full string) {
 	var c *column
 	if parent := up[len(up)-1]; parent.c != nil {
 		if place := x.columnPlace(parent); place >= 0 && place < len(parent.c.kids) {
@@ -157,15 +182,15 @@ func (f *fileWriter) field(x *Field, name string, up chain, path []string) {
 	way := append(slices.Clip(up), link{c, x.Kind})
 	switch x.Kind {
 	case Object:
-		f.element(name, x, len(columnsOf(x.Fields)))
-		f.fields(x.Fields, way, path)
+		f.element(name, x, len(columnsOf(x.Fields)), full)
+		f.fields(x.Fields, way, path, full)
 	case List:
-		f.element(name, x, 1)
+		f.element(name, x, 1, full)
 		f.meta.Schema = append(f.meta.Schema, format.SchemaElement{
 			Name: "list", RepetitionType: thrift.New(format.Repeated), NumChildren: thrift.New(int32(1))})
-		f.field(x.Elem, "element", way, append(slices.Clip(path), "list", "element"))
+		f.field(x.Elem, Element, way, append(slices.Clip(path), "list", Element), FullName(full, Element))
 	default:
-		f.element(name, x, 0)
+		f.element(name, x, 0, full)
 		if f.err == nil {
 			f.leaf(x, way, path)
 		}
@@ -187,7 +212,7 @@ func (f *Field) columnPlace(parent link) int {
 }
 
 // element adds one node to the file's schema; a nil field is the top.
-func (f *fileWriter) element(name string, x *Field, kids int) {
+func (f *fileWriter) element(name string, x *Field, kids int, full string) {
 	e := format.SchemaElement{Name: name}
 	if x != nil {
 		e.RepetitionType = thrift.New(format.Optional)
@@ -196,7 +221,16 @@ func (f *fileWriter) element(name string, x *Field, kids int) {
 		e.NumChildren = thrift.New(int32(kids))
 	}
 	if x != nil {
-		annotate(&e, x.Kind)
+		kind := x.Kind
+		if f.ids != nil {
+			if e.FieldID = f.ids[full]; e.FieldID == 0 && f.err == nil {
+				f.err = fmt.Errorf("write column %s: the table has no id for it", full)
+			}
+			if kind == JSON {
+				kind = String
+			}
+		}
+		annotate(&e, kind)
 	}
 	f.meta.Schema = append(f.meta.Schema, e)
 }

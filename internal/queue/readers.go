@@ -13,6 +13,12 @@ type Subscriber interface {
 	Unread(ctx context.Context) ([]Backlog, error)
 }
 
+// Shared is a store that several processes share.
+type Shared interface {
+	// ReadByOthers tells which queues processes other than this one say that they lease from.
+	ReadByOthers(ctx context.Context) (reads func(queue string) bool, err error)
+}
+
 // Backlog is a queue and its open jobs.
 type Backlog struct {
 	Queue string

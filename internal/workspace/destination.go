@@ -26,6 +26,10 @@ type Destination struct {
 	// Transformation is what events pass on their way here; nil for none. Nobody may deliver an
 	// event to a destination that has one without it.
 	Transformation *Transformation
+	// Browser are the settings that the definition's code in a browser needs, and KnowsSecrets that the
+	// definition says which of its settings are secret: those are not among them.
+	Browser      []string
+	KnowsSecrets bool
 	// Consent is what the user must not have denied.
 	Consent Consent
 	// Conversions are the event names that the destination takes; nil is all.

@@ -33,6 +33,8 @@ type sourceDocument struct {
 	WriteKey     string            `json:"writeKey"`
 	Enabled      bool              `json:"enabled"`
 	WorkspaceID  string            `json:"workspaceId"`
+	OriginalID   string            `json:"originalId"`
+	Config       json.RawMessage   `json:"config"`
 	Definition   sourceDefinition  `json:"sourceDefinition"`
 	Destinations []json.RawMessage `json:"destinations"`
 	TrackingPlan struct {
@@ -78,9 +80,22 @@ type connectionDocument struct {
 // definitionConfig is what is read of a destination definition's config.
 type definitionConfig struct {
 	SupportedMessageTypes messageTypes `json:"supportedMessageTypes"`
+	IncludeKeys           keys         `json:"includeKeys"`
+	ExcludeKeys           keys         `json:"excludeKeys"`
+	SecretKeys            keys         `json:"secretKeys"`
 	Hybrid                map[string]struct {
 		MessageType []string `json:"messageType"`
 	} `json:"hybridModeCloudEventsFilter"`
+}
+
+// keys is a list of texts; what is none is empty.
+type keys []string
+
+func (k *keys) UnmarshalJSON(data []byte) error {
+	if json.Unmarshal(data, (*[]string)(k)) != nil {
+		*k = nil
+	}
+	return nil
 }
 
 // messageTypes is a list, or in later definitions an object of which the list for events
@@ -194,8 +209,11 @@ func (p *parser) source(i int, d *sourceDocument, workspace string, blocked map[
 	}
 	s := &Source{
 		ID: d.ID, Name: d.Name, WriteKey: d.WriteKey, Enabled: d.Enabled, Workspace: workspace,
-		Definition: d.Definition.Name, Category: d.Definition.Category, Type: d.Definition.Type,
+		Definition: d.Definition.Name, Category: d.Definition.Category, Type: d.Definition.Type, OriginalID: d.OriginalID,
 		Scope: &event.Scope{Workspace: workspace, Source: d.ID},
+	}
+	if !null(d.Config) {
+		s.Config = d.Config
 	}
 	if s.Category == "" {
 		s.Blocked = blocked
@@ -289,6 +307,12 @@ func settings(to *Destination, d *destinationDocument) (wrong string) {
 	if !null(d.Definition.Config) {
 		if err := json.Unmarshal(d.Definition.Config, &def); err != nil {
 			return fmt.Sprintf("destinationDefinition.config: %v", plain(err))
+		}
+	}
+	to.KnowsSecrets = len(def.SecretKeys) > 0
+	for _, name := range def.IncludeKeys {
+		if !slices.Contains(def.SecretKeys, name) && !slices.Contains(def.ExcludeKeys, name) {
+			to.Browser = append(to.Browser, name)
 		}
 	}
 	if len(def.SupportedMessageTypes) > 0 {

@@ -19,6 +19,7 @@ package workspace
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"time"
 
 	"github.com/weirdata/weir/internal/event"
@@ -53,6 +54,10 @@ type Source struct {
 	Category string
 	// Type is the source definition's type: "web", "cloud".
 	Type string
+	// Config is the source's own settings as they are in the file, a JSON object; nil without any.
+	Config json.RawMessage
+	// OriginalID is the id of the source whose events this one repeats; empty for every other.
+	OriginalID string
 	// Scope is what the source's events carry. It is shared: never write into it.
 	Scope *event.Scope
 	// Connections are the destinations that events of the source go to: of those that

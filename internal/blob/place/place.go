@@ -130,6 +130,35 @@ func (p Place) String() string {
 	return at
 }
 
+// DuckDB is the address in the form of DuckDB, which has one of its own for Azure.
+func (p Place) DuckDB() string {
+	rest, ok := strings.CutPrefix(p.String(), schemeAzure+"://")
+	switch {
+	case ok:
+		return "az://" + rest
+	case p.Account != "":
+		return "az://" + strings.TrimPrefix(p.String(), "https://")
+	}
+	return p.String()
+}
+
+// Identity is a text that is equal for equal places that are reached as a says.
+func (p Place) Identity(a Access) string {
+	endpoint := ""
+	switch {
+	case p.Scheme == schemeS3 && a.S3 != nil:
+		endpoint = a.S3.CustomAWSEndpoint
+	case p.Scheme == schemeGCS && a.GCS != nil:
+		endpoint = a.GCS.Endpoint
+	case p.Scheme == schemeAzure && a.AzBlob != nil:
+		endpoint = a.AzBlob.Account + " " + a.AzBlob.Endpoint
+	}
+	if endpoint == "" {
+		return p.String()
+	}
+	return p.String() + " at " + endpoint
+}
+
 // Access is how stores are reached: the blocks of a config, each for its scheme. A block that is
 // not set stands for its defaults, and for the credentials of the environment.
 type Access struct {

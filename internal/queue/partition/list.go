@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -67,6 +68,28 @@ func (l *Lane) Requeue(rows []Side, tx *Tx) error {
 	return nil
 }
 
+// Span is where the jobs of a lane lie that a search may choose, from the first of its IDs there
+// to the last: all of the lane when it has none. It reports whether there is such a place.
+func Span(q *queue.Search, lane uint64) (first, last queue.ID, there bool) {
+	first, last = queue.ID{Lane: lane, Seq: math.MaxUint64}, queue.ID{Lane: lane}
+	if len(q.IDs) == 0 {
+		last.Seq, last.Index = math.MaxUint64, math.MaxUint32
+		return queue.ID{Lane: lane}, last, true
+	}
+	for _, id := range q.IDs {
+		if id.Lane != lane {
+			continue
+		}
+		if there = true; id.Before(first) {
+			first = id
+		}
+		if last.Before(id) {
+			last = id
+		}
+	}
+	return first, last, there
+}
+
 // After is the next ID of a lane.
 func After(id queue.ID) queue.ID {
 	id.Index++
@@ -89,25 +112,28 @@ type Lister struct {
 type Reader struct {
 	// Values returns values from seq on, in order; none where there are no more.
 	Values func(ctx context.Context, seq uint64) ([]Value, error)
-	// Sides returns side rows from an ID on, with their records and in order of ID, not
-	// all at once; none where there are no more. When the search is for dead jobs they are
+	// Sides returns side rows from an ID on to another, with their records and in order of ID,
+	// not all at once; none where there are no more. When the search is for dead jobs they are
 	// dead, else those that are not open are passed over.
-	Sides func(ctx context.Context, from queue.ID) ([]Side, error)
+	Sides func(ctx context.Context, from, to queue.ID) ([]Side, error)
 }
 
 // Lane adds the jobs of a lane: those of the side table come between those of the log.
 func (s *Lister) Lane(ctx context.Context, l Lane, read Reader) error {
-	from := queue.ID{Lane: l.ID}
-	if l.ID == s.After.Lane {
+	from, last, there := Span(&s.Search, l.ID)
+	if l.ID == s.After.Lane && !s.After.Before(from) {
 		from = After(s.After)
 	}
-	m := merge{Lister: s, lane: &l, read: read, from: from, next: from}
+	if !there || last.Before(from) {
+		return nil
+	}
+	m := merge{Lister: s, lane: &l, read: read, from: from, next: from, last: last}
 	if s.Search.State != queue.Buried {
 		if err := m.values(ctx); err != nil || s.Full {
 			return err
 		}
 	}
-	return m.sidesBefore(ctx, queue.ID{Lane: l.ID, Seq: 1<<64 - 1})
+	return m.sides(ctx, func(queue.ID) bool { return true })
 }
 
 // merge adds the jobs of one lane.
@@ -116,6 +142,7 @@ type merge struct {
 	lane *Lane
 	read Reader
 	from queue.ID // the first job to add
+	last queue.ID // the last that may be added
 	next queue.ID // where the next side rows begin
 	rows []Side   // side rows that were read and not added
 	end  bool     // there are no further ones
@@ -138,12 +165,15 @@ func (m *merge) add(r *Side) error {
 }
 
 func (m *merge) values(ctx context.Context) error {
-	for seq := max(m.from.Seq, m.lane.First); seq < m.lane.Tail; {
+	for seq := max(m.from.Seq, m.lane.First); seq < m.lane.Tail && seq <= m.last.Seq; {
 		vs, err := m.read.Values(ctx, seq)
 		if err != nil || len(vs) == 0 {
 			return err
 		}
 		for _, v := range vs {
+			if v.Seq > m.last.Seq {
+				return nil
+			}
 			if err := m.value(ctx, v); err != nil || m.Full {
 				return err
 			}
@@ -174,7 +204,7 @@ func (m *merge) value(ctx context.Context, v Value) error {
 		if id.Before(m.from) || gone != nil && gone[i>>6]&(1<<(i&63)) != 0 {
 			continue
 		}
-		if err := m.sidesBefore(ctx, id); err != nil || m.Full {
+		if err := m.sides(ctx, func(row queue.ID) bool { return row.Before(id) }); err != nil || m.Full {
 			return err
 		}
 		head, err := queue.ReadHead(rec)
@@ -187,11 +217,11 @@ func (m *merge) value(ctx context.Context, v Value) error {
 	}
 }
 
-// sidesBefore adds the side rows before an ID.
-func (m *merge) sidesBefore(ctx context.Context, id queue.ID) error {
+// sides adds the side rows that come next, for as long as they are due.
+func (m *merge) sides(ctx context.Context, due func(queue.ID) bool) error {
 	for !m.Full {
 		if len(m.rows) == 0 && !m.end {
-			rows, err := m.read.Sides(ctx, m.next)
+			rows, err := m.read.Sides(ctx, m.next, m.last)
 			if err := cmp.Or(err, ctx.Err()); err != nil {
 				return err
 			}
@@ -200,7 +230,7 @@ func (m *merge) sidesBefore(ctx context.Context, id queue.ID) error {
 			}
 			m.rows = rows
 		}
-		if len(m.rows) == 0 || !m.rows[0].ID.Before(id) {
+		if len(m.rows) == 0 || !due(m.rows[0].ID) {
 			return nil
 		}
 		r := m.rows[0]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -96,6 +97,9 @@ func (l *lister) run(ctx context.Context) error {
 		return err
 	}
 	for _, ref := range refs {
+		if _, _, there := partition.Span(&l.Search, ref.id); !there {
+			continue
+		}
 		lane, state := ref.lane(), "state = 3"
 		if l.Search.State != queue.Buried {
 			state = "state IN (1, 2)"
@@ -114,8 +118,8 @@ func (l *lister) run(ctx context.Context) error {
 				}
 				return vs, err
 			},
-			Sides: func(ctx context.Context, from queue.ID) ([]partition.Side, error) {
-				return l.s.sidePage(ctx, l.q, ref, from, state)
+			Sides: func(ctx context.Context, from, to queue.ID) ([]partition.Side, error) {
+				return l.s.sidePage(ctx, l.q, ref, from, to, state)
 			},
 		}); err != nil {
 			return fmt.Errorf("queue %q: %w", ref.queue, err)
@@ -127,12 +131,13 @@ func (l *lister) run(ctx context.Context) error {
 	return nil
 }
 
-// sidePage reads side rows of a lane from an ID on, in order of ID, not all at once.
-func (s *Store) sidePage(ctx context.Context, q querier, ref *laneRef, from queue.ID, state string) ([]partition.Side, error) {
+// sidePage reads side rows of a lane from an ID on to another, in order of ID, not all at once.
+func (s *Store) sidePage(ctx context.Context, q querier, ref *laneRef, from, to queue.ID, state string) ([]partition.Side, error) {
 	rows, err := q.Query(ctx, s.names.sql(`SELECT seq, idx, state, due, hash, attempt, cause, at, size, record FROM (
 			SELECT *, sum(size) OVER (ORDER BY seq, idx) - size AS before FROM (
-				SELECT * FROM @schema.side WHERE lane = $1 AND (seq, idx) >= ($2, $3) AND `+state+` ORDER BY seq, idx LIMIT $4) v) w
-		WHERE before < $5 ORDER BY seq, idx`), int64(ref.id), int64(from.Seq), int64(from.Index), adminPage, adminBytes)
+				SELECT * FROM @schema.side WHERE lane = $1 AND (seq, idx) >= ($2, $3) AND (seq, idx) <= ($6, $7) AND `+state+` ORDER BY seq, idx LIMIT $4) v) w
+		WHERE before < $5 ORDER BY seq, idx`), int64(ref.id), int64(from.Seq), int64(from.Index), adminPage, adminBytes,
+		int64(min(to.Seq, math.MaxInt64)), min(int64(to.Index), math.MaxInt32))
 	if err != nil {
 		return nil, fmt.Errorf("read the side table: %w", err)
 	}
@@ -203,13 +208,14 @@ func (s *Store) dead(ctx context.Context, search queue.Search, what string, fn f
 		return err
 	})
 	for _, ref := range refs {
-		for from := (queue.ID{Lane: ref.id}); err == nil && from.Lane != 0; {
+		from, last, there := partition.Span(&search, ref.id)
+		for there && err == nil {
 			if err = ctx.Err(); err != nil {
 				break
 			}
 			var n int
-			n, from, err = s.deadPage(ctx, h, &search, ref, from, fn)
-			total += n
+			n, from, err = s.deadPage(ctx, h, &search, ref, from, last, fn)
+			total, there = total+n, from.Lane != 0
 		}
 	}
 	if err != nil {
@@ -218,14 +224,14 @@ func (s *Store) dead(ctx context.Context, search queue.Search, what string, fn f
 	return total, nil
 }
 
-// deadPage handles dead jobs of a lane from an ID on, and says where to go on; zero at
-// the end.
-func (s *Store) deadPage(ctx context.Context, h *history, search *queue.Search, ref *laneRef, from queue.ID, fn func(*partition.Lane, []partition.Side, *partition.Tx) error) (int, queue.ID, error) {
+// deadPage handles dead jobs of a lane from an ID on to another, and says where to go on; zero
+// at the end.
+func (s *Store) deadPage(ctx context.Context, h *history, search *queue.Search, ref *laneRef, from, to queue.ID, fn func(*partition.Lane, []partition.Side, *partition.Tx) error) (int, queue.ID, error) {
 	for attempts := 0; ; attempts++ {
 		var rows []partition.Side
 		err := s.try(ctx, func(ctx context.Context) error {
 			var err error
-			rows, err = s.sidePage(ctx, s.pool, ref, from, "state = 3")
+			rows, err = s.sidePage(ctx, s.pool, ref, from, to, "state = 3")
 			return err
 		})
 		if err != nil || len(rows) == 0 {

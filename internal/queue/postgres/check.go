@@ -214,8 +214,9 @@ func (s *Store) eachOpenValue(ctx context.Context, q querier, o *owned, lane uin
 
 // eachSide reads all jobs of a lane that are outside of the log.
 func (s *Store) eachSide(ctx context.Context, q querier, lane uint64, fn func(*partition.Side) error) error {
-	for from := (queue.ID{Lane: lane}); ; {
-		rows, err := s.sidePage(ctx, q, &laneRef{id: lane}, from, "state IN (1, 2, 3)")
+	from, last, _ := partition.Span(&queue.Search{}, lane)
+	for {
+		rows, err := s.sidePage(ctx, q, &laneRef{id: lane}, from, last, "state IN (1, 2, 3)")
 		if err != nil || len(rows) == 0 {
 			return err
 		}

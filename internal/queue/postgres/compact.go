@@ -50,7 +50,7 @@ func (s *Store) compactSegments(ctx context.Context, c *pgxpool.Conn) error {
 		}
 		checked[k.id] = time.Now()
 		merged, err := s.compact(ctx, c, k, before)
-		if sqlState(err) == codeLockTimeout {
+		if later(err) {
 			err = nil // somebody reads it: another time
 		}
 		if err != nil {
@@ -81,7 +81,7 @@ func (s *Store) compact(ctx context.Context, c *pgxpool.Conn, k, before *candida
 		return false, nil
 	}
 	merged = before != nil && before.size+live <= s.o.SegmentBytes
-	err = s.change(ctx, c, 100*time.Millisecond, func(tx pgx.Tx) error {
+	err = s.remove(ctx, c, 100*time.Millisecond, func(tx pgx.Tx) error {
 		if merged {
 			return s.mergeSegment(ctx, tx, k.id, before.id)
 		}
@@ -153,7 +153,7 @@ func (s *Store) truncateSide(ctx context.Context, c *pgxpool.Conn) error {
 	if err != nil || !empty {
 		return err
 	}
-	err = s.change(ctx, c, 100*time.Millisecond, func(tx pgx.Tx) error {
+	err = s.remove(ctx, c, 100*time.Millisecond, func(tx pgx.Tx) error {
 		// The lanes are as of the last checkpoint; this is as of now.
 		for _, text := range []string{"SET LOCAL statement_timeout = '1s'", "LOCK TABLE @schema.side IN ACCESS EXCLUSIVE MODE"} {
 			if _, err := tx.Exec(ctx, s.names.sql(text)); err != nil {
@@ -166,7 +166,7 @@ func (s *Store) truncateSide(ctx context.Context, c *pgxpool.Conn) error {
 		_, err := tx.Exec(ctx, s.names.sql("TRUNCATE @schema.side"))
 		return err
 	})
-	if err != nil && sqlState(err) != "" {
+	if err != nil && (later(err) || sqlState(err) != "") {
 		s.o.Log.Debug("the empty side table could not be truncated; it will be tried again", "error", err)
 		return nil
 	}

@@ -3,9 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,21 +14,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/enginetest"
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/faultproxy"
 	"github.com/weirdata/weir/internal/queue"
 )
-
-// standby makes a standby of a server, which follows it.
-func (sv *server) standby() *server {
-	sv.t.Helper()
-	sb := &server{t: sv.t, bin: sv.bin, dir: sv.dir + "-standby-" + strconv.Itoa(sv.port), cred: sv.cred, port: addresstest.Port(sv.t)}
-	sv.run("pg_basebackup", "-D", sb.dir, "-R", "-X", "stream", "-c", "fast", "-d", sv.dsn())
-	sb.start()
-	sb.t.Cleanup(func() { sb.run("pg_ctl", "-D", sb.dir, "-m", "immediate", "-w", "stop") })
-	return sb
-}
 
 // one runs a statement and reads its answer.
 func one[T any](t *testing.T, dsn, sql string, args ...any) T {
@@ -59,66 +46,6 @@ func do(t *testing.T, dsn string, statements ...string) {
 	for _, text := range statements {
 		if _, err := c.Exec(ctx, text); err != nil {
 			t.Fatalf("%s: %v", text, err)
-		}
-	}
-}
-
-// switchboard is an address behind which another server can be put.
-type switchboard struct {
-	l  net.Listener
-	to atomic.Pointer[string]
-	wg sync.WaitGroup
-	mu sync.Mutex
-	on map[net.Conn]struct{}
-}
-
-func startSwitchboard(t *testing.T, dsn string) (b *switchboard, through string) {
-	t.Helper()
-	u, err := url.Parse(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b = &switchboard{l: l, on: map[net.Conn]struct{}{}}
-	b.turn(u.Host)
-	b.wg.Go(b.accept)
-	t.Cleanup(func() {
-		_ = l.Close()
-		b.mu.Lock()
-		for c := range b.on {
-			_ = c.Close()
-		}
-		b.mu.Unlock()
-		b.wg.Wait()
-	})
-	u.Host = l.Addr().String()
-	return b, u.String()
-}
-
-func (b *switchboard) turn(host string) { b.to.Store(&host) }
-
-func (b *switchboard) accept() {
-	for {
-		c, err := b.l.Accept()
-		if err != nil {
-			return
-		}
-		server, err := net.Dial("tcp", *b.to.Load())
-		if err != nil {
-			_ = c.Close()
-			continue
-		}
-		b.mu.Lock()
-		b.on[c], b.on[server] = struct{}{}, struct{}{}
-		b.mu.Unlock()
-		for _, pair := range [][2]net.Conn{{c, server}, {server, c}} {
-			b.wg.Go(func() {
-				_, _ = io.Copy(pair[0], pair[1]) // a connection that is cut ends here
-				_, _ = pair[0].Close(), pair[1].Close()
-			})
 		}
 	}
 }
@@ -265,35 +192,32 @@ func TestFailover(t *testing.T) {
 
 func failover(t *testing.T, goesOn bool) {
 	primary := startServer(t)
-	sb := primary.standby()
-	board, dsn := startSwitchboard(t, primary.dsn())
+	sb := primary.Standby()
+	board := faultproxy.NewTCP(t, primary.Address())
+	dsn := strings.Replace(primary.DSN(), primary.Address(), board.Address, 1)
 	errors := &lossLog{}
 	o := Options{DSN: dsn, Partitions: 4, Spread: 2, Lease: 3 * time.Second, SegmentBytes: 256 << 10, Log: errors.logger()}
 	stores := []*Store{open(t, o), open(t, o)}
 	f := startTraffic(t, stores...)
 	await(t, "jobs are accepted", func() bool { return f.accepted(0) > 300 })
 	f.turnTo(1)
-	here := one[string](t, primary.dsn(), "SELECT pg_current_wal_flush_lsn()::text")
+	here := one[string](t, primary.DSN(), "SELECT pg_current_wal_flush_lsn()::text")
 	await(t, "the standby has what was accepted so far", func() bool {
-		return one[bool](t, sb.dsn(), "SELECT coalesce(pg_last_wal_replay_lsn() >= $1::pg_lsn, false)", here)
+		return one[bool](t, sb.DSN(), "SELECT coalesce(pg_last_wal_replay_lsn() >= $1::pg_lsn, false)", here)
 	})
 	// It stops receiving: what comes now is on the primary only.
-	do(t, sb.dsn(), "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
-	await(t, "the standby receives nothing", func() bool { return one[int](t, sb.dsn(), "SELECT count(*) FROM pg_stat_wal_receiver") == 0 })
+	do(t, sb.DSN(), "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
+	await(t, "the standby receives nothing", func() bool { return one[int](t, sb.DSN(), "SELECT count(*) FROM pg_stat_wal_receiver") == 0 })
 	before := f.accepted(1)
-	pos := one[int64](t, primary.dsn(), "SELECT sum(pos)::bigint FROM weir.parts")
+	pos := one[int64](t, primary.DSN(), "SELECT sum(pos)::bigint FROM weir.parts")
 	await(t, "more is accepted and checkpointed", func() bool {
-		return f.accepted(1) > before+300 && one[int64](t, primary.dsn(), "SELECT sum(pos)::bigint FROM weir.parts") > pos+300
+		return f.accepted(1) > before+300 && one[int64](t, primary.DSN(), "SELECT sum(pos)::bigint FROM weir.parts") > pos+300
 	})
 	if !goesOn {
-		primary.crash()
+		primary.Crash()
 	}
-	sb.run("pg_ctl", "-D", sb.dir, "-w", "promote")
-	u, err := url.Parse(sb.dsn())
-	if err != nil {
-		t.Fatal(err)
-	}
-	board.turn(u.Host)
+	sb.Promote()
+	board.To(sb.Address())
 	if goesOn {
 		// Nobody can know of the promotion who only asks the old one: they look now and then.
 		await(t, "both processes have noticed", func() bool {
@@ -303,10 +227,6 @@ func failover(t *testing.T, goesOn bool) {
 	f.turnTo(2)
 	await(t, "jobs are accepted again", func() bool { return f.accepted(2) > 600 })
 	f.check(t, stores[0])
-	if goesOn {
-		return // its clean-up stops the primary
-	}
-	primary.start()
 	if errors.lost.Load() != 2 {
 		t.Errorf("the loss was told %d times, want once by each process:\n%s", errors.lost.Load(), errors.text())
 	}
@@ -315,7 +235,7 @@ func failover(t *testing.T, goesOn bool) {
 // dump is a backup of the store in a database.
 func (sv *server) dump(dsn, path string) {
 	sv.t.Helper()
-	sv.run("pg_dump", "-Fc", "-n", "weir", "-f", path, "-d", dsn)
+	sv.Run("pg_dump", "-Fc", "-n", "weir", "-f", path, "-d", dsn)
 }
 
 // TestRestore restores a backup into the database, again and again, under load from two
@@ -329,7 +249,7 @@ func TestRestore(t *testing.T) {
 
 func restore(t *testing.T, whole bool) {
 	dsn := enginetest.Postgres(t)
-	sv := &server{t: t, bin: findBin(t)}
+	sv := programs(t)
 	backup := filepath.Join(t.TempDir(), "backup")
 	errors := &lossLog{}
 	o := Options{DSN: dsn, Partitions: 4, Spread: 2, Lease: 3 * time.Second, SegmentBytes: 256 << 10, Log: errors.logger()}
@@ -345,7 +265,7 @@ func restore(t *testing.T, whole bool) {
 		sv.revert(dsn, backup)
 	} else {
 		for i := 0; ; i++ {
-			out, err := sv.command("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", dsn, "-c", "DROP SCHEMA weir CASCADE").CombinedOutput()
+			out, err := sv.Command("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", dsn, "-c", "DROP SCHEMA weir CASCADE").CombinedOutput()
 			if err == nil {
 				break
 			}
@@ -353,7 +273,7 @@ func restore(t *testing.T, whole bool) {
 				t.Fatalf("drop: %v\n%s", err, out)
 			}
 		}
-		sv.run("pg_restore", "--exit-on-error", "-d", dsn, backup)
+		sv.Run("pg_restore", "--exit-on-error", "-d", dsn, backup)
 	}
 	f.turnTo(2)
 	await(t, "jobs are accepted again", func() bool { return f.accepted(2) > 600 })

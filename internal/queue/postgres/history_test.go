@@ -53,10 +53,10 @@ func (sv *server) revert(dsn, backup string) {
 	sv.t.Helper()
 	script := backup + ".sql"
 	if _, err := os.Stat(script); err != nil {
-		sv.run("pg_restore", "-f", script, backup)
+		sv.Run("pg_restore", "-f", script, backup)
 	}
 	for i := 0; ; i++ {
-		out, err := sv.command("psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", dsn, "-c", "DROP SCHEMA weir CASCADE", "-f", script).CombinedOutput()
+		out, err := sv.Command("psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", dsn, "-c", "DROP SCHEMA weir CASCADE", "-f", script).CombinedOutput()
 		if err == nil {
 			return
 		}
@@ -247,7 +247,7 @@ func TestHistory(t *testing.T) {
 
 func revise(t *testing.T, rng *rand.Rand) {
 	dsn := enginetest.Postgres(t)
-	sv := &server{t: t, bin: findBin(t)}
+	sv := programs(t)
 	folder := t.TempDir()
 	log := &lossLog{}
 	o := Options{DSN: dsn, Partitions: 2, SegmentBytes: 16 << 10, Log: log.logger()}
@@ -313,7 +313,7 @@ func TestForbiddenIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	u.User = url.User(role)
-	sv := &server{t: t, bin: findBin(t)}
+	sv := programs(t)
 	backup := filepath.Join(t.TempDir(), "backup")
 	log := &lossLog{}
 	s := open(t, Options{DSN: u.String(), Partitions: 1, Log: log.logger()})

@@ -13,6 +13,11 @@ import (
 	"github.com/weirdata/weir/internal/queue"
 )
 
+// heardSQL says that a process is heard of. A heartbeat of a time that is to come is one of before
+// the clock of the database was set back: who lives sends another one soon, and who does not would
+// be taken for alive until that time.
+const heardSQL = "heartbeat > clock_timestamp() - lease AND heartbeat < clock_timestamp() + lease"
+
 // heartbeat tells the others that this process lives. It waits for nothing else: taking
 // partitions over may take longer than a lease.
 func (s *Store) heartbeat(ctx context.Context) {
@@ -240,7 +245,7 @@ func (s *Store) readable(ctx context.Context) error {
 // readCluster reads who lives, who leases from what, and what the state of partitions is.
 func (s *Store) readCluster(ctx context.Context, q querier, which string, args ...any) (*cluster, error) {
 	v := &cluster{members: map[int64]*member{}}
-	rows, err := q.Query(ctx, s.names.sql("SELECT id, name, queues IS NULL, coalesce(queues, '{}') FROM @schema.processes WHERE heartbeat > clock_timestamp() - lease"))
+	rows, err := q.Query(ctx, s.names.sql("SELECT id, name, queues IS NULL, coalesce(queues, '{}') FROM @schema.processes WHERE "+heardSQL))
 	if err != nil {
 		return nil, err
 	}

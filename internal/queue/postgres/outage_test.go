@@ -9,21 +9,15 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/weirdata/weir/internal/addresstest"
 	"github.com/weirdata/weir/internal/enginetest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
@@ -111,99 +105,20 @@ func (l *load) check(t *testing.T) {
 	t.Logf("%d updates were refused", l.errors.Load())
 }
 
-// server is a PostgreSQL of one test, which the test may crash.
+// server is a server of one test, and what runs the programs of one.
 type server struct {
-	t    *testing.T
-	bin  string
-	dir  string
-	port int
-	cred *syscall.Credential
+	*enginetest.PostgresServer
+	t *testing.T
 }
 
 func startServer(t *testing.T) *server {
 	t.Helper()
-	enginetest.Postgres(t) // what happens without PostgreSQL is decided there
-	sv := &server{t: t, bin: findBin(t), dir: filepath.Join(t.TempDir(), "data")}
-	if os.Geteuid() == 0 {
-		u, err := user.Lookup("postgres")
-		if err != nil {
-			if u, err = user.Lookup("nobody"); err != nil {
-				t.Fatal(err)
-			}
-		}
-		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
-		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
-		if err := errors.Join(err1, err2); err != nil {
-			t.Fatal(err)
-		}
-		sv.cred = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		dir, err := os.MkdirTemp("", "weir-queue-postgres-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := os.RemoveAll(dir); err != nil {
-				t.Error(err)
-			}
-		})
-		if err := os.Chown(dir, int(uid), int(gid)); err != nil {
-			t.Fatal(err)
-		}
-		sv.dir = filepath.Join(dir, "data")
-	}
-	sv.run("initdb", "-D", sv.dir, "-U", "weir", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-	sv.port = addresstest.Port(t)
-	sv.start()
-	t.Cleanup(func() { sv.run("pg_ctl", "-D", sv.dir, "-m", "immediate", "-w", "stop") })
-	return sv
+	return &server{enginetest.NewPostgresServer(t), t}
 }
 
-// findBin is the directory of the programs of a PostgreSQL server.
-func findBin(t *testing.T) string {
+func programs(t *testing.T) *server {
 	t.Helper()
-	if path, err := exec.LookPath("pg_ctl"); err == nil {
-		if path, err = filepath.EvalSymlinks(path); err != nil {
-			t.Fatal(err)
-		}
-		return filepath.Dir(path) // the others need not be in PATH
-	}
-	for _, pattern := range []string{"/usr/lib/postgresql/*/bin/pg_ctl", "/usr/pgsql-*/bin/pg_ctl", "/opt/homebrew/opt/postgresql*/bin/pg_ctl", "/usr/local/opt/postgresql*/bin/pg_ctl"} {
-		if found, err := filepath.Glob(pattern); err == nil && len(found) > 0 {
-			return filepath.Dir(found[len(found)-1])
-		}
-	}
-	t.Fatal("this test crashes a PostgreSQL server of its own: install the server's programs (pg_ctl, initdb)")
-	return ""
-}
-
-func (sv *server) run(name string, args ...string) {
-	sv.t.Helper()
-	if out, err := sv.command(name, args...).CombinedOutput(); err != nil {
-		sv.t.Fatalf("%s: %v\n%s", name, err, out)
-	}
-}
-
-// command is a program of the server, run as its user.
-func (sv *server) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(sv.bin, name), args...)
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: sv.cred}
-	return cmd
-}
-
-func (sv *server) start() {
-	sv.t.Helper()
-	sv.run("pg_ctl", "-D", sv.dir, "-w", "-l", sv.dir+".log", "-o",
-		fmt.Sprintf("-p %d -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=100", sv.port), "start")
-}
-
-func (sv *server) crash() {
-	sv.t.Helper()
-	sv.run("pg_ctl", "-D", sv.dir, "-m", "immediate", "-w", "stop")
-}
-
-func (sv *server) dsn() string {
-	return fmt.Sprintf("postgres://weir@127.0.0.1:%d/postgres?sslmode=disable", sv.port)
+	return &server{enginetest.PostgresPrograms(t), t}
 }
 
 // TestCrash crashes the server under load, again and again, and cuts its connections:
@@ -211,19 +126,19 @@ func (sv *server) dsn() string {
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	sv := startServer(t)
-	s := open(t, Options{DSN: sv.dsn(), Partitions: 4, Lease: 3 * time.Second, SegmentBytes: 128 << 10, Log: discard()})
+	s := open(t, Options{DSN: sv.DSN(), Partitions: 4, Lease: 3 * time.Second, SegmentBytes: 128 << 10, Log: discard()})
 	l := startLoad(t, s, "crash")
 	for i := range 4 {
 		pauseFor(t, 700*time.Millisecond)
-		sv.crash()
+		sv.Crash()
 		if i == 2 {
 			pauseFor(t, 4*time.Second) // longer than the lease
 		}
-		sv.start()
+		sv.Start()
 	}
 	for range 10 {
 		pauseFor(t, 200*time.Millisecond)
-		terminate(t, sv.dsn())
+		terminate(t, sv.DSN())
 	}
 	l.check(t)
 }
@@ -366,14 +281,14 @@ func (o *outcomeLog) Handle(_ context.Context, r slog.Record) error {
 func TestAway(t *testing.T) {
 	t.Parallel()
 	sv := startServer(t)
-	s := open(t, Options{DSN: sv.dsn(), Partitions: 2, Lease: 2 * time.Second, Patience: 500 * time.Millisecond, CacheBytes: -1, Log: discard()})
+	s := open(t, Options{DSN: sv.DSN(), Partitions: 2, Lease: 2 * time.Second, Patience: 500 * time.Millisecond, CacheBytes: -1, Log: discard()})
 	appendOne := func(ctx context.Context, payload string) error {
 		return s.Update(ctx, func(tx queue.Tx) error { return tx.Append(queue.Job{Queue: "in", Msg: event.New([]byte(payload))}) })
 	}
 	if err := appendOne(t.Context(), "before"); err != nil {
 		t.Fatal(err)
 	}
-	sv.crash()
+	sv.Crash()
 	start := time.Now()
 	for range 2 {
 		if err := appendOne(t.Context(), "while away"); err == nil || fault.Of(err) != fault.Transient {
@@ -393,7 +308,7 @@ func TestAway(t *testing.T) {
 	if _, err := s.Lease(t.Context(), queue.Query{Filter: queue.Filter{Queue: "in"}}); err == nil {
 		t.Error("Lease answers although another process may own the partitions")
 	}
-	sv.start()
+	sv.Start()
 	await(t, "jobs can be appended again", func() bool { return appendOne(t.Context(), "after") == nil })
 	var got []string
 	await(t, "jobs can be leased again", func() bool {

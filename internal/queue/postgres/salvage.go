@@ -47,7 +47,7 @@ func Salvage(ctx context.Context, o Options, progress func(done, total int64)) (
 
 func (s *Store) salvage(ctx context.Context, r *Salvaged, progress func(done, total int64)) error {
 	var others int
-	err := s.pool.QueryRow(ctx, s.names.sql(`SELECT (SELECT count(*) FROM @schema.processes WHERE heartbeat > clock_timestamp() - lease)
+	err := s.pool.QueryRow(ctx, s.names.sql(`SELECT (SELECT count(*) FROM @schema.processes WHERE `+heardSQL+`)
 		+ (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND starts_with(application_name, $1) AND application_name <> $2)`),
 		"weir/"+s.o.Schema+"/", s.sessionName(s.process)).Scan(&others)
 	if err != nil {

@@ -61,7 +61,7 @@ func TestCheckpointOfAnotherHistory(t *testing.T) {
 		t.Run(fmt.Sprintf("%d appended since", more), func(t *testing.T) {
 			t.Parallel()
 			dsn := enginetest.Postgres(t)
-			sv := &server{t: t, bin: findBin(t)}
+			sv := programs(t)
 			backup := filepath.Join(t.TempDir(), "backup")
 			o := Options{DSN: dsn, Partitions: 1, Log: discard()}
 			s := open(t, o)

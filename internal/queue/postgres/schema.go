@@ -121,7 +121,7 @@ func (s *Store) former(ctx context.Context, q querier, shared bool) error {
 	if shared {
 		silent = "queues IS NULL AND "
 	}
-	rows, err := q.Query(ctx, s.names.sql("SELECT name FROM @schema.processes WHERE "+silent+"heartbeat > clock_timestamp() - lease ORDER BY name LIMIT 10"))
+	rows, err := q.Query(ctx, s.names.sql("SELECT name FROM @schema.processes WHERE "+silent+heardSQL+" ORDER BY name LIMIT 10"))
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,9 @@ const (
 	compactAgain = time.Minute
 	// compactAtOnce bounds the segments compacted in one round.
 	compactAtOnce = 4
+	// listedAtMost is how long removals wait for a session that has listed the tables. A dump locks
+	// what it has listed within seconds; a transaction that somebody forgot may be open for days.
+	listedAtMost = 5 * time.Minute
 	// sideBytes is the size from which on an empty side table is truncated.
 	sideBytes = 64 << 20
 )
@@ -95,6 +98,50 @@ func (s *Store) change(ctx context.Context, c *pgxpool.Conn, d time.Duration, fn
 		return fn(tx)
 	})
 }
+
+// errListed says that somebody may have listed the tables and not locked them yet.
+var errListed = errors.New("somebody is about to read the tables")
+
+// remove runs statements after which a table is gone, or is another one of the same name. A dump
+// lists the tables in a snapshot, locks them by their names, and reads them in that snapshot: a
+// table that goes between the first two fails it, and of one that was made anew it finds nothing,
+// in silence. So nothing is removed while another session may be in between, which is seen by its
+// lock on the catalog, and looked for last, since the statements may take long.
+func (s *Store) remove(ctx context.Context, c *pgxpool.Conn, d time.Duration, fn func(tx pgx.Tx) error) error {
+	return s.change(ctx, c, d, func(tx pgx.Tx) error {
+		if err := s.listed(ctx, tx); err != nil {
+			return err
+		}
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return s.listed(ctx, tx)
+	})
+}
+
+// listed is errListed when another session has read in its transaction which tables there are,
+// and removals have not waited for that for listedAtMost.
+func (s *Store) listed(ctx context.Context, tx pgx.Tx) error {
+	var there bool
+	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'relation' AND relation = 'pg_catalog.pg_class'::regclass
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted AND pid <> pg_backend_pid())`).Scan(&there)
+	switch {
+	case err != nil:
+		return err
+	case !there:
+		s.putOffSince = time.Time{}
+		return nil
+	case s.putOffSince.IsZero():
+		s.putOffSince = time.Now()
+	}
+	if time.Since(s.putOffSince) >= listedAtMost {
+		return nil
+	}
+	return errListed
+}
+
+// later reports whether an error of [Store.remove] means another time.
+func later(err error) bool { return errors.Is(err, errListed) || sqlState(err) == codeLockTimeout }
 
 // closeSegment notes what the last segment but one holds: nothing is appended to it any
 // more. From then on its tables need not be asked for the ends of lanes and partitions.
@@ -185,7 +232,7 @@ func (s *Store) dropSegments(ctx context.Context, c *pgxpool.Conn) error {
 		return fmt.Errorf("look for settled segments: %w", err)
 	}
 	for _, segment := range segments {
-		err := s.change(ctx, c, 100*time.Millisecond, func(tx pgx.Tx) error {
+		err := s.remove(ctx, c, 100*time.Millisecond, func(tx pgx.Tx) error {
 			if err := s.dropFunction(ctx, tx, segment); err != nil {
 				return err
 			}
@@ -201,7 +248,7 @@ func (s *Store) dropSegments(ctx context.Context, c *pgxpool.Conn) error {
 			}
 			return nil
 		})
-		if sqlState(err) == codeLockTimeout {
+		if later(err) {
 			s.o.Log.Debug("a settled segment is still being read by somebody; it is dropped later", "segment", segment)
 			continue
 		}

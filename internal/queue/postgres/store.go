@@ -60,7 +60,9 @@ type Store struct {
 	holding       sync.Mutex                   // one look at them at a time
 	// compacted is when segments were last looked at, by the maintenance alone.
 	compacted map[int64]time.Time
-	rebuild   chan struct{} // asks for the next round of membership at once
+	// putOffSince is since when the maintenance removes nothing, because tables were listed.
+	putOffSince time.Time
+	rebuild     chan struct{} // asks for the next round of membership at once
 
 	state  atomic.Int32    // 0 new, 1 open, 2 closed
 	live   context.Context // ends at the end of Close
@@ -90,6 +92,7 @@ var (
 	_ queue.Admin      = (*Store)(nil)
 	_ queue.Subscriber = (*Store)(nil)
 	_ queue.Remote     = (*Store)(nil)
+	_ queue.Shared     = (*Store)(nil)
 )
 
 // New checks the options. It does not touch the database.

@@ -23,6 +23,30 @@ func (v *cluster) read() (queues [][]byte, known bool) {
 	return queues, true
 }
 
+// ReadByOthers implements queue.Shared. What a process of before there were shares leases from is
+// not known.
+func (s *Store) ReadByOthers(ctx context.Context) (func(queue string) bool, error) {
+	if err := s.ready(); err != nil {
+		return nil, err
+	}
+	var v *cluster
+	err := s.try(ctx, func(ctx context.Context) (err error) {
+		v, err = s.wholeCluster(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for who leases from the queues: %w", meaning(err))
+	}
+	return func(queue string) bool {
+		for id, m := range v.members {
+			if id != s.process && !m.whole && m.reads(queue) {
+				return true
+			}
+		}
+		return false
+	}, nil
+}
+
 // Unread implements queue.Subscriber. While a process lives that does not say what it leases
 // from, nothing can be said.
 func (s *Store) Unread(ctx context.Context) ([]queue.Backlog, error) {

@@ -48,7 +48,9 @@ func (s *Store) List(ctx context.Context, q queue.Search, after queue.ID, limit 
 			Values: func(ctx context.Context, seq uint64) ([]partition.Value, error) {
 				return s.stored(ctx, l.ID, seq, 1<<20)
 			},
-			Sides: func(_ context.Context, from queue.ID) ([]partition.Side, error) { return s.sidePage(prefix, from) },
+			Sides: func(_ context.Context, from, to queue.ID) ([]partition.Side, error) {
+				return s.sidePage(prefix, from, to)
+			},
 		}); err != nil {
 			return queue.Page{}, fmt.Errorf("list jobs of queue %q: %w", l.Queue, err)
 		}
@@ -85,11 +87,14 @@ func (s *Store) eachSide(prefix byte, from queue.ID, fn func(partition.Side) (bo
 	return nil
 }
 
-// sidePage returns side rows of a lane that an index holds, from an ID on and in order of
-// ID; none when there are no more.
-func (s *Store) sidePage(prefix byte, from queue.ID) (rows []partition.Side, err error) {
+// sidePage returns side rows of a lane that an index holds, from an ID on to another and in
+// order of ID; none when there are no more.
+func (s *Store) sidePage(prefix byte, from, to queue.ID) (rows []partition.Side, err error) {
 	size := 0
 	err = s.eachSide(prefix, from, func(r partition.Side) (bool, error) {
+		if to.Before(r.ID) {
+			return false, nil
+		}
 		rows = append(rows, r)
 		size += len(r.Record)
 		return len(rows) < adminPage && size < adminBytes, nil
@@ -120,9 +125,9 @@ func (s *Store) dead(ctx context.Context, q queue.Search, what string, fn func(*
 	defer s.admin.Unlock()
 	total := 0
 	for _, l := range s.lanesOf(q.Filter) {
-		from := queue.ID{Lane: l.ID}
-		for ctx.Err() == nil {
-			rows, err := s.sidePage(rowDead, from)
+		from, last, there := partition.Span(&q, l.ID)
+		for there && ctx.Err() == nil {
+			rows, err := s.sidePage(rowDead, from, last)
 			if err == nil && len(rows) == 0 {
 				break
 			}

@@ -50,6 +50,17 @@ func testDead(t *testing.T, b *bundle) {
 	list(queue.Search{Filter: queue.Filter{Queue: "a", By: queue.ByWorkspace, Value: "w2"}}, "2")
 	list(queue.Search{Filter: queue.Filter{Queue: "b"}})
 	list(queue.Search{IDs: []queue.ID{find(b, all, "1").ID}}, "1")
+	// Of lanes that have others before and behind, of one that has none of them, and what is not there.
+	one, three, four := find(b, all, "1").ID, find(b, all, "3").ID, find(b, all, "4").ID
+	list(queue.Search{IDs: []queue.ID{four, one}}, "1", "4")
+	list(queue.Search{IDs: []queue.ID{three}}, "3")
+	list(queue.Search{IDs: []queue.ID{{Lane: three.Lane, Seq: three.Seq + 1000}, {Lane: 1 << 40, Seq: 1}}})
+	if p, err := b.s.List(b.ctx, queue.Search{State: queue.Buried, IDs: []queue.ID{one, three, four}}, three, 100); err != nil || len(p.Jobs) != 1 || p.Jobs[0].ID != four {
+		t.Errorf("List of IDs after one of them = %+v, %v", p, err)
+	}
+	if n, err := b.s.Drop(b.ctx, queue.Search{State: queue.Buried, IDs: []queue.ID{{Lane: three.Lane, Seq: three.Seq + 1<<20}}}); n != 0 || err != nil {
+		t.Errorf("Drop of what is not there = %d, %v", n, err)
+	}
 	n, err := b.s.Requeue(b.ctx, queue.Search{State: queue.Buried, Cause: "payload"})
 	if n != 2 || err != nil {
 		t.Fatalf("Requeue = %d, %v", n, err)

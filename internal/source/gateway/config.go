@@ -1,10 +1,13 @@
 package gatewaysource
 
 import (
+	"cmp"
 	"fmt"
+	"time"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/frontdoor"
+	"github.com/weirdata/weir/internal/gateway"
 	"github.com/weirdata/weir/internal/tlsconfig"
 )
 
@@ -21,8 +24,28 @@ type Config struct {
 	// address, and so may a gateway and a source "http" with a path of its own.
 	HostNames []string `hcl:"host_names,optional"`
 
+	// AllowedOrigins are the origins whose pages may use the gateway, as browsers name them:
+	// "https://shop.example", or "https://*.shop.example" for every host below that. None, the
+	// default, allows pages of every origin. It is the browser that keeps other pages out: requests
+	// without an origin, and what a browser sends without asking first, are taken all the same.
+	AllowedOrigins []string `hcl:"allowed_origins,optional"`
+	// InternalEndpoints serves the paths below /internal: extract, retl, replay, audiencelist and
+	// batch. But for the first and audiencelist they ask for no key, only for the id of a source: turn
+	// them on where nobody outside of your network reaches the address. Off by default.
+	InternalEndpoints bool `hcl:"internal_endpoints,optional"`
+	// RequireDestinationID refuses requests to /internal/v1/retl that do not say by
+	// X-Rudder-Destination-Id which destination of the source they are for; off by default, when
+	// such events go to all of them.
+	RequireDestinationID bool `hcl:"require_destination_id,optional"`
+
+	// Webhooks are the scripts of webhook sources. A request of which no events can be made is refused
+	// and kept in the failure target; the transform "webhook" behind the gateway, with the same blocks,
+	// makes events of it when it is sent again.
+	Webhooks []*gateway.Webhook `hcl:"webhook,block"`
+
 	// MaxBodyBytes is the largest request body, in bytes, before and after decompression;
-	// 4096000 (4000 KiB) by default. Larger ones are answered 413.
+	// 4096000 (4000 KiB) by default. Larger ones are answered 413. Those of audiencelist may be larger:
+	// a quarter of max_in_flight_bytes, and at most 16 MiB.
 	MaxBodyBytes int `hcl:"max_body_bytes,optional"`
 	// MaxRequestEvents is the most events one request may hold; 20000 by default. More are
 	// answered 413.
@@ -55,15 +78,26 @@ type Config struct {
 	// IdleTimeoutMillis is how long, in milliseconds, a connection without requests stays
 	// open; 720000 by default.
 	IdleTimeoutMillis int `hcl:"idle_timeout_millis,optional"`
-	// RetryAfterSeconds is the Retry-After header, in seconds, of every 503; 1 by default.
+	// RetryAfterSeconds is the Retry-After header, in seconds, of every 503 and 504; 1 by default.
 	RetryAfterSeconds int `hcl:"retry_after_seconds,optional"`
 
 	// RateLimitEvents is the most events a workspace may send in rate_limit_window_seconds;
-	// more are answered 429. 0, the default, sets no limit.
+	// more are answered 429, with the time until they may be sent in Retry-After. 0, the default, sets no
+	// limit. Requests of a reverse-ETL run are not counted: those with X-Rudder-Job-Run-Id or
+	// X-Rudder-Task-Run-Id, or whose first event has context.sources.job_run_id or task_run_id.
 	RateLimitEvents int `hcl:"rate_limit_events,optional"`
 	// RateLimitWindowSeconds is the time, in seconds, that rate_limit_events counts for;
 	// 60 by default.
 	RateLimitWindowSeconds int `hcl:"rate_limit_window_seconds,optional"`
+	// RateLimitBurstEvents is how many of these events may come at once; as many as
+	// rate_limit_events by default. A larger request is taken when nothing of the limit is used.
+	RateLimitBurstEvents int `hcl:"rate_limit_burst_events,optional"`
+	// WorkspaceRateLimits are the limits of single workspaces, in the place of the one for all.
+	WorkspaceRateLimits []*WorkspaceRateLimit `hcl:"workspace_rate_limit,block"`
+	// InternalRateLimitEvents is the most events a second that /internal/v1/batch takes, from all
+	// together. 0, the default, sets no limit. A request that says by X-Batch-Size how many it has is
+	// refused before it is read.
+	InternalRateLimitEvents int `hcl:"internal_rate_limit_events,optional"`
 	// AllowEventsWithoutIDs accepts events with neither userId nor anonymousId; off by default.
 	AllowEventsWithoutIDs bool `hcl:"allow_events_without_ids,optional"`
 
@@ -74,6 +108,18 @@ type Config struct {
 	// CAFile is a PEM file of authorities; clients must then present a certificate
 	// signed by one of them.
 	CAFile string `hcl:"ca_file,optional"`
+}
+
+// WorkspaceRateLimit is the limit of one workspace.
+type WorkspaceRateLimit struct {
+	// The id of the workspace.
+	Workspace string `hcl:"workspace,label"`
+	// Most events in window_seconds; 0 sets no limit for the workspace.
+	Events int `hcl:"events"`
+	// The time, in seconds, that events counts for. Default: rate_limit_window_seconds.
+	WindowSeconds int `hcl:"window_seconds,optional"`
+	// How many of these events may come at once. Default: as many as events.
+	BurstEvents int `hcl:"burst_events,optional"`
 }
 
 func defaults() Config {
@@ -134,6 +180,36 @@ func (c Config) Validate() []connector.Problem {
 			refuse(n.field, fmt.Sprintf("%s must be at least 1, not %d", n.field, n.value), "leave it out to use the default")
 		}
 	}
+	ps = append(ps, gateway.CheckWebhooks(c.Webhooks)...)
+	for _, origin := range c.AllowedOrigins {
+		if err := gateway.CheckOrigin(origin); err != nil {
+			refuse("allowed_origins", err.Error(), `write scheme and host as a browser sends them, such as "https://shop.example"`)
+		}
+	}
+	for _, n := range []struct {
+		field string
+		value int
+	}{
+		{"rate_limit_burst_events", c.RateLimitBurstEvents},
+		{"internal_rate_limit_events", c.InternalRateLimitEvents},
+	} {
+		if n.value < 0 {
+			refuse(n.field, fmt.Sprintf("%s must not be negative, and is %d", n.field, n.value), "leave it out to use the default")
+		}
+	}
+	named := map[string]bool{}
+	for _, l := range c.WorkspaceRateLimits {
+		at := fmt.Sprintf("workspace_rate_limit %q", l.Workspace)
+		switch {
+		case l.Workspace == "":
+			refuse("workspace_rate_limit", at+" names no workspace", `write the workspace's id: workspace_rate_limit "ID" { ... }`)
+		case named[l.Workspace]:
+			refuse("workspace_rate_limit", at+" is there twice", "leave one of them")
+		case l.Events < 0 || l.WindowSeconds < 0 || l.BurstEvents < 0:
+			refuse("workspace_rate_limit", at+" has a number that is negative", "leave it out to use the default")
+		}
+		named[l.Workspace] = true
+	}
 	if c.RateLimitEvents < 0 {
 		refuse("rate_limit_events", fmt.Sprintf("rate_limit_events must not be negative, and is %d", c.RateLimitEvents), "leave it out to set no limit")
 	}
@@ -145,4 +221,16 @@ func (c Config) Validate() []connector.Problem {
 		refuse("ca_file", "ca_file is set without cert_file and key_file", "client certificates need TLS: set cert_file and key_file")
 	}
 	return ps
+}
+
+// limiters are those of workspaces, and of all events of /internal/v1/batch together.
+func (c *Config) limiters() (workspaces, internal *limiter) {
+	seconds := func(n int) time.Duration { return time.Duration(n) * time.Second }
+	of := map[string]rate{}
+	for _, l := range c.WorkspaceRateLimits {
+		of[l.Workspace] = rate{int64(l.Events), int64(cmp.Or(l.BurstEvents, l.Events)), seconds(cmp.Or(l.WindowSeconds, c.RateLimitWindowSeconds))}
+	}
+	every := rate{int64(c.RateLimitEvents), int64(cmp.Or(c.RateLimitBurstEvents, c.RateLimitEvents)), seconds(c.RateLimitWindowSeconds)}
+	n := int64(c.InternalRateLimitEvents)
+	return newLimiter(every, of), newLimiter(rate{n, n, time.Second}, nil)
 }

@@ -4,6 +4,17 @@ source {
     address          = "0.0.0.0:8443"
     host_names       = ["gateway.example.com"]
 
+    allowed_origins        = ["https://shop.example.com", "https://*.shop.example.com"]
+    internal_endpoints     = true
+    require_destination_id = true
+
+    webhook "Shopify" {
+      script_path    = "shopify.js"
+      version        = "v1"
+      forward_get    = true
+      timeout_millis = 2000
+    }
+
     max_body_bytes         = 2097152
     max_request_events     = 5000
     max_batch_messages     = 2000
@@ -18,9 +29,16 @@ source {
     idle_timeout_millis     = 60000
     retry_after_seconds     = 5
 
-    rate_limit_events         = 100000
-    rate_limit_window_seconds = 30
-    allow_events_without_ids  = true
+    rate_limit_events          = 100000
+    rate_limit_window_seconds  = 30
+    rate_limit_burst_events    = 20000
+    internal_rate_limit_events = 50000
+    workspace_rate_limit "acme" {
+      events         = 5000
+      window_seconds = 10
+      burst_events   = 1000
+    }
+    allow_events_without_ids = true
 
     cert_file = "server.crt"
     key_file  = "server.key"

@@ -240,7 +240,7 @@ func (x *line) events(q *quick) *gateway.Answer {
 	if x.s.Refusing() {
 		return gateway.Unavailable
 	}
-	if !x.s.Budget.Enter() {
+	if int64(q.length) > x.s.Body.Limit || !x.s.Budget.Enter() {
 		return nil
 	}
 	body := frontdoor.BodyOf(x.buf[q.head : q.head+q.length])
@@ -251,7 +251,7 @@ func (x *line) events(q *quick) *gateway.Answer {
 			return nil
 		}
 	}
-	return x.s.accept(&call, body, q.trace())
+	return call.Done(x.s.accept(&call, body, q.trace()))
 }
 
 var okHead = []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\nDate: ")
@@ -274,14 +274,17 @@ func (x *line) answer(q *quick, a *gateway.Answer, last bool) bool {
 		if a.Code >= 400 {
 			out = append(out, "X-Content-Type-Options: nosniff\r\n"...)
 		}
-		if a.Retry {
-			out = append(strconv.AppendInt(append(out, "Retry-After: "...), int64(x.s.c.RetryAfterSeconds), 10), "\r\n"...)
+		if a.Event != "" {
+			out = append(append(append(out, gateway.HeaderEvent+": "...), a.Event...), "\r\n"...)
+		}
+		if after := a.RetryAfter(x.s.c.RetryAfterSeconds); after > 0 {
+			out = append(strconv.AppendInt(append(out, "Retry-After: "...), int64(after), 10), "\r\n"...)
 		}
 	}
 	if q.preflight {
-		out = gateway.AppendPreflight(out, q.origin, q.method, q.headers)
+		out = x.s.door.AppendPreflight(out, q.origin, q.method, q.headers)
 	} else {
-		out = gateway.AppendCORS(out, q.origin)
+		out = x.s.door.AppendCORS(out, q.origin, a)
 	}
 	if last {
 		out = append(out, "Connection: close\r\n"...)

@@ -214,8 +214,11 @@ func (q *quick) trace() http.Header {
 	return h
 }
 
-// oddHeaders change how a request is read or answered.
-var oddHeaders = []string{"te", "expect", "upgrade", "trailer", "transfer-encoding", "proxy-connection"}
+// oddHeaders change how a request is read or answered, or what becomes of its events.
+var oddHeaders = []string{
+	"te", "expect", "upgrade", "trailer", "transfer-encoding", "proxy-connection",
+	"x-rudder-job-run-id", "x-rudder-task-run-id",
+}
 
 // size reads a Content-Length: digits only.
 func (q *quick) size(value []byte) bool {

@@ -28,7 +28,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -63,7 +63,8 @@ type Source struct {
 	dir    string      // of relative paths
 	tls    *tls.Config // nil without TLS
 	door   *gateway.Gateway
-	limit  *limiter // nil without a limit
+	limit  *limiter // of workspaces; nil without a limit
+	inside *limiter // of /internal/v1/batch; nil without a limit
 	traced bool     // messages keep the trace context of their request; set before Open
 
 	frontdoor.Tenant
@@ -94,13 +95,23 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	hooks, err := gateway.NewHooks(d, c.Webhooks)
+	if err != nil {
+		return nil, err
+	}
 	s := &Source{
 		c: c, log: d.Log, dir: d.Dir,
-		door:  gateway.New(file, gateway.Options{Version: d.Version, MaxEvents: c.MaxRequestEvents, AnyID: c.AllowEventsWithoutIDs}),
-		limit: newLimiter(c.RateLimitEvents, time.Duration(c.RateLimitWindowSeconds)*time.Second),
+		door: gateway.New(file, gateway.Options{
+			Version: d.Version, MaxEvents: c.MaxRequestEvents, AnyID: c.AllowEventsWithoutIDs,
+			Origins: c.AllowedOrigins, Internal: c.InternalEndpoints, RequireDestination: c.RequireDestinationID, Hooks: hooks,
+		}),
 	}
+	s.limit, s.inside = c.limiters()
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	for _, text := range hooks.Warnings(file.Current()) {
+		s.log.Warn("workspace config: " + text)
 	}
 	if c.CertFile != "" {
 		if s.tls, err = s.files().Server(); err != nil {
@@ -125,7 +136,7 @@ func (s *Source) at(pipeline string) frontdoor.Door {
 	return frontdoor.Door{
 		Address: s.c.Address,
 		Owner:   pipeline,
-		Route:   frontdoor.Route{Hosts: s.c.HostNames, Paths: gateway.Paths()},
+		Route:   frontdoor.Route{Hosts: s.c.HostNames, Paths: gateway.Paths(s.c.InternalEndpoints)},
 		Settings: frontdoor.Settings{
 			ReadHeaderTimeout: s.readTimeout(),
 			IdleTimeout:       time.Duration(s.c.IdleTimeoutMillis) * time.Millisecond,
@@ -185,13 +196,22 @@ func (s *session) handle(w http.ResponseWriter, r *http.Request) *gateway.Answer
 	if !call.HasBody() {
 		return call.Done(s.accept(&call, frontdoor.BodyOf(nil), r.Header))
 	}
-	encoding := ""
-	if strings.EqualFold(r.Header.Get("Content-Encoding"), "gzip") {
-		encoding = "gzip"
+	if n, err := strconv.Atoi(r.Header.Get("X-Batch-Size")); call.Stream() && err == nil && n > 0 {
+		if wait := s.inside.spent("", n, time.Now()); wait > 0 {
+			s.Budget.Leave(0)
+			return gateway.TooMany.Later(wait)
+		}
+	}
+	encoding, known := frontdoor.Encoding(r.Header.Get("Content-Encoding"))
+	if !known {
+		encoding = "" // some clients name a character set there
 	}
 	reader := *s.Body
-	if call.Source() == nil {
+	switch {
+	case call.Keyed():
 		reader.Limit = min(reader.Limit, maxUnkeyed)
+	case call.Large():
+		reader.Limit = max(reader.Limit, min(int64(s.c.MaxInFlightBytes)/4, maxLarge))
 	}
 	body, err := reader.Read(w, r, encoding)
 	if err != nil {
@@ -202,9 +222,14 @@ func (s *session) handle(w http.ResponseWriter, r *http.Request) *gateway.Answer
 	return call.Done(s.accept(&call, body, r.Header))
 }
 
-// maxUnkeyed is the largest body, in bytes, that is read to find its write key: as much as Segment
-// takes.
-const maxUnkeyed = 512 << 10
+const (
+	// maxUnkeyed is the largest body, in bytes, that is read to find its write key: as much as Segment
+	// takes.
+	maxUnkeyed = 512 << 10
+	// maxLarge is the largest body, in bytes, of those that may be larger than others: a queue keeps
+	// no larger event.
+	maxLarge = 16<<20 - 64<<10
+)
 
 // unread is the answer to a request whose body could not be read.
 func unread(err error) *gateway.Answer {
@@ -222,10 +247,14 @@ func unread(err error) *gateway.Answer {
 // accept takes the events of a call and waits until they are settled. The call has a place
 // in the budget; body is released. The events keep the trace context in header.
 func (s *session) accept(call *gateway.Call, body *frontdoor.Body, header http.Header) *gateway.Answer {
-	b, no := s.door.Events(call, body.Data)
+	var b event.Batch
+	no := s.spent(call, body.Data)
+	if no == nil {
+		b, no = s.door.Events(call, body.Data)
+	}
 	body.Release()
-	if no == nil && !s.limit.allow(call.Source().Workspace, len(b), call.Time()) {
-		no = gateway.TooMany
+	if no == nil {
+		no = s.limited(call, len(b))
 	}
 	if s.traced {
 		if h := trace.Keep(nil, header); h != nil {
@@ -250,6 +279,33 @@ func (s *session) accept(call *gateway.Call, body *frontdoor.Body, header http.H
 		return gateway.Timeout
 	}
 	return gateway.Unavailable
+}
+
+// spent refuses a call whose workspace has nothing left of its limit, before anything is made of its
+// body.
+func (s *session) spent(call *gateway.Call, body []byte) *gateway.Answer {
+	if s.limit == nil || call.Stream() || call.Keyed() || call.Run() {
+		return nil
+	}
+	if wait := s.limit.spent(call.Workspace(), 1, call.Time()); wait > 0 && !gateway.MayNameRun(body) {
+		return gateway.TooMany.Later(wait)
+	}
+	return nil
+}
+
+// limited takes n events of the limit that a call is bound to, or refuses it.
+func (s *session) limited(call *gateway.Call, n int) *gateway.Answer {
+	var wait time.Duration
+	switch {
+	case call.Stream():
+		wait = s.inside.take("", n, call.Time())
+	case !call.Run():
+		wait = s.limit.take(call.Workspace(), n, call.Time())
+	}
+	if wait > 0 {
+		return gateway.TooMany.Later(wait)
+	}
+	return nil
 }
 
 // Read waits for requests and returns their messages.

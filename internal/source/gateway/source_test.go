@@ -493,17 +493,18 @@ func TestCloseAnswersEveryWaitingRequest(t *testing.T) {
 func TestLimiter(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(0, 0)
-	l := newLimiter(100, time.Minute)
-	if !l.allow("a", 100, now) || l.allow("a", 1, now) || !l.allow("b", 1, now) {
+	l := newLimiter(rate{100, 100, time.Minute}, nil)
+	allow := func(l *limiter, workspace string, n int, now time.Time) bool { return l.take(workspace, n, now) == 0 }
+	if !allow(l, "a", 100, now) || allow(l, "a", 1, now) || !allow(l, "b", 1, now) {
 		t.Error("a window's worth at once, and no more")
 	}
-	if l.allow("a", 2, now.Add(600*time.Millisecond)) || !l.allow("a", 1, now.Add(600*time.Millisecond)) {
+	if allow(l, "a", 2, now.Add(600*time.Millisecond)) || !allow(l, "a", 1, now.Add(600*time.Millisecond)) {
 		t.Error("one event every 600 ms")
 	}
-	if !l.allow("c", 1000, now) || l.allow("c", 1, now.Add(time.Minute)) {
+	if !allow(l, "c", 1000, now) || allow(l, "c", 1, now.Add(time.Minute)) {
 		t.Error("a request larger than the limit passes alone")
 	}
-	if n := newLimiter(0, 0); !n.allow("a", 1<<30, now) {
+	if n := newLimiter(rate{}, nil); !allow(n, "a", 1<<30, now) {
 		t.Error("no limit")
 	}
 }
@@ -516,8 +517,14 @@ func TestConfig(t *testing.T) {
 		"max_body_bytes":      func(c *Config) { c.MaxBodyBytes = 0 },
 		"max_in_flight_bytes": func(c *Config) { c.MaxInFlightBytes = c.MaxBodyBytes },
 		"rate_limit_events":   func(c *Config) { c.RateLimitEvents = -1 },
-		"cert_file":           func(c *Config) { c.CertFile = "x" },
-		"ca_file":             func(c *Config) { c.CAFile = "x" },
+		"allowed_origins":     func(c *Config) { c.AllowedOrigins = []string{"shop.example"} },
+		"workspace_rate_limit": func(c *Config) {
+			c.WorkspaceRateLimits = []*WorkspaceRateLimit{{Workspace: "a", Events: 1}, {Workspace: "a", Events: 2}}
+		},
+		"rate_limit_burst_events":    func(c *Config) { c.RateLimitBurstEvents = -1 },
+		"internal_rate_limit_events": func(c *Config) { c.InternalRateLimitEvents = -1 },
+		"cert_file":                  func(c *Config) { c.CertFile = "x" },
+		"ca_file":                    func(c *Config) { c.CAFile = "x" },
 	} {
 		c := defaults()
 		c.WorkspaceConfig = "x"

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/weirdata/weir/internal/frontdoor"
 )
@@ -42,15 +41,9 @@ func split(body []byte, limit, maxLine int) ([][]byte, *refusal) {
 // body reads and unpacks the body of r. held is what it holds of the budget, to be given back
 // with the request's place; nothing after a refusal.
 func (s *session) body(w http.ResponseWriter, r *http.Request) (body []byte, held int64, no *refusal) {
-	encoding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding")))
-	switch encoding {
-	case "identity":
-		encoding = ""
-	case "x-gzip":
-		encoding = "gzip"
-	case "", "gzip", "zstd":
-	default:
-		return nil, 0, refuse(http.StatusUnsupportedMediaType, "content encoding %q is not known: use gzip, zstd or none", encoding[:min(len(encoding), 40)])
+	encoding, known := frontdoor.Encoding(r.Header.Get("Content-Encoding"))
+	if !known {
+		return nil, 0, refuse(http.StatusUnsupportedMediaType, "content encoding %q is not known: use gzip, zstd, deflate or none", encoding[:min(len(encoding), 40)])
 	}
 	b, err := s.Body.Read(w, r, encoding)
 	switch {

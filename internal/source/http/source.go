@@ -3,7 +3,7 @@
 // # Protocol
 //
 // A request's body is split at newlines; each line that is not blank is one message. The
-// body may be compressed (Content-Encoding gzip or zstd). Lines, line lengths and body
+// body may be compressed (Content-Encoding gzip, zstd or deflate). Lines, line lengths and body
 // length are checked before any line is accepted, so a refused request leaves nothing behind.
 //
 //	202  every event is settled: delivered, filtered or dead-lettered. Also the answer

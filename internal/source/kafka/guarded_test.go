@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
@@ -31,7 +32,13 @@ func TestGuardedBroker(t *testing.T) {
 		}
 		return c
 	}
+	token := func(user, password, endpoint string) kafka.Connection {
+		return kafka.Connection{Brokers: b.Tokens, EnableTLS: true, CAFile: b.Authority, EnableSASL: true, SASLAlgorithm: "oauthbearer",
+			SASLOAuth: &kafka.OAuth{ClientID: user, ClientSecret: password, TokenURL: endpoint}}
+	}
+	issuer, elsewhere := b.Issuer(t, enginetest.Audience, time.Hour), b.Issuer(t, "somebody else", time.Hour)
 	for i, c := range []kafka.Connection{
+		token(b.User, b.Password, issuer.URL),
 		with("plaintext", nil), with("sha256", nil), with("sha512", nil),
 		with("sha512", func(c *kafka.Connection) { c.CAFile, c.SkipVerifyTLS = "", true }),
 		{Brokers: b.Mutual, EnableTLS: true, CAFile: b.Authority, CertFile: b.Certificate, KeyFile: b.Key, SASLAlgorithm: "sha512"},
@@ -57,6 +64,9 @@ func TestGuardedBroker(t *testing.T) {
 		{"nobody signs in by a token", with("oauthbearer", func(c *kafka.Connection) {
 			c.SASLOAuth = &kafka.OAuth{ClientID: "client", ClientSecret: "4711", TokenURL: "http://127.0.0.1:1/"}
 		}), "set sasl_algorithm to a mechanism that the brokers enable"},
+		{"a wrong secret of a token's client", token(b.User, "wrong-4711-word", issuer.URL), "correct client_id, client_secret"},
+		{"a token for somebody else", token(b.User, b.Password, elsewhere.URL), "the brokers do not take the token"},
+		{"a token of somebody who may nothing", token(b.Stranger, b.Password, issuer.URL), "give the user the permission"},
 		{"an authority that nobody knows", with("sha512", func(c *kafka.Connection) { c.CAFile = "" }), "set ca_file to the authority"},
 		{"somebody who may nothing", with("plaintext", func(c *kafka.Connection) { c.SASLUsername = b.Stranger }), "give the user the permission"},
 	} {
@@ -71,5 +81,40 @@ func TestGuardedBroker(t *testing.T) {
 		if text := fmt.Sprint(err) + log.String(); strings.Contains(text, "4711") || strings.Contains(text, "8217") {
 			t.Errorf("%s: it shows a secret: %s", row.name, text)
 		}
+	}
+}
+
+// TestTokensExpire: a broker that lets nobody in for longer than his token is valid gets a new one
+// in time, again and again, and nobody who reads or writes notices.
+func TestTokensExpire(t *testing.T) {
+	t.Parallel()
+	b := enginetest.GuardedKafka(t, "")
+	topic := fresh("topic")
+	if _, err := kadm.NewClient(client(t, b.Plain)).CreateTopic(t.Context(), 1, 1, nil, topic); err != nil {
+		t.Fatal(err)
+	}
+	issuer := b.Issuer(t, enginetest.Audience, 6*time.Second)
+	conf := config("", topic)
+	conf.Connection = kafka.Connection{Brokers: b.Tokens, EnableTLS: true, CAFile: b.Authority, EnableSASL: true, SASLAlgorithm: "oauthbearer",
+		SASLOAuth: &kafka.OAuth{ClientID: b.User, ClientSecret: b.Password, TokenURL: issuer.URL}}
+	log := &notes{}
+	s := opened(t, conf, log.log())
+	put(t, b.Plain, topic, 0, numbered(0, 10)...)
+	read(t, s, 10, true)
+	for first, round := issuer.Issued.Load(), int64(1); round <= 2; round++ {
+		for end := time.Now().Add(3 * time.Minute); issuer.Issued.Load() < first+round; {
+			if time.Now().After(end) {
+				t.Fatalf("%d tokens were asked for in round %d, %d before it began", issuer.Issued.Load(), round, first)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		at := 10 * int(round)
+		put(t, b.Plain, topic, 0, numbered(at, 10)...)
+		if got := read(t, s, 10, true); string(got[9].Data) != fmt.Sprintf("payload %06d", at+9) {
+			t.Errorf("round %d: the last message is %q", round, got[9].Data)
+		}
+	}
+	if text := log.String(); strings.Contains(text, "level=WARN") || strings.Contains(text, "level=ERROR") {
+		t.Errorf("it was noticed: %s", text)
 	}
 }

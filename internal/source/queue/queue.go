@@ -29,6 +29,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -51,7 +52,8 @@ type Config struct {
 	Isolation string `hcl:"isolation,optional"`
 	// Keep the order of messages with one key: while one waits for its next attempt, later
 	// ones with its key wait too, and the others go on. Applies to messages that are
-	// appended while it is set.
+	// appended while it is set. A process that fills the queue, and does not read it, needs
+	// ordered = true in the queue block of its config.
 	Ordered bool `hcl:"ordered,optional"`
 	// Without effect: it was the most values that were worked on at once, and all are now. At
 	// least 1.
@@ -102,7 +104,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Source]{
 			return nil, err
 		}
 		s := &Source{
-			store: d.Store, config: c,
+			store: d.Store, config: c, log: d.Log,
 			query: queue.Query{Filter: queue.Filter{Queue: q.Name, By: queue.None}, Limit: c.MaxBatchMessages, Bytes: c.MaxBatchBytes,
 				For: time.Duration(c.LeaseSeconds) * time.Second},
 		}
@@ -124,11 +126,13 @@ const emptyCheck = time.Second
 type Source struct {
 	store  func() queue.Store
 	config Config
+	log    *slog.Logger // may be nil
 	query  queue.Query
 	end    <-chan struct{} // of what fills the queue; nil when nothing is known of that
 
 	held    *lease.Holder // every read since Open that is not settled
 	leave   func()        // ends the subscription of Open
+	loose   sync.Once     // for the warning about messages without order
 	settled chan struct{} // has an element when jobs were settled since the last look; nil when it does not matter
 }
 
@@ -210,6 +214,24 @@ func (s *Source) Close(ctx context.Context) error {
 	return nil
 }
 
+// tellLoose warns once of messages that have a key and no order, though they are read in order:
+// who put them into the queue did not know that they are.
+func (s *Source) tellLoose(jobs []queue.Job) {
+	if !s.config.Ordered || s.log == nil {
+		return
+	}
+	there := false
+	for i := range jobs {
+		there = there || !jobs[i].Ordered && jobs[i].Msg.Key != ""
+	}
+	if !there {
+		return
+	}
+	s.loose.Do(func() {
+		s.log.Warn("the queue is read in order and holds messages that were put into it without: those may come out of the order of their keys; write ordered = true into the queue block of every config that fills it", "queue", s.query.Queue)
+	})
+}
+
 // reading is the jobs of one read.
 type reading struct {
 	held    *lease.Holder // of the Open that it was read after
@@ -263,6 +285,7 @@ func (s *Source) ReadValues(ctx context.Context, room connector.Room, of func(st
 // portion is leased jobs as the engine has them.
 func (s *Source) portion(value string, jobs []queue.Job) connector.Portion {
 	s.held.Hold(jobs...)
+	s.tellLoose(jobs)
 	l := &reading{held: s.held, jobs: jobs, settled: make([]bool, len(jobs))}
 	settle := func(tx queue.Tx, index []int) error {
 		rs := results.take()

@@ -1,13 +1,16 @@
 package queuesource_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,6 +68,41 @@ func TestWaitedByTheStore(t *testing.T) {
 			closes(t, src)
 		}
 	})
+}
+
+// TestLoose warns, once, of messages with a key that were put into the queue without order, and
+// only where it is read in order.
+func TestLoose(t *testing.T) {
+	for _, row := range []struct{ reads, keyed, kept, told bool }{{true, true, false, true}, {true, true, true, false}, {true, false, false, false}, {false, true, false, false}} {
+		bubble(t, func(t *testing.T, s *embedded.Store) {
+			var said bytes.Buffer
+			d := connector.Deps{Log: slog.New(slog.NewTextHandler(&said, nil)), Store: func() queue.Store { return s }, Queues: map[string]connector.Queue{"q": {Name: "q"}}}
+			made, err := queuesource.Entry.Build(t.Context(), d, func(into any) error {
+				c := into.(*queuesource.Config)
+				c.Name, c.Ordered, c.MaxBatchMessages = "q", row.reads, 1
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			src := made.(*queuesource.Source)
+			if err := src.Open(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				j := job("x")
+				if j.Ordered = row.kept; row.keyed {
+					j.Msg.Key = rand.Text()
+				}
+				appends(t, s, j)
+				reads(t, src)
+			}
+			if n := strings.Count(said.String(), "level=WARN"); n > 1 || n == 1 != row.told {
+				t.Errorf("%+v: %d warnings: %s", row, n, said.String())
+			}
+			closes(t, src)
+		})
+	}
 }
 
 // source makes an open source of queue "q" that is closed at the end of the test.

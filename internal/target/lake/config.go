@@ -7,7 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weirdata/weir/internal/blob"
+	"github.com/weirdata/weir/internal/blob/azure"
+	"github.com/weirdata/weir/internal/blob/gcs"
+	"github.com/weirdata/weir/internal/blob/place"
+	"github.com/weirdata/weir/internal/blob/s3"
 	"github.com/weirdata/weir/internal/catalog"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/parquet"
@@ -15,8 +18,10 @@ import (
 
 // Config is the HCL of the lake target.
 type Config struct {
-	// Path is the folder of the dataset; it is made when it is not there. A relative path
-	// means from the folder of the config file. An address ("s3://...") is refused.
+	// Path is where the dataset is: a folder, which is made when it is not there,
+	// "s3://BUCKET/PREFIX", "gs://BUCKET/PREFIX", "azblob://CONTAINER/PREFIX" or
+	// "https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX". A relative path of a folder means
+	// from the folder of the config file. One process at a time writes to a dataset; others wait.
 	Path string `hcl:"path"`
 
 	// TimeField is the field that holds the time of an event, as keys with dots between
@@ -92,7 +97,16 @@ type Config struct {
 	// MaxColumns is the most columns of the dataset, groups included; an event that would
 	// need more is invalid. 1000 by default.
 	MaxColumns int `hcl:"max_columns,optional"`
+
+	// S3 is how a bucket of Amazon S3 is reached; the environment's credentials and region by default.
+	S3 *s3.Access `hcl:"s3,block"`
+	// GCS is how a bucket of Google Cloud Storage is reached.
+	GCS *gcs.Access `hcl:"gcs,block"`
+	// AzBlob is how a container of Azure Blob storage is reached.
+	AzBlob *azure.Access `hcl:"azblob,block"`
 }
+
+func (c Config) access() place.Access { return place.Access{S3: c.S3, GCS: c.GCS, AzBlob: c.AzBlob} }
 
 // Entry is the lake target.
 var Entry = connector.Of(connector.Spec[Config, connector.Target]{
@@ -118,15 +132,9 @@ const (
 
 // Validate implements connector.Validator.
 func (c Config) Validate() []connector.Problem {
-	var ps []connector.Problem
+	ps := c.access().Problems("path", c.Path)
 	refuse := func(field, fix, format string, args ...any) {
 		ps = append(ps, connector.Problem{Field: field, What: fmt.Sprintf(format, args...), Fix: fix})
-	}
-	if c.Path == "" {
-		refuse("path", "name the folder of the dataset", "path must not be empty")
-	}
-	if scheme := blob.Scheme(c.Path); scheme != "" {
-		refuse("path", "name a folder", "path is an address (%s://), but a dataset is in a folder of the file system", scheme)
 	}
 	oneOf := func(field, value string, allowed ...string) {
 		if !slices.Contains(allowed, value) {

@@ -6,7 +6,7 @@ in_flight {
 
 target {
   use "lake" {
-    path         = "lake/lessons"
+    path         = "s3://my-lake/lessons"
     time_field   = "created_at"
     time_format  = "epoch_s"
     missing_time = "read_time"
@@ -32,5 +32,51 @@ target {
     max_open_partitions = 64
     max_depth           = 8
     max_columns         = 500
+
+    s3 {
+      region      = "eu-central-1"
+      role_arn    = "arn:aws:iam::123456789012:role/weir-writer"
+      external_id = "lake"
+
+      # Something else that speaks the protocol of S3, with the bucket in the path.
+      custom_aws_endpoint = "https://s3.example.com"
+      path_style          = true
+
+      server_side_encryption = "aws:kms"
+      kms_key_id             = "arn:aws:kms:eu-central-1:123456789012:key/11111111-2222-3333-4444-555555555555"
+      bucket_key             = true
+      storage_class          = "STANDARD_IA"
+
+      expected_bucket_owner = "123456789012"
+      requester_pays        = true
+      checksums             = "when_required"
+      part_bytes            = 16777216
+    }
+  }
+}
+
+failure_target {
+  use "lake" {
+    path = "gs://my-lake/refused"
+
+    gcs {
+      # The default credentials of Google Cloud without it.
+      credentials_path = "writer.json"
+      endpoint         = "storage.googleapis.com:443"
+      billing_project  = "my-project"
+      kms_key          = "projects/my-project/locations/eu/keyRings/weir/cryptoKeys/lake"
+    }
+  }
+}
+
+filter_target {
+  use "lake" {
+    path = "azblob://lake/filtered"
+
+    azblob {
+      account     = "myaccount"
+      account_key = "a2V5IG9mIHRoZSBzdG9yYWdlIGFjY291bnQ="
+      endpoint    = "https://myaccount.privatelink.blob.core.windows.net"
+    }
   }
 }

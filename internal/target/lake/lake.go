@@ -50,10 +50,13 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/weirdata/weir/internal/blob/place"
+	"github.com/weirdata/weir/internal/blob/remote"
 	"github.com/weirdata/weir/internal/catalog"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/parquet"
 )
 
@@ -67,13 +70,16 @@ const (
 // Target writes to one dataset.
 type Target struct {
 	config  Config
-	path    string
+	place   place.Place
+	store   place.Options
+	path    string // of place, for errors and the log
 	layout  catalog.Layout
 	options parquet.Options
 	clock   clock
 	log     *slog.Logger
-	step    func(string) // of the dataset's commits; for tests
-	slots   chan struct{}
+	step    func(string)  // of the dataset's commits; for tests
+	slots   chan struct{} // of files that are encoded
+	unsent  chan struct{} // of files that are encoded or on their way
 
 	committed committed
 	mu        sync.RWMutex
@@ -93,11 +99,30 @@ func New(d connector.Deps, c Config) (*Target, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	p, err := place.Parse(c.Path)
+	if err != nil {
+		return nil, connector.Blame("path", connector.Remedy(err, ""), err)
+	}
+	p = p.In(d.Path)
 	return &Target{
-		config: c, path: d.Path(c.Path), layout: c.layout(), options: c.decoding(), log: log,
-		clock: newClock(c),
-		slots: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		config: c, place: p, path: p.String(), layout: c.layout(), options: c.decoding(), log: log,
+		store:  place.Options{Access: c.access(), Make: true, Properties: remote.Properties{ContentType: contentType}, Resolve: d.Path, Version: d.Version, Log: log},
+		clock:  newClock(c),
+		slots:  make(chan struct{}, runtime.GOMAXPROCS(0)),
+		unsent: make(chan struct{}, uploads(p)),
 	}, nil
+}
+
+// contentType is that of all that is in a lake: nobody needs to know more of an object.
+const contentType = "application/octet-stream"
+
+// uploads is how many files are on their way at once: where each waits for answers, more than
+// are encoded at once.
+func uploads(p place.Place) int {
+	if p.Local() {
+		return runtime.GOMAXPROCS(0)
+	}
+	return 16
 }
 
 // Limits implements connector.Limiter.
@@ -105,10 +130,10 @@ func (t *Target) Limits() connector.Limits { return t.config.limits() }
 
 // Check implements connector.Checker.
 func (t *Target) Check(ctx context.Context) error {
-	if err := catalog.Check(ctx, t.path, t.layout); err != nil {
+	if err := catalog.Check(ctx, t.path, t.layout, t.store); err != nil {
 		return err
 	}
-	return connector.TryFolder(t.path, true)
+	return t.place.Check(ctx, t.store)
 }
 
 // Open implements connector.Target.
@@ -118,7 +143,10 @@ func (t *Target) Open(ctx context.Context) error {
 	if t.dataset != nil {
 		return nil
 	}
-	d, err := catalog.Open(ctx, t.path, catalog.Options{Layout: t.layout, MaxIDs: t.config.DedupMaxIDs, MaxLanded: t.config.PositionsKept, Step: t.step})
+	d, err := catalog.Open(ctx, t.path, catalog.Options{
+		Layout: t.layout, MaxIDs: t.config.DedupMaxIDs, MaxLanded: t.config.PositionsKept, Step: t.step, Store: t.store,
+		Warn: func(what string, err error) { t.log.Warn(what, keyPath, t.path, meter.KeyError, err) },
+	})
 	if errors.Is(err, catalog.ErrHeld) {
 		return &connector.Held{Err: err}
 	}

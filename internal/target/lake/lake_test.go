@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weirdata/weir/internal/blob/gcs"
+	"github.com/weirdata/weir/internal/blob/s3"
 	"github.com/weirdata/weir/internal/catalog"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/conntest"
@@ -172,7 +174,11 @@ func TestValidate(t *testing.T) {
 		field  string
 	}{
 		{func(c *Config) { c.Path = "" }, "path"},
-		{func(c *Config) { c.Path = "s3://bucket/x" }, "path"},
+		{func(c *Config) { c.Path = "s3://bucket/x" }, ""},
+		{func(c *Config) { c.Path = "s3://Bucket/x" }, "path"},
+		{func(c *Config) { c.Path = "s5://bucket/x" }, "path"},
+		{func(c *Config) { c.Path, c.GCS = "s3://bucket/x", &gcs.Access{} }, "gcs"},
+		{func(c *Config) { c.Path, c.S3 = "s3://bucket/x", &s3.Access{PartBytes: 1} }, "s3.part_bytes"},
 		{func(c *Config) { c.Path = "ABFSS://container@account/x" }, "path"},
 		{func(c *Config) { c.Path = "file:///tmp/x" }, "path"},
 		{func(c *Config) { c.Path = "./s3:/x" }, ""},

@@ -16,6 +16,7 @@
 //   - the consent that "context.consentManagement" denies leaves it open
 //   - its definition supports the event's type (in hybrid mode, from the cloud), and its
 //     list of conversions, if it has one, holds the event's name
+//   - where the message's scope names a destination, as that of a reverse-ETL run may, it is that one
 //
 // An event that no destination gets is filtered, with the rule that decided it as the reason.
 // So is a track event that the workspace blocks, and an event of a source that is switched off.
@@ -169,8 +170,12 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 		return out, nil
 	}
 	t.chosen = t.chosen[:0]
-	why := ""
+	why, only, connected := "", m.Meta.Scope.Destination, false
 	for _, c := range s.Connections {
+		if only != "" && c.Destination.ID != only {
+			continue
+		}
+		connected = true
 		no, err := t.event.leavesOut(c, t.engine)
 		if err != nil {
 			return nil, invalid(err)
@@ -183,6 +188,9 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 		case why != no:
 			why = several
 		}
+	}
+	if !connected {
+		return nil, unconnected(m.Meta.Scope)
 	}
 	if len(t.chosen) == 0 {
 		m.Drop(why)
@@ -217,6 +225,14 @@ func gone(s *event.Scope) error {
 	return fault.Describe(fault.Invalid,
 		fmt.Errorf("the source %q, which accepted the event, is not in the workspace configuration any more: put it back and send the event again, or delete the failure", s.Source),
 		fault.Detail{Type: "transformation", Code: "410", Safe: "the source is not in the workspace configuration any more"})
+}
+
+// unconnected is the error of an event that was sent to one destination, which its source is not
+// connected to any more.
+func unconnected(s *event.Scope) error {
+	return fault.Describe(fault.Invalid,
+		fmt.Errorf("the event was sent to the destination %q, which its source %q is not connected to any more: connect it and send the event again, or delete the failure", s.Destination, s.Source),
+		fault.Detail{Type: "transformation", Code: "410", Safe: "destination is not available in the config"})
 }
 
 var (

@@ -270,3 +270,33 @@ func BenchmarkFanout(b *testing.B) {
 		}
 	}
 }
+
+// TestOneDestination: an event that was sent to one destination goes there or nowhere, by the same
+// rules.
+func TestOneDestination(t *testing.T) {
+	t.Parallel()
+	w := build(t)
+	for _, row := range []struct {
+		destination, data string
+		want              []string
+		dropped           string
+		kind              fault.Kind
+	}{
+		{"files", `{"type":"track","userId":"u"}`, []string{"files"}, "", 0},
+		{"hook", `{"type":"track","userId":"u"}`, []string{"hook"}, "", 0},
+		{"off", `{"type":"track","userId":"u"}`, nil, notEnabled, 0},
+		{"files", `{"type":"track","userId":"u","integrations":{"Amazon S3":false}}`, nil, integrations, 0},
+		{"only", `{"type":"track","userId":"u"}`, nil, "", fault.Invalid},
+	} {
+		m := event.New([]byte(row.data))
+		m.Meta.Scope = &event.Scope{Workspace: "ws1", Source: "src1", Destination: row.destination}
+		out, err := w.Apply(t.Context(), nil, m)
+		var got []string
+		for _, to := range out {
+			got = append(got, to.Meta.Scope.Destination)
+		}
+		if !slices.Equal(got, row.want) || m.Dropped() != row.dropped || (err != nil) != (row.kind != 0) || (err != nil && fault.Of(err) != row.kind) {
+			t.Errorf("%s %s: %v, dropped %q, %v", row.destination, row.data, got, m.Dropped(), err)
+		}
+	}
+}

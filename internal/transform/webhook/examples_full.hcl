@@ -1,0 +1,12 @@
+transform {
+  use "webhook" {
+    workspace_config         = "workspaceConfig.json"
+    allow_events_without_ids = true
+    webhook "Shopify" {
+      script_path    = "shopify.js"
+      version        = "v1"
+      forward_get    = true
+      timeout_millis = 2000
+    }
+  }
+}

@@ -1,0 +1,5 @@
+transform {
+  use "webhook" {
+    workspace_config = "workspaceConfig.json"
+  }
+}
