@@ -54,14 +54,14 @@ type remoteEvent struct {
 	Message     json.RawMessage `json:"message"`
 	Metadata    remoteMetadata  `json:"metadata"`
 	Destination struct {
-		Transformations []remoteVersion
+		Transformations []remoteVersion `json:"Transformations"`
 	} `json:"destination"`
 	Libraries   []remoteVersion    `json:"libraries"`
 	Credentials []remoteCredential `json:"credentials"`
 }
 
 type remoteVersion struct {
-	VersionID string
+	VersionID string `json:"VersionID"`
 }
 
 type remoteCredential struct {

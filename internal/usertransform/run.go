@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -144,7 +145,7 @@ func (p *program) one(ctx, patient context.Context, r *script.Runtime, c *call, 
 				return err
 			}
 			for i := range length(v) {
-				text, err := written(vm, v.(*goja.Object).Get(fmt.Sprint(i)), "returned event in events array from "+p.name)
+				text, err := written(vm, v.(*goja.Object).Get(strconv.Itoa(i)), "returned event in events array from "+p.name)
 				if err != nil {
 					return err
 				}
@@ -184,7 +185,7 @@ func (p *program) together(ctx, patient context.Context, r *script.Runtime, c *c
 				return invalid(fmt.Errorf("returned events from %s is not an array", p.name))
 			}
 			for i := range length(v) {
-				of := v.(*goja.Object).Get(fmt.Sprint(i))
+				of := v.(*goja.Object).Get(strconv.Itoa(i))
 				text, err := written(vm, of, "returned event in events array from "+p.name)
 				at := 0
 				if err == nil {

@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -226,10 +227,7 @@ type loaded struct {
 // program is the code of t, ready to run. It is loaded once for all who ask at once, and waited
 // for as long as patient allows.
 func (e *Engine) program(ctx, patient context.Context, t *workspace.Transformation) (*program, error) {
-	key := t.Version
-	for _, l := range t.Libraries {
-		key += "\x00" + l
-	}
+	key := strings.Join(append([]string{t.Version}, t.Libraries...), "\x00")
 	e.mu.Lock()
 	l := e.programs[key]
 	if l == nil || l.stale(e.code) {
@@ -313,8 +311,15 @@ func (e *Engine) load(ctx context.Context, l, before *loaded, t *workspace.Trans
 		}
 		return
 	}
-	all, _ := json.Marshal([]any{v, libraries})
-	if l.text = string(all); before != nil && before.err == nil && before.text == l.text {
+	whole, err := json.Marshal(struct {
+		Version   version
+		Libraries map[string]string
+	}{v, libraries})
+	if err != nil {
+		l.err = invalid(err)
+		return
+	}
+	if l.text = string(whole); before != nil && before.err == nil && before.text == l.text {
 		l.program = before.program
 		return
 	}

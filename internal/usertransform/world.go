@@ -121,7 +121,7 @@ func logged(vm *script.VM, x goja.FunctionCall) goja.Value {
 		}
 	}
 	text := "Log: " + strings.Join(words, " ")
-	c.engine.log.Debug(text[:min(len(text), 4096)], "transformation", c.connection.Destination.Transformation.ID)
+	c.engine.log.Debug("a user transformation says", "text", text[:min(len(text), 4096)], "transformation", c.connection.Destination.Transformation.ID)
 	return goja.Undefined()
 }
 
