@@ -68,7 +68,8 @@ var places = map[string]place{
 	"internal/queue/log":         {floor: contracts},
 	"internal/blob":              {floor: contracts},
 	"internal/meter":             {floor: contracts},
-	"internal/connector":         {floor: contracts, beside: []string{"internal/queue"}},
+	"internal/workspace":         {floor: contracts},
+	"internal/connector":         {floor: contracts, beside: []string{"internal/queue", "internal/workspace"}},
 	"internal/machine/jsonvalue": {floor: contracts},
 
 	"internal/snowplow":          {floor: formats},
@@ -77,13 +78,13 @@ var places = map[string]place{
 	"internal/layout":            {floor: formats},
 	"internal/lines":             {floor: formats},
 	"internal/sqs":               {floor: formats},
-	"internal/workspace":         {floor: formats},
 	"internal/machine/jsonpath":  {floor: formats},
 	"internal/queue/lease":       {floor: formats},
 	"internal/queue/partition":   {floor: formats},
 	"internal/kinesis/aggregate": {floor: formats},
 
 	"internal/condition":      {floor: mechanisms},
+	"internal/controlplane":   {floor: mechanisms},
 	"internal/machine":        {floor: mechanisms},
 	"internal/gateway":        {floor: mechanisms},
 	"internal/failures":       {floor: mechanisms},
@@ -128,6 +129,7 @@ var places = map[string]place{
 	"internal/config/snowbridge": {floor: settings, beside: []string{"internal/config"}},
 	"internal/all":               {floor: settings},
 	"internal/report":            {floor: settings},
+	"internal/lakesql":           {floor: settings},
 	"internal/admin":             {floor: settings},
 	"internal/console":           {floor: settings},
 

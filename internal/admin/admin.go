@@ -38,6 +38,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,7 +53,10 @@ import (
 )
 
 // Server is the admin HTTP server.
-type Server struct{ place *frontdoor.Place }
+type Server struct {
+	place *frontdoor.Place
+	token *atomic.Pointer[string]
+}
 
 // Options is what the server speaks of.
 type Options struct {
@@ -61,7 +65,7 @@ type Options struct {
 	// for the root.
 	Route     frontdoor.Route
 	Path      string
-	Token     string // what requests must have; empty: nothing
+	Token     string // what requests must have; empty: nothing. See [Server.SetToken]
 	Log       *slog.Logger
 	Pipelines *meter.Registry
 	Process   meter.Process
@@ -69,12 +73,15 @@ type Options struct {
 	// started again, a line each.
 	Ready    func() error
 	Degraded func() []string
-	// Console, if set, adds its pages; Open are those of its paths that need no token.
-	Console func(*http.ServeMux)
+	// Console, if set, adds its pages, and is told the token as it is at any time; Open are those of
+	// its paths that need none.
+	Console func(mux *http.ServeMux, token func() string)
 	Open    []string
 	// Store is the store, its identity and the queues of the config; the store is nil when
 	// none is open.
 	Store func() (queue.Store, string, []connector.Queue)
+
+	now func() string // the token; nil: Token
 }
 
 // settings are those of the server's connections: many more than operators need, and few enough
@@ -89,6 +96,9 @@ func (host) Accepting() bool { return true }
 
 // Listen starts the server.
 func Listen(ctx context.Context, o Options) (*Server, error) {
+	token := &atomic.Pointer[string]{}
+	token.Store(&o.Token)
+	o.now = func() string { return *token.Load() }
 	p, err := frontdoor.Enter(ctx, frontdoor.Door{
 		Address: o.Address, Owner: "the admin block", Route: o.Route, Settings: settings, Log: o.Log,
 	}, host{handler(o)})
@@ -96,7 +106,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 		return nil, fault.New(fault.Setup, fmt.Errorf("admin server: %w; choose another admin.address", err))
 	}
 	p.Lead()
-	return &Server{p}, nil
+	return &Server{p, token}, nil
 }
 
 // Gatherer is all metrics of the process.
@@ -107,6 +117,10 @@ func (o Options) Gatherer() prometheus.Gatherer {
 }
 
 func handler(o Options) http.Handler {
+	token := o.now
+	if token == nil {
+		token = func() string { return o.Token }
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer(), promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -130,10 +144,13 @@ func handler(o Options) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	api{o.Store, o.Log}.routes(mux)
 	if o.Console != nil {
-		o.Console(mux)
+		o.Console(mux, token)
 	}
-	return frontdoor.Guard(o.Route.Hosts, http.StripPrefix(o.Path, frontdoor.Bearer(o.Token, append([]string{"/healthz", "/readyz"}, o.Open...), mux)))
+	return frontdoor.Guard(o.Route.Hosts, http.StripPrefix(o.Path, frontdoor.Bearer(token, append([]string{"/healthz", "/readyz"}, o.Open...), mux)))
 }
+
+// SetToken changes what requests must have from now on.
+func (s *Server) SetToken(token string) { s.token.Store(&token) }
 
 // Address is where the server listens.
 func (s *Server) Address() string { return s.place.Addr().String() }

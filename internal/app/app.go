@@ -34,6 +34,7 @@ type App struct {
 	live    int           // pipelines that have not ended
 	idle    chan struct{} // closed when the last has
 	failed  []error
+	planes  *following              // since Run; of starting
 	pauses  []queue.Pause           // as they were seen last
 	cancel  context.CancelCauseFunc // ends everything
 }
@@ -55,6 +56,8 @@ func (a *App) Run(ctx context.Context, b *Built) (err error) {
 		return err
 	}
 	defer closeStore(&err)
+	a.planes = newFollowing(ctx)
+	defer a.planes.end()
 	if err := a.start(ctx, b); err != nil {
 		return err
 	}
@@ -96,7 +99,29 @@ func (a *App) Reload(ctx context.Context, b *Built) error {
 			return fmt.Errorf("the store cannot change while pipelines run (from %s to %s): start Weir again", open, b.Store.Identity())
 		}
 	}
-	return a.start(ctx, b)
+	adopt, err := a.renew(ctx, b)
+	if err != nil {
+		return err
+	}
+	if err := a.start(ctx, b); err != nil {
+		return err
+	}
+	adopt()
+	return nil
+}
+
+// renew finds whether the open store takes the login of b's config.
+func (a *App) renew(ctx context.Context, b *Built) (adopt func(), err error) {
+	r, can := b.Store.(connector.Renewer)
+	s, _, _ := a.Store()
+	if !can || s == nil {
+		return func() {}, nil
+	}
+	adopt, err = r.Renew(ctx, s)
+	if err != nil && b.Plan.Store != nil {
+		return nil, b.Plan.Store.Diagnose(err)
+	}
+	return adopt, err
 }
 
 func (a *App) storeIdentity() string {
@@ -212,10 +237,14 @@ func (a *App) start(ctx context.Context, b *Built) error {
 			m.FeedUntil(next.drained(m))
 		}
 	}
+	if err := b.first(ctx); err != nil {
+		return err
+	}
 	opened, err := a.open(ctx, old, members)
 	if err != nil {
 		return err
 	}
+	a.planes.follow(a.Builder, b.Planes)
 	a.warnStranded(ctx, b)
 	a.warnOrphans(ctx, old, b)
 	a.Builder.inFlight().Resize(b.limit)

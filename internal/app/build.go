@@ -19,12 +19,14 @@ import (
 	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/config/snowbridge"
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/controlplane"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/pipeline"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/retry"
 	"github.com/weirdata/weir/internal/throttle"
 	"github.com/weirdata/weir/internal/trace"
+	"github.com/weirdata/weir/internal/workspace"
 )
 
 // Builder makes pipelines from configs.
@@ -43,9 +45,10 @@ type Builder struct {
 	// configs put their own source and targets in.
 	Wrap func(*pipeline.Parts)
 
-	budget *pipeline.Budget // of all pipelines of the process
-	tracer *trace.Tracer    // nil: nothing is traced; see Trace
-	kept   map[string]any   // what connectors keep over reloads
+	budget *pipeline.Budget                // of all pipelines of the process
+	tracer *trace.Tracer                   // nil: nothing is traced; see Trace
+	kept   map[string]any                  // what connectors keep over reloads
+	planes map[string]*controlplane.Poller // that run; see [Builder.plane]
 }
 
 // keep is connector.Deps.Kept.
@@ -109,6 +112,8 @@ type Built struct {
 	Spare bool
 	// Checkers are the connectors that can say whether their other side is reachable.
 	Checkers []Checker
+	// Planes are the control planes that workspace configurations come from.
+	Planes []*Plane
 
 	inspected []inspected
 	listening []listening
@@ -130,11 +135,13 @@ func (b *Builder) Build(ctx context.Context, plan *config.Plan) (*Built, config.
 		built.Checkers = append(built.Checkers, Checker{plan.Store, c})
 	}
 	ds = append(ds, checkExports(&plan.Process)...)
+	spaces, found := b.workspaces(plan, built)
+	ds = append(ds, found...)
 	machines, found := b.machines(ctx, plan, built)
 	ds = append(ds, found...)
 	made := make([]*assembly, len(plan.Pipelines))
 	for i, pc := range plan.Pipelines {
-		a := &assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), plan: plan, machines: machines}
+		a := &assembly{b: b, built: built, config: pc, log: b.Log.With(meter.KeyPipeline, pc.Name), plan: plan, machines: machines, spaces: spaces}
 		a.parts = a.make(ctx)
 		made[i], ds = a, append(ds, a.found...)
 	}
@@ -189,6 +196,7 @@ type assembly struct {
 
 	parts    pipeline.Parts // once they are made
 	machines map[string]connector.Machine
+	spaces   map[string]workspace.Live
 	located  []located
 	measured []measured
 }
@@ -395,7 +403,7 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		Component: component,
 		Log:       log,
 		Dir:       u.Dir(), Version: a.b.Version, Lone: a.plan.Lone,
-		Store: func() queue.Store { return a.b.Store }, Queues: a.plan.Declared, Machines: a.machines,
+		Store: func() queue.Store { return a.b.Store }, Queues: a.plan.Declared, Machines: a.machines, Workspaces: a.spaces,
 		Stdout: a.b.Stdout, Kept: a.b.keep,
 	}
 	if u.Implied() {
@@ -465,27 +473,6 @@ func policy(of *config.Pipeline) retry.Policy {
 	return retry.Policy{
 		Transient: class(r.Transient), Throttle: class(r.Throttle), Setup: class(r.Setup),
 		Jitter: 100 * time.Millisecond,
-	}
-}
-
-// warnStranded tells of failures in the store that no pipeline of b takes to a failure
-// target, because spill was taken out of the config.
-func (a *App) warnStranded(ctx context.Context, b *Built) {
-	a.mu.Lock()
-	s := a.store
-	a.mu.Unlock()
-	if s == nil {
-		return
-	}
-	for _, p := range b.Plan.Pipelines {
-		name := config.FailureQueue(p.Name)
-		if _, taken := b.Plan.Implied[name]; taken {
-			continue
-		}
-		if st, err := s.Stats(ctx, queue.Filter{Queue: name}); err == nil && st.Open() > 0 {
-			a.Log.Warn("failed messages wait in the store and nothing takes them to the failure target: set spill = true until they are gone",
-				meter.KeyPipeline, p.Name, "queue", name, meter.KeyMessages, st.Open())
-		}
 	}
 }
 

@@ -1,8 +1,13 @@
 package app
 
 import (
+	"context"
+
+	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/failures"
+	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/pipeline"
+	"github.com/weirdata/weir/internal/queue"
 )
 
 // Artifact is the name failure payloads give their maker.
@@ -45,4 +50,25 @@ func (a *assembly) named() string {
 		return ""
 	}
 	return ownerOf(a.config)
+}
+
+// warnStranded tells of failures in the store that no pipeline of b takes to a failure
+// target, because spill was taken out of the config.
+func (a *App) warnStranded(ctx context.Context, b *Built) {
+	a.mu.Lock()
+	s := a.store
+	a.mu.Unlock()
+	if s == nil {
+		return
+	}
+	for _, p := range b.Plan.Pipelines {
+		name := config.FailureQueue(p.Name)
+		if _, taken := b.Plan.Implied[name]; taken {
+			continue
+		}
+		if st, err := s.Stats(ctx, queue.Filter{Queue: name}); err == nil && st.Open() > 0 {
+			a.Log.Warn("failed messages wait in the store and nothing takes them to the failure target: set spill = true until they are gone",
+				meter.KeyPipeline, p.Name, "queue", name, meter.KeyMessages, st.Open())
+		}
+	}
 }

@@ -10,6 +10,7 @@
 //	DATASET/_weir/files/year=2024/.../NAME.rec                what is known of each file
 //	DATASET/_weir/plans/000000000007.json                     what a landing is about to create
 //	DATASET/_weir/commits/000000000007.rec                    what became of it
+//	DATASET/_weir/compactions/, replaced/                     see compaction.go
 //	DATASET/_weir/staging/                                    files that are being written;
 //	                                                          staging.lock beside it
 //	DATASET/_weir/lock                                        held by the process that writes

@@ -560,7 +560,7 @@ func TestBuckets(t *testing.T) {
 		at := func(name string) time.Time { return time.Unix(rapid.Int64Range(-5e10, 2e11).Draw(rt, name), 0) }
 		a := at("a")
 		b := a.Add(time.Duration(rapid.Int64Range(0, 7200).Draw(rt, "later")) * time.Second)
-		if l.Bucket(a) == l.Bucket(b) && l.Partition(a) != l.Partition(b) {
+		if (l.Bucket(a) == l.Bucket(b)) != (l.Partition(a) == l.Partition(b)) {
 			rt.Fatalf("%v and %v are in bucket %d, but in %s and %s", a, b, l.Bucket(a), l.Partition(a), l.Partition(b))
 		}
 	})

@@ -26,8 +26,11 @@ type Record struct {
 	First  time.Time `json:"first"`   // earliest time of an event
 	Last   time.Time `json:"last"`    // latest
 	At     time.Time `json:"written"` // when the file was written
-	IDs    int       `json:"ids"`     // how many follow
-	Sum    string    `json:"sum"`     // SHA-256 of the ids
+	// Distinct is the field whose values occur once in the partition, this file and those
+	// written before it; empty where nobody has looked.
+	Distinct string `json:"distinct,omitempty"`
+	IDs      int    `json:"ids"` // how many follow
+	Sum      string `json:"sum"` // SHA-256 of the ids
 }
 
 // ID is the fingerprint of an event's id: the first 128 bits of its SHA-256.
@@ -75,6 +78,9 @@ func (d *Dataset) commit(ctx context.Context, f File) (fresh bool, err error) {
 	defer done()
 	if _, err := d.bucket.Head(ctx, name); !errors.Is(err, blob.ErrNotFound) {
 		return false, err // committed before, perhaps by a process that was not told
+	}
+	if _, err := d.bucket.Head(ctx, oldName(name)); !errors.Is(err, blob.ErrNotFound) {
+		return false, err // and its rows are in another file since
 	}
 	return d.write(ctx, f, func() error { return nil })
 }

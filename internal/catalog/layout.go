@@ -46,7 +46,7 @@ func (l Layout) Partition(t time.Time) string {
 	return b.String()
 }
 
-// Bucket numbers the partition of t: times with one bucket have one folder.
+// Bucket numbers the partition of t: times have one bucket exactly if they have one folder.
 func (l Layout) Bucket(t time.Time) int64 {
 	if len(l) == 0 {
 		return 0
@@ -56,5 +56,11 @@ func (l Layout) Bucket(t time.Time) int64 {
 		return (s - ((s%3600)+3600)%3600) / 3600
 	}
 	y, m, d := t.UTC().Date()
+	switch l[len(l)-1] {
+	case Year:
+		m, d = 0, 0
+	case Month:
+		d = 0
+	}
 	return int64(y)<<16 | int64(m)<<8 | int64(d)
 }

@@ -75,8 +75,10 @@ func self() owner {
 	return owner{Writer: rand.Text(), Host: host, Space: space, Process: os.Getpid(), Beat: 1}
 }
 
-// gone reports whether o has ended for certain. Two openings of one process are never there at
-// once, so one of this process is what it has left behind.
+// living are the ids of the leases that this process has: it may have one dataset by two addresses.
+var living sync.Map
+
+// gone reports whether o has ended for certain.
 func (o owner) gone(me owner) bool {
 	switch {
 	case o.Ended:
@@ -84,7 +86,8 @@ func (o owner) gone(me owner) bool {
 	case o.Host == "" || o.Host != me.Host || o.Space != me.Space:
 		return false
 	case o.Process == me.Process:
-		return true
+		_, lives := living.Load(o.Writer)
+		return !lives
 	}
 	p, err := os.FindProcess(o.Process)
 	if err != nil {
@@ -112,6 +115,7 @@ func takeLease(ctx context.Context, b blob.Bucket, path, key string) (*lease, er
 			return nil, fmt.Errorf("become the owner of the dataset %s: %w", path, err)
 		}
 		if ok {
+			living.Store(l.mine.Writer, true)
 			watched.Lock()
 			delete(watched.owners, key)
 			watched.Unlock()
@@ -237,6 +241,7 @@ func (l *lease) Release() error {
 	} else {
 		l.taken = func() error { return ErrTaken }
 	}
+	defer living.Delete(l.mine.Writer)
 	ctx, cancel := context.WithTimeout(context.Background(), leaseEnd)
 	defer cancel()
 	// Whoever waits for it looks at the process, or waits for as long as a lease lasts.

@@ -116,10 +116,15 @@ func TestLeaseOfTheDead(t *testing.T) {
 	t.Parallel()
 	m := &memory{objects: map[string][]byte{}, marks: map[string]string{}}
 	b := (&hand{m: m, fate: calmly}).bucket(true)
-	for range 3 { // none of them ends its lease
-		if _, err := takeLease(t.Context(), b, "s3://lake", t.Name()); err != nil {
+	for range 3 { // none of them says that it has ended
+		l, err := takeLease(t.Context(), b, "s3://lake", t.Name())
+		if err != nil {
 			t.Fatal(err)
 		}
+		if _, err := takeLease(t.Context(), b, "s3://lake", t.Name()); !errors.Is(err, ErrHeld) {
+			t.Fatalf("a second opening of one process: %v", err)
+		}
+		living.Delete(l.mine.Writer)
 	}
 	m.objects[ownerName] = []byte("{")
 	if _, err := takeLease(t.Context(), b, "s3://lake", t.Name()); err == nil || !strings.Contains(err.Error(), "delete it while nothing writes") {

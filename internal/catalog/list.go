@@ -135,7 +135,6 @@ func hidden(name string) bool { return strings.HasPrefix(name, ".") || strings.H
 type reading struct {
 	path   string
 	bucket blob.Bucket
-	absent map[string]bool // files that are there and do not belong to the dataset
 }
 
 // look opens the dataset at path for reading.
@@ -147,11 +146,7 @@ func look(ctx context.Context, path string) (reading, error) {
 	if _, _, err := readDescription(ctx, b, path); err != nil {
 		return reading{}, errors.Join(notDataset(path, err), b.Close())
 	}
-	absent, err := unsettledFiles(ctx, b, path)
-	if err != nil {
-		return reading{}, errors.Join(err, b.Close())
-	}
-	return reading{path, b, absent}, nil
+	return reading{path, b}, nil
 }
 
 func (d reading) close() { _ = d.bucket.Close() } // only read
@@ -229,8 +224,17 @@ func within(folder string) blob.Query {
 	return blob.Query{Prefix: folder, Folders: true}
 }
 
-// eachFile calls f with every data file in the folder and those below it, in order.
+// eachFile calls f with every file of the dataset in the folder and those below it, in order.
 func (d reading) eachFile(ctx context.Context, folder string, f func(blob.Info) error) error {
+	files, err := d.settled(ctx, folder)
+	for i := 0; i < len(files) && err == nil; i++ {
+		err = f(files[i])
+	}
+	return err
+}
+
+// walk calls f with every data file that is there, part of the dataset or not.
+func (d reading) walk(ctx context.Context, folder string, f func(blob.Info) error) error {
 	for e, err := range blob.All(ctx, d.bucket, within(folder)) {
 		switch last := base(e.Name); {
 		case err != nil:
@@ -238,8 +242,8 @@ func (d reading) eachFile(ctx context.Context, folder string, f func(blob.Info) 
 		case e.Folder() && hidden(last):
 			continue
 		case e.Folder():
-			err = d.eachFile(ctx, e.Name, f)
-		case strings.HasSuffix(last, suffix) && !d.absent[e.Name]:
+			err = d.walk(ctx, e.Name, f)
+		case strings.HasSuffix(last, suffix):
 			err = f(e)
 		}
 		if err != nil {
@@ -259,7 +263,7 @@ func (d reading) recordFor(ctx context.Context, file blob.Info) (Record, error) 
 	if !errors.Is(err, fs.ErrNotExist) {
 		return r, err
 	}
-	data, err := blob.OpenRandom(ctx, d.bucket, file.Name)
+	data, err := d.open(ctx, file)
 	if err != nil {
 		return r, err
 	}
@@ -273,7 +277,7 @@ func (d reading) recordFor(ctx context.Context, file blob.Info) (Record, error) 
 
 // rows calls f with every row of the file as JSON. The row is valid until f returns.
 func (d reading) rows(ctx context.Context, file blob.Info, f func(row []byte) error) error {
-	data, err := blob.OpenRandom(ctx, d.bucket, file.Name)
+	data, err := d.open(ctx, file)
 	if err != nil {
 		return err
 	}
@@ -444,12 +448,8 @@ func Rows(ctx context.Context, path string, f func(partition string, row []byte)
 	if err != nil {
 		return err
 	}
-	absent, err := unsettledFiles(ctx, b, path)
-	d := reading{path, b, absent}
+	d := reading{path, b}
 	defer d.close()
-	if err != nil {
-		return err
-	}
 	return d.allRows(ctx, f)
 }
 

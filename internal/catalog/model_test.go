@@ -131,8 +131,12 @@ func (h *hand) Get(_ context.Context, name string) ([]byte, blob.Version, error)
 	return data, blob.Version(data), nil
 }
 
-func (h *hand) Open(ctx context.Context, name string, _, _ int64) (io.ReadCloser, error) {
+func (h *hand) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	data, _, err := h.Get(ctx, name)
+	data = data[min(offset, int64(len(data))):]
+	if length >= 0 {
+		data = data[:min(length, int64(len(data)))]
+	}
 	return io.NopCloser(strings.NewReader(string(data))), err
 }
 

@@ -137,7 +137,21 @@ func (d *Dataset) Trim() {
 	}
 }
 
+// errMoved says that files of a partition were replaced while their ids were read.
+var errMoved = errors.New("files of the partition were replaced all the time")
+
+// loadSeen reads the ids of a partition, again where a compaction replaces its files meanwhile.
 func (d *Dataset) loadSeen(ctx context.Context, s *Seen, partition string) error {
+	for range mostLooks {
+		*s = Seen{used: s.used, half: s.half}
+		if err := d.loadSeenOnce(ctx, s, partition); !errors.Is(err, errMoved) {
+			return err
+		}
+	}
+	return errMoved
+}
+
+func (d *Dataset) loadSeenOnce(ctx context.Context, s *Seen, partition string) error {
 	recs, err := d.records(ctx, partition)
 	if err != nil {
 		return err
@@ -148,6 +162,9 @@ func (d *Dataset) loadSeen(ctx context.Context, s *Seen, partition string) error
 			continue
 		}
 		r, ids, err := readRecord(ctx, d.bucket, rec.name, at(d.path, rec.name), true)
+		if errors.Is(err, blob.ErrNotFound) {
+			return errMoved
+		}
 		if err != nil {
 			return fmt.Errorf("%w; restore the file, or remove it to go on without knowing the events of %s", err, at(d.path, rec.data))
 		}
@@ -198,6 +215,13 @@ func (d *Dataset) records(ctx context.Context, partition string) ([]recordOf, er
 	}
 	out := make([]recordOf, 0, len(found))
 	for _, f := range found {
+		if f.name == "" {
+			if _, err := d.bucket.Head(ctx, f.data); errors.Is(err, blob.ErrNotFound) {
+				return nil, errMoved
+			} else if err != nil {
+				return nil, err
+			}
+		}
 		out = append(out, *f)
 	}
 	slices.SortFunc(out, func(a, b recordOf) int { return cmp.Or(b.at.Compare(a.at), strings.Compare(a.data, b.data)) })
@@ -213,6 +237,9 @@ func (d *Dataset) forgetRecord(ctx context.Context, data, rec string) error {
 	}
 	defer done()
 	if _, err := d.bucket.Head(ctx, data); !errors.Is(err, blob.ErrNotFound) {
+		if err == nil && !d.dropped(data) {
+			return errMoved // it is there since the files were listed
+		}
 		return err
 	}
 	return d.bucket.Delete(ctx, rec)

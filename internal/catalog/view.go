@@ -31,7 +31,7 @@ func View(ctx context.Context, w io.Writer, path, name string) error {
 	if err != nil {
 		return err
 	}
-	var columns []string
+	var columns, units []string
 	for _, f := range s.Fields {
 		if f.Variant == parquet.Main {
 			columns = append(columns, column(s.Fields, f))
@@ -39,9 +39,14 @@ func View(ctx context.Context, w io.Writer, path, name string) error {
 	}
 	for _, unit := range about.PartitionBy {
 		columns = append(columns, quoted(string(unit)))
+		units = append(units, fmt.Sprintf("'%s': BIGINT", unit)) // "09" would be text to DuckDB
 	}
-	_, err = fmt.Fprintf(w, "CREATE OR REPLACE VIEW %s AS\nSELECT\n  %s\nFROM read_parquet('%s', hive_partitioning = true, union_by_name = true);\n",
-		quoted(name), strings.Join(columns, ",\n  "), strings.ReplaceAll(files, "'", "''"))
+	hive := "hive_partitioning = true"
+	if len(units) > 0 {
+		hive += ", hive_types = {" + strings.Join(units, ", ") + "}"
+	}
+	_, err = fmt.Fprintf(w, "CREATE OR REPLACE VIEW %s AS\nSELECT\n  %s\nFROM read_parquet('%s', %s, union_by_name = true);\n",
+		quoted(name), strings.Join(columns, ",\n  "), strings.ReplaceAll(files, "'", "''"), hive)
 	return err
 }
 

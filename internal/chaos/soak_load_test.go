@@ -104,12 +104,6 @@ func (l *soakLedger) total() int {
 	return l.accepted[0] + l.accepted[1] + l.accepted[2]
 }
 
-func (l *soakLedger) acceptedIn(phase int32) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.accepted[phase]
-}
-
 func (l *soakLedger) arrived() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -86,6 +86,13 @@ func reach(ctx context.Context, built *app.Built) config.Diagnostics {
 		}
 		done()
 	}
+	for _, p := range built.Planes {
+		ctx, done := context.WithTimeout(ctx, 15*time.Second)
+		if err := p.Check(ctx); err != nil {
+			found = append(found, p.Of.Diagnose("control_plane", fmt.Sprintf("cannot be used: %v", err), "correct it, or try again when the control plane is there"))
+		}
+		done()
+	}
 	return found
 }
 

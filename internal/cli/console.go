@@ -16,7 +16,7 @@ func (r *runner) console(o *admin.Options, a *config.Admin) (end func(), err err
 		return func() {}, nil
 	}
 	c, err := console.New(console.Options{
-		Path: a.Path, Token: a.Token, Version: Version(), MaxStreams: a.Console.MaxStreams, Log: r.log, Pipelines: r.meter,
+		Path: a.Path, Version: Version(), MaxStreams: a.Console.MaxStreams, Log: r.log, Pipelines: r.meter,
 		Graph: r.drawing, Ready: r.app.Ready, Store: r.app.Store,
 	})
 	if err != nil {

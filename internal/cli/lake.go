@@ -76,7 +76,23 @@ their column are in columns beside it (amount__json); in the view a key is one c
 		},
 	}
 	view.Flags().StringVar(&name, "name", "", "name of the view; default: that of the directory")
-	c.AddCommand(ls, schema, head, view)
+	files := &cobra.Command{
+		Use: "files DATASET", Short: "List the files of a dataset: rows, bytes, times of their events",
+		Args: exactly(1, "the directory of one dataset"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return catalog.Files(c.Context(), s.Out, args[0], asJSON)
+		},
+	}
+	files.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	snapshots := &cobra.Command{
+		Use: "snapshots DATASET", Short: "List what has landed in a dataset and what was compacted, as far as its logs go back",
+		Args: exactly(1, "the directory of one dataset"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return catalog.Snapshots(c.Context(), s.Out, args[0], asJSON)
+		},
+	}
+	snapshots.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.AddCommand(ls, schema, head, files, lakeSQLCommand(s), view, lakeCompactCommand(s), snapshots, lakeExpireCommand(s))
 	return c
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // terminal reports whether w is a terminal that a person looks at.
-func terminal(w io.Writer) bool {
+func terminal(w any) bool {
 	f, ok := w.(*os.File)
 	return ok && isatty.IsTerminal(f.Fd())
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -74,6 +75,7 @@ type runner struct {
 	app     *app.App
 	meter   *meter.Registry
 	reports *app.Reporter
+	admin   atomic.Pointer[admin.Server] // nil without one
 	// live is set when there is a live line, and quietly when nothing is said of what runs.
 	live, quietly bool
 	drawn         drawn // for the console
@@ -133,15 +135,16 @@ func (r *runner) run(ctx context.Context) error {
 	if process.Admin != nil {
 		operated.Address, operated.Path, operated.Route, operated.Log = process.Admin.Address, process.Admin.Path, app.AdminRoute(process.Admin), r.log
 		operated.Token = process.Admin.Token
-		close, err := r.console(&operated, process.Admin)
+		endConsole, err := r.console(&operated, process.Admin)
 		if err != nil {
 			return err
 		}
-		defer close()
+		defer endConsole()
 		server, err := admin.Listen(ctx, operated)
 		if err != nil {
 			return err
 		}
+		r.admin.Store(server)
 		r.log.Info("admin server listens", meter.KeyAddress, server.Address())
 		if process.Admin.Console != nil {
 			r.log.Info("the console can be opened", "url", page(server.Address(), process.Admin.Path))
@@ -289,6 +292,9 @@ func (r *runner) reload(ctx context.Context) {
 	if err == nil {
 		err = r.app.Reload(ctx, built)
 	}
+	if found, ok := errors.AsType[config.Diagnostics](err); ok {
+		err = r.report(found)
+	}
 	switch {
 	case errors.Is(err, errReported):
 		r.log.Error("the new config was refused, the old one runs on")
@@ -296,12 +302,25 @@ func (r *runner) reload(ctx context.Context) {
 		r.log.Error("the new config could not start, the old one runs on", meter.KeyError, err)
 	default:
 		r.flags.apply(built.Plan.Process, &r.level)
-		if was, is := r.started.Admin, built.Plan.Process.Admin; !reflect.DeepEqual(was, is) {
-			r.log.Warn("the admin block changes at the next start only", meter.KeyAddress, adminAddress(r.started))
+		if is, server := built.Plan.Process.Admin, r.admin.Load(); is != nil && server != nil {
+			server.SetToken(is.Token)
+		}
+		if was, is := r.started.Admin, built.Plan.Process.Admin; !reflect.DeepEqual(withoutToken(was), withoutToken(is)) {
+			r.log.Warn("the admin block, but for its token, changes at the next start only", meter.KeyAddress, adminAddress(r.started))
 		}
 		r.warnOfReports(built.Plan.Process)
 		r.log.Info("the new config runs")
 	}
+}
+
+// withoutToken is what of an admin block does not change at a reload.
+func withoutToken(a *config.Admin) *config.Admin {
+	if a == nil {
+		return nil
+	}
+	other := *a
+	other.Token = ""
+	return &other
 }
 
 func adminAddress(p config.Process) string {

@@ -1,16 +1,12 @@
 package config
 
 import (
-	"bytes"
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
-	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/weirdata/weir/internal/spelling"
@@ -50,12 +46,13 @@ type CollectGateway struct {
 	Options       hcl.Body       `hcl:",remain"`
 }
 
-// CollectWorkspace is who sends events, and where to.
+// CollectWorkspace is who sends events, and where to: what a workspace block of the top level says,
+// or the name of one.
 type CollectWorkspace struct {
-	// Path of the workspaceConfig.json with sources, destinations and their connections. A
-	// relative path means from the directory of the config file. A change of the file counts
-	// within five seconds.
-	Config string `hcl:"config"`
+	// Name of the workspace block of the top level that is used. Several collect blocks may use one.
+	Name string `hcl:"name,optional"`
+
+	WorkspaceParts `hcl:",remain"`
 }
 
 // CollectRouter is how events reach their destinations.
@@ -135,8 +132,10 @@ func (d *document) collect(b *hclsyntax.Block) (ds Diagnostics, whole bool) {
 		return ds, false
 	}
 	for _, of := range BlocksOf(b.Body, "gateway") {
-		if a := of.Body.Attributes["workspace_config"]; a != nil {
-			ds = append(ds, d.errorAt(a.NameRange, "workspace_config is said once, for the gateway, the processor and the router", "write it in the workspace block: config = ..."))
+		for _, name := range []string{"workspace_config", "workspace"} {
+			if a := of.Body.Attributes[name]; a != nil {
+				ds = append(ds, d.errorAt(a.NameRange, name+" is said once, for the gateway, the processor and the router", "write it in the workspace block: config = ..."))
+			}
 		}
 	}
 	ds = append(ds, d.isolations(b, "processor", "none", "workspace", "source")...)
@@ -145,7 +144,26 @@ func (d *document) collect(b *hclsyntax.Block) (ds Diagnostics, whole bool) {
 		// The checker says that it is required.
 		return ds, false
 	}
-	return ds, true
+	return append(ds, d.oneWorkspace(BlocksOf(b.Body, "workspace")[0])...), true
+}
+
+// oneWorkspace checks that a workspace block of a collect block says one thing; what is in it, the block
+// of the top level that it becomes is checked for.
+func (d *document) oneWorkspace(b *hclsyntax.Block) Diagnostics {
+	name := b.Body.Attributes["name"]
+	config := b.Body.Attributes["config"]
+	others := len(b.Body.Blocks)
+	if b.Body.Attributes["blocked_events"] != nil {
+		others++
+	}
+	const ways = "write one of config, name, a control_plane block, or blocks source, destination and connection"
+	switch {
+	case name == nil && config == nil && others == 0:
+		return Diagnostics{d.errorAt(HeaderOf(b), "nothing says where the workspace configuration comes from", ways)}
+	case name != nil && config != nil, name != nil && others > 0, config != nil && others > 0:
+		return Diagnostics{d.errorAt(HeaderOf(b), "the workspace configuration comes from several places", ways)}
+	}
+	return nil
 }
 
 // isolations checks what a stage of a collect block is isolated by.
@@ -168,6 +186,7 @@ func expanded(b *hclsyntax.Block, taken map[string]bool) []*hclsyntax.Block {
 	incoming, outgoing := b.Labels[0]+"-gateway", b.Labels[0]+"-router"
 	x.add("queue", incoming, nil)
 	x.add("queue", outgoing, nil)
+	x.ownWorkspace()
 	x.gateway(incoming)
 	x.processor(b.Labels[0]+"-processor", incoming, outgoing)
 	x.router(outgoing)
@@ -282,13 +301,33 @@ func (x *expansion) set(b *hclsyntax.Body, name string, v cty.Value) {
 	b.Attributes[name] = &hclsyntax.Attribute{Name: name, Expr: &hclsyntax.LiteralValueExpr{Val: v, SrcRange: x.at}, SrcRange: x.at, NameRange: x.at, EqualsRange: x.at}
 }
 
-// workspace has a component read the workspace's config.
+// workspace has a component use the workspace.
 func (x *expansion) workspace(b *hclsyntax.Body) {
-	if a := BlocksOf(x.block.Body, "workspace")[0].Body.Attributes["config"]; a != nil && b.Attributes["workspace_config"] == nil {
-		named := *a
-		named.Name = "workspace_config"
-		b.Attributes[named.Name] = &named
+	if b.Attributes["workspace_config"] != nil || b.Attributes["workspace"] != nil {
+		return
 	}
+	of := BlocksOf(x.block.Body, "workspace")[0].Body
+	for from, to := range map[string]string{"config": "workspace_config", "name": "workspace"} {
+		if a := of.Attributes[from]; a != nil {
+			named := *a
+			named.Name = to
+			b.Attributes[to] = &named
+			return
+		}
+	}
+	x.set(b, "workspace", cty.StringVal(x.block.Labels[0]))
+}
+
+// ownWorkspace makes a workspace block of what the collect block says of its workspace.
+func (x *expansion) ownWorkspace() {
+	b := BlocksOf(x.block.Body, "workspace")[0]
+	if b.Body.Attributes["config"] != nil || b.Body.Attributes["name"] != nil || x.taken["workspace "+x.block.Labels[0]] {
+		return
+	}
+	x.at = HeaderOf(b)
+	made := x.of("workspace")
+	made.Labels, made.LabelRanges, made.Body = []string{x.block.Labels[0]}, []hcl.Range{x.block.LabelRanges[0]}, b.Body
+	x.out = append(x.out, made)
 }
 
 func (x *expansion) queue(name string, b *hclsyntax.Body) *hclsyntax.Block {
@@ -320,7 +359,7 @@ func (x *expansion) reached(target *hclsyntax.Block) *hclsyntax.Block {
 	t, inner := *target, *target.Body
 	t.Body, t.CloseBraceRange, inner.Blocks = &inner, t.TypeRange, slices.Clone(inner.Blocks)
 	for i, u := range inner.Blocks {
-		if u.Type != "use" || !slices.Contains(u.Labels, "webhook") || u.Body.Attributes["workspace_config"] != nil {
+		if u.Type != "use" || !slices.Contains(u.Labels, "webhook") || u.Body.Attributes["workspace_config"] != nil || u.Body.Attributes["workspace"] != nil {
 			continue
 		}
 		use, body := *u, *u.Body
@@ -331,96 +370,6 @@ func (x *expansion) reached(target *hclsyntax.Block) *hclsyntax.Block {
 		return &t
 	}
 	return target
-}
-
-// Explain is config files with what their blocks stand for written out. The text outside of such
-// blocks stays as it is, and so do the blocks that are copied out of them; comments between those
-// do not.
-func Explain(files []File, env func(name string) (string, bool)) ([]File, Diagnostics) {
-	d := &document{env: env}
-	var ds Diagnostics
-	for _, f := range files {
-		ds = append(ds, d.parse(f.Name, f.Src)...)
-	}
-	if ds.HasErrors() {
-		return nil, ds.Sorted(d.names()...)
-	}
-	d.prepare()
-	if ds = d.expand(); ds.HasErrors() {
-		return nil, ds.Sorted(d.names()...)
-	}
-	out := make([]File, len(d.files))
-	for i, f := range d.files {
-		out[i] = File{Name: f.Name, Src: f.explained()}
-	}
-	return out, nil
-}
-
-// explained is the text of f with each collect block replaced by what it stands for.
-func (f *Syntax) explained() []byte {
-	var out strings.Builder
-	from := 0
-	for _, b := range BlocksOf(f.Body, "collect") {
-		out.Write(f.Src[from:b.TypeRange.Start.Byte])
-		first := true
-		for _, made := range f.made {
-			if made.LabelRanges[0] != b.LabelRanges[0] {
-				continue
-			}
-			if !first {
-				out.WriteString("\n")
-			}
-			first = false
-			f.print(&out, made)
-		}
-		from = b.CloseBraceRange.End.Byte
-		if end := bytes.IndexByte(f.Src[from:], '\n'); end >= 0 {
-			from += end + 1
-		} else {
-			from = len(f.Src)
-		}
-	}
-	out.Write(f.Src[from:])
-	return hclwrite.Format([]byte(out.String()))
-}
-
-// print writes a block that was made: what is in it as it is written elsewhere, where it is.
-func (f *Syntax) print(out *strings.Builder, b *hclsyntax.Block) {
-	if b.CloseBraceRange.Start.Byte > b.TypeRange.End.Byte {
-		out.Write(f.Src[b.TypeRange.Start.Byte:b.CloseBraceRange.End.Byte])
-		out.WriteString("\n")
-		return
-	}
-	out.WriteString(HeaderText(b))
-	if len(b.Body.Attributes)+len(b.Body.Blocks) == 0 {
-		out.WriteString(" {}\n")
-		return
-	}
-	out.WriteString(" {\n")
-	attributes := InOrder(b.Body.Attributes)
-	slices.SortStableFunc(attributes, func(a, b *hclsyntax.Attribute) int {
-		if a.Name == "name" {
-			return -1 // what a thing is called comes first; no two of a body have one name
-		}
-		if b.Name == "name" {
-			return 1
-		}
-		return cmp.Compare(a.Name, b.Name)
-	})
-	for _, a := range attributes {
-		fmt.Fprintf(out, "%s = ", a.Name)
-		if made, ok := a.Expr.(*hclsyntax.LiteralValueExpr); ok && made.SrcRange == a.NameRange {
-			out.Write(hclwrite.TokensForValue(made.Val).Bytes())
-		} else {
-			r := a.Expr.Range()
-			out.Write(f.Src[r.Start.Byte:r.End.Byte])
-		}
-		out.WriteString("\n")
-	}
-	for _, inner := range b.Body.Blocks {
-		f.print(out, inner)
-	}
-	out.WriteString("}\n")
 }
 
 // SetDefaults sets what a processor block need not say.

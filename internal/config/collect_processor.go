@@ -39,7 +39,7 @@ type CollectProcessor struct {
 // CollectDeduplicate leaves out events that have come before.
 type CollectDeduplicate struct {
 	// For how long, in seconds, a messageId is known. Default: 3600.
-	WindowSec int `hcl:"window_sec,optional"`
+	WindowSeconds int `hcl:"window_seconds,optional"`
 }
 
 // deduplicated is the options of the queue that events come into: what has come before is not

@@ -16,7 +16,7 @@ import (
 // written out again it stays as it is.
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"shop", "hooks"} {
+	for _, name := range []string{"shop", "hooks", "spaces"} {
 		files := readAll(t, filepath.Join("testdata", "explained", name+".hcl"))
 		out, ds := config.Explain(files, os.LookupEnv)
 		if ds != nil {
@@ -44,6 +44,10 @@ func meaning(t *testing.T, files []config.File) string {
 	for _, q := range c.Queues {
 		fmt.Fprintln(&b, "queue", q.Name)
 	}
+	for _, w := range c.Workspaces {
+		text, err := w.Document()
+		fmt.Fprintln(&b, "workspace", w.Name, w.Config, string(text), err)
+	}
 	for _, p := range c.Pipelines {
 		bounds, err := json.Marshal([]any{p.Name, p.Routing, p.Transform.WorkerPool, p.Throttle, p.InFlight, p.Retry})
 		if err != nil {
@@ -55,7 +59,7 @@ func meaning(t *testing.T, files []config.File) string {
 		}
 		for _, u := range p.Uses() {
 			fmt.Fprint(&b, u)
-			for _, a := range []string{"name", "isolation", "ordered", "max_batch_messages", "workspace_config", "address", "path", "jq_command"} {
+			for _, a := range []string{"name", "isolation", "ordered", "max_batch_messages", "workspace_config", "workspace", "address", "path", "jq_command"} {
 				v, there := u.Attribute(a)
 				fmt.Fprint(&b, " ", a, v, there)
 			}

@@ -12,9 +12,10 @@
 //
 // Expressions may read the environment: env.NAME (a missing name is an error), env("NAME")
 // (a missing name is the empty string) and env("NAME", "otherwise") (what a missing or empty
-// one stands for). What it holds may be encoded: base64decode gives the text of a base64
-// text, jsondecode the value of a JSON text, and an empty map of an empty text. Nothing else
-// is in scope.
+// one stands for); file("PATH") is the text of a file, without the end of its last line, as it
+// is when the config is read. What they hold may be encoded: base64decode gives the text of a
+// base64 text, jsondecode the value of a JSON text, and an empty map of an empty text. Nothing
+// else is in scope.
 //
 // # Older forms
 //
@@ -34,7 +35,7 @@
 //
 //   - Parse never panics: it returns a Config or at least one error diagnostic.
 //   - Diagnostics are sorted by place, and the same input gives the same text.
-//   - No diagnostic shows a value that came from the environment, or that package secret
+//   - No diagnostic shows a value that came from the environment or another file, or that package secret
 //     says is a secret: by its name, or as the part of a URL behind the host.
 //   - A partial block keeps the defaults of what it leaves out.
 //
@@ -268,6 +269,8 @@ type Process struct {
 	// Collects customer events and routes them to the destinations of their sources: what a
 	// gateway, a processor and a router do, as three pipelines with queues between them.
 	Collects []*Collect `hcl:"collect,block"`
+	// Workspace configurations that connectors use by their names.
+	Workspaces []*Workspace `hcl:"workspace,block"`
 	// The state machines that pipelines start executions of. They need a store, as queues do.
 	Machines []*Machine `hcl:"machine,block"`
 	// The functions that machines call.
@@ -296,7 +299,8 @@ type Admin struct {
 	// authentication: keep it on 127.0.0.1 or a private network.
 	Address string `hcl:"address"`
 	// Token that requests must have, as "Authorization: Bearer TOKEN", but for /healthz and
-	// /readyz; none by default. Take it from the environment: env("WEIR_ADMIN_TOKEN").
+	// /readyz; none by default. Take it from the environment, env("WEIR_ADMIN_TOKEN"), or
+	// from a file, file("PATH"), which a reload reads again.
 	Token string `hcl:"token,optional"`
 	// Host names by which it is asked, in lower case and without a port, beside addresses and
 	// localhost. No other name is answered, so that no web page can reach it through a browser;

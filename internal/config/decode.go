@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"reflect"
 	"strconv"
 	"strings"
@@ -21,7 +22,7 @@ type defaulter interface{ SetDefaults() }
 // Each problem passes through the edits before it becomes a diagnostic.
 func (d *document) decode(b *hclsyntax.Body, into any, header hcl.Range, edits ...func(*connector.Problem)) Diagnostics {
 	prefill(b, reflect.ValueOf(into).Elem())
-	if diags := gohcl.DecodeBody(b, d.eval, into); diags.HasErrors() {
+	if diags := gohcl.DecodeBody(b, d.scope(cmp.Or(b.SrcRange.Filename, header.Filename)), into); diags.HasErrors() {
 		return d.decoding(diags, header)
 	}
 	v, ok := into.(connector.Validator)

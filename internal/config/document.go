@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
@@ -18,6 +19,9 @@ type document struct {
 	files      []*Syntax
 	env        func(string) (string, bool)
 	eval       *hcl.EvalContext
+	read       sync.Mutex                  // guards what follows
+	scopes     map[string]*hcl.EvalContext // of eval, by the file whose expressions see it
+	contents   map[string]content          // of files that expressions read, by path
 	known      Known
 	decodeWith func(*Use) error
 }

@@ -49,6 +49,7 @@ func (d *document) prepare() {
 			return cty.StringVal(v), nil
 		},
 	})
+	d.scopes, d.contents = map[string]*hcl.EvalContext{}, map[string]content{}
 	d.eval = &hcl.EvalContext{
 		Variables: map[string]cty.Value{"env": cty.ObjectVal(values)},
 		Functions: map[string]function.Function{"env": lookup, "base64decode": base64Decode, "jsondecode": jsonDecode},
@@ -99,7 +100,8 @@ func calledEnvironment(node hclsyntax.Node) []string {
 	return names
 }
 
-// ReadsEnvironment reports whether an expression's value depends on the environment.
+// ReadsEnvironment reports whether an expression's value depends on the environment, or on what
+// another file holds.
 func ReadsEnvironment(node hclsyntax.Node) bool {
 	found := false
 	visit(node, func(e hclsyntax.Expression) {
@@ -107,7 +109,7 @@ func ReadsEnvironment(node hclsyntax.Node) bool {
 		case *hclsyntax.ScopeTraversalExpr:
 			found = found || e.Traversal.RootName() == "env"
 		case *hclsyntax.FunctionCallExpr:
-			found = found || e.Name == "env"
+			found = found || e.Name == "env" || e.Name == "file"
 		}
 	})
 	return found
@@ -130,7 +132,10 @@ func (d *document) value(e hclsyntax.Expression) (cty.Value, Diagnostics) {
 	if ds := d.scopeProblems(e); len(ds) > 0 {
 		return cty.DynamicVal, ds
 	}
-	v, diags := e.Value(d.eval)
+	if ds := d.unread(e); len(ds) > 0 {
+		return cty.DynamicVal, ds
+	}
+	v, diags := e.Value(d.scope(e.Range().Filename))
 	if diags.HasErrors() {
 		var ds Diagnostics
 		for _, g := range diags {
@@ -174,7 +179,7 @@ func (d *document) scopeProblems(e hclsyntax.Expression) Diagnostics {
 		if d.text(call.NameRange) != "" {
 			what += ": " + call.Name
 		}
-		fix := `the functions are env("NAME"), base64decode("...") and jsondecode("...")`
+		fix := `the functions are env("NAME"), file("PATH"), base64decode("...") and jsondecode("...")`
 		if mark := d.templateAt(call.Range()); mark != "" {
 			fix = templateHint(mark, d.text(call.Range()))
 		}

@@ -15,7 +15,7 @@ import (
 
 // isFunction reports whether expressions may call a function of that name.
 func isFunction(name string) bool {
-	return name == "env" || name == "base64decode" || name == "jsondecode"
+	return name == "env" || name == "file" || name == "base64decode" || name == "jsondecode"
 }
 
 // base64Decode is the text of a base64 text.
@@ -76,6 +76,8 @@ func functionWords(e hclsyntax.Expression, g *hcl.Diagnostic) (what, fix string)
 	case name == "env":
 	case strings.HasPrefix(g.Summary, "Not enough") || strings.HasPrefix(g.Summary, "Too many"):
 		return name + " is called with something else than one text", "write " + name + `("...")`
+	case name == "file":
+		return "file is called with something that cannot be read", `write file("PATH")`
 	case name == "base64decode":
 		return "base64decode is called with something that is not a text in base64", "encode the text again"
 	case name == "jsondecode":

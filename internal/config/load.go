@@ -230,6 +230,7 @@ func (d *document) build() (*Config, Diagnostics) {
 	ds = append(ds, d.bindProcess(&cfg.Process)...)
 	ds = append(ds, d.queueNames(root)...)
 	ds = append(ds, d.machines(root, &cfg.Process)...)
+	ds = append(ds, d.workspaces(root, &cfg.Process)...)
 
 	named := slices.DeleteFunc(slices.Clone(root.Blocks), func(b *hclsyntax.Block) bool { return b.Type != "pipeline" })
 	top := part(root, schemaOf(pipelineType))

@@ -27,7 +27,7 @@ func (d *document) hiddenValues(b *hclsyntax.Body) []hiddenValue {
 }
 
 // hiddenIn are the values in a that no message may show: all of them when the name of a says
-// secret or a reads the environment, and otherwise those of map entries with such names, and
+// secret or a reads the environment or another file, and otherwise those of map entries with such names, and
 // what of a URL only its receiver may see.
 func (d *document) hiddenIn(a *hclsyntax.Attribute) []hiddenValue {
 	var out []hiddenValue
@@ -40,8 +40,11 @@ func (d *document) hiddenIn(a *hclsyntax.Attribute) []hiddenValue {
 		v, _ := d.env(name)
 		add(v, "(value of env."+name+")")
 	}
+	for _, text := range d.contentsOf(a.Expr) {
+		add(text, "(content of a file)")
+	}
 	all := secret.Name(a.Name) || ReadsEnvironment(a.Expr)
-	v, diags := a.Expr.Value(d.eval)
+	v, diags := a.Expr.Value(d.scope(a.SrcRange.Filename))
 	if diags.HasErrors() {
 		return out
 	}

@@ -206,7 +206,7 @@ func (u *Use) Attribute(name string) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	v, diags := a.Expr.Value(u.document().eval)
+	v, diags := a.Expr.Value(u.document().scope(a.SrcRange.Filename))
 	if diags.HasErrors() || !v.IsWhollyKnown() || v.IsNull() {
 		return "", false
 	}

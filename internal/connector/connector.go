@@ -36,6 +36,7 @@ import (
 
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/workspace"
 )
 
 // Source reads batches of messages.
@@ -252,6 +253,12 @@ type Limits struct {
 	// Group names what a write goes to, a topic or a destination, where a target has several:
 	// messages of different groups never share a write. nil means that all may.
 	Group func(*event.Message) string
+	// Joint says that groups may share a write: Group then names what a target fills a buffer of
+	// its own for, as one for each partition of its files, and MaxBatchMessages and MaxBatchBytes
+	// are those of one group. A group is written when it is full or FlushPeriod old, and then
+	// with others that are due. When as much is in flight as may be, those leave that began
+	// first: they keep the source from going on.
+	Joint bool
 	// Alone reports whether a message must be sent in a batch of its own; nil means never.
 	Alone func(*event.Message) bool
 }
@@ -353,6 +360,8 @@ type Deps struct {
 	Queues map[string]Queue
 	// Machines are the state machines of the config, by name.
 	Machines map[string]Machine
+	// Workspaces are the workspace blocks of the config, by name; see [Deps.Workspace].
+	Workspaces map[string]workspace.Live
 	// Stdout is what events are printed to; nil stands for standard output itself.
 	Stdout io.Writer
 	// Kept returns what with made when the name was first asked for in this process: what a

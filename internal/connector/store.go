@@ -23,6 +23,13 @@ type PatientOpener interface {
 	OpenWaiting(ctx context.Context, waits func(why error, atMost time.Duration)) (queue.Store, error)
 }
 
+// Renewer is a StoreOpener of a store that stays open over a reload, and whose login may be another
+// by then: a password, a certificate. Renew finds whether the open store takes the one of this
+// config, without changing anything; adopt has it take it.
+type Renewer interface {
+	Renew(ctx context.Context, open queue.Store) (adopt func(), err error)
+}
+
 // Recorder is a source that keeps records in the durable store, beside the jobs of queues: where
 // it says so, the store of the config is opened for it, though nothing else may need one.
 type Recorder interface{ Records() bool }

@@ -23,6 +23,7 @@ import (
 	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/config/snowbridge"
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/workspace"
 )
 
 // The example files in a connector's folder, each the body of a whole pipeline config.
@@ -107,7 +108,7 @@ func check[T any](t *testing.T, x examples, kind config.Kind, entries []connecto
 						continue // what is refused is never built
 					}
 					touchesNothing(t, name, func(ctx context.Context, d connector.Deps) (any, error) {
-						d.Dir, d.Queues, d.Machines = x.dir(e.Config), u.deps.Queues, u.deps.Machines
+						d.Dir, d.Queues, d.Machines, d.Workspaces = x.dir(e.Config), u.deps.Queues, u.deps.Machines, u.deps.Workspaces
 						return e.Build(ctx, d, u.use.Decode)
 					})
 				}
@@ -181,9 +182,12 @@ func (x examples) uses(t *testing.T, kind config.Kind, name string, c reflect.Ty
 	}
 	bodies := map[int]*hclsyntax.Body{} // by where the block begins
 	bodiesOf(parsed.Body.(*hclsyntax.Body), bodies)
-	declared := connector.Deps{Queues: map[string]connector.Queue{}, Machines: map[string]connector.Machine{}}
+	declared := connector.Deps{Queues: map[string]connector.Queue{}, Machines: map[string]connector.Machine{}, Workspaces: map[string]workspace.Live{}}
 	for _, q := range cfg.Queues {
 		declared.Queues[q.Name] = connector.Queue{Name: q.Name}
+	}
+	for _, w := range cfg.Workspaces {
+		declared.Workspaces[w.Name] = &workspace.State{}
 	}
 	for _, m := range cfg.Machines {
 		declared.Machines[m.Name] = idle{}

@@ -34,7 +34,7 @@ func TestBundle(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Error("static/app.js is stale: go generate ./internal/console")
 	}
-	c, _ := made(t, "", 1)
+	c, _ := made(t, 1)
 	first := 0
 	for _, a := range c.assets {
 		first += len(a.packed)

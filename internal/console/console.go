@@ -32,6 +32,7 @@ import (
 	"crypto/subtle"
 	"embed"
 	"encoding/json"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -40,6 +41,7 @@ import (
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/frontdoor"
+	"github.com/weirdata/weir/internal/jsontext"
 	"github.com/weirdata/weir/internal/layout"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
@@ -53,9 +55,7 @@ var static embed.FS
 // Options is what the console speaks of.
 type Options struct {
 	// Path is below which everything is served, "" for the root.
-	Path string
-	// Token is what requests of the API must have, which the door sees to; empty: nothing.
-	Token   string
+	Path    string
 	Version string
 	// MaxStreams is how many streams there may be at once.
 	MaxStreams int
@@ -99,9 +99,10 @@ func New(o Options) (*Console, error) {
 	return c, nil
 }
 
-// Routes adds the pages and the API to mux. Paths are below the console's.
-func (c *Console) Routes(mux *http.ServeMux) {
-	mux.HandleFunc("POST /v1/session", c.begin)
+// Routes adds the pages and the API to mux. Paths are below the console's. token is what requests of
+// the API must have, which the door sees to; empty: nothing.
+func (c *Console) Routes(mux *http.ServeMux, token func() string) {
+	mux.HandleFunc("POST /v1/session", func(w http.ResponseWriter, r *http.Request) { c.begin(w, r, token()) })
 	mux.HandleFunc("GET /v1/graph", c.graph)
 	mux.HandleFunc("GET /v1/live", c.live)
 	mux.HandleFunc("GET /assets/{name}", func(w http.ResponseWriter, r *http.Request) { c.give(w, r, r.PathValue("name")) })
@@ -115,7 +116,7 @@ func (c *Console) Routes(mux *http.ServeMux) {
 func Open() []string { return []string{"/", "/p/", "/queues", "/pipelines", "/assets/", "/v1/session"} }
 
 // begin gives a browser that shows the token a session.
-func (c *Console) begin(w http.ResponseWriter, r *http.Request) {
+func (c *Console) begin(w http.ResponseWriter, r *http.Request, token string) {
 	var asked struct {
 		Token string `json:"token"`
 	}
@@ -127,25 +128,33 @@ func (c *Console) begin(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, `the body is {"token": "..."}`)
 		return
 	}
-	if subtle.ConstantTimeCompare([]byte(asked.Token), []byte(c.o.Token)) != 1 {
+	if subtle.ConstantTimeCompare([]byte(asked.Token), []byte(token)) != 1 {
 		c.o.Log.Warn("console: a wrong token", meter.KeyAddress, r.RemoteAddr)
 		refuse(w, http.StatusUnauthorized, "this is not the token of the admin block")
 		return
 	}
-	http.SetCookie(w, &http.Cookie{Name: frontdoor.SessionCookie, Value: frontdoor.Session(c.o.Token), Path: c.o.Path + "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil})
+	// Not Secure on a connection that is not: the door is then of this machine or behind a proxy.
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // see above
+		Name: frontdoor.SessionCookie, Value: frontdoor.Session(token), Path: c.o.Path + "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil,
+	})
 	w.WriteHeader(http.StatusNoContent)
 }
 
 func refuse(w http.ResponseWriter, status int, why string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"error": why}) // who asked has gone
+	_, _ = fmt.Fprintf(w, "{\"error\":%s}\n", jsontext.AppendString(nil, why)) // who asked has gone
 }
 
 func (c *Console) graph(w http.ResponseWriter, _ *http.Request) {
 	g, _ := c.o.Graph()
+	text, err := json.Marshal(g)
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, err.Error())
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(g) // who asked has gone
+	_, _ = w.Write(text) // who asked has gone
 }
 
 // Close ends all streams.

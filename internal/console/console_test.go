@@ -30,12 +30,12 @@ type process struct {
 	unready  atomic.Pointer[error]
 }
 
-func made(t *testing.T, token string, streams int) (*Console, *process) {
+func made(t *testing.T, streams int) (*Console, *process) {
 	t.Helper()
 	p := &process{pipeline: meter.NewPipeline("orders")}
 	registry := &meter.Registry{}
 	registry.Replace(p.pipeline)
-	c, err := New(Options{Token: token, Path: "/ops", Version: "1.2.3", MaxStreams: streams, Log: slog.New(slog.DiscardHandler), Pipelines: registry,
+	c, err := New(Options{Path: "/ops", Version: "1.2.3", MaxStreams: streams, Log: slog.New(slog.DiscardHandler), Pipelines: registry,
 		Graph: func() (*layout.Graph, int) { return &layout.Graph{Width: 7}, int(p.number.Load()) },
 		Ready: func() error {
 			p.looks.Add(1)
@@ -55,10 +55,10 @@ func made(t *testing.T, token string, streams int) (*Console, *process) {
 // cookie.
 func TestAccess(t *testing.T) {
 	t.Parallel()
-	c, _ := made(t, "secret-4711", 1)
-	mux := http.NewServeMux()
-	c.Routes(mux)
-	h := frontdoor.Bearer("secret-4711", Open(), mux)
+	c, _ := made(t, 1)
+	mux, token := http.NewServeMux(), func() string { return "secret-4711" }
+	c.Routes(mux, token)
+	h := frontdoor.Bearer(token, Open(), mux)
 	ask := func(method, path, body string, change func(*http.Request)) *httptest.ResponseRecorder {
 		w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 		if change != nil {
@@ -171,7 +171,7 @@ func client(t *testing.T, c *Console) (next func() (kind, data string), leave fu
 func TestLive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c, p := made(t, "", 1)
+		c, p := made(t, 1)
 		time.Sleep(time.Minute)
 		if n := p.looks.Load(); n != 0 {
 			t.Errorf("nobody looks, and %d looks were taken", n)
@@ -223,7 +223,7 @@ func TestLive(t *testing.T) {
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c, _ := made(t, "", 2)
+		c, _ := made(t, 2)
 		slow, leaveSlow := client(t, c)
 		quick, leaveQuick := client(t, c)
 		if kind, _ := slow(); kind != "now" {
@@ -259,7 +259,7 @@ func TestSlowClient(t *testing.T) {
 func TestClose(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c, _ := made(t, "", 2)
+		c, _ := made(t, 2)
 		next, leave := client(t, c)
 		next()
 		c.Close()

@@ -51,9 +51,10 @@ func (d Duck) Python() string { return d.python }
 // duckScript prints the rows of the query on its standard input as a JSON array of objects,
 // as DuckDB itself writes them.
 const duckScript = `
-import sys, duckdb
+import os, sys, duckdb
 c = duckdb.connect()
-c.execute("SET TimeZone = 'UTC'")
+c.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+if os.environ["BEFORE"]: c.execute(os.environ["BEFORE"])
 rows = c.execute("SELECT to_json(t) FROM (" + sys.stdin.read() + ") t").fetchall()
 sys.stdout.write("[" + ",".join(r[0] for r in rows) + "]")
 `
@@ -61,7 +62,13 @@ sys.stdout.write("[" + ",".join(r[0] for r in rows) + "]")
 // Query runs one query and returns its rows, with numbers as json.Number.
 func (d Duck) Query(t testing.TB, query string) []map[string]any {
 	t.Helper()
-	out, err := d.query(t.Context(), query)
+	return d.Run(t, "", query)
+}
+
+// Run is Query after some statements, each of which ends with a semicolon.
+func (d Duck) Run(t testing.TB, before, query string) []map[string]any {
+	t.Helper()
+	out, err := d.query(t.Context(), before, query)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, query)
 	}
@@ -74,10 +81,11 @@ func (d Duck) Query(t testing.TB, query string) []map[string]any {
 	return rows
 }
 
-func (d Duck) query(ctx context.Context, query string) ([]byte, error) {
+func (d Duck) query(ctx context.Context, before, query string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, d.python, "-c", duckScript)
+	c.Env = append(os.Environ(), "BEFORE="+before)
 	c.Stdin = strings.NewReader(query)
 	var stderr bytes.Buffer
 	c.Stderr = &stderr
@@ -135,7 +143,7 @@ func installDuckDB(ctx context.Context, log io.Writer) error {
 }
 
 func duckDBVersion(ctx context.Context, python string) (string, error) {
-	out, err := Duck{python}.query(ctx, "SELECT version() AS version")
+	out, err := Duck{python}.query(ctx, "", "SELECT version() AS version")
 	if err != nil {
 		return "", err
 	}

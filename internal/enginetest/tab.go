@@ -139,8 +139,11 @@ func (b *Tab) Barriers() []string {
 		b.t.Fatal(err)
 	}
 	var found []struct {
-		ID, Help string
-		Nodes    []struct{ HTML string }
+		ID    string `json:"id"`
+		Help  string `json:"help"`
+		Nodes []struct {
+			HTML string `json:"html"`
+		} `json:"nodes"`
 	}
 	text := Value[string](b, string(script)+"\n;axe.run().then(r => JSON.stringify(r.violations))")
 	if err := json.Unmarshal([]byte(text), &found); err != nil {

@@ -27,6 +27,9 @@
 //   - Connections are served by one HTTP server for each set of [Settings]; when a successor
 //     has other settings, new connections are its own, and old ones live until the host that
 //     brought their settings leaves. Those that an [Express] serves then go to the new server.
+//   - Whom a connection was let in by, the authorities of the newest host decide: with others than
+//     before, connections are a new server's as with other settings, and whoever came in by those
+//     of before comes in again, or does not.
 //   - When the last host leaves, the address is free and no goroutine is left.
 //   - A request counts against its budget until its events are settled, whether or not its
 //     client still waits; one that waits when its host stops reading moves on to the successor.
@@ -65,8 +68,8 @@ type Settings struct {
 	MaxHeaderBytes int
 	// MaxConnections is the most connections open at once; more wait to be accepted.
 	MaxConnections int
-	// TLS says that connections are encrypted, and Identity by which certificates: a text that
-	// is equal for equal ones.
+	// TLS says that connections are encrypted, and Identity by the certificates of which files: a
+	// text that is equal for the same ones, whatever they hold.
 	TLS      bool
 	Identity string
 	// Express, if set, has the connections before net/http, unless they are encrypted.
@@ -189,7 +192,7 @@ func (d *door) enter(at Door, host Host) (*Place, error) {
 	}
 	p.room.places = append(p.room.places, p)
 	first := len(d.servers) == 0
-	if first || d.servers[len(d.servers)-1].settings != settings {
+	if first || d.servers[len(d.servers)-1].settings != settings || !sameAuthorities(d.servers[len(d.servers)-1].tls.Load(), p.tls) {
 		d.servers = append(d.servers, d.serve(at, settings))
 	}
 	p.server = d.servers[len(d.servers)-1]
@@ -201,6 +204,14 @@ func (d *door) enter(at Door, host Host) (*Place, error) {
 		go d.accept()
 	}
 	return p, nil
+}
+
+// sameAuthorities reports whether a and b let in the same clients.
+func sameAuthorities(a, b *tls.Config) bool {
+	if a == nil || b == nil || a.ClientCAs == nil || b.ClientCAs == nil {
+		return (a == nil || a.ClientCAs == nil) == (b == nil || b.ClientCAs == nil)
+	}
+	return a.ClientCAs.Equal(b.ClientCAs)
 }
 
 // with is what connections need that are for hosts of s and of o.

@@ -75,31 +75,39 @@ func Session(token string) string {
 	return hex.EncodeToString(m.Sum(nil))
 }
 
-// Bearer lets in who has the token, or the cookie that stands for it, and everybody where there is
-// none. Paths that are open need none; one that ends in a slash stands for all below it.
-func Bearer(token string, open []string, next http.Handler) http.Handler {
-	if token == "" {
-		return next
-	}
-	bearer, session := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(Session(token))) // so that comparing takes the same time for every length
-	equal := func(got string, want [sha256.Size]byte) bool {
-		sum := sha256.Sum256([]byte(got))
-		return subtle.ConstantTimeCompare(sum[:], want[:]) == 1
-	}
+// Bearer lets in who has the token as it is now, or the cookie that stands for it, and everybody
+// where there is none. Paths that are open need none; one that ends in a slash stands for all below
+// it.
+func Bearer(token func() string, open []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		scheme, said, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		known := strings.EqualFold(scheme, "Bearer") && equal(strings.TrimSpace(said), bearer)
-		if c, err := r.Cookie(SessionCookie); err == nil && !known {
-			known = equal(c.Value, session)
+		now := token()
+		if now == "" || opened(open, r.URL.Path) {
+			next.ServeHTTP(w, r)
+			return
 		}
-		if known || slices.ContainsFunc(open, func(path string) bool {
-			return r.URL.Path == path || len(path) > 1 && strings.HasSuffix(path, "/") && strings.HasPrefix(r.URL.Path, path)
-		}) {
+		scheme, said, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		known := strings.EqualFold(scheme, "Bearer") && same(strings.TrimSpace(said), now)
+		if c, err := r.Cookie(SessionCookie); err == nil && !known {
+			known = same(c.Value, Session(now))
+		}
+		if known {
 			next.ServeHTTP(w, r)
 			return
 		}
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		refuse(w, http.StatusUnauthorized, "the token of the server's block is missing or wrong")
+	})
+}
+
+// same compares secrets in a time that does not tell how much of them is equal, or how long they are.
+func same(got, want string) bool {
+	a, b := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(want))
+	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
+}
+
+func opened(open []string, path string) bool {
+	return slices.ContainsFunc(open, func(o string) bool {
+		return path == o || len(o) > 1 && strings.HasSuffix(o, "/") && strings.HasPrefix(path, o)
 	})
 }
 

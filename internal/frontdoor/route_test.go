@@ -291,7 +291,7 @@ func TestBearer(t *testing.T) {
 		r := httptest.NewRequest("GET", row.path, nil)
 		r.Header.Set("Authorization", row.said)
 		w := httptest.NewRecorder()
-		frontdoor.Bearer(row.token, []string{"/healthz"}, ok).ServeHTTP(w, r)
+		frontdoor.Bearer(func() string { return row.token }, []string{"/healthz"}, ok).ServeHTTP(w, r)
 		if w.Code != row.code {
 			t.Errorf("%+v: %d", row, w.Code)
 		}

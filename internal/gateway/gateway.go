@@ -98,7 +98,7 @@ type Options struct {
 // Gateway decides about requests. Its methods may be called by many goroutines.
 type Gateway struct {
 	o       Options
-	file    *workspace.File
+	file    workspace.Live
 	version []byte
 	origins origins
 	// description is of the interface.
@@ -106,7 +106,7 @@ type Gateway struct {
 }
 
 // New makes a gateway for the sources of a workspace.
-func New(file *workspace.File, o Options) *Gateway {
+func New(file workspace.Live, o Options) *Gateway {
 	return &Gateway{o: o, file: file, version: versionBody(o.Version), origins: originsOf(o.Origins), description: describe(o.Version, o.Internal)}
 }
 

@@ -63,6 +63,10 @@ func CheckWebhooks(list []*Webhook) (ps []connector.Problem) {
 	return ps
 }
 
+// trial is how long a script may take at least to start when it is tried: the limit for a request says
+// nothing of a machine that is busy with starting everything.
+const trial = 30 * time.Second
+
 // hookMemory is by how many bytes the heap may grow while a script runs.
 const hookMemory = 128 << 20
 
@@ -85,19 +89,20 @@ func NewHooks(d connector.Deps, list []*Webhook) (*Hooks, error) {
 		if err != nil {
 			return nil, connector.Blame("webhook", "correct the path: a relative one means from the directory of the config file", fmt.Errorf("read the script of webhook %q: %w", w.Source, err))
 		}
-		p, err := script.Compile(string(text), script.Options{
-			Name: w.ScriptPath, Entry: "process", MemoryLimit: hookMemory,
-			Timeout: time.Duration(cmp.Or(w.TimeoutMillis, 4000)) * time.Millisecond,
-		})
-		var tried *script.Runtime
+		limit := time.Duration(cmp.Or(w.TimeoutMillis, 4000)) * time.Millisecond
+		options := script.Options{Name: w.ScriptPath, Entry: "process", MemoryLimit: hookMemory, Timeout: max(limit, trial)}
+		p, err := script.Compile(string(text), options)
 		if err == nil {
-			tried, err = p.New()
+			_, err = p.New()
+		}
+		if err == nil {
+			options.Timeout = limit
+			p, err = script.Compile(string(text), options)
 		}
 		if err != nil {
 			return nil, connector.Blame("webhook", "define function process(input) at the top level of the script, which must run without an error", fmt.Errorf("script of webhook %q: %w", w.Source, err))
 		}
 		made := &hook{first: w.Version == "v1", forward: w.ForwardGet, program: p, idle: make(chan *script.Runtime, runtime.GOMAXPROCS(0))}
-		made.idle <- tried
 		for len(made.idle) < cap(made.idle) {
 			made.idle <- p.Later()
 		}

@@ -3,11 +3,13 @@ package gateway
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"mime"
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -81,7 +83,7 @@ func (g *Gateway) hook(c *Call, body []byte) (event.Batch, *Answer) {
 	a.Body = string(jsontext.UTF8(text))
 	b, answer, err := g.made(c, a)
 	switch {
-	case err == errBusy:
+	case errors.Is(err, errBusy):
 		return nil, Unavailable
 	case err != nil:
 		return g.kept(c, a, answer, err)
@@ -105,7 +107,7 @@ func (g *Gateway) made(c *Call, a *asked) (event.Batch, *Answer, error) {
 	} else if err == nil {
 		m.events = input
 	}
-	if err == errNoBody {
+	if errors.Is(err, errNoBody) {
 		return nil, InvalidJSON, err
 	}
 	if err != nil {
@@ -234,7 +236,7 @@ func (g *Gateway) kept(c *Call, a *asked, no *Answer, why error) (event.Batch, *
 	m := b[0]
 	m.Meta.Scope, m.Meta.ID = c.source.Scope, string(appendRandomUUID(nil))
 	m.Refuse(fault.Describe(fault.Invalid, fmt.Errorf("request to the webhook source %q: %w", c.source.ID, why),
-		fault.Detail{Type: "webhook", Code: fmt.Sprint(no.Code), Safe: "a request to a webhook source could not be made into events"}))
+		fault.Detail{Type: "webhook", Code: strconv.Itoa(no.Code), Safe: "a request to a webhook source could not be made into events"}))
 	c.partly = no
 	return b, nil
 }

@@ -17,6 +17,13 @@ func Find(text string, path []string) (value string, found bool) {
 	return text[from:s.At], ok
 }
 
+// FindBytes is Find in bytes, which may be no valid text: what is found then is any part of it. The
+// value is a copy.
+func FindBytes(text []byte, path []string) (value []byte, found bool) {
+	part, found := Find(view(text), path)
+	return []byte(part), found
+}
+
 // within is the value called name of an object, or the one with that number of an array.
 func within(text, name string) (value string, found bool) {
 	s := Scanner{Text: text}

@@ -19,7 +19,8 @@ import (
 	"github.com/weirdata/weir/internal/lambda"
 )
 
-func init() { endGuardian = lambda.EndGuardian }
+// endGuardian ends who guards the handlers.
+var endGuardian = lambda.EndGuardian
 
 // gone waits until there is no process of the number, which is not a child of this one.
 func gone(t *testing.T, what string, pid int) {

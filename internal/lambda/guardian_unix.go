@@ -3,6 +3,7 @@
 package lambda
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -103,8 +104,8 @@ func (g *guardian) start() error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	c := exec.Command("/bin/sh", "-c", guardianScript)
+	defer func() { _ = r.Close() }()
+	c := exec.CommandContext(context.Background(), "/bin/sh", "-c", guardianScript)
 	c.Env = []string{"mark=" + apiVariable, "PATH=" + os.Getenv("PATH")}
 	c.Stdin, c.Dir = r, "/"
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -66,9 +66,6 @@ const patience = 2 * time.Minute
 
 const parentVariable = "WEIR_LAMBDA_PARENT"
 
-// endGuardian ends who guards the handlers, where there is one.
-var endGuardian = func() error { return nil }
-
 // parent is a process that invokes a handler which takes long, and says which process that is.
 func parent(program string) error {
 	f := lambda.New(lambda.Options{Name: "Legacy", Command: []string{program}, Concurrency: 1, Timeout: time.Hour, Init: patience,

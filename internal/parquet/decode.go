@@ -17,7 +17,8 @@ type op uint8
 const (
 	opSkip    op = iota // a value that a later one of the same key replaced
 	opNull              // an element of a list
-	opWord              // bits: a bool, number or time
+	opWord              // bits: a bool, a double or a time
+	opWhole             // bits: a whole number; a later value of the object may make its field a DOUBLE
 	opText              // a string, or JSON; bits: where it lies in the data, see spanOf
 	opEscaped           // a string that had escapes; bits: where it lies in the arena
 	opObject
@@ -138,6 +139,8 @@ func (d *Decoder) Tap(i int) Value {
 	switch t.op {
 	case opText, opEscaped:
 		v.Text = d.textOf(t)
+	case opWhole:
+		v.Int, v.Real = int64(t.bits), float64(int64(t.bits))
 	case opWord:
 		v.Int, v.Real = int64(t.bits), math.Float64frombits(t.bits)
 		if v.Kind == Double {
@@ -329,15 +332,16 @@ func (d *Decoder) plain(c byte, f *Field) bool {
 		return false
 	}
 	var bits uint64
+	form := opWord
 	switch {
 	case f.Kind == Double:
 		bits = math.Float64bits(decimal(n, fraction, c == '-'))
 	case fraction == 0:
-		bits = uint64(n)
+		bits, form = uint64(n), opWhole
 	default:
 		return false
 	}
-	d.push(token{op: opWord, field: f, bits: bits})
+	d.push(token{op: form, field: f, bits: bits})
 	d.scan.At = end
 	return true
 }

@@ -188,7 +188,7 @@ func (d *Decoder) fitNumber(f *Field) (bool, error) {
 			d.note(f)
 			f.big = true
 		}
-		d.push(token{op: opWord, field: f, bits: uint64(n)})
+		d.push(token{op: opWhole, field: f, bits: uint64(n)})
 		return true, nil
 	case f.Kind == Int && f.open && !f.big && fitsDouble:
 		d.set(f, Double)

@@ -38,6 +38,8 @@ type node struct {
 	key    []byte // as JSON, with its colon
 	def    int    // definition level at which the field is there
 	rep    int    // of a list: the level of its elements
+	lists  int    // above it
+	up     *node  // what it is in; nil at the top
 	kids   []*node
 	leaf   *node      // the first leaf below, or the node itself
 	values []pq.Value // of the row that is read; leaves only
@@ -134,7 +136,7 @@ func (r *Reader) nodes(fields []*Field, def, lists int) []*node {
 }
 
 func (r *Reader) node(f *Field, def, lists int) *node {
-	n := &node{field: f, def: def + 1}
+	n := &node{field: f, def: def + 1, lists: lists}
 	switch f.Kind {
 	case Object:
 		n.kids = r.nodes(f.Fields, n.def, lists)
@@ -146,6 +148,9 @@ func (r *Reader) node(f *Field, def, lists int) *node {
 	default:
 		n.leaf = n
 		r.leaves = append(r.leaves, n)
+	}
+	for _, k := range n.kids {
+		k.up = n
 	}
 	return n
 }

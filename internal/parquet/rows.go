@@ -108,17 +108,17 @@ func (c *column) put(d *Decoder, i, slot int) {
 		c.gap(slot + 1)
 		return
 	}
-	if c.present != slot || len(c.there) > 0 {
-		c.gap(slot)
-		c.there = append(c.there, 1)
-	}
-	c.present++
+	c.mark(slot)
 	switch t.op {
-	case opWord:
+	case opWord, opWhole:
 		if c.kind != c.field.Kind {
 			c.widen()
 		}
-		c.words = append(c.words, t.bits)
+		bits := t.bits
+		if t.op == opWhole && c.kind == Double {
+			bits = realBits(int64(bits))
+		}
+		c.words = append(c.words, bits)
 	case opText, opEscaped:
 		c.text = append(c.text, d.textOf(t)...)
 		c.ends = append(c.ends, uint32(len(c.text)))

@@ -88,28 +88,63 @@ func (r *Rows) WriteTable(w io.Writer, s *Schema, ids map[string]int32) (*Summar
 }
 
 func (r *Rows) write(w io.Writer, s *Schema, metadata map[string]string, ids map[string]int32) (*Summary, error) {
+	f, err := newWriter(w, s, metadata, ids)
+	if err != nil {
+		return nil, err
+	}
+	f.Write(r)
+	if err := f.Close(); err != nil || ids == nil {
+		return nil, err
+	}
+	return summaryOf(&f.f.meta)
+}
+
+// Writer writes a file of several row groups.
+type Writer struct {
+	f      *fileWriter
+	fields []*Field
+}
+
+// NewWriter begins a file with a column for every field of s.
+func NewWriter(w io.Writer, s *Schema, metadata map[string]string) (*Writer, error) {
+	return newWriter(w, s, metadata, nil)
+}
+
+func newWriter(w io.Writer, s *Schema, metadata map[string]string, ids map[string]int32) (*Writer, error) {
 	text, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("write the schema: %w", err)
 	}
-	f := &fileWriter{w: w, rows: r.n, ids: ids, tools: takeTools()}
+	f := &fileWriter{w: w, ids: ids, tools: takeTools()}
 	f.write([]byte(magic))
 	f.meta = format.FileMetaData{
-		Version: 1, NumRows: int64(r.n), CreatedBy: "weir",
+		Version: 1, CreatedBy: "weir",
 		KeyValueMetadata: thrift.Slice[format.KeyValue]{{Key: SchemaKey, Value: string(text)}},
 	}
 	for k, v := range metadata {
 		f.meta.KeyValueMetadata = append(f.meta.KeyValueMetadata, format.KeyValue{Key: k, Value: v})
 	}
-	fields := s.Columns()
-	f.element("weir", nil, len(fields), "")
-	f.fields(fields, chain{{c: r.root, kind: Object}}, nil, "")
-	err = f.finish()
-	f.release()
-	if err != nil || ids == nil {
-		return nil, err
+	return &Writer{f, s.Columns()}, nil
+}
+
+// Write writes the rows as the next row group. Close says what went wrong.
+func (w *Writer) Write(r *Rows) {
+	f := w.f
+	f.rows, f.chunks, f.total, f.described = r.n, nil, 0, len(f.meta.RowGroups) > 0
+	start := f.at
+	f.element("weir", nil, len(w.fields), "")
+	f.fields(w.fields, chain{{c: r.root, kind: Object}}, nil, "")
+	f.endGroup(start)
+}
+
+// Close ends the file, and the use of w.
+func (w *Writer) Close() error {
+	if len(w.f.meta.RowGroups) == 0 {
+		w.Write(&Rows{root: &column{}})
 	}
-	return summaryOf(&f.meta)
+	err := w.f.finish()
+	w.f.release()
+	return err
 }
 
 // Columns are the fields at the top that have a column in every file: of events without any
@@ -132,17 +167,18 @@ func columnsOf(fields []*Field) []*Field {
 	return out
 }
 
-// fileWriter writes one file of one row group. The first error of the output stays.
+// fileWriter writes one file. The first error of the output stays.
 type fileWriter struct {
-	w      io.Writer
-	rows   int
-	at     int64
-	err    error
-	meta   format.FileMetaData
-	ids    map[string]int32 // of the columns, by full name; nil: they have none
-	chunks thrift.Slice[format.ColumnChunk]
-	total  int64         // bytes of the row group before compression
-	zstd   *zstd.Encoder // of the column that is written; nil until a page shows which is right
+	w         io.Writer
+	rows      int  // of the row group
+	described bool // the schema is complete
+	at        int64
+	err       error
+	meta      format.FileMetaData
+	ids       map[string]int32 // of the columns, by full name; nil: they have none
+	chunks    thrift.Slice[format.ColumnChunk]
+	total     int64         // bytes of the row group before compression
+	zstd      *zstd.Encoder // of the column that is written; nil until a page shows which is right
 	*tools
 }
 
@@ -186,8 +222,10 @@ func (f *fileWriter) field(x *Field, name string, up chain, path []string, full 
 		f.fields(x.Fields, way, path, full)
 	case List:
 		f.element(name, x, 1, full)
-		f.meta.Schema = append(f.meta.Schema, format.SchemaElement{
-			Name: "list", RepetitionType: thrift.New(format.Repeated), NumChildren: thrift.New(int32(1))})
+		if !f.described {
+			f.meta.Schema = append(f.meta.Schema, format.SchemaElement{
+				Name: "list", RepetitionType: thrift.New(format.Repeated), NumChildren: thrift.New(int32(1))})
+		}
 		f.field(x.Elem, Element, way, append(slices.Clip(path), "list", Element), FullName(full, Element))
 	default:
 		f.element(name, x, 0, full)
@@ -213,6 +251,9 @@ func (f *Field) columnPlace(parent link) int {
 
 // element adds one node to the file's schema; a nil field is the top.
 func (f *fileWriter) element(name string, x *Field, kids int, full string) {
+	if f.described {
+		return
+	}
 	e := format.SchemaElement{Name: name}
 	if x != nil {
 		e.RepetitionType = thrift.New(format.Optional)
@@ -271,16 +312,24 @@ func physical(k Kind) format.Type {
 	return format.Int64
 }
 
-func (f *fileWriter) finish() error {
-	f.meta.ColumnOrders = make([]format.ColumnOrder, len(f.chunks))
+// endGroup adds the row group, which begins at start, to the footer.
+func (f *fileWriter) endGroup(start int64) {
 	size := int64(0)
 	for i := range f.chunks {
-		f.meta.ColumnOrders[i].Value = &format.TypeDefinedOrder{}
 		size += f.chunks[i].MetaData.TotalCompressedSize
 	}
-	f.meta.RowGroups = thrift.Slice[format.RowGroup]{{
-		Columns: f.chunks, NumRows: int64(f.rows), TotalByteSize: f.total, TotalCompressedSize: size, FileOffset: int64(len(magic)),
-	}}
+	f.meta.NumRows += int64(f.rows)
+	f.meta.RowGroups = append(f.meta.RowGroups, format.RowGroup{
+		Columns: f.chunks, NumRows: int64(f.rows), TotalByteSize: f.total, TotalCompressedSize: size, FileOffset: start,
+		Ordinal: int16(len(f.meta.RowGroups)),
+	})
+}
+
+func (f *fileWriter) finish() error {
+	f.meta.ColumnOrders = make([]format.ColumnOrder, len(f.chunks))
+	for i := range f.meta.ColumnOrders {
+		f.meta.ColumnOrders[i].Value = &format.TypeDefinedOrder{}
+	}
 	footer, err := thrift.Marshal(new(thrift.CompactProtocol), &f.meta)
 	if err != nil {
 		return fmt.Errorf("write the footer: %w", err)

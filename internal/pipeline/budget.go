@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,7 +18,8 @@ type Budget struct {
 	most int64
 
 	mu      sync.Mutex
-	used    int64
+	used    int64                        // in flight
+	aside   []int64                      // set aside, for each read under way
 	readers int64                        // pipelines that read
 	waiting map[chan<- struct{}]struct{} // told when there may be room again
 }
@@ -44,9 +46,10 @@ func (b *Budget) join() (leave func()) {
 }
 
 // reserve sets bytes aside for one read, and is how many: no more than want, nor than what is
-// left divided by all that read, so that an idle one keeps little from the others. They are
-// given back when what was read is counted. None is left when it is 0; then freed, which has
-// room for an element, is given one once there may be some.
+// left divided by all that read, so that an idle one keeps little from the others. One that began
+// to read when there were fewer, and still waits, has set more aside, of which it keeps from the
+// others an equal share. They are given back when what was read is counted. None is left when it is
+// 0; then freed, which has room for an element, is given one once there may be some.
 func (b *Budget) reserve(want int64, freed chan<- struct{}) (bytes int64) {
 	if b == nil {
 		return math.MaxInt64
@@ -56,7 +59,11 @@ func (b *Budget) reserve(want int64, freed chan<- struct{}) (bytes int64) {
 	if b.most == 0 {
 		return math.MaxInt64
 	}
+	readers := max(b.readers, 1)
 	left := b.most - b.used
+	for _, n := range b.aside {
+		left -= min(n, b.most/readers)
+	}
 	scarce := memorylimit.Short() != nil
 	if left <= 0 || scarce {
 		if b.waiting == nil {
@@ -68,16 +75,22 @@ func (b *Budget) reserve(want int64, freed chan<- struct{}) (bytes int64) {
 		}
 		return 0
 	}
-	bytes = max(min(left/max(b.readers, 1), want), 1)
-	b.used += bytes
+	bytes = max(min(left/readers, want), 1)
+	b.aside = append(b.aside, bytes)
 	return bytes
 }
 
 // giveBack ends a reservation.
 func (b *Budget) giveBack(reserved int64) {
-	if reserved != math.MaxInt64 {
-		b.add(-reserved)
+	if b == nil || reserved == 0 || reserved == math.MaxInt64 {
+		return
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if i := slices.Index(b.aside, reserved); i >= 0 {
+		b.aside = slices.Delete(b.aside, i, i+1)
+	}
+	b.tell()
 }
 
 // add counts bytes that were read, or with a negative number settled.
@@ -123,5 +136,9 @@ func (b *Budget) Used() int64 {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.used
+	sum := b.used
+	for _, n := range b.aside {
+		sum += n
+	}
+	return sum
 }

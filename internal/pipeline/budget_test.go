@@ -162,3 +162,34 @@ func (c *counted) Read(context.Context, connector.Room) (event.Batch, connector.
 	c.left--
 	return event.Batch{event.New([]byte("x"))}, nil, nil
 }
+
+// TestReaderOfBefore: what was set aside for a read that began when there were fewer readers keeps
+// from those that came later an equal share, however many there are of the one and the other.
+func TestReaderOfBefore(t *testing.T) {
+	t.Parallel()
+	const bound = 64 << 20
+	freed := make(chan struct{}, 1)
+	for _, idle := range []int{1, 2, 5, 50} {
+		b := &Budget{}
+		b.Resize(bound)
+		var aside []int64
+		for range idle { // each begins to read before the next is there, and waits
+			b.join()
+			aside = append(aside, b.reserve(bound, freed))
+		}
+		b.join()
+		for range 100 {
+			got := b.reserve(bound, freed)
+			if least := int64(bound) / int64(idle+1) / int64(idle+1); got < least {
+				t.Fatalf("beside %d that are idle, a reader gets %d bytes of %d, less than %d", idle, got, bound, least)
+			}
+			b.giveBack(got)
+		}
+		for _, n := range aside {
+			b.giveBack(n)
+		}
+		if n := b.Used(); n != 0 {
+			t.Errorf("%d bytes are in use in the end", n)
+		}
+	}
+}

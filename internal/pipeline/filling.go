@@ -17,6 +17,7 @@ type filling struct {
 	batch event.Batch
 	bytes int       // as the target counts them
 	due   time.Time // when it leaves however full it is; zero until a time was set
+	begun uint64    // the how many-th it was that began to fill
 }
 
 // measured is what a target says of a message: how large it is, which messages it may travel
@@ -77,7 +78,8 @@ func (l *lane) fill(group string) *filling {
 
 // begin begins a batch of a group. The lock is held.
 func (l *lane) begin(group string, room int) *filling {
-	f := &filling{group: group, batch: make(event.Batch, 0, room)}
+	l.begun++
+	f := &filling{group: group, batch: make(event.Batch, 0, room), begun: l.begun}
 	l.filling = append(l.filling, f)
 	if l.s.limits.Group != nil {
 		if l.byGroup == nil {
@@ -96,6 +98,43 @@ func (l *lane) take(f *filling) event.Batch {
 	}
 	delete(l.byGroup, f.group)
 	return f.batch
+}
+
+// wave is what of the groups that fill leaves because reading waits for room: those that had begun
+// when it was first so. Others go on filling until all of these are settled, which may have made
+// room: it is given back by whole reads, and one of those may have messages in every group. The
+// lock is held.
+func (l *lane) wave() event.Batch {
+	if l.filling[0].begun > l.waved {
+		if l.writing > 0 || !l.s.p.starving() {
+			return nil
+		}
+		l.waved = l.begun
+	}
+	n := slices.IndexFunc(l.filling, func(f *filling) bool { return f.begun > l.waved })
+	if n < 0 {
+		n = len(l.filling)
+	}
+	return l.join(l.filling[:n])
+}
+
+// join ends the first of some batches that are filling, as many as are the share of what may be
+// in flight that reading waits for, and makes one batch of them. The lock is held.
+func (l *lane) join(some []*filling) event.Batch {
+	p := &l.s.p.parts
+	n, messages, bytes := 0, 0, 0
+	for ; n < len(some) && messages < max(p.InFlightMessages/roomShare, 1) && bytes < max(p.InFlightBytes/roomShare, 1); n++ {
+		messages += len(some[n].batch)
+		bytes += some[n].bytes
+	}
+	if n == 1 {
+		return l.take(some[0])
+	}
+	joint := make(event.Batch, 0, messages)
+	for _, f := range slices.Clone(some[:n]) {
+		joint = append(joint, l.take(f)...)
+	}
+	return joint
 }
 
 // fitting is the payload of a failure in a form that the failure target takes, by its own

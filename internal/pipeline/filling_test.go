@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +16,8 @@ import (
 
 // TestGroups sends messages of several groups, whose sizes the target counts its own way, at
 // random times: no write has messages of two groups or more than it takes, a group keeps its
-// order, and nothing waits longer than the flush period.
+// order, and nothing waits longer than the flush period. Where groups may share a write, no write
+// has more of one than it takes, nor more of all than a share of what may be in flight, and one.
 func TestGroups(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -43,15 +45,20 @@ func TestGroups(t *testing.T) {
 		eager := rapid.Bool().Draw(rt, "eager")
 		lim.Eager = eager
 		b.parts.Ordered = rapid.Bool().Draw(rt, "ordered")
+		joint := rapid.Bool().Draw(rt, "joint")
+		lim.Joint = joint
+		b.parts.InFlightMessages = rapid.SampledFrom([]int{4, 16, 1000}).Draw(rt, "in flight")
+		most := max(b.parts.InFlightMessages/roomShare, 1) + lim.MaxBatchMessages - 1
 		written := 0
 		last := map[string]int{}
 		b.target.before = func(_ context.Context, batch event.Batch) error {
-			bytes := 0
+			bytes, of := map[string]int{}, map[string]int{}
 			for _, m := range batch {
-				bytes += lim.Size(m)
+				bytes[lim.Group(m)] += lim.Size(m)
+				of[lim.Group(m)]++
 				var group, number int
 				_, _ = fmt.Sscan(string(m.Data), &group, &number)
-				if g := lim.Group(m); g != lim.Group(batch[0]) {
+				if g := lim.Group(m); g != lim.Group(batch[0]) && !joint {
 					rt.Errorf("groups %s and %s share a write", g, lim.Group(batch[0]))
 				} else if was, ok := last[g]; ok && was >= number {
 					rt.Errorf("group %s: %d comes after %d", g, number, was)
@@ -63,8 +70,13 @@ func TestGroups(t *testing.T) {
 				}
 				written++
 			}
-			if len(batch) > lim.MaxBatchMessages || bytes > lim.MaxBatchBytes {
-				rt.Errorf("a write has %d messages of %d bytes", len(batch), bytes)
+			for g, n := range of {
+				if n > lim.MaxBatchMessages || bytes[g] > lim.MaxBatchBytes {
+					rt.Errorf("a write has %d messages of %d bytes of group %s", n, bytes[g], g)
+				}
+			}
+			if len(batch) > max(most, lim.MaxBatchMessages) {
+				rt.Errorf("a write has %d messages of %d groups", len(batch), len(of))
 			}
 			return nil
 		}
@@ -123,6 +135,63 @@ func TestFailureTargetThatCountsKeys(t *testing.T) {
 		got := b.failure.payloads()
 		if len(got) != 1 || len(got[0])*2+12 > 60 || strings.TrimSpace(got[0]) != "18" {
 			t.Errorf("failures %q", got)
+		}
+	})
+}
+
+// TestJointGroupsFill: groups that share writes fill as long as there is room in flight. When there is
+// none, they leave together, in few writes, and nothing waits for its time.
+func TestJointGroupsFill(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const reads, cold, inFlight = 200, 40, 400
+		var script []step
+		for i := range reads { // each has a message of a cold group and four of one of two hot ones
+			st := step{payloads: []string{fmt.Sprintf("cold%d %d", i%cold, 5*i)}}
+			for k := 1; k < 5; k++ {
+				st.payloads = append(st.payloads, fmt.Sprintf("hot%d %d", i%2, 5*i+k))
+			}
+			script = append(script, st)
+		}
+		b := newBench(script...)
+		lim := &b.parts.Target.Limits
+		lim.MaxBatchMessages, lim.MaxBatchBytes, lim.Joint = 1000, 0, true
+		lim.FlushPeriod = time.Hour
+		lim.Group = func(m *event.Message) string { return strings.Fields(string(m.Data))[0] }
+		b.parts.InFlightMessages = inFlight
+		begun := time.Now()
+		var mu sync.Mutex
+		writes, pieces := 0, map[string]int{} // in which a group was written
+		b.target.before = func(_ context.Context, batch event.Batch) error {
+			groups := map[string]bool{}
+			for _, m := range batch {
+				groups[lim.Group(m)] = true
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			writes++
+			for g := range groups {
+				pieces[g]++
+			}
+			return nil
+		}
+		if err := b.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took >= lim.FlushPeriod {
+			t.Errorf("it took %s: something waited for its time though nothing more could be read", took)
+		}
+		if n := len(b.target.payloads()); n != 5*reads {
+			t.Errorf("%d messages of %d are written", n, 5*reads)
+		}
+		rounds := (5*reads + inFlight - 1) / inFlight
+		for g, n := range pieces {
+			if n > rounds+1 {
+				t.Errorf("%s was written in %d pieces, though the room was full %d times", g, n, rounds)
+			}
+		}
+		if most := (rounds + 1) * (roomShare + 1); writes > most {
+			t.Errorf("%d writes, more than %d", writes, most)
 		}
 	})
 }

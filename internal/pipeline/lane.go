@@ -23,6 +23,8 @@ type lane struct {
 	mu      sync.Mutex
 	filling []*filling          // one of each group at most, in the order they began
 	byGroup map[string]*filling // of a target that groups
+	begun   uint64              // how many batches have begun to fill
+	waved   uint64              // of them, those that leave together; see wave
 	timer   *time.Timer
 	timed   time.Time     // when timer fires; zero when it is not set
 	full    []event.Batch // what waits for a writer, in order
@@ -84,6 +86,9 @@ func (l *lane) add(m *event.Message, coming int, refused []rejected) []rejected 
 		return refused
 	}
 	if f == nil {
+		if lim.Joint { // there may be many groups
+			coming = 0
+		}
 		f = l.begin(x.group, min(lim.MaxBatchMessages, max(coming, 16)))
 	}
 	f.batch = append(f.batch, m)
@@ -155,10 +160,15 @@ func (l *lane) ready() event.Batch {
 		}
 		return b
 	}
-	if len(l.filling) > 0 && (l.s.eager || l.closing || l.s.p.starved.Load()) {
+	switch {
+	case len(l.filling) == 0 || !l.s.eager && !l.closing && !l.s.p.starved.Load():
+		return nil
+	case !l.s.limits.Joint:
 		return l.take(l.filling[0])
+	case l.s.eager || l.closing:
+		return l.join(l.filling)
 	}
-	return nil
+	return l.wave()
 }
 
 // overdue sends the batches that are filling and whose time is over. There may be none: the
@@ -168,8 +178,19 @@ func (l *lane) overdue() {
 	defer l.mu.Unlock()
 	now := time.Now()
 	l.timed = time.Time{}
-	for len(l.filling) > 0 && !l.filling[0].due.IsZero() && !now.Before(l.filling[0].due) {
-		l.flush(l.filling[0])
+	due := 0
+	for due < len(l.filling) && !l.filling[due].due.IsZero() && !now.Before(l.filling[due].due) {
+		due++
+	}
+	for left := slices.Clone(l.filling[:due]); len(left) > 0; {
+		if !l.s.limits.Joint {
+			l.flush(left[0])
+			left = left[1:]
+			continue
+		}
+		before := len(l.filling)
+		l.full = append(l.full, l.join(left))
+		left = left[before-len(l.filling):]
 	}
 	l.start()
 }

@@ -75,7 +75,7 @@ func (p *Pipeline) newPauses(s *sink) *pauses {
 		return nil
 	}
 	x := &pauses{policy: p.parts.Retry, stopped: p.stopped, byGroup: map[string]pause{}}
-	if s.limits.Group != nil {
+	if s.limits.Group != nil && !s.limits.Joint {
 		x.group = func(m *event.Message) string {
 			measured, _ := s.measure(m) // its error is that of the write
 			return measured.group

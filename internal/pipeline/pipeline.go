@@ -146,6 +146,7 @@ type Pipeline struct {
 	budget  struct{ messages, bytes *semaphore.Weighted }
 	held    inFlight
 	starved atomic.Bool // reading waits for room in flight
+	wanted  inFlight    // what is waited for while starved
 	flows   *flows
 	sinks   sinks
 	reads   *outage.Teller // of reads that fail
@@ -324,6 +325,8 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 
 	endLag := p.watchLag(reading)
 	defer endLag()
+	endStandings := p.watchStandings(reading)
+	defer endStandings()
 	settled := make(chan struct{})
 	go func() {
 		defer close(settled)

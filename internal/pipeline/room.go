@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -58,7 +59,7 @@ func (p *Pipeline) processRoom(reading context.Context) (reserved int64, ok bool
 		if reserved = p.parts.Process.reserve(want, p.flows.freed); reserved > 0 || p.held.messages.Load() == 0 {
 			return reserved, true
 		}
-		end := p.starve()
+		end := p.starve(math.MaxInt64, math.MaxInt64)
 		select {
 		case <-p.flows.freed:
 			end()
@@ -74,7 +75,7 @@ func (p *Pipeline) processRoom(reading context.Context) (reserved int64, ok bool
 // there is no room for.
 func (p *Pipeline) acquire(work context.Context, messages, bytes int64) bool {
 	if !p.tryAcquire(messages, bytes) {
-		end := p.starve()
+		end := p.starve(messages, bytes)
 		defer end()
 		if p.budget.messages.Acquire(work, messages) != nil {
 			return false
@@ -88,13 +89,21 @@ func (p *Pipeline) acquire(work context.Context, messages, bytes int64) bool {
 	return true
 }
 
-// starve has batches that are filling leave, until it is ended.
-func (p *Pipeline) starve() (end func()) {
+// starve has batches that are filling leave, until it is ended: so much is waited for.
+func (p *Pipeline) starve(messages, bytes int64) (end func()) {
+	p.wanted.messages.Store(messages)
+	p.wanted.bytes.Store(bytes)
 	p.starved.Store(true)
 	for _, s := range p.sinks.all() {
 		s.each((*lane).poke)
 	}
 	return func() { p.starved.Store(false) }
+}
+
+// starving reports whether there is still no room for what is waited for, as far as is settled.
+func (p *Pipeline) starving() bool {
+	return p.starved.Load() && (p.wanted.messages.Load() > int64(p.parts.InFlightMessages)-p.held.messages.Load() ||
+		p.wanted.bytes.Load() > int64(p.parts.InFlightBytes)-p.held.bytes.Load())
 }
 
 func (p *Pipeline) tryAcquire(messages, bytes int64) bool {

@@ -33,10 +33,14 @@ func excerpt(src []byte, name string) string {
 	return strings.Join(out, "\n")
 }
 
-// uses divides the use blocks of block into those of the connector and the others.
+// uses divides the use blocks of block, and of the blocks of a pipeline, into those of the connector
+// and the others.
 func uses(block *hclsyntax.Block, name string) (mine, others []*hclsyntax.Block) {
 	for _, u := range block.Body.Blocks {
 		switch {
+		case block.Type == "pipeline":
+			m, o := uses(u, name)
+			mine, others = append(mine, m...), append(others, o...)
 		case u.Type != "use":
 		case len(u.Labels) == 1 && u.Labels[0] == name:
 			mine = append(mine, u)

@@ -120,7 +120,7 @@ func configMarkdown(p Page) []byte {
 	b.WriteString(`
 A config is one or more files of HCL, read as one. Values may read the environment:
 ` + "`env.NAME`" + `, where a missing name is an error, ` + "`env(\"NAME\")`" + `, where it is the empty
-string, and ` + "`env(\"NAME\", \"otherwise\")`" + `, where a missing or empty one is what is written. In a string, ` + "`${ }` and `%{ }`" + ` are filled in when the config is read; written
+string, and ` + "`env(\"NAME\", \"otherwise\")`" + `, where a missing or empty one is what is written. ` + "`file(\"PATH\")`" + ` is the text of a file, without the end of its last line ([secrets](../secrets.md)). In a string, ` + "`${ }` and `%{ }`" + ` are filled in when the config is read; written
 ` + "`$${ }` and `%%{ }`" + ` they stay as they are, as the template literals of inline scripts need.
 
 Every block holds one option or block on each line; a block with a single option may be

@@ -90,13 +90,13 @@ const (
 )
 
 // run has the transformer run the code for events, at most [MaxCall].
-func (r *remote) run(ctx context.Context, s *workspace.Source, c *workspace.Connection, b event.Batch, results []Result, o How) {
-	t := c.Destination.Transformation
+func (r *remote) run(ctx context.Context, may *workspace.Code, s *workspace.Source, c *workspace.Connection, b event.Batch, results []Result, o How) {
+	t := c.Destination.Transformation()
 	if o == Brief && r.waits(t.Version) {
 		fail(results, errSlow)
 		return
 	}
-	answers, err := r.ask(ctx, r.request(s, c, b))
+	answers, err := r.ask(ctx, r.request(may, s, c, b))
 	if err != nil {
 		if fault.Of(err) == fault.Invalid {
 			err = invalid(err)
@@ -121,8 +121,8 @@ func (r *remote) waits(version string) bool {
 	return time.Now().Before(r.tired[version])
 }
 
-func (r *remote) request(s *workspace.Source, c *workspace.Connection, b event.Batch) []remoteEvent {
-	d, t := c.Destination, c.Destination.Transformation
+func (r *remote) request(may *workspace.Code, s *workspace.Source, c *workspace.Connection, b event.Batch) []remoteEvent {
+	d, t := c.Destination, c.Destination.Transformation()
 	events := make([]remoteEvent, len(b))
 	for i, m := range b {
 		e := &events[i]
@@ -137,10 +137,10 @@ func (r *remote) request(s *workspace.Source, c *workspace.Connection, b event.B
 		}
 		e.Destination.Transformations = []remoteVersion{{t.Version}}
 		e.Libraries, e.Credentials = []remoteVersion{}, []remoteCredential{}
-		for _, l := range t.Libraries {
+		for _, l := range may.Libraries {
 			e.Libraries = append(e.Libraries, remoteVersion{l})
 		}
-		for _, k := range t.Credentials {
+		for _, k := range may.Credentials {
 			e.Credentials = append(e.Credentials, remoteCredential{k.ID, k.Key, k.Value, k.Secret})
 		}
 	}

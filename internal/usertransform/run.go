@@ -84,6 +84,7 @@ func (e *Engine) compile(v version, libraries map[string]string) (*program, erro
 // call is one call of the code: the events of one source and destination.
 type call struct {
 	engine     *Engine
+	may        *workspace.Code
 	source     *workspace.Source
 	connection *workspace.Connection
 	events     event.Batch

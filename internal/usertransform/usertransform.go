@@ -168,9 +168,9 @@ func (e *Engine) patience(o How) time.Duration {
 
 // Run takes events of one source through the transformation of a destination: there is a result
 // for each. The payloads of b are not changed.
-func (e *Engine) Run(ctx context.Context, s *workspace.Source, c *workspace.Connection, b event.Batch, o How) []Result {
+func (e *Engine) Run(ctx context.Context, w *workspace.Workspace, s *workspace.Source, c *workspace.Connection, b event.Batch, o How) []Result {
 	results := make([]Result, len(b))
-	t := c.Destination.Transformation
+	t, may := c.Destination.Transformation(), w.Code(c.Destination.Workspace)
 	if why := e.Refused(t); why != "" {
 		fail(results, invalid(errors.New(why)))
 		return results
@@ -180,12 +180,12 @@ func (e *Engine) Run(ctx context.Context, s *workspace.Source, c *workspace.Conn
 	if e.remote != nil {
 		for len(b) > 0 {
 			n := min(len(b), MaxCall)
-			e.remote.run(patient, s, c, b[:n], results[len(results)-len(b):][:n], o)
+			e.remote.run(patient, may, s, c, b[:n], results[len(results)-len(b):][:n], o)
 			b = b[n:]
 		}
 		return results
 	}
-	p, err := e.program(ctx, patient, t)
+	p, err := e.program(ctx, patient, t, may)
 	if err != nil {
 		fail(results, err)
 		return results
@@ -196,7 +196,7 @@ func (e *Engine) Run(ctx context.Context, s *workspace.Source, c *workspace.Conn
 	}
 	for from := 0; from < len(b); from += MaxCall {
 		to := min(from+MaxCall, len(b))
-		p.run(ctx, patient, &call{engine: e, source: s, connection: c, events: b[from:to]}, results[from:to])
+		p.run(ctx, patient, &call{engine: e, may: may, source: s, connection: c, events: b[from:to]}, results[from:to])
 	}
 	return results
 }
@@ -226,8 +226,8 @@ type loaded struct {
 
 // program is the code of t, ready to run. It is loaded once for all who ask at once, and waited
 // for as long as patient allows.
-func (e *Engine) program(ctx, patient context.Context, t *workspace.Transformation) (*program, error) {
-	key := strings.Join(append([]string{t.Version}, t.Libraries...), "\x00")
+func (e *Engine) program(ctx, patient context.Context, t *workspace.Transformation, may *workspace.Code) (*program, error) {
+	key := strings.Join(append([]string{t.Version}, may.Libraries...), "\x00")
 	e.mu.Lock()
 	l := e.programs[key]
 	if l == nil || l.stale(e.code) {
@@ -235,7 +235,7 @@ func (e *Engine) program(ctx, patient context.Context, t *workspace.Transformati
 		l = &loaded{done: make(chan struct{})}
 		e.programs[key] = l
 		e.evict()
-		go e.load(context.WithoutCancel(ctx), l, before, t)
+		go e.load(context.WithoutCancel(ctx), l, before, t, may)
 	}
 	l.used = time.Now()
 	e.mu.Unlock()
@@ -285,7 +285,7 @@ func (e *Engine) evict() {
 }
 
 // load fills in l.
-func (e *Engine) load(ctx context.Context, l, before *loaded, t *workspace.Transformation) {
+func (e *Engine) load(ctx context.Context, l, before *loaded, t *workspace.Transformation, may *workspace.Code) {
 	defer close(l.done)
 	defer func() {
 		if r := recover(); r != nil {
@@ -301,7 +301,7 @@ func (e *Engine) load(ctx context.Context, l, before *loaded, t *workspace.Trans
 	v, err := e.code.transformation(ctx, t.Version)
 	var libraries map[string]string
 	if err == nil && v.CodeVersion != "0" {
-		libraries, err = e.libraries(ctx, v.Code, t.Libraries)
+		libraries, err = e.libraries(ctx, v.Code, may.Libraries)
 	}
 	if err != nil {
 		if l.err = fault.Pace(fmt.Errorf("user transformation: %w", err), again); fault.Of(err) == fault.Invalid {

@@ -47,11 +47,16 @@ func engine(t testing.TB, files map[string]string, set func(*Config)) *Engine {
 	return e
 }
 
-func way(version string, libraries ...string) (*workspace.Source, *workspace.Connection) {
+func way(version string, libraries ...string) (*workspace.Workspace, *workspace.Source, *workspace.Connection) {
+	quoted, _ := json.Marshal(libraries)
+	w, err := workspace.Parse("test.json", []byte(`{"workspaceId":"ws","sources":[],"credentials":{"c1":{"key":"token","value":"s3cret","isSecret":true}},"libraries":`+
+		strings.NewReplacer("[\"", "[{\"versionId\":\"", "\"]", "\"}]", "\",\"", "\"},{\"versionId\":\"").Replace(string(quoted))+`}`), time.Time{})
+	if err != nil {
+		panic(err)
+	}
 	s := &workspace.Source{ID: "src", Name: "Site", Workspace: "ws", Definition: "Javascript", Category: "web"}
-	return s, &workspace.Connection{Destination: &workspace.Destination{ID: "dst", Name: "Hook", Type: "WEBHOOK", Transformation: &workspace.Transformation{
-		ID: "t1", Version: version, Language: workspace.JavaScript, Libraries: libraries,
-		Credentials: []workspace.Credential{{ID: "c1", Key: "token", Value: "s3cret", Secret: true}},
+	return w, s, &workspace.Connection{Destination: &workspace.Destination{ID: "dst", Name: "Hook", Type: "WEBHOOK", Workspace: "ws", Transformations: []workspace.Transformation{
+		{ID: "t1", Version: version, Language: workspace.JavaScript},
 	}}}
 }
 
@@ -83,8 +88,8 @@ func told(results []Result) []string {
 
 func run(t testing.TB, e *Engine, version string, libraries []string, payloads ...string) []string {
 	t.Helper()
-	s, c := way(version, libraries...)
-	return told(e.Run(t.Context(), s, c, events(payloads...), Brief))
+	w, s, c := way(version, libraries...)
+	return told(e.Run(t.Context(), w, s, c, events(payloads...), Brief))
 }
 
 // TestForms: what the contract says of every form of a result, event by event.
@@ -311,10 +316,10 @@ func TestPatience(t *testing.T) {
 	e := engine(t, map[string]string{"v.js": `export async function transformEvent(e) { e.f = await fetch(e.url); return e }`}, func(c *Config) {
 		c.AllowNetworks, c.PatienceMillis = []string{"127.0.0.0/8"}, 20
 	})
-	s, c := way("v")
+	w, s, c := way("v")
 	in := fmt.Sprintf(`{"url":%q}`, server.URL)
 	for range 2 {
-		for _, r := range e.Run(t.Context(), s, c, events(in, in), Brief) {
+		for _, r := range e.Run(t.Context(), w, s, c, events(in, in), Brief) {
 			if r.Err == nil || fault.Of(r.Err) == fault.Invalid {
 				t.Fatalf("an event that waits is %v", told([]Result{r}))
 			}
@@ -324,7 +329,7 @@ func TestPatience(t *testing.T) {
 		t.Errorf("%d calls of code that has just kept others waiting", calls.Load())
 	}
 	close(free)
-	got := e.Run(t.Context(), s, c, events(in), Whole)
+	got := e.Run(t.Context(), w, s, c, events(in), Whole)
 	if want := fmt.Sprintf(`{"url":%q,"f":1}`, server.URL); told(got)[0] != want {
 		t.Errorf("where nobody waits: %s", told(got))
 	}
@@ -379,8 +384,8 @@ func TestControlPlane(t *testing.T) {
 	if got := run(t, later, "v", []string{"l1"}, `{}`); got[0] != `{"f":7}` {
 		t.Error("without the control plane:", got)
 	}
-	s, c := way("new")
-	if r := later.Run(t.Context(), s, c, events(`{}`), Brief)[0]; r.Err == nil || fault.Of(r.Err) == fault.Invalid {
+	w, s, c := way("new")
+	if r := later.Run(t.Context(), w, s, c, events(`{}`), Brief)[0]; r.Err == nil || fault.Of(r.Err) == fault.Invalid {
 		t.Error("an event whose code cannot be had just now is", told([]Result{r}))
 	}
 }
@@ -513,22 +518,22 @@ func TestRemote(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	s, c := way("v", "l1")
+	w, s, c := way("v", "l1")
 	for _, x := range []struct {
 		mode    string
 		invalid bool
 	}{{"no", true}, {"away", false}, {"old", false}} {
 		mode.Store(x.mode)
-		r := e.Run(t.Context(), s, c, events(in[0]), Whole)[0]
+		r := e.Run(t.Context(), w, s, c, events(in[0]), Whole)[0]
 		if r.Err == nil || (fault.Of(r.Err) == fault.Invalid) != x.invalid {
 			t.Errorf("%s: %v", x.mode, told([]Result{r}))
 		}
 	}
 	mode.Store("")
-	if r := e.Run(t.Context(), s, c, events(in[0]), Brief)[0]; r.Err == nil || fault.Of(r.Err) == fault.Invalid {
+	if r := e.Run(t.Context(), w, s, c, events(in[0]), Brief)[0]; r.Err == nil || fault.Of(r.Err) == fault.Invalid {
 		t.Error("a transformer that was away is asked in a hurry:", told([]Result{r}))
 	}
-	if r := e.Run(t.Context(), s, c, events(in[0]), Whole)[0]; r.Err != nil {
+	if r := e.Run(t.Context(), w, s, c, events(in[0]), Whole)[0]; r.Err != nil {
 		t.Error(r.Err)
 	}
 }
@@ -542,9 +547,9 @@ func BenchmarkRun(b *testing.B) {
 	batch := events(slices.Repeat([]string{payload}, 100)...)
 	for _, version := range []string{"event", "async"} {
 		b.Run(version, func(b *testing.B) {
-			s, c := way(version)
+			w, s, c := way(version)
 			for b.Loop() {
-				for _, r := range e.Run(context.Background(), s, c, batch, Brief) {
+				for _, r := range e.Run(context.Background(), w, s, c, batch, Brief) {
 					if r.Err != nil {
 						b.Fatal(r.Err)
 					}

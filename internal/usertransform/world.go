@@ -76,8 +76,8 @@ func metadata(vm *script.VM, x goja.FunctionCall) goja.Value {
 	set("destinationId", d.ID)
 	set("destinationName", d.Name)
 	set("destinationType", d.Type)
-	set("transformationId", d.Transformation.ID)
-	set("transformationVersionId", d.Transformation.Version)
+	set("transformationId", d.Transformation().ID)
+	set("transformationVersionId", d.Transformation().Version)
 	set("messageId", id.String())
 	if !m.Times.Created.IsZero() {
 		set("receivedAt", m.Times.Created.UTC().Format("2006-01-02T15:04:05.000Z07:00"))
@@ -121,7 +121,7 @@ func logged(vm *script.VM, x goja.FunctionCall) goja.Value {
 		}
 	}
 	text := "Log: " + strings.Join(words, " ")
-	c.engine.log.Debug("a user transformation says", "text", text[:min(len(text), 4096)], "transformation", c.connection.Destination.Transformation.ID)
+	c.engine.log.Debug("a user transformation says", "text", text[:min(len(text), 4096)], "transformation", c.connection.Destination.Transformation().ID)
 	return goja.Undefined()
 }
 
@@ -276,7 +276,7 @@ func getCredential(vm *script.VM, x goja.FunctionCall) goja.Value {
 	if goja.IsUndefined(key) || goja.IsNull(key) {
 		vm.Throw("Key should be valid and defined")
 	}
-	for _, k := range c.connection.Destination.Transformation.Credentials {
+	for _, k := range c.may.Credentials {
 		if k.Key == key.String() {
 			return vm.JS().ToValue(k.Value)
 		}

@@ -1,15 +1,14 @@
 package workspace
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 	"weak"
 
@@ -26,11 +25,11 @@ const MaxFile = 256 << 20
 // one File, and so see the same state. Its methods may be called by many goroutines. Who asks
 // it for its state never waits for the disk: the file is read by Open, Reload and [Watch].
 type File struct {
+	State
 	path string
-	now  atomic.Pointer[Workspace]
 
 	mu   sync.Mutex // held while the file is read again
-	data []byte     // what the state was made of
+	data sum        // of what the state was made of
 	stat stamp      // of the file at the last look
 	log  *slog.Logger
 	err  error // why the last look changed nothing
@@ -88,9 +87,6 @@ func forget(path string) {
 
 // Path is where the file is.
 func (f *File) Path() string { return f.path }
-
-// Current is the state that counts now.
-func (f *File) Current() *Workspace { return f.now.Load() }
 
 // Reload reads the file now, as after SIGHUP. With an error the last state stays.
 func (f *File) Reload() error {
@@ -154,7 +150,7 @@ func (f *File) look(always bool, now time.Time) error {
 	if err != nil {
 		err = fault.New(fault.Setup, err)
 		if f.now.Load() != nil && (f.err == nil || f.err.Error() != err.Error()) {
-			f.log.Error("the workspace config cannot be used; the last good one stays in force", "error", err)
+			f.log.Error("the workspace config cannot be used; the last good one stays in force: mend the file, it is read again by itself", "error", err)
 		}
 	}
 	f.err = err
@@ -169,20 +165,18 @@ func (f *File) read(now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("read workspace config: %w", err)
 	}
-	if f.now.Load() != nil && f.err == nil && bytes.Equal(data, f.data) {
+	before, key := f.now.Load(), sum(sha256.Sum256(data))
+	if before != nil && f.err == nil && key == f.data {
 		return nil
 	}
-	w, err := Parse(f.path, data, now)
+	w, err := ParseAfter(before, f.path, data, now)
 	if err != nil {
 		return err
 	}
-	for _, text := range w.Warnings {
-		f.log.Warn("workspace config: " + text)
-	}
-	again := f.now.Load() != nil
-	f.data = data
-	f.now.Store(w)
-	if again {
+	w.Tell(f.log, before)
+	f.data = key
+	f.Set(w)
+	if before != nil {
 		f.log.Info("workspace config read again", "path", f.path, "sources", len(w.Sources), "destinations", w.Destinations())
 	}
 	return nil

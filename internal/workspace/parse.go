@@ -2,9 +2,11 @@ package workspace
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -12,177 +14,84 @@ import (
 	"github.com/weirdata/weir/internal/event"
 )
 
-// document is the part of the file that counts here. encoding/json matches keys whatever
-// their case, as RudderStack does.
-type document struct {
-	WorkspaceID string                        `json:"workspaceId"`
-	Sources     []sourceDocument              `json:"sources"`
-	Connections map[string]connectionDocument `json:"connections"`
-	Libraries   []libraryDocument             `json:"libraries"`
-	Credentials map[string]credentialDocument `json:"credentials"`
-	Settings    struct {
-		EventBlocking struct {
-			Events map[string][]string `json:"events"`
-		} `json:"eventBlocking"`
-	} `json:"settings"`
-}
-
-type sourceDocument struct {
-	ID           string            `json:"id"`
-	Name         string            `json:"name"`
-	WriteKey     string            `json:"writeKey"`
-	Enabled      bool              `json:"enabled"`
-	WorkspaceID  string            `json:"workspaceId"`
-	OriginalID   string            `json:"originalId"`
-	Config       json.RawMessage   `json:"config"`
-	Definition   sourceDefinition  `json:"sourceDefinition"`
-	Destinations []json.RawMessage `json:"destinations"`
-	TrackingPlan struct {
-		Plan struct {
-			ID string `json:"id"`
-		} `json:"trackingPlan"`
-	} `json:"dgSourceTrackingPlanConfig"`
-	GeoEnrichment struct {
-		Enabled bool `json:"enabled"`
-	} `json:"geoEnrichment"`
-	Transient bool `json:"transient"`
-}
-
-type sourceDefinition struct {
-	Name     string `json:"name"`
-	Category string `json:"category"`
-	Type     string `json:"type"`
-}
-
-type destinationDocument struct {
-	ID                 string          `json:"id"`
-	Name               string          `json:"name"`
-	Enabled            bool            `json:"enabled"`
-	IsProcessorEnabled bool            `json:"isProcessorEnabled"`
-	WorkspaceID        string          `json:"workspaceId"`
-	RevisionID         string          `json:"revisionId"`
-	ConnectionMode     string          `json:"connectionMode"`
-	Config             json.RawMessage `json:"config"`
-	Definition         struct {
-		Name        string          `json:"name"`
-		DisplayName string          `json:"displayName"`
-		Config      json.RawMessage `json:"config"`
-	} `json:"destinationDefinition"`
-	Transformations []transformationDocument `json:"transformations"`
-}
-
-type connectionDocument struct {
-	SourceID      string `json:"sourceId"`
-	DestinationID string `json:"destinationId"`
-	Enabled       *bool  `json:"enabled"`
-}
-
-// definitionConfig is what is read of a destination definition's config.
-type definitionConfig struct {
-	SupportedMessageTypes messageTypes `json:"supportedMessageTypes"`
-	IncludeKeys           keys         `json:"includeKeys"`
-	ExcludeKeys           keys         `json:"excludeKeys"`
-	SecretKeys            keys         `json:"secretKeys"`
-	Hybrid                map[string]struct {
-		MessageType []string `json:"messageType"`
-	} `json:"hybridModeCloudEventsFilter"`
-}
-
-// keys is a list of texts; what is none is empty.
-type keys []string
-
-func (k *keys) UnmarshalJSON(data []byte) error {
-	if json.Unmarshal(data, (*[]string)(k)) != nil {
-		*k = nil
-	}
-	return nil
-}
-
-// messageTypes is a list, or in later definitions an object of which the list for events
-// that come through a server counts: {"cloud": [...], "device": {...}}.
-type messageTypes []string
-
-func (t *messageTypes) UnmarshalJSON(data []byte) error {
-	if data[0] != '{' {
-		return json.Unmarshal(data, (*[]string)(t))
-	}
-	var by struct {
-		Cloud []string `json:"cloud"`
-	}
-	err := json.Unmarshal(data, &by)
-	*t = by.Cloud
-	return err
-}
-
-// destinationConfig is what is read of a destination's config here; the rest is for the
-// target that delivers to it.
-type destinationConfig struct {
-	ConnectionMode           any   `json:"connectionMode"`
-	EnableServerSideIdentify *bool `json:"enableServerSideIdentify"`
-	ListOfConversions        []struct {
-		Conversions string `json:"conversions"`
-	} `json:"listOfConversions"`
-	ConsentManagement []struct {
-		Provider           string `json:"provider"`
-		ResolutionStrategy string `json:"resolutionStrategy"`
-		Consents           []struct {
-			Consent string `json:"consent"`
-		} `json:"consents"`
-	} `json:"consentManagement"`
-	OneTrust []struct {
-		Category string `json:"oneTrustCookieCategory"`
-	} `json:"oneTrustCookieCategories"`
-	Ketch []struct {
-		Purpose string `json:"purpose"`
-	} `json:"ketchConsentPurposes"`
-}
-
 // Parse makes a workspace of a workspaceConfig.json. name stands for the file in errors,
 // which name every mistake that was found.
 func Parse(name string, data []byte, now time.Time) (*Workspace, error) {
+	return ParseAfter(nil, name, data, now)
+}
+
+// ParseAfter is Parse of what takes the place of before, which may be nil: what is written in the
+// same words is the same [Source], [Destination] and [Connection], and costs next to nothing. A source
+// or destination that cannot be read any more stays as it was, with a warning.
+func ParseAfter(before *Workspace, name string, data []byte, now time.Time) (*Workspace, error) {
 	var doc document
 	if err := json.Unmarshal(bytes.TrimPrefix(data, []byte("\ufeff")), &doc); err != nil {
 		return nil, syntax(name, data, err)
 	}
-	p := parser{w: &Workspace{
-		ID: doc.WorkspaceID, Loaded: now, byKey: map[string]*Source{}, byHeader: map[string]*Source{},
-		byID: map[string]*Source{}, destinations: map[string]*Destination{},
-	}, texts: map[string]destinationDocument{}, libraries: librariesOf(doc.Libraries), credentials: credentialsOf(doc.Credentials)}
-	var blocked map[string]bool
-	if names := doc.Settings.EventBlocking.Events["track"]; len(names) > 0 {
-		blocked = setOf(names)
+	if before == nil {
+		before = Empty()
 	}
+	p := parser{before: before, w: newWorkspace(now, len(doc.Sources))}
+	p.read("workspaceId", doc.WorkspaceID, &p.w.ID)
+	p.read("updatedAt", doc.UpdatedAt, &p.w.UpdatedAt)
 	if doc.Sources == nil {
 		p.refuse("there is no list of \"sources\": this is no workspaceConfig.json")
 	}
-	off := p.switchedOff(doc.Connections)
-	for i := range doc.Sources {
-		p.source(i, &doc.Sources[i], doc.WorkspaceID, blocked)
+	p.settings(&doc)
+	p.code(&doc)
+	for i, text := range doc.Sources {
+		p.source(i, text)
 	}
+	if len(p.w.Sources) == 0 {
+		p.problems = append(p.problems, p.left...)
+	} else {
+		p.w.Warnings = append(p.w.Warnings, p.left...)
+	}
+	cs := p.connections(doc.Connections)
+	off := switchedOff(cs)
 	for i, s := range p.w.Sources {
-		for j := range doc.Sources[p.index[i]].Destinations {
-			to := p.destination(fmt.Sprintf("sources[%d].destinations[%d]", p.index[i], j), doc.Sources[p.index[i]].Destinations[j], s)
-			if to != nil && !off[[2]string{s.ID, to.ID}] {
-				p.connect(s, to)
-			}
-		}
+		p.destinations(i, s, off)
 	}
-	p.added(doc.Connections)
+	p.added(cs)
 	if len(p.problems) > 0 {
 		return nil, fmt.Errorf("read workspace config %s: %s", name, strings.Join(p.problems, "; "))
 	}
+	p.link()
 	return p.w, nil
+}
+
+// sum tells texts apart.
+type sum [sha256.Size]byte
+
+// readSource is what the text of a source says, whoever else is in the file.
+type readSource struct {
+	sum  sum
+	doc  sourceDocument // without its destinations
+	of   Source         // without workspace, scope and connections
+	odd  []string       // what of it cannot be read and is as if it were not there
+	asks []string       // what it asks for and is not built
+	// destinations are those it carries, in their order.
+	destinations []*readDestination
+	lost         error // why it cannot be loaded at all
+}
+
+// readDestination is what the text of a destination says.
+type readDestination struct {
+	sum     sum
+	of      *Destination // with its id only where nothing else is readable
+	enabled bool         // as it is written
+	odd     bool         // of.Off is because it cannot be read
 }
 
 // parser collects a workspace and what is wrong with its file.
 type parser struct {
-	w        *Workspace
-	index    []int // of each source, in the file
-	texts    map[string]destinationDocument
-	problems []string
-
-	libraries   []string
-	credentials []Credential
+	before, w *Workspace
+	at        []int    // place of each source in the file
+	problems  []string // that refuse the file
+	left      []string // that leave a source out
+	blocked   map[string]bool
+	first     map[string]*readDestination // destinations, by ID
+	chosen    [][]*Destination            // those that each source is connected to
 }
 
 func (p *parser) refuse(format string, args ...any) {
@@ -193,30 +102,73 @@ func (p *parser) warn(format string, args ...any) {
 	p.w.Warnings = append(p.w.Warnings, fmt.Sprintf(format, args...))
 }
 
-func (p *parser) source(i int, d *sourceDocument, workspace string, blocked map[string]bool) {
+// read reads a part that nothing else depends on; one that cannot be read is as if it were not there.
+func (p *parser) read(name string, text json.RawMessage, into any) {
+	if why := readPart(name, text, into); why != "" {
+		p.warn("%s", why)
+	}
+}
+
+// readPart is why a part cannot be read, and empty when it can.
+func readPart(name string, text json.RawMessage, into any) string {
+	if null(text) {
+		return ""
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Sprintf("%q cannot be read, and is as if it were not there: %v", name, plainAt(name, err))
+	}
+	return ""
+}
+
+func (p *parser) settings(doc *document) {
+	var d settingsDocument
+	p.read("settings", doc.Settings, &d)
+	if names := d.EventBlocking.Events["track"]; len(names) > 0 {
+		p.blocked = setOf(names)
+		if maps.Equal(p.blocked, p.before.blocked) {
+			p.blocked = p.before.blocked
+		}
+	}
+	p.w.blocked = p.blocked
+	replays := !null(doc.Replays) && string(bytes.TrimSpace(doc.Replays)) != "{}" && string(bytes.TrimSpace(doc.Replays)) != "[]"
+	for _, text := range d.asks(replays) {
+		p.warn("workspace %q %s", p.w.ID, text)
+	}
+}
+
+// source takes a source into the workspace.
+func (p *parser) source(i int, text json.RawMessage) {
 	at := fmt.Sprintf("sources[%d]", i)
-	if d.ID == "" {
-		p.refuse("%s has no id: give every source one", at)
+	key := sum(sha256.Sum256(text))
+	r := p.before.read[key]
+	if r == nil {
+		r = p.newSource(key, text)
+	}
+	old := p.before.byID[r.doc.ID]
+	switch {
+	case r.lost != nil && old != nil:
+		p.warn("source %q (%s) stays as it was: %v", r.doc.ID, at, r.lost)
+		r = old.made
+	case r.lost != nil:
+		p.left = append(p.left, fmt.Sprintf("%s cannot be loaded: %v", at, r.lost))
+		return
+	case r.doc.ID == "":
+		p.left = append(p.left, fmt.Sprintf("%s has no id: give every source one", at))
 		return
 	}
+	d := &r.doc
 	at = fmt.Sprintf("source %q (%s)", d.ID, at)
 	if p.w.byID[d.ID] != nil {
 		p.refuse("%s: the id is used twice: give every source its own", at)
 		return
 	}
+	s := r.of
+	s.made, s.Workspace = r, p.w.ID
 	if d.WorkspaceID != "" {
-		workspace = d.WorkspaceID
-	}
-	s := &Source{
-		ID: d.ID, Name: d.Name, WriteKey: d.WriteKey, Enabled: d.Enabled, Workspace: workspace,
-		Definition: d.Definition.Name, Category: d.Definition.Category, Type: d.Definition.Type, OriginalID: d.OriginalID,
-		Scope: &event.Scope{Workspace: workspace, Source: d.ID},
-	}
-	if !null(d.Config) {
-		s.Config = d.Config
+		s.Workspace = d.WorkspaceID
 	}
 	if s.Category == "" {
-		s.Blocked = blocked
+		s.Blocked = p.blocked
 	}
 	switch other := p.w.byKey[d.WriteKey]; {
 	case d.WriteKey == "":
@@ -225,155 +177,154 @@ func (p *parser) source(i int, d *sourceDocument, workspace string, blocked map[
 		p.refuse("%s: source %q has the same writeKey: events could not be told apart", at, other.ID)
 		return
 	default:
-		p.w.byKey[d.WriteKey] = s
-		p.w.byHeader[authorization(d.WriteKey)] = s
+		p.w.byKey[d.WriteKey] = &s
 	}
-	p.notBuilt(at, d)
-	p.w.byID[d.ID] = s
-	p.w.Sources = append(p.w.Sources, s)
-	p.index = append(p.index, i)
+	for _, text := range slices.Concat(r.odd, r.asks) {
+		p.warn("%s %s", at, text)
+	}
+	p.w.byID[d.ID] = &s
+	p.w.Sources = append(p.w.Sources, &s)
+	p.at = append(p.at, i)
+	p.w.read[r.sum] = r
 }
 
-// notBuilt warns of what a source asks for and does not get.
-func (p *parser) notBuilt(at string, d *sourceDocument) {
-	warn := func(asked bool, what string) {
-		if asked {
-			p.warn("%s asks for what is not built, %s", at, what)
+// newSource reads the text of a source.
+func (p *parser) newSource(key sum, text json.RawMessage) *readSource {
+	r := &readSource{sum: key}
+	if err := json.Unmarshal(text, &r.doc); err != nil {
+		r.lost = plainAt("sources", err)
+		return r
+	}
+	d := &r.doc
+	s := &r.of
+	s.ID, s.WriteKey, s.Enabled = d.ID, d.WriteKey, d.Enabled
+	if !null(d.Config) {
+		s.Config = d.Config
+	}
+	part := func(name string, text json.RawMessage, into any) {
+		if why := readPart(name, text, into); why != "" {
+			r.odd = append(r.odd, why)
 		}
 	}
-	warn(d.TrackingPlan.Plan.ID != "", "the tracking plan "+d.TrackingPlan.Plan.ID+": its events are not validated")
-	warn(d.GeoEnrichment.Enabled, "geoEnrichment: its events get no location")
-	warn(d.Transient, "transient: its events are kept like others until they are delivered")
+	var def sourceDefinition
+	var plan trackingPlanDocument
+	var geo struct {
+		Enabled bool `json:"enabled"`
+	}
+	part("name", d.Name, &s.Name)
+	part("sourceDefinition", d.Definition, &def)
+	part("dgSourceTrackingPlanConfig", d.TrackingPlan, &plan)
+	part("geoEnrichment", d.GeoEnrichment, &geo)
+	part("transient", d.Transient, &s.Transient)
+	s.Definition, s.DefinitionID, s.Category, s.Type = def.Name, def.ID, def.Category, def.Type
+	s.GeoEnrichment = geo.Enabled
+	if plan.Plan.ID != "" && !plan.Deleted {
+		s.TrackingPlan = &TrackingPlan{ID: plan.Plan.ID, Version: cmpOr(plan.Plan.Version, plan.Version), Config: plan.Config}
+	}
+	r.asks = s.asks(def.Options.Hydration.Enabled)
+	for _, text := range d.Destinations {
+		r.destinations = append(r.destinations, p.newDestination(text))
+	}
+	part("originalId", d.OriginalID, &s.OriginalID)
+	*d = sourceDocument{ID: d.ID, WriteKey: d.WriteKey, WorkspaceID: d.WorkspaceID}
+	return r
 }
 
-// destination is the destination that text describes, made when it is new. One that cannot be
-// read, or that asks for what is not built, is switched off, and no other.
-func (p *parser) destination(at string, text json.RawMessage, s *Source) *Destination {
-	var d destinationDocument
-	wrong := json.Unmarshal(text, &d)
-	if d.ID == "" {
+func cmpOr(a, b int) int {
+	if a != 0 {
+		return a
+	}
+	return b
+}
+
+// newDestination reads the text of a destination, once for all sources that carry it.
+func (p *parser) newDestination(text json.RawMessage) *readDestination {
+	key := sum(sha256.Sum256(text))
+	r := p.w.texts[key]
+	if r == nil {
+		r = p.before.texts[key]
+	}
+	if r == nil {
+		r = newDestination(key, text)
+	}
+	p.w.texts[key] = r
+	return r
+}
+
+// destinations finds the destinations of the source with index i.
+func (p *parser) destinations(i int, s *Source, off map[[2]string]bool) {
+	var chosen []*Destination
+	for j, r := range s.made.destinations {
+		at := fmt.Sprintf("sources[%d].destinations[%d]", p.at[i], j)
+		if to := p.destination(at, r, s); to != nil && !off[[2]string{s.ID, to.ID}] && !slices.Contains(chosen, to) {
+			chosen = append(chosen, to)
+		}
+	}
+	p.chosen = append(p.chosen, chosen)
+}
+
+// destination is the destination of a text; the first of its ID counts. One that cannot be read, or
+// that asks for what is not built, is switched off, and no other.
+func (p *parser) destination(at string, r *readDestination, s *Source) *Destination {
+	if r.of.ID == "" {
 		p.warn("%s has no id: give every destination one; it gets no events", at)
 		return nil
 	}
-	at = fmt.Sprintf("destination %q (%s)", d.ID, at)
-	if known := p.w.destinations[d.ID]; known != nil {
-		first := p.texts[d.ID]
-		if first.Enabled != d.Enabled || first.IsProcessorEnabled != d.IsProcessorEnabled || first.Definition.Name != d.Definition.Name || !sameText(first.Config, d.Config) {
+	at = fmt.Sprintf("destination %q (%s)", r.of.ID, at)
+	if first := p.first[r.of.ID]; first != nil {
+		if first.differs(r) {
 			p.warn("%s differs from where it occurs first in the file: the first counts", at)
 		}
-		return known
+		return p.w.destinations[r.of.ID]
 	}
-	to := &Destination{
-		ID: d.ID, Name: d.Name, Type: strings.ToUpper(d.Definition.Name), DisplayName: d.Definition.DisplayName,
-		Enabled: d.Enabled, Processed: d.IsProcessorEnabled, Workspace: d.WorkspaceID, Revision: d.RevisionID, Config: d.Config,
-	}
+	to := r.of
 	if to.Workspace == "" {
-		to.Workspace = s.Workspace
+		if old := p.before.destinations[to.ID]; old != nil && old.made == r && old.Workspace == s.Workspace {
+			to = old
+		} else {
+			own := *to
+			own.Workspace, own.made = s.Workspace, r
+			to = &own
+		}
 	}
-	if to.DisplayName == "" {
-		to.DisplayName = d.Definition.Name
-	}
-	if null(to.Config) {
-		to.Config = json.RawMessage("{}")
-	}
-	switch {
-	case wrong != nil:
-		to.Off = plain(wrong).Error()
-	case d.Definition.Name == "":
-		to.Off = "it has no destinationDefinition.name, which says what kind of destination it is, such as WEBHOOK"
-	default:
-		to.Transformation = p.transformation(d.Transformations)
-		to.Off = settings(to, &d)
+	if old := p.before.destinations[to.ID]; r.odd && old != nil && old.Off == "" {
+		p.warn("%s stays as it was: %s", at, to.Off)
+		to = old
 	}
 	switch {
 	case to.Off != "":
 		p.warn("%s is switched off: %s", at, to.Off)
-		to.Enabled = false
 	case to.Enabled && !to.Processed:
 		p.warn(`%s is enabled, but "isProcessorEnabled" is not true: it gets no events`, at)
 	}
-	p.w.destinations[d.ID] = to
-	p.texts[d.ID] = d
+	if p.first == nil {
+		p.first = map[string]*readDestination{}
+	}
+	p.first[to.ID], p.w.destinations[to.ID], p.w.texts[r.sum] = r, to, r
 	return to
 }
 
-// settings reads what the choice of destinations depends on; what it returns is wrong with it.
-func settings(to *Destination, d *destinationDocument) (wrong string) {
-	var c destinationConfig
-	if err := json.Unmarshal(to.Config, &c); err != nil {
-		return fmt.Sprintf("config: %v", plain(err))
-	}
-	var def definitionConfig
-	if !null(d.Definition.Config) {
-		if err := json.Unmarshal(d.Definition.Config, &def); err != nil {
-			return fmt.Sprintf("destinationDefinition.config: %v", plain(err))
+// connections are those that the file speaks of by themselves. One that cannot be read is left out.
+func (p *parser) connections(text json.RawMessage) map[string]connectionDocument {
+	var texts map[string]json.RawMessage
+	p.read("connections", text, &texts)
+	cs := make(map[string]connectionDocument, len(texts))
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		var c connectionDocument
+		if null(texts[name]) {
+			continue
 		}
-	}
-	to.KnowsSecrets = len(def.SecretKeys) > 0
-	for _, name := range def.IncludeKeys {
-		if !slices.Contains(def.SecretKeys, name) && !slices.Contains(def.ExcludeKeys, name) {
-			to.Browser = append(to.Browser, name)
+		if err := json.Unmarshal(texts[name], &c); err != nil {
+			p.warn("connection %q has no effect: %v", name, plainAt("connections."+name, err))
+			continue
 		}
+		cs[name] = c
 	}
-	if len(def.SupportedMessageTypes) > 0 {
-		to.types = setOf(def.SupportedMessageTypes)
-		if c.EnableServerSideIdentify != nil && !*c.EnableServerSideIdentify {
-			delete(to.types, "identify")
-		}
-	}
-	if mode, _ := c.ConnectionMode.(string); mode == "hybrid" || d.ConnectionMode == "hybrid" {
-		to.cloud = map[string]map[string]bool{}
-		for sourceType, f := range def.Hybrid {
-			to.cloud[sourceType] = setOf(f.MessageType)
-		}
-	}
-	for _, l := range c.ListOfConversions {
-		if l.Conversions != "" {
-			if to.Conversions == nil {
-				to.Conversions = map[string]bool{}
-			}
-			to.Conversions[l.Conversions] = true
-		}
-	}
-	for _, m := range c.ConsentManagement {
-		var ids []string
-		for _, x := range m.Consents {
-			if id := strings.TrimSpace(x.Consent); id != "" {
-				ids = append(ids, id)
-			}
-		}
-		if to.Consent.Providers == nil {
-			to.Consent.Providers = map[string]Purposes{}
-		}
-		to.Consent.Providers[m.Provider] = Purposes{Any: m.ResolutionStrategy == "or", IDs: ids}
-	}
-	for _, x := range c.OneTrust {
-		if id := strings.TrimSpace(x.Category); id != "" {
-			to.Consent.OneTrust = append(to.Consent.OneTrust, id)
-		}
-	}
-	for _, x := range c.Ketch {
-		if id := strings.TrimSpace(x.Purpose); id != "" {
-			to.Consent.Ketch = append(to.Consent.Ketch, id)
-		}
-	}
-	return ""
-}
-
-func (p *parser) connect(s *Source, to *Destination) {
-	for _, c := range s.Connections {
-		if c.Destination == to {
-			return
-		}
-	}
-	s.Connections = append(s.Connections, &Connection{
-		Destination: to, Types: to.accepts(s.Type),
-		Scope: &event.Scope{Workspace: s.Workspace, Source: s.ID, Destination: to.ID},
-	})
+	return cs
 }
 
 // switchedOff are the pairs of source and destination whose connection is not enabled.
-func (p *parser) switchedOff(cs map[string]connectionDocument) map[[2]string]bool {
+func switchedOff(cs map[string]connectionDocument) map[[2]string]bool {
 	off := map[[2]string]bool{}
 	for _, c := range cs {
 		if c.Enabled != nil && !*c.Enabled {
@@ -385,21 +336,60 @@ func (p *parser) switchedOff(cs map[string]connectionDocument) map[[2]string]boo
 
 // added makes the connections that only "connections" speaks of.
 func (p *parser) added(cs map[string]connectionDocument) {
-	names := make([]string, 0, len(cs))
-	for name := range cs {
-		names = append(names, name)
+	if len(cs) == 0 {
+		return
 	}
-	slices.Sort(names)
-	for _, name := range names {
+	index := make(map[string]int, len(p.w.Sources))
+	for i, s := range p.w.Sources {
+		index[s.ID] = i
+	}
+	for _, name := range slices.Sorted(maps.Keys(cs)) {
 		c := cs[name]
-		s, to := p.w.byID[c.SourceID], p.w.destinations[c.DestinationID]
+		i, known := index[c.SourceID]
+		to := p.w.destinations[c.DestinationID]
 		switch {
-		case s == nil || to == nil:
+		case !known || to == nil:
 			p.warn("connection %q is between source %q and destination %q, which are not both in the file: it has no effect", name, c.SourceID, c.DestinationID)
-		case c.Enabled == nil || *c.Enabled:
-			p.connect(s, to)
+		case (c.Enabled == nil || *c.Enabled) && !slices.Contains(p.chosen[i], to):
+			p.chosen[i] = append(p.chosen[i], to)
 		}
 	}
+}
+
+// link connects the sources to what was chosen. A source of before that is the same stays.
+func (p *parser) link() {
+	for i, s := range p.w.Sources {
+		if old := p.before.byID[s.ID]; old != nil && old.same(s, p.chosen[i]) {
+			p.w.Sources[i], s = old, old
+		} else {
+			s.Scope = &event.Scope{Workspace: s.Workspace, Source: s.ID}
+			for _, to := range p.chosen[i] {
+				s.connect(to)
+			}
+		}
+		p.w.index(s)
+	}
+}
+
+// same reports whether s is what other, which is not connected yet, would be with connections to
+// the destinations.
+func (s *Source) same(other *Source, to []*Destination) bool {
+	if s.made != other.made || s.Workspace != other.Workspace || len(s.Connections) != len(to) || !maps.Equal(s.Blocked, other.Blocked) {
+		return false
+	}
+	for i, c := range s.Connections {
+		if c.Destination != to[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Source) connect(to *Destination) {
+	s.Connections = append(s.Connections, &Connection{
+		Destination: to, Types: to.accepts(s.Type), Consent: to.consent(s.Type),
+		Scope: &event.Scope{Workspace: s.Workspace, Source: s.ID, Destination: to.ID},
+	})
 }
 
 // syntax says where in the file a mistake is.
@@ -421,9 +411,12 @@ func syntax(name string, data []byte, err error) error {
 }
 
 // plain is err in the words of the file instead of those of Go.
-func plain(err error) error {
+func plain(err error) error { return plainAt("", err) }
+
+// plainAt is plain of what is below a place.
+func plainAt(place string, err error) error {
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		want := map[string]string{"string": "a text", "bool": "true or false"}[e.Type.String()]
+		want := map[string]string{"string": "a text", "bool": "true or false", "int": "a whole number"}[e.Type.String()]
 		switch {
 		case want != "":
 		case e.Type.Kind().String() == "slice":
@@ -431,7 +424,8 @@ func plain(err error) error {
 		default:
 			want = "an object"
 		}
-		return fmt.Errorf("%q is a %s, and must be %s", e.Field, e.Value, want)
+		field := strings.Trim(place+"."+e.Field, ".")
+		return fmt.Errorf("%q is a %s, and must be %s", field, e.Value, want)
 	}
 	return err
 }

@@ -6,18 +6,39 @@ import (
 	"strings"
 )
 
-// Transformation is the code that the events for a destination pass before they go there.
+// Transformation names the code that the events for a destination pass before they go there.
 type Transformation struct {
 	ID string
 	// Version names the code, and a version never changes.
 	Version string
 	// Language is in lower case, "javascript" where the file says nothing.
 	Language string
-	// Libraries are the versions of the workspace's libraries, which the code may import. The
-	// list is shared: never write into it.
+}
+
+// Transformation is what events pass on their way here; nil for none. Nobody may deliver an event
+// to a destination that has one without it.
+func (d *Destination) Transformation() *Transformation {
+	if len(d.Transformations) == 0 {
+		return nil
+	}
+	return &d.Transformations[0]
+}
+
+// JavaScript is the language of transformations that run here.
+const JavaScript = "javascript"
+
+func language(name string) string {
+	if name == "" {
+		return JavaScript
+	}
+	return strings.ToLower(name)
+}
+
+// Code is what the transformations of a workspace may use. It is shared: never write into it.
+type Code struct {
+	// Libraries are the versions of libraries.
 	Libraries []string
-	// Credentials are the workspace's, for the code to ask for, in the order of their ids. The
-	// list is shared: never write into it.
+	// Credentials are in the order of their ids.
 	Credentials []Credential
 }
 
@@ -25,12 +46,6 @@ type Transformation struct {
 type Credential struct {
 	ID, Key, Value string
 	Secret         bool
-}
-
-type transformationDocument struct {
-	ID        string `json:"id"`
-	VersionID string `json:"versionId"`
-	Language  string `json:"language"`
 }
 
 type libraryDocument struct {
@@ -43,38 +58,35 @@ type credentialDocument struct {
 	IsSecret bool   `json:"isSecret"`
 }
 
-// librariesOf are the versions of libraries, without those that have none.
-func librariesOf(ds []libraryDocument) (versions []string) {
-	for _, d := range ds {
-		if d.VersionID != "" && !slices.Contains(versions, d.VersionID) {
-			versions = append(versions, d.VersionID)
+var noCode Code
+
+// Code is what the transformations of destinations of a workspace, by its id, may use.
+func (w *Workspace) Code(id string) *Code {
+	for _, name := range [...]string{id, w.ID} {
+		if c := w.code[name]; c != nil {
+			return c
 		}
 	}
-	return versions
+	return &noCode
 }
 
-func credentialsOf(ds map[string]credentialDocument) (all []Credential) {
-	for _, id := range slices.Sorted(maps.Keys(ds)) {
-		all = append(all, Credential{ID: id, Key: ds[id].Key, Value: ds[id].Value, Secret: ds[id].IsSecret})
+// code reads what transformations may use.
+func (p *parser) code(doc *document) {
+	var ls []libraryDocument
+	var cs map[string]credentialDocument
+	p.read("libraries", doc.Libraries, &ls)
+	p.read("credentials", doc.Credentials, &cs)
+	c := &Code{}
+	for _, l := range ls {
+		if l.VersionID != "" && !slices.Contains(c.Libraries, l.VersionID) {
+			c.Libraries = append(c.Libraries, l.VersionID)
+		}
 	}
-	return all
+	for _, id := range slices.Sorted(maps.Keys(cs)) {
+		c.Credentials = append(c.Credentials, Credential{ID: id, Key: cs[id].Key, Value: cs[id].Value, Secret: cs[id].IsSecret})
+	}
+	p.w.code = map[string]*Code{p.w.ID: c}
 }
-
-// transformation is the first of a destination's transformations, the only one that counts; nil
-// when it has none.
-func (p *parser) transformation(ds []transformationDocument) *Transformation {
-	if len(ds) == 0 {
-		return nil
-	}
-	t := &Transformation{ID: ds[0].ID, Version: ds[0].VersionID, Language: strings.ToLower(ds[0].Language), Libraries: p.libraries, Credentials: p.credentials}
-	if t.Language == "" {
-		t.Language = JavaScript
-	}
-	return t
-}
-
-// JavaScript is the language of transformations that run here.
-const JavaScript = "javascript"
 
 // Reasons why an event does not go to a destination that it was chosen for.
 const (

@@ -1,7 +1,7 @@
 // Package workspace is what a RudderStack data plane is told to do: sources and their
 // write keys, destinations and their settings, and which source is connected to which
 // destination. It is read from a workspaceConfig.json as RudderStack's control plane
-// writes it.
+// writes it. Where that comes from is another matter: a [File], or what sets a [State].
 //
 // # Format
 //
@@ -15,6 +15,11 @@
 //   - A [Workspace] never changes once it is made: a new file makes a new one, so that
 //     whoever holds one sees one state of the configuration.
 //   - A file that cannot be read or is wrong changes nothing: the last good state stays.
+//   - A part of a file that cannot be read costs that part only, and is named: a source or
+//     destination that was there stays as it was, and one that was not is not there.
+//   - What a workspace asks for and is not built ([Built]) is named.
+//   - A change costs what it changes: what stays in the same words is the same object in the
+//     new state ([ParseAfter]), so what was made of it stays good.
 package workspace
 
 import (
@@ -31,6 +36,8 @@ type Workspace struct {
 	ID string
 	// Loaded is when this state was read.
 	Loaded time.Time
+	// UpdatedAt is when the configuration was changed last, as it says itself; may be empty.
+	UpdatedAt string
 	// Sources are all sources, in the order of the file.
 	Sources []*Source
 	// Warnings name what is allowed and probably not meant.
@@ -40,6 +47,31 @@ type Workspace struct {
 	byHeader     map[string]*Source // Authorization header with the write key and no password
 	byID         map[string]*Source
 	destinations map[string]*Destination
+
+	code    map[string]*Code // by id of the workspace
+	blocked map[string]bool
+	read    map[sum]*readSource
+	texts   map[sum]*readDestination
+}
+
+// Empty is a workspace without sources.
+func Empty() *Workspace { return newWorkspace(time.Time{}, 0) }
+
+func newWorkspace(now time.Time, sources int) *Workspace {
+	return &Workspace{
+		Loaded: now,
+		byKey:  make(map[string]*Source, sources), byHeader: make(map[string]*Source, sources),
+		byID: make(map[string]*Source, sources), destinations: map[string]*Destination{},
+		read: make(map[sum]*readSource, sources), texts: map[sum]*readDestination{},
+	}
+}
+
+// index has the source found.
+func (w *Workspace) index(s *Source) {
+	w.byID[s.ID] = s
+	if s.WriteKey != "" {
+		w.byKey[s.WriteKey], w.byHeader[authorization(s.WriteKey)] = s, s
+	}
 }
 
 // Source is where events come from.
@@ -48,8 +80,8 @@ type Source struct {
 	Enabled            bool
 	// Workspace is the id of the workspace that the source belongs to.
 	Workspace string
-	// Definition is the kind of source: "HTTP", "Javascript".
-	Definition string
+	// Definition is the kind of source: "HTTP", "Javascript"; DefinitionID is its id.
+	Definition, DefinitionID string
 	// Category is the source definition's category, empty for event streams.
 	Category string
 	// Type is the source definition's type: "web", "cloud".
@@ -65,6 +97,20 @@ type Source struct {
 	Connections []*Connection
 	// Blocked are the names of track events that the workspace does not want.
 	Blocked map[string]bool
+	// TrackingPlan is what its events are validated by; nil without one.
+	TrackingPlan *TrackingPlan
+	// GeoEnrichment: its events get a location. Transient: nothing of its events is kept.
+	GeoEnrichment, Transient bool
+
+	made *readSource
+}
+
+// TrackingPlan names a version of a tracking plan, and what is done with violations: the merged
+// config, a JSON object.
+type TrackingPlan struct {
+	ID      string
+	Version int
+	Config  json.RawMessage
 }
 
 // Connection is a source's way to a destination.
@@ -74,6 +120,8 @@ type Connection struct {
 	Scope *event.Scope
 	// Types are the event types that the destination takes from this source; nil is all.
 	Types map[string]bool
+	// Consent is what the user must not have denied for events of this source.
+	Consent *Consent
 }
 
 // BySource finds a source by its id; nil when there is none.

@@ -48,6 +48,10 @@ func (a Access) Problems() []connector.Problem {
 	return ps
 }
 
+// Inspect says what keeps the file of credentials from being used; path finds it from where the
+// config is.
+func (a Access) Inspect(path func(string) string) error { return a.reach(path).Inspect() }
+
 func (a Access) reach(path func(string) string) gcp.Access {
 	r := gcp.Access{Emulator: "STORAGE_EMULATOR_HOST", Field: "gcs.credentials_path", Endpoint: a.Endpoint}
 	if a.CredentialsPath != "" {

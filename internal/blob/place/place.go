@@ -250,6 +250,15 @@ func (p Place) Open(ctx context.Context, o Options) (blob.Bucket, error) {
 	return nil, fault.New(fault.Setup, fmt.Errorf("open %s: %s:// is not a place for objects that this version knows", p, p.Scheme))
 }
 
+// Inspect says what keeps the files from being used that the access to the place names. It asks
+// nobody.
+func (p Place) Inspect(o Options) error {
+	if p.Scheme != schemeGCS || o.Access.GCS == nil {
+		return nil
+	}
+	return o.Access.GCS.Inspect(o.path)
+}
+
 func (o Options) path(name string) string {
 	if o.Resolve == nil {
 		return name

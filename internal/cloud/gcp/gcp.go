@@ -125,6 +125,13 @@ func (a Access) Options() ([]option.ClientOption, error) {
 	return append(opts, file), nil
 }
 
+// Inspect says what keeps the file of credentials that the config names from being used. It asks
+// nobody.
+func (a Access) Inspect() error {
+	_, err := a.Options()
+	return err
+}
+
 // file is the option of the file of credentials.
 func (a Access) file() (option.ClientOption, error) {
 	text, err := os.ReadFile(a.Credentials)

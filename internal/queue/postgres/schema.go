@@ -208,9 +208,9 @@ func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
 
 // plain opens a connection as the server gives it.
 func (s *Store) plain(ctx context.Context) (*pgx.Conn, error) {
-	cfg, err := pgx.ParseConfig(s.o.DSN)
+	cfg, err := s.settings()
 	if err != nil {
-		return nil, dsnError(err)
+		return nil, err
 	}
 	ctx, cancel := s.bounded(ctx, connectTimeout)
 	defer cancel()

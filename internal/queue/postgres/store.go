@@ -35,7 +35,8 @@ type Store struct {
 	link      *link
 	moves     *moves
 
-	pool *pgxpool.Pool
+	login login
+	pool  *pgxpool.Pool
 
 	history    atomic.Pointer[history]
 	blind      sync.Once  // for the warning that nobody says which timeline it is
@@ -103,6 +104,7 @@ func New(o Options) (*Store, error) {
 	}
 	s := &Store{
 		o:             o,
+		login:         login{dsn: o.DSN},
 		names:         newNames(o.Schema),
 		process:       rand.Int64N(1<<62) + 1,
 		hub:           partition.NewHub(),
@@ -170,7 +172,7 @@ func (s *Store) open(ctx context.Context) error {
 	cfg.MinConns = min(cfg.MinConns, cfg.MaxConns)
 	cfg.HealthCheckPeriod = 10 * time.Second
 	cfg.ConnConfig.ConnectTimeout = cmp.Or(cfg.ConnConfig.ConnectTimeout, connectTimeout)
-	cfg.AfterConnect, cfg.PrepareConn = s.prepare, s.current
+	cfg.BeforeConnect, cfg.AfterConnect, cfg.PrepareConn = s.before, s.prepare, s.current
 	s.live, s.stop = context.WithCancel(context.Background())
 	s.entering.Lock()
 	s.pool, err = pgxpool.NewWithConfig(s.live, cfg)

@@ -15,7 +15,10 @@ import (
 type Config struct {
 	// WorkspaceConfig is the path of the workspaceConfig.json with the sources and their
 	// write keys. A change of the file counts within five seconds.
-	WorkspaceConfig string `hcl:"workspace_config"`
+	WorkspaceConfig string `hcl:"workspace_config,optional"`
+	// Workspace is the name of the workspace block with the sources, in the
+	// place of workspace_config.
+	Workspace string `hcl:"workspace,optional"`
 	// Address is the host and port to listen on; "0.0.0.0:8080" by default. Port 0 takes
 	// a free one.
 	Address string `hcl:"address,optional"`
@@ -147,9 +150,7 @@ func (c Config) Validate() []connector.Problem {
 	refuse := func(field, what, fix string) {
 		ps = append(ps, connector.Problem{Field: field, What: what, Fix: fix})
 	}
-	if c.WorkspaceConfig == "" {
-		refuse("workspace_config", "workspace_config is empty", "write the path of the workspaceConfig.json")
-	}
+	ps = append(ps, connector.NamesWorkspace(c.WorkspaceConfig, c.Workspace)...)
 	if err := frontdoor.CheckAddress(c.Address); err != nil {
 		refuse("address", fmt.Sprintf("address %q is not an address to listen on: %v", c.Address, err), "write host and port without a scheme, such as 0.0.0.0:8080")
 	}

@@ -218,7 +218,7 @@ func TestWebhookIsKept(t *testing.T) {
 	}
 	s := start(t, func(c *Config) {
 		c.WorkspaceConfig = filepath.Join(dir, "workspaceConfig.json")
-		c.Webhooks = []*gateway.Webhook{{Source: "Shop", ScriptPath: script}}
+		c.Webhooks = []*gateway.Webhook{{Source: "Shop", ScriptPath: script, TimeoutMillis: 120_000}}
 		text := strings.Replace(workspaceText, `{"name":"HTTP","type":"cloud"}`, `{"name":"Shop","category":"webhook"}`, 1)
 		if err := os.WriteFile(c.WorkspaceConfig, []byte(text), 0o600); err != nil {
 			t.Error(err)

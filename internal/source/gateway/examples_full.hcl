@@ -45,3 +45,16 @@ source {
     ca_file   = "clients.crt"
   }
 }
+
+# The same by the name of a workspace block, which says where the configuration comes from.
+workspace "acme" {
+  config = "workspaceConfig.json"
+}
+
+pipeline "acme" {
+  source {
+    use "gateway" {
+      workspace = "acme"
+    }
+  }
+}

@@ -38,7 +38,6 @@ import (
 	"github.com/weirdata/weir/internal/gateway"
 	"github.com/weirdata/weir/internal/tlsconfig"
 	"github.com/weirdata/weir/internal/trace"
-	"github.com/weirdata/weir/internal/workspace"
 )
 
 // Entry is the source's place in the registry.
@@ -87,11 +86,7 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	if ps := c.Validate(); len(ps) > 0 {
 		return nil, fault.New(fault.Setup, fmt.Errorf("gateway source: %s: %s", ps[0].What, ps[0].Fix))
 	}
-	path, err := d.File("workspace_config", c.WorkspaceConfig)
-	if err != nil {
-		return nil, err
-	}
-	file, err := workspace.Open(path, d.Log)
+	file, err := d.Workspace(c.WorkspaceConfig, c.Workspace)
 	if err != nil {
 		return nil, err
 	}

@@ -105,9 +105,10 @@ var usual = times{
 }
 
 var (
-	_ connector.Source  = (*Source)(nil)
-	_ connector.Lagger  = (*Source)(nil)
-	_ connector.Checker = (*Source)(nil)
+	_ connector.Source    = (*Source)(nil)
+	_ connector.Lagger    = (*Source)(nil)
+	_ connector.Checker   = (*Source)(nil)
+	_ connector.Inspector = (*Source)(nil)
 )
 
 // New builds the source and touches nothing.
@@ -130,6 +131,9 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	}
 	return s, nil
 }
+
+// Inspect implements connector.Inspector.
+func (s *Source) Inspect() error { return s.access.Inspect() }
 
 // Open implements connector.Source. It finds the credentials; the service is called first by a
 // Read, which says how much there is room for.

@@ -166,6 +166,18 @@ type opener struct {
 // Identity implements connector.StoreOpener.
 func (o opener) Identity() string { return o.identity }
 
+// Renew implements connector.Renewer.
+func (o opener) Renew(ctx context.Context, open queue.Store) (adopt func(), err error) {
+	s, ok := open.(*postgres.Store)
+	if !ok {
+		return nil, fmt.Errorf("renew the login of the queue store: a %T is open", open)
+	}
+	if adopt, err = s.Relogin(ctx, o.options.DSN); err != nil {
+		return nil, connector.Blame("dsn", "correct the password, or what the files hold that it names: the store stays open with those of before", err)
+	}
+	return adopt, nil
+}
+
 // Survey finds what would keep the store from being opened, without making anything, and the
 // queues that have messages and that no process reads.
 func (o opener) Survey(ctx context.Context) ([]queue.Backlog, error) {

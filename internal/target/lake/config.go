@@ -79,6 +79,15 @@ type Config struct {
 	// BufferMaxAgeSeconds is the longest time, in seconds, that an event waits for the buffer
 	// to fill; 60 by default. The source is told that an event is done after it is written.
 	BufferMaxAgeSeconds int `hcl:"buffer_max_age_seconds,optional"`
+	// Buffer gives each partition a buffer of its own, as Firehose has one for each prefix: the
+	// few events of one that is cold wait for others, and become one file. It takes the place of
+	// buffer_max_events, buffer_max_bytes and buffer_max_age_seconds. What waits in all buffers is in
+	// flight: in_flight of the pipeline bounds it, and when that is full the buffers that began
+	// first are written. So raise in_flight to what 500 partitions shall hold, and positions_kept
+	// to what is read within interval_seconds: as long as one event waits, a source that commits
+	// positions in order may deliver again all that it has read since. Without it, the default,
+	// every write makes a file for each partition that it has events of.
+	Buffer *Buffer `hcl:"buffer,block"`
 	// MaxMessageBytes is the largest payload in bytes; 1048576 (1 MiB) by default.
 	MaxMessageBytes int `hcl:"max_message_bytes,optional"`
 	// MaxConcurrentBatches is the most writes in progress at once; 2 by default. With
@@ -183,7 +192,9 @@ func (c Config) Validate() []connector.Problem {
 	between("max_open_partitions", c.MaxOpenPartitions, 100_000)
 	between("max_depth", c.MaxDepth, mostDepth)
 	between("max_columns", c.MaxColumns, mostColumns)
-	if c.MaxMessageBytes > c.BufferMaxBytes {
+	if c.Buffer != nil {
+		ps = append(ps, c.Buffer.problems(c)...)
+	} else if c.MaxMessageBytes > c.BufferMaxBytes {
 		refuse("max_message_bytes", "lower max_message_bytes or raise buffer_max_bytes",
 			"max_message_bytes (%d) must not be greater than buffer_max_bytes (%d)", c.MaxMessageBytes, c.BufferMaxBytes)
 	}
@@ -236,6 +247,9 @@ func (c Config) timeKind() parquet.Kind {
 }
 
 func (c Config) limits() connector.Limits {
+	if c.Buffer != nil {
+		return c.Buffer.limits(c)
+	}
 	return connector.Limits{
 		MaxBatchMessages: c.BufferMaxEvents, MaxBatchBytes: c.BufferMaxBytes, MaxMessageBytes: c.MaxMessageBytes,
 		MaxConcurrentBatches: c.MaxConcurrentBatches, FlushPeriod: time.Duration(c.BufferMaxAgeSeconds) * time.Second,

@@ -56,7 +56,7 @@ func crash(path string) error {
 	if err != nil {
 		return err
 	}
-	target.slots = make(chan struct{}, 1) // steps one after the other
+	target.unsent = make(chan struct{}, 1) // steps one after the other
 	target.step = func(string) {
 		if steps--; steps < 0 {
 			self, err := os.FindProcess(os.Getpid())

@@ -59,6 +59,12 @@ failure_target {
   use "lake" {
     path = "gs://my-lake/refused"
 
+    # A file of each partition holds 64 MiB, or what has come within five minutes.
+    buffer {
+      size_mib         = 64
+      interval_seconds = 300
+    }
+
     gcs {
       # The default credentials of Google Cloud without it.
       credentials_path = "writer.json"

@@ -11,6 +11,11 @@
 // written by its age, while nothing more is read. Half of in_flight is right: one buffer
 // fills while the one before is written.
 //
+// With the block buffer each partition fills a buffer of its own (the limits of this target
+// group by the time of the event), and those that are due at one time share a write. The group is a
+// guess that only decides who waits for whom; what an event is and where it belongs, Write finds
+// out.
+//
 // # Every event once
 //
 // A source delivers again what was written but not acknowledged. Three things keep that from
@@ -56,6 +61,7 @@ import (
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/garbage"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/parquet"
 )
@@ -65,6 +71,7 @@ const (
 	keyPath    = "path"
 	keyColumns = "columns"
 	keyFiles   = "files"
+	keyWhat    = "what"
 )
 
 // Target writes to one dataset.
@@ -84,6 +91,7 @@ type Target struct {
 	committed committed
 	mu        sync.RWMutex
 	dataset   *catalog.Dataset
+	loosen    func() // lets garbage gather again; nil: it was not kept from it
 	warned    sync.Once
 	nameless  sync.Once // that an event had no id
 }
@@ -116,11 +124,11 @@ func New(d connector.Deps, c Config) (*Target, error) {
 // contentType is that of all that is in a lake: nobody needs to know more of an object.
 const contentType = "application/octet-stream"
 
-// uploads is how many files are on their way at once: where each waits for answers, more than
-// are encoded at once.
+// uploads is how many files are on their way at once: each waits for a disk, or for answers, so
+// more than are encoded at once.
 func uploads(p place.Place) int {
 	if p.Local() {
-		return runtime.GOMAXPROCS(0)
+		return 8
 	}
 	return 16
 }
@@ -145,7 +153,9 @@ func (t *Target) Open(ctx context.Context) error {
 	}
 	d, err := catalog.Open(ctx, t.path, catalog.Options{
 		Layout: t.layout, MaxIDs: t.config.DedupMaxIDs, MaxLanded: t.config.PositionsKept, Step: t.step, Store: t.store,
-		Warn: func(what string, err error) { t.log.Warn(what, keyPath, t.path, meter.KeyError, err) },
+		Warn: func(what string, err error) {
+			t.log.Warn("the lake is written to, but not all is as it should be", keyPath, t.path, keyWhat, what, meter.KeyError, err)
+		},
 	})
 	if errors.Is(err, catalog.ErrHeld) {
 		return &connector.Held{Err: err}
@@ -157,8 +167,15 @@ func (t *Target) Open(ctx context.Context) error {
 		return errors.Join(fault.New(fault.Setup, err), d.Close())
 	}
 	t.dataset = d
+	if t.config.Buffer != nil {
+		t.loosen = garbage.Tighten(tightly)
+	}
 	return nil
 }
+
+// tightly is the garbage, in percent of what is in use, that gathers while buffers hold much for
+// long.
+const tightly = 35
 
 // declared finds a column whose type is another than the one declared for it. Paths begin
 // with above, or with listed, which has [] after lists.
@@ -193,6 +210,10 @@ func (t *Target) Close(context.Context) error {
 	}
 	err := t.dataset.Close()
 	t.dataset = nil
+	if t.loosen != nil {
+		t.loosen()
+		t.loosen = nil
+	}
 	return err
 }
 

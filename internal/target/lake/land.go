@@ -28,10 +28,6 @@ func (w *write) commit(ctx context.Context, r *round, schema *parquet.Schema) {
 			defer func() { <-w.t.unsent }()
 			encoded := sync.OnceFunc(func() { <-w.t.slots })
 			defer encoded()
-			if w.t.place.Local() { // a disk has the files of as many as encode
-				errs[i] = w.commitPart(ctx, l, p, schema, nil)
-				return
-			}
 			errs[i] = w.commitPart(ctx, l, p, schema, encoded)
 		})
 	}
@@ -132,8 +128,8 @@ func (t *Target) enter(ctx context.Context) error {
 	}
 }
 
-// commitPart writes the file of a part. It calls encoded, if that is set, when what is left to do
-// needs no processor.
+// commitPart writes the file of a part. It calls encoded when what is left to do needs no
+// processor.
 func (w *write) commitPart(ctx context.Context, l *landing, p *part, schema *parquet.Schema, encoded func()) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -161,4 +157,3 @@ func (w *write) fail(p *part, err error) {
 		w.failed[int(i)] = err
 	}
 }
-

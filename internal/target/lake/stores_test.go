@@ -28,25 +28,27 @@ import (
 	"github.com/weirdata/weir/internal/faultproxy"
 )
 
-// environment is that of those who look into a lake of a store: once, since all tests share it.
-var environment = sync.OnceFunc(func() {
-	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": enginetest.S3Key, "AWS_SECRET_ACCESS_KEY": enginetest.S3Secret, "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
-	} {
-		if err := os.Setenv(name, value); err != nil {
-			panic(err)
+var once sync.Once
+
+// environment is that of those who look into a lake of the engine: once, since all tests share it.
+func environment(engine string) {
+	once.Do(func() {
+		for name, value := range map[string]string{
+			"AWS_ACCESS_KEY_ID": enginetest.S3Key, "AWS_SECRET_ACCESS_KEY": enginetest.S3Secret, "AWS_REGION": "us-east-1",
+			"AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL_S3": engine,
+		} {
+			if err := os.Setenv(name, value); err != nil {
+				panic(err)
+			}
 		}
-	}
-})
+	})
+}
 
 // bucketS3 is a new bucket, and the engine that has it.
 func bucketS3(t testing.TB) (engine, bucket string) {
 	t.Helper()
 	engine = enginetest.S3(t)
-	environment()
-	if err := os.Setenv("AWS_ENDPOINT_URL_S3", engine); err != nil { // there is one
-		t.Fatal(err)
-	}
+	environment(engine)
 	c := client.New(client.Options{
 		Region: "us-east-1", BaseEndpoint: &engine, UsePathStyle: true,
 		Credentials: credentials.NewStaticCredentialsProvider(enginetest.S3Key, enginetest.S3Secret, ""),

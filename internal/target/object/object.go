@@ -96,6 +96,9 @@ func (t *Target) Limits() connector.Limits {
 	return l
 }
 
+// Inspect implements connector.Inspector.
+func (t *Target) Inspect() error { return t.place.Inspect(t.options) }
+
 // Check implements connector.Checker.
 func (t *Target) Check(ctx context.Context) error { return t.place.Check(ctx, t.options) }
 

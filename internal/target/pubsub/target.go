@@ -67,9 +67,10 @@ type Target struct {
 }
 
 var (
-	_ connector.Target  = (*Target)(nil)
-	_ connector.Limiter = (*Target)(nil)
-	_ connector.Checker = (*Target)(nil)
+	_ connector.Target    = (*Target)(nil)
+	_ connector.Limiter   = (*Target)(nil)
+	_ connector.Checker   = (*Target)(nil)
+	_ connector.Inspector = (*Target)(nil)
 )
 
 // New builds the target and touches nothing.
@@ -109,6 +110,9 @@ func (t *Target) Limits() connector.Limits {
 
 // topicOf is what m says its topic is; empty for the target's own.
 func (t *Target) topicOf(m *event.Message) string { return m.Meta.Headers.Text(t.c.TopicHeader) }
+
+// Inspect implements connector.Inspector.
+func (t *Target) Inspect() error { return t.access.Inspect() }
 
 // Open implements connector.Target. It finds the credentials; the service is called first by a
 // write.

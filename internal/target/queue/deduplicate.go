@@ -19,16 +19,16 @@ import (
 type Deduplicate struct {
 	// For how long, in seconds, an id is known; 3600 by default. Ids take room in the store for
 	// at most three times as long.
-	WindowSec int `hcl:"window_sec,optional"`
+	WindowSeconds int `hcl:"window_seconds,optional"`
 }
 
 // SetDefaults sets what the block need not say.
-func (d *Deduplicate) SetDefaults() { d.WindowSec = 3600 }
+func (d *Deduplicate) SetDefaults() { d.WindowSeconds = 3600 }
 
 // Validate names what could never work.
 func (d *Deduplicate) Validate() []connector.Problem {
-	if d.WindowSec < 1 || d.WindowSec > 366*24*3600 {
-		return []connector.Problem{{Field: "window_sec", What: fmt.Sprintf("window_sec must be between 1 and a year, not %d", d.WindowSec), Fix: "leave it out to use 3600"}}
+	if d.WindowSeconds < 1 || d.WindowSeconds > 366*24*3600 {
+		return []connector.Problem{{Field: "window_seconds", What: fmt.Sprintf("window_seconds must be between 1 and a year, not %d", d.WindowSeconds), Fix: "leave it out to use 3600"}}
 	}
 	return nil
 }
@@ -57,7 +57,7 @@ func newIDs(store func() queue.Store, name string, d *Deduplicate, log *slog.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &ids{store: store, prefix: append([]byte("seen/"+name), 0), window: time.Duration(d.WindowSec) * time.Second, log: log}
+	return &ids{store: store, prefix: append([]byte("seen/"+name), 0), window: time.Duration(d.WindowSeconds) * time.Second, log: log}
 }
 
 // longest is how many bytes of an id are kept as they are.

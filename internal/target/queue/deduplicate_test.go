@@ -34,7 +34,7 @@ func deduplicating(t testing.TB, s queue.Store, window int) connector.StoreTarge
 	d := connector.Deps{Log: slog.New(slog.DiscardHandler), Store: func() queue.Store { return s }, Queues: map[string]connector.Queue{"q": {Name: "q"}}}
 	made, err := queuetarget.Entry.Build(t.Context(), d, func(into any) error {
 		into.(*queuetarget.Config).Name = "q"
-		into.(*queuetarget.Config).Deduplicate = &queuetarget.Deduplicate{WindowSec: window}
+		into.(*queuetarget.Config).Deduplicate = &queuetarget.Deduplicate{WindowSeconds: window}
 		return nil
 	})
 	if err != nil {

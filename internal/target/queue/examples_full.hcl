@@ -6,7 +6,7 @@ target {
 
     # An event that a client sends twice within two hours is there once.
     deduplicate {
-      window_sec = 7200
+      window_seconds = 7200
     }
 
     batching {

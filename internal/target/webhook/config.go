@@ -11,7 +11,10 @@ import (
 type Config struct {
 	// WorkspaceConfig is the path of the workspaceConfig.json with the destinations; the
 	// same file as the gateway's. A change of the file counts within five seconds.
-	WorkspaceConfig string `hcl:"workspace_config"`
+	WorkspaceConfig string `hcl:"workspace_config,optional"`
+	// Workspace is the name of the workspace block with the destinations, in the
+	// place of workspace_config.
+	Workspace string `hcl:"workspace,optional"`
 	// MaxConcurrentRequests is the most requests in progress at once for each destination,
 	// so that one that hangs takes no place of another; 64 by default. Over all destinations
 	// there are at most batching.max_concurrent_batches times batching.max_batch_messages.
@@ -33,7 +36,9 @@ type Config struct {
 	// Disabled is what becomes of events that wait for a destination when it is switched off in the
 	// workspace config: "hold" (default) keeps them where they are until it is switched on again,
 	// without an attempt; "drain" gives them up, as failures of code 410. New events are sent to
-	// no destination that is off. With a queue as the source, isolated by destination, held events
+	// no destination that is off. With a queue as the source both count at once, also for events
+	// that wait for their next attempt, and so it is with a destination that has left the config,
+	// whose events are given up in any case. With a queue as the source, isolated by destination, held events
 	// cost nothing; otherwise each is looked at again once a minute.
 	Disabled string `hcl:"disabled,optional"`
 	// Transformations says where the code of user transformations is, for events that could not
@@ -79,9 +84,7 @@ func (c Config) Validate() []connector.Problem {
 	refuse := func(field, what, fix string) {
 		ps = append(ps, connector.Problem{Field: field, What: what, Fix: fix})
 	}
-	if c.WorkspaceConfig == "" {
-		refuse("workspace_config", "workspace_config is empty", "write the path of the workspaceConfig.json")
-	}
+	ps = append(ps, connector.NamesWorkspace(c.WorkspaceConfig, c.Workspace)...)
 	if c.MaxConcurrentRequests <= 0 {
 		refuse("max_concurrent_requests", fmt.Sprintf("max_concurrent_requests must be at least 1, not %d", c.MaxConcurrentRequests), "leave it out to use the default of 64")
 	}

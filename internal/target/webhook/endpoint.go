@@ -8,10 +8,12 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/secret"
@@ -20,6 +22,7 @@ import (
 
 // endpoint is a webhook destination, ready to be called.
 type endpoint struct {
+	of     *workspace.Destination // what it was made of
 	id     string
 	raw    string // webhookUrl
 	url    *url.URL
@@ -31,12 +34,12 @@ type endpoint struct {
 	err     error         // why it cannot be called
 }
 
-// endpoints are those of one state of the workspace that were needed. Each is found by readers
-// without a lock that others wait for.
+// endpoints are those that were needed. Each is found by readers without a lock that others wait
+// for, and stays good for as long as its destination does not change.
 type endpoints struct {
-	of   *workspace.Workspace
 	byID sync.Map // of *endpoint
-	held sync.Map // destinations that were told of as held
+	held sync.Map // by id, of the *workspace.Destination that was told of as held
+	seen atomic.Pointer[workspace.Workspace]
 }
 
 // settings is what is read of a destination's config.
@@ -55,73 +58,92 @@ func (t *Target) endpoint(m *event.Message) (*endpoint, error) {
 	if id == "" {
 		return nil, aborted("400", "the message does not say which destination it is for: put the target behind the transform fanout, or a queue that it fills")
 	}
-	w := t.file.Current()
-	es := t.endpoints.Load()
-	if es == nil || es.of != w {
-		es = t.renew(w)
-	}
-	if e, known := es.byID.Load(id); known {
+	w := t.state()
+	d := w.Destination(id)
+	if e, known := t.endpoints.byID.Load(id); known && d != nil && e.(*endpoint).of == d {
 		return e.(*endpoint), nil
 	}
-	d := w.Destination(id)
 	switch {
 	case d == nil:
 		return nil, aborted("410", fmt.Sprintf("destination is not available in the config: %q has left the workspace configuration since its events were accepted; put it back and send them again, or delete the failures", id))
 	case d.Off != "":
 		return nil, aborted("410", "destination is switched off: "+d.Off)
 	case !d.Enabled && t.c.Disabled == disabledHold:
-		t.tell(es, id)
+		t.tell(d)
 		return nil, fault.Pace(fmt.Errorf("destination %q is disabled in the workspace config: its events are held until it is enabled", id), heldFor)
 	case !d.Enabled:
 		return nil, aborted("410", "destination is disabled")
 	}
 	e := newEndpoint(d, t.c.UserAgent)
-	kept, _ := es.byID.LoadOrStore(id, e)
-	return kept.(*endpoint), nil
+	t.endpoints.byID.Store(id, e)
+	return e, nil
+}
+
+// state is the configuration that counts now. What was made of others and is not good any more is
+// forgotten, once for each.
+func (t *Target) state() *workspace.Workspace {
+	w := t.file.Current()
+	before := t.endpoints.seen.Load()
+	if before == w || !t.endpoints.seen.CompareAndSwap(before, w) {
+		return w
+	}
+	t.endpoints.byID.Range(func(id, e any) bool {
+		if w.Destination(id.(string)) != e.(*endpoint).of {
+			t.endpoints.byID.CompareAndDelete(id, e)
+		}
+		return true
+	})
+	t.endpoints.held.Range(func(id, d any) bool {
+		if w.Destination(id.(string)) != d.(*workspace.Destination) {
+			t.endpoints.held.CompareAndDelete(id, d)
+		}
+		return true
+	})
+	return w
 }
 
 // heldFor is how long an event waits until it is looked whether its destination is enabled again.
 const heldFor = time.Minute
 
+// Standing implements connector.Judge.
+func (t *Target) Standing(destination string) connector.Standing {
+	switch d := t.file.Current().Destination(destination); {
+	case d == nil, d.Off != "":
+		return connector.StandsClosed
+	case d.Enabled:
+		return connector.StandsOpen
+	case t.c.Disabled == disabledHold:
+		return connector.StandsHeld
+	}
+	return connector.StandsClosed
+}
+
+// Changed implements connector.Judge.
+func (t *Target) Changed() <-chan struct{} { return t.file.Changed() }
+
 // Rests implements connector.Resting: a destination that is disabled is left alone.
 func (t *Target) Rests(destination string) bool {
-	if t.c.Disabled != disabledHold {
+	if t.Standing(destination) != connector.StandsHeld {
 		return false
 	}
-	w := t.file.Current()
-	d := w.Destination(destination)
-	if d == nil || d.Enabled || d.Off != "" {
-		return false
+	if d := t.state().Destination(destination); d != nil {
+		t.tell(d)
 	}
-	es := t.endpoints.Load()
-	if es == nil || es.of != w {
-		es = t.renew(w)
-	}
-	t.tell(es, destination)
 	return true
 }
 
-// tell says once for each state of the workspace that the events of a destination are held.
-func (t *Target) tell(es *endpoints, id string) {
-	if _, told := es.held.LoadOrStore(id, true); !told && t.log != nil {
-		t.log.Warn("a destination is disabled in the workspace config, and the events that wait for it are held: they go on when it is enabled; disabled = \"drain\" gives them up", "destination", id)
+// tell says once of a destination that its events are held.
+func (t *Target) tell(d *workspace.Destination) {
+	if told, _ := t.endpoints.held.Load(d.ID); told == d || t.log == nil {
+		return
 	}
-}
-
-// renew begins with no endpoints for a new state; each is made when it is first needed.
-func (t *Target) renew(w *workspace.Workspace) *endpoints {
-	t.making.Lock()
-	defer t.making.Unlock()
-	if es := t.endpoints.Load(); es != nil && es.of == w {
-		return es
+	if before, _ := t.endpoints.held.Swap(d.ID, d); before != d {
+		t.log.Warn("a destination is disabled in the workspace config, and the events that wait for it are held: they go on when it is enabled; disabled = \"drain\" gives them up", "destination", d.ID)
 	}
-	es := &endpoints{of: w}
-	t.endpoints.Store(es)
-	return es
 }
 
 func newEndpoint(d *workspace.Destination, userAgent string) *endpoint {
-	e := &endpoint{id: d.ID, method: http.MethodPost}
+	e := &endpoint{of: d, id: d.ID, method: http.MethodPost}
 	if d.Type != "WEBHOOK" {
 		e.err = aborted("400", fmt.Sprintf("the destination is of type %s, not WEBHOOK: send its events to another target", d.Type))
 		return e

@@ -69,3 +69,14 @@ retry {
     max_attempts = 0
   }
 }
+
+# The same by the name of a workspace block, which says where the configuration comes from.
+workspace "acme" {
+  config = "workspaceConfig.json"
+}
+
+target {
+  use "webhook" {
+    workspace = "acme"
+  }
+}

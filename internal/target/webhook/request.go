@@ -51,7 +51,7 @@ func (t *Target) send(ctx context.Context, e *endpoint, m *event.Message) error 
 	defer cancel()
 	resp, err := t.client.Do(req.WithContext(limited), nil)
 	if err != nil {
-		return t.noResponse(ctx, e, err)
+		return t.meanwhile(m, t.noResponse(ctx, e, err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
@@ -59,7 +59,18 @@ func (t *Target) send(ctx context.Context, e *endpoint, m *event.Message) error 
 		return nil
 	}
 	shown, _ := httpclient.Body(resp, maxShown) // what arrived of it does for an error's text
-	return e.judge(resp, shown)
+	return t.meanwhile(m, e.judge(resp, shown))
+}
+
+// meanwhile is what counts of a failure: that the destination has gone while it was called, if it has.
+// The message would wait for its next attempt otherwise, which nobody hastens any more.
+func (t *Target) meanwhile(m *event.Message, failed error) error {
+	if fault.Of(failed) != fault.Invalid && t.Standing(destinationOf(m)) == connector.StandsClosed {
+		if _, gone := t.endpoint(m); gone != nil {
+			return gone
+		}
+	}
+	return failed
 }
 
 // request makes the request for a message.

@@ -28,10 +28,10 @@ func (t *Target) finish(ctx context.Context, e *endpoint, m *event.Message, why 
 		return aborted("410", fmt.Sprintf("the source %q is not in the workspace configuration any more: put it back and send the event again, or delete the failure", m.Meta.Scope.Source))
 	}
 	c := s.To(m.Meta.Scope.Destination)
-	if c == nil || c.Destination.Transformation == nil {
+	if c == nil || c.Destination.Transformation() == nil {
 		return aborted("410", "the user transformation that the event has to pass is not in the workspace configuration any more: delete the failure, or connect the destination again")
 	}
-	r := t.engine.Run(ctx, s, c, event.Batch{m}, usertransform.Whole)[0]
+	r := t.engine.Run(ctx, w, s, c, event.Batch{m}, usertransform.Whole)[0]
 	if r.Err != nil {
 		return r.Err
 	}

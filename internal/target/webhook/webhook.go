@@ -51,7 +51,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -80,20 +79,20 @@ var Entry = connector.Of(connector.Spec[Config, connector.Target]{
 // Target delivers to every webhook destination of a workspace.
 type Target struct {
 	c         Config
-	file      *workspace.File
+	file      workspace.Live
 	log       *slog.Logger
 	timeout   time.Duration
 	client    *httpclient.Client
 	engine    *usertransform.Engine // nil where no transformation is run
 	places    *places
-	endpoints atomic.Pointer[endpoints]
-	making    sync.Mutex // held while endpoints are made
+	endpoints endpoints
 }
 
 var (
 	_ connector.Target  = (*Target)(nil)
 	_ connector.Limiter = (*Target)(nil)
 	_ connector.Resting = (*Target)(nil)
+	_ connector.Judge   = (*Target)(nil)
 )
 
 // New builds the target. It reads the workspace config and touches nothing else.
@@ -104,11 +103,7 @@ func New(_ context.Context, d connector.Deps, c Config) (*Target, error) {
 	if ps := c.Validate(); len(ps) > 0 {
 		return nil, fault.New(fault.Setup, fmt.Errorf("webhook target: %s: %s", ps[0].What, ps[0].Fix))
 	}
-	path, err := d.File("workspace_config", c.WorkspaceConfig)
-	if err != nil {
-		return nil, err
-	}
-	file, err := workspace.Open(path, d.Log)
+	file, err := d.Workspace(c.WorkspaceConfig, c.Workspace)
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/workspace"
 )
 
 func TestMain(m *testing.M) {
@@ -372,10 +373,10 @@ func TestConfigChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := `{"sources":[{"id":"src","writeKey":"k","enabled":true,"destinations":[` + destination("d", `{"webhookUrl":"`+two.URL+`"}`, "") + `]}]}`
-	if err := os.WriteFile(w.file.Path(), []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(w.file.(*workspace.File).Path(), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.file.Reload(); err != nil {
+	if err := w.file.(*workspace.File).Reload(); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Write(context.Background(), event.Batch{m}); err != nil || len(one.all()) != 1 || len(two.all()) != 1 {

@@ -13,10 +13,8 @@ transform {
       geolocation_database = "places.mmdb"
     }
   }
-}
 
-# Code in files.
-transform {
+  # Code in files.
   use "fanout" {
     workspace_config = "workspaceConfig.json"
 
@@ -24,10 +22,8 @@ transform {
       directory = "transformations"
     }
   }
-}
 
-# A rudder-transformer that is there runs the code.
-transform {
+  # A rudder-transformer that is there runs the code.
   use "fanout" {
     workspace_config = "workspaceConfig.json"
 
@@ -35,4 +31,13 @@ transform {
       transformer_url = "http://127.0.0.1:9090"
     }
   }
+
+  use "fanout" {
+    workspace = "acme"
+  }
+}
+
+# The same by the name of a workspace block, which says where the configuration comes from.
+workspace "acme" {
+  config = "workspaceConfig.json"
 }

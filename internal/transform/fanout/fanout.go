@@ -56,7 +56,10 @@ import (
 type Config struct {
 	// WorkspaceConfig is the path of the workspaceConfig.json with the connections; the
 	// same file as the gateway's. A change of the file counts within five seconds.
-	WorkspaceConfig string `hcl:"workspace_config"`
+	WorkspaceConfig string `hcl:"workspace_config,optional"`
+	// Workspace is the name of the workspace block with the connections, in the
+	// place of workspace_config.
+	Workspace string `hcl:"workspace,optional"`
 	// Where the code of user transformations is, which the events for a destination pass that has
 	// one. Default: such a destination gets no events.
 	Transformations *usertransform.Config `hcl:"transformations,block"`
@@ -64,13 +67,11 @@ type Config struct {
 
 // Validate names what could never work.
 func (c Config) Validate() []connector.Problem {
-	if c.WorkspaceConfig == "" {
-		return []connector.Problem{{Field: "workspace_config", What: "workspace_config is empty", Fix: "write the path of the workspaceConfig.json"}}
-	}
+	ps := connector.NamesWorkspace(c.WorkspaceConfig, c.Workspace)
 	if c.Transformations != nil {
-		return connector.Under("transformations", c.Transformations.Validate())
+		ps = append(ps, connector.Under("transformations", c.Transformations.Validate())...)
 	}
-	return nil
+	return ps
 }
 
 // Entry is the transform's place in the registry.
@@ -83,11 +84,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 		if ps := c.Validate(); len(ps) > 0 {
 			return nil, fault.New(fault.Setup, fmt.Errorf("fanout: %s: %s", ps[0].What, ps[0].Fix))
 		}
-		path, err := d.File("workspace_config", c.WorkspaceConfig)
-		if err != nil {
-			return nil, err
-		}
-		file, err := workspace.Open(path, d.Log)
+		file, err := d.Workspace(c.WorkspaceConfig, c.Workspace)
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +101,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 
 // Transform chooses by one workspace file.
 type Transform struct {
-	file   *workspace.File
+	file   workspace.Live
 	engine *usertransform.Engine // nil where no transformation is run
 }
 
@@ -117,11 +114,11 @@ func (t *Transform) warn(log *slog.Logger) {
 	for _, s := range t.file.Current().Sources {
 		for _, c := range s.Connections {
 			d := c.Destination
-			if d.Transformation == nil || !d.Enabled || seen[d.ID] {
+			if d.Transformation() == nil || !d.Enabled || seen[d.ID] {
 				continue
 			}
 			seen[d.ID] = true
-			if why := t.engine.Refused(d.Transformation); why != "" {
+			if why := t.engine.Refused(d.Transformation()); why != "" {
 				log.Warn("a destination gets no events", "destination", d.ID, "error", why)
 			}
 		}
@@ -139,7 +136,7 @@ func (t *Transform) Worker() (connector.Worker, error) {
 
 // Worker is a Transform with the memory of one goroutine.
 type Worker struct {
-	file   *workspace.File
+	file   workspace.Live
 	engine *usertransform.Engine
 	event  parsed
 	chosen []*workspace.Connection
@@ -382,10 +379,10 @@ func (p *parsed) leavesOut(c *workspace.Connection, e *usertransform.Engine) (st
 		return notProcessed, nil
 	case !p.chooses(d.DisplayName):
 		return integrations, nil
-	case !d.Consent.Allows(&p.denial):
+	case !c.Consent.Allows(&p.denial):
 		return consent, nil
 	}
-	if t := d.Transformation; t != nil {
+	if t := d.Transformation(); t != nil {
 		if e.Refused(t) != "" {
 			return notRun, nil
 		}

@@ -43,7 +43,7 @@ func (t *Transformer) ApplyAll(ctx context.Context, b event.Batch) []connector.O
 		out, err := t.Worker.Apply(ctx, nil, m)
 		outcomes[i] = connector.Outcome{Out: out, Err: err}
 		for j, x := range out {
-			if t.chosen[j].Destination.Transformation == nil {
+			if t.chosen[j].Destination.Transformation() == nil {
 				continue
 			}
 			w := by[x.Meta.Scope]
@@ -58,7 +58,7 @@ func (t *Transformer) ApplyAll(ctx context.Context, b event.Batch) []connector.O
 		if w.source == nil {
 			w.source = &workspace.Source{ID: w.connection.Scope.Source, Workspace: w.connection.Scope.Workspace}
 		}
-		results := t.engine.Run(ctx, w.source, w.connection, w.events, usertransform.Brief)
+		results := t.engine.Run(ctx, t.file.Current(), w.source, w.connection, w.events, usertransform.Brief)
 		for k, x := range w.events {
 			made, why := t.become(w.connection, x, results[k])
 			o := &outcomes[w.of[k]]

@@ -9,4 +9,16 @@ transform {
       timeout_millis = 2000
     }
   }
+
+  use "webhook" {
+    workspace = "acme"
+    webhook "Shopify" {
+      script_path = "shopify.js"
+    }
+  }
+}
+
+# The same by the name of a workspace block, which says where the configuration comes from.
+workspace "acme" {
+  config = "workspaceConfig.json"
 }

@@ -12,14 +12,15 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/gateway"
-	"github.com/weirdata/weir/internal/workspace"
 )
 
 // Config is the transform's HCL block.
 type Config struct {
 	// WorkspaceConfig is the path of the workspaceConfig.json with the sources; the same file as the
 	// gateway's. A change of the file counts within five seconds.
-	WorkspaceConfig string `hcl:"workspace_config"`
+	WorkspaceConfig string `hcl:"workspace_config,optional"`
+	// Workspace is the name of the workspace block with the sources, in the place of workspace_config.
+	Workspace string `hcl:"workspace,optional"`
 	// AllowEventsWithoutIDs accepts events with neither userId nor anonymousId; off by default.
 	AllowEventsWithoutIDs bool `hcl:"allow_events_without_ids,optional"`
 	// Webhooks are the scripts of webhook sources, as the gateway has them.
@@ -28,11 +29,7 @@ type Config struct {
 
 // Validate names what could never work.
 func (c Config) Validate() []connector.Problem {
-	ps := gateway.CheckWebhooks(c.Webhooks)
-	if c.WorkspaceConfig == "" {
-		ps = append(ps, connector.Problem{Field: "workspace_config", What: "workspace_config is empty", Fix: "write the path of the workspaceConfig.json"})
-	}
-	return ps
+	return append(gateway.CheckWebhooks(c.Webhooks), connector.NamesWorkspace(c.WorkspaceConfig, c.Workspace)...)
 }
 
 // Entry is the transform's place in the registry.
@@ -45,11 +42,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 		if ps := c.Validate(); len(ps) > 0 {
 			return nil, fault.New(fault.Setup, fmt.Errorf("webhook: %s: %s", ps[0].What, ps[0].Fix))
 		}
-		path, err := d.File("workspace_config", c.WorkspaceConfig)
-		if err != nil {
-			return nil, err
-		}
-		file, err := workspace.Open(path, d.Log)
+		file, err := d.Workspace(c.WorkspaceConfig, c.Workspace)
 		if err != nil {
 			return nil, err
 		}

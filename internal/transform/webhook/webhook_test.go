@@ -35,7 +35,7 @@ func compile(t testing.TB) connector.Transform {
 	}
 	tr, err := Entry.Build(context.Background(), connector.Deps{Dir: dir}, func(into any) error {
 		into.(*Config).WorkspaceConfig = "workspaceConfig.json"
-		into.(*Config).Webhooks = []*gateway.Webhook{{Source: "Shopify", ScriptPath: "shop.js"}}
+		into.(*Config).Webhooks = []*gateway.Webhook{{Source: "Shopify", ScriptPath: "shop.js", TimeoutMillis: 120_000}}
 		return nil
 	})
 	if err != nil {

@@ -1,5 +1,5 @@
 transform {
   use "js" {
-    script = file("x.js")
+    script = read("x.js")
   }
 }

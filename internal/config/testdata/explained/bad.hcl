@@ -26,3 +26,14 @@ collect "nobody" {
 }
 
 collect {}
+
+collect "nowhere" {
+  workspace {}
+}
+
+collect "twice" {
+  workspace {
+    name   = "blocks"
+    config = "workspaceConfig.json"
+  }
+}

@@ -1,0 +1,78 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/weirdata/weir/internal/blob"
+	"github.com/weirdata/weir/internal/parquet"
+)
+
+// Snapshot is a dataset as it was when it was looked at: what lands later is no part of it.
+type Snapshot struct {
+	Path        string
+	Schema      *parquet.Schema // the newest
+	PartitionBy Layout
+	Files       []blob.Info // in the order of the partitions
+	d           reading
+}
+
+// Look takes a snapshot of the dataset at path.
+func Look(ctx context.Context, path string) (*Snapshot, error) {
+	d, err := look(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Snapshot{Path: path, d: d}
+	if s.Schema, err = newestSchema(ctx, d.bucket, path); err == nil {
+		var about dataset
+		about, _, err = readDescription(ctx, d.bucket, path)
+		s.PartitionBy = about.PartitionBy
+	}
+	if err == nil {
+		s.Files, err = d.settled(ctx, "")
+	}
+	if err != nil {
+		d.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close lets go of the dataset.
+func (s *Snapshot) Close() { s.d.close() }
+
+// Open opens a file of the snapshot.
+func (s *Snapshot) Open(ctx context.Context, file blob.Info) (*parquet.Reader, error) {
+	data, err := s.d.open(ctx, file)
+	name := at(s.Path, file.Name)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return parquet.NewReader(name, data, file.Size)
+}
+
+// Record is what is known of a file without reading its rows.
+func (s *Snapshot) Record(ctx context.Context, file blob.Info) (Record, error) {
+	return s.d.recordFor(ctx, file)
+}
+
+// Units are the numbers in the name of a file's folder, such as 2026 for year, in the order of
+// the layout. known is false when the folder is none of a partition.
+func (s *Snapshot) Units(file blob.Info) (numbers []int64, known bool) {
+	parts := strings.Split(file.Name, "/")
+	if len(parts)-1 != len(s.PartitionBy) {
+		return nil, false
+	}
+	for i, unit := range s.PartitionBy {
+		text, ok := strings.CutPrefix(parts[i], string(unit)+"=")
+		n, err := strconv.ParseInt(text, 10, 64)
+		if !ok || err != nil {
+			return nil, false
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers, true
+}
