@@ -312,8 +312,8 @@ func (e *Engine) load(ctx context.Context, l, before *loaded, t *workspace.Trans
 		return
 	}
 	whole, err := json.Marshal(struct {
-		Version   version
-		Libraries map[string]string
+		Version   version           `json:"version"`
+		Libraries map[string]string `json:"libraries"`
 	}{v, libraries})
 	if err != nil {
 		l.err = invalid(err)
