@@ -115,6 +115,8 @@ var places = map[string]place{
 	"internal/queue/embedded": {floor: mechanisms, beside: []string{"internal/queue/log/disk", "internal/queue/rows"}},
 	"internal/queue/postgres": {floor: mechanisms},
 	"internal/cloud/*":        {floor: access},
+	"internal/geo":            {floor: access},
+	"internal/usertransform":  {floor: mechanisms},
 	"internal/kinesis/lease":  {floor: mechanisms},
 
 	"internal/source/*":    {floor: leaves},

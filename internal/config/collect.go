@@ -55,28 +55,6 @@ type CollectWorkspace struct {
 	WorkspaceParts `hcl:",remain"`
 }
 
-// CollectProcessor is what is done to events before each destination gets its own.
-type CollectProcessor struct {
-	// What is worked on by itself: "none", "workspace" or "source", so that what holds up the
-	// events of one does not hold up those of others. Default: "source".
-	Isolation string `hcl:"isolation,optional"`
-	// Whether the events of a user stay in order. Default: true.
-	Ordered bool `hcl:"ordered,optional"`
-	// Most events that are taken, and settled, together. Default: that of the source "queue".
-	MaxBatchMessages int `hcl:"max_batch_messages,optional"`
-	// What is done to each event, before it is copied for each destination.
-	Transform *Transform `hcl:"transform,block"`
-	// Where events go that cannot be processed. Default: they stay in the queue as failed, where
-	// weir failures shows them and sends them again.
-	FailureTarget *FailureTarget `hcl:"failure_target,block"`
-	// Where events go that no destination wants. Default: the target "silent", which drops them.
-	FilterTarget *Target `hcl:"filter_target,block"`
-	// How often, and how long apart, a failed write is tried again.
-	Retry *Retry `hcl:"retry,block"`
-	// Bounds of what is held in memory.
-	InFlight *InFlight `hcl:"in_flight,block"`
-}
-
 // CollectRouter is how events reach their destinations.
 type CollectRouter struct {
 	// What is worked on by itself: "none", "workspace" or "destination", so that a destination
@@ -240,7 +218,7 @@ func (x *expansion) gateway(queue string) {
 			failures = []*hclsyntax.Block{x.of("failure_target", x.queue(refused, nil))}
 		}
 	}
-	made = append(made, x.of("target", x.queue(queue, nil)))
+	made = append(made, x.of("target", x.queue(queue, x.deduplicated())))
 	x.add("pipeline", queue, append(made, failures...))
 }
 
@@ -262,6 +240,7 @@ func (x *expansion) router(queue string) {
 	if len(targets) == 0 {
 		webhook := x.empty()
 		x.workspace(webhook)
+		x.transformations(webhook)
 		targets = []*hclsyntax.Block{x.of("target", x.use("webhook", webhook))}
 	}
 	p := x.add("pipeline", queue, append(append([]*hclsyntax.Block{
@@ -375,24 +354,6 @@ func (x *expansion) reads(name string, stage *hclsyntax.Body, isolation string, 
 	return x.queue(name, b)
 }
 
-// fanout is the transforms of the processor, and after them the copy for each destination.
-func (x *expansion) fanout(processor *hclsyntax.Body) *hclsyntax.Block {
-	body := x.empty()
-	x.workspace(body)
-	copies := x.use("fanout", body)
-	written := BlocksOf(processor, "transform")
-	if len(written) == 0 {
-		return x.of("transform", copies)
-	}
-	if slices.ContainsFunc(BlocksOf(written[0].Body, "use"), func(u *hclsyntax.Block) bool { return slices.Contains(u.Labels, "fanout") }) {
-		return written[0]
-	}
-	t, inner := *written[0], *written[0].Body
-	inner.Blocks = append(slices.Clone(inner.Blocks), copies)
-	t.Body, t.CloseBraceRange = &inner, t.TypeRange // so that it is printed as what was made
-	return &t
-}
-
 // reached is a target of the router, whose webhook reads the workspace's config.
 func (x *expansion) reached(target *hclsyntax.Block) *hclsyntax.Block {
 	t, inner := *target, *target.Body
@@ -402,8 +363,9 @@ func (x *expansion) reached(target *hclsyntax.Block) *hclsyntax.Block {
 			continue
 		}
 		use, body := *u, *u.Body
-		use.Body, use.CloseBraceRange, body.Attributes = &body, use.TypeRange, maps.Clone(body.Attributes)
+		use.Body, use.CloseBraceRange, body.Attributes, body.Blocks = &body, use.TypeRange, maps.Clone(body.Attributes), slices.Clone(body.Blocks)
 		x.workspace(&body)
+		x.transformations(&body)
 		inner.Blocks[i] = &use
 		return &t
 	}

@@ -133,7 +133,8 @@ func (s stateless) Worker() (Worker, error) { return s.w, nil }
 // Target writes batches of messages.
 type Target interface {
 	Open(ctx context.Context) error
-	// Write returns nil when all of b is durable, a *[Partial] when some of it is, and
+	// Write returns nil when all of b is durable, but what it leaves out on purpose and says so of
+	// with [event.Message.Drop], a *[Partial] when some of it is, and
 	// another error when none of it is. Several goroutines may call it at once, as many
 	// as Limits allow.
 	Write(ctx context.Context, b event.Batch) error

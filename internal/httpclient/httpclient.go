@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -61,6 +62,8 @@ type Options struct {
 	Verbatim bool
 	// Public refuses every address that is not of the public internet.
 	Public bool
+	// Except are the networks that may be reached though Public is set.
+	Except []netip.Prefix
 	// Direct passes by the proxy of the environment.
 	Direct bool
 	// Secret says that the bodies of requests hold credentials.
@@ -111,7 +114,7 @@ func transport(o Options) *http.Transport {
 		t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
 	}
 	if o.Public {
-		dialer.Control = refusePrivate
+		dialer.Control = refusePrivate(o.Except)
 		t.Proxy = nil
 	}
 	if o.Direct {

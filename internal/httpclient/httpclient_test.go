@@ -168,7 +168,7 @@ func TestPublic(t *testing.T) {
 		if got := Public(netip.MustParseAddr(address)); got != want {
 			t.Errorf("%s: public %t", address, got)
 		}
-		if err := refusePrivate("tcp", netip.AddrPortFrom(netip.MustParseAddr(address), 80).String(), nil); (err == nil) != want || err != nil && !errors.Is(err, ErrPrivate) {
+		if err := refusePrivate(nil)("tcp", netip.AddrPortFrom(netip.MustParseAddr(address), 80).String(), nil); (err == nil) != want || err != nil && !errors.Is(err, ErrPrivate) {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
@@ -191,7 +191,7 @@ func TestPublic(t *testing.T) {
 	for _, a := range []string{"2001:4860:4860::8888", "2606:4700::1111", "64:ff9b:2::1", "2a00::1"} {
 		check(a, true)
 	}
-	if refusePrivate("tcp", "name:80", nil) == nil {
+	if refusePrivate(nil)("tcp", "name:80", nil) == nil {
 		t.Error("an address that cannot be read is let through")
 	}
 }

@@ -4,22 +4,27 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"syscall"
 )
 
 // ErrPrivate is the error of a connection that is refused because its address is not public.
 var ErrPrivate = errors.New("the address is not one of the public internet")
 
-// refusePrivate looks at the address that a name has become, before it is connected to.
-func refusePrivate(_, address string, _ syscall.RawConn) error {
-	to, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("read address %s: %w", address, err)
+// refusePrivate looks at the address that a name has become, before it is connected to. except
+// are the networks that may be reached nevertheless.
+func refusePrivate(except []netip.Prefix) func(_, address string, _ syscall.RawConn) error {
+	return func(_, address string, _ syscall.RawConn) error {
+		to, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return fmt.Errorf("read address %s: %w", address, err)
+		}
+		ip := to.Addr().Unmap().WithZone("")
+		if !Public(ip) && !slices.ContainsFunc(except, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+			return ErrPrivate
+		}
+		return nil
 	}
-	if !Public(to.Addr()) {
-		return ErrPrivate
-	}
-	return nil
 }
 
 // notPublic are the networks beyond those that net/netip knows: of the registries of special

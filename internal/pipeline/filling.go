@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 )
@@ -31,6 +32,11 @@ type measured struct {
 func (s *sink) measure(m *event.Message) (x measured, err error) {
 	lim := &s.limits
 	x.size = len(m.Data)
+	if s.target && !s.finishes {
+		if why, unfinished := connector.IsUnfinished(m); unfinished {
+			return x, unfinishedHere(why)
+		}
+	}
 	if lim.Size == nil && lim.Group == nil && lim.Alone == nil {
 		return x, nil
 	}
@@ -45,6 +51,12 @@ func (s *sink) measure(m *event.Message) (x measured, err error) {
 		return nil
 	})
 	return x, invalidPanic(err)
+}
+
+// unfinishedHere is the error of an unfinished message that its target cannot finish.
+func unfinishedHere(why string) error {
+	return fault.Describe(fault.Invalid, fmt.Errorf("it did not pass a step before, and this target cannot finish that: %s", why),
+		fault.Detail{Type: "transformation", Code: "400", Safe: "it did not pass a step before"})
 }
 
 // large reports whether the target takes no message of a size.

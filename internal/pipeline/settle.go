@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
@@ -14,7 +15,8 @@ import (
 // settle decides what became of a batch from the error its write ended with.
 func (s *sink) settle(ctx context.Context, policy retry.Policy, b event.Batch, err error) {
 	if err == nil {
-		s.written(int64(len(b)), int64(b.Bytes()))
+		kept := s.leftOut(b)
+		s.written(int64(len(kept)), int64(kept.Bytes()))
 		s.well(b, nil)
 		for _, m := range b {
 			event.Settle(m, nil) // invariant 1
@@ -28,6 +30,7 @@ func (s *sink) settle(ctx context.Context, policy retry.Policy, b event.Batch, e
 		s.well(b, partial.Failed)
 	}
 	var refused []Failure
+	var out event.Batch
 	for i, m := range b {
 		e := err
 		if isPartial {
@@ -37,13 +40,32 @@ func (s *sink) settle(ctx context.Context, policy retry.Policy, b event.Batch, e
 			refused = s.undelivered(ctx, policy, m, e, refused)
 			continue
 		}
-		count++
-		bytes += int64(len(m.Data))
+		if s.target && m.Dropped() != "" {
+			out = append(out, m)
+		} else {
+			count++
+			bytes += int64(len(m.Data))
+		}
 		event.Settle(m, nil)
+	}
+	if len(out) > 0 {
+		s.p.countFiltered(out)
 	}
 	s.noteRefused(refused)
 	s.p.bury(refused)
 	s.written(count, bytes)
+}
+
+// leftOut counts the messages of b that the target has left out, saying why ([event.Message.Drop]),
+// and returns the others.
+func (s *sink) leftOut(b event.Batch) event.Batch {
+	out := func(m *event.Message) bool { return m.Dropped() != "" }
+	if !s.target || !slices.ContainsFunc(b, out) {
+		return b
+	}
+	kept := slices.DeleteFunc(slices.Clone(b), out)
+	s.p.countFiltered(slices.DeleteFunc(slices.Clone(b), func(m *event.Message) bool { return !out(m) }))
+	return kept
 }
 
 // written counts what is durable.

@@ -38,6 +38,7 @@ type sink struct {
 	use    string // the name of its connector
 	// failures says that it has failures: the failure target's, or the overflow's.
 	failures bool
+	finishes bool // unfinished messages are taken
 	whole    bool // what a read became is written together, in one batch
 	late     *unopened
 	pauses   *pauses // nil: writers do not wait for one another
@@ -59,6 +60,8 @@ func (p *Pipeline) newSink(ctx context.Context, c Sink, ms []*meter.Sink, eager 
 	s := &sink{p: p, ctx: ctx, meter: m, meters: ms, limits: c.Limits, seed: maphash.MakeSeed(), eager: eager || c.Limits.Eager}
 	s.target, s.use = ms[len(ms)-1] == &p.parts.Meter.Target, c.Use
 	s.split = s.target && p.divided != nil
+	f, ok := c.Target.(connector.Finisher)
+	s.finishes = ok && f.Finishes()
 	l := &s.limits
 	l.MaxBatchMessages = max(l.MaxBatchMessages, 1)
 	l.MaxConcurrentBatches = max(l.MaxConcurrentBatches, 1)

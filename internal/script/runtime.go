@@ -16,6 +16,8 @@ type Runtime struct {
 	frozen  bool // messages share a frozen VM
 	views   bool // JSON objects are views
 
+	grouped bool // calls share a VM until the group ends
+
 	calls, again int // how many messages ran, and how many of them twice
 
 	guard   *Guard
@@ -55,7 +57,22 @@ func (p *Program) Later() *Runtime {
 }
 
 // keeps reports whether the VM serves more than one message.
-func (r *Runtime) keeps() bool { return r.frozen || r.program.options.Stateful }
+func (r *Runtime) keeps() bool { return r.frozen || r.program.options.Stateful || r.grouped }
+
+// Together runs f, whose calls of r may share a VM: a script that cannot share one with every
+// message sees in f what it left there in f before, and nothing of any other time.
+func (r *Runtime) Together(f func()) {
+	if r.keeps() {
+		f()
+		return
+	}
+	r.grouped = true
+	defer func() {
+		r.grouped, r.vm = false, nil
+		r.begin(nil)
+	}()
+	f()
+}
 
 // Shared reports whether one VM serves many messages; it becomes false when most
 // messages turn out to need one of their own.

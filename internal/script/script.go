@@ -49,10 +49,16 @@ type Options struct {
 	Entry string
 	// Stateful keeps one VM and what the script leaves in it from message to message.
 	Stateful bool
+	// Alone says that no VM is shared between messages, whatever the source looks like: helpers give
+	// out promises.
+	Alone bool
 	// Timeout is the longest a script may run for one message; 15 s when zero.
 	Timeout time.Duration
 	// MemoryLimit is by how many bytes the heap may grow while a script runs; 128 MiB when zero.
 	MemoryLimit int
+	// SourceMap says where the lines of a source that was made come from, for stack traces; nil
+	// for a source that was written.
+	SourceMap []byte
 	// Helpers are functions the script finds under these names, unless it declares one
 	// of the same name itself.
 	Helpers map[string]Helper
@@ -128,12 +134,20 @@ func Compile(source string, o Options) (*Program, error) {
 		return nil, errors.New("compile script: names with $weir$ are reserved; rename them")
 	}
 	limitRegexps(o.Timeout) // before parsing: literals are compiled with the limit of that time
-	tree, err := goja.Parse(o.Name, source, parser.WithDisableSourceMaps)
+	mapped := parser.Option(parser.WithDisableSourceMaps)
+	if o.SourceMap != nil {
+		source += "\n//# sourceMappingURL=map\n"
+		mapped = parser.WithSourceMapLoader(func(string) ([]byte, error) { return o.SourceMap, nil })
+	}
+	tree, err := goja.Parse(o.Name, source, mapped)
 	if err != nil {
 		return nil, fmt.Errorf("compile script: %w", err)
 	}
 	p := &Program{options: o}
 	p.traits = analyse(tree)
+	if o.Alone {
+		p.traits.separate, p.traits.ordinary = "it waits for what is outside of it", true
+	}
 	if o.Stateful {
 		// One VM keeps what the script does: nothing to judge, and no message is run twice.
 		p.traits.separate, p.traits.ordinary = "", true

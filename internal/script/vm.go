@@ -36,6 +36,9 @@ type VM struct {
 
 	maxBytes int
 	stopped  *atomic.Bool // set by the watchdog
+
+	waits waits
+	held  any // of who called, for helpers
 }
 
 type regexpState struct {

@@ -35,7 +35,8 @@ type Destination struct {
 	Consent Consent
 	// DefinitionID is the id of the destination's definition.
 	DefinitionID string
-	// Transformations are the user transformations that its events pass through, in their order.
+	// Transformations are the user transformations that its events pass through. Only the first
+	// counts, see [Destination.Transformation].
 	Transformations []Transformation
 	// Conversions are the event names that the destination takes; nil is all.
 	Conversions map[string]bool
@@ -46,9 +47,6 @@ type Destination struct {
 	consents map[string]*Consent
 	made     *readDestination
 }
-
-// Transformation names a version of a user transformation.
-type Transformation struct{ ID, Version, Language string }
 
 // Consent is the purposes a destination is bound to.
 type Consent struct {
@@ -166,7 +164,7 @@ func newDestination(key sum, text json.RawMessage) *readDestination {
 		to.Config = json.RawMessage("{}")
 	}
 	for _, t := range d.Transformations {
-		to.Transformations = append(to.Transformations, Transformation{ID: t.ID, Version: t.VersionID, Language: t.Language})
+		to.Transformations = append(to.Transformations, Transformation{ID: t.ID, Version: t.VersionID, Language: language(t.Language)})
 	}
 	switch {
 	case wrong != nil:

@@ -15,6 +15,8 @@ type document struct {
 	Sources     []json.RawMessage `json:"sources"`
 	Connections json.RawMessage   `json:"connections"`
 	Settings    json.RawMessage   `json:"settings"`
+	Libraries   json.RawMessage   `json:"libraries"`
+	Credentials json.RawMessage   `json:"credentials"`
 	Replays     json.RawMessage   `json:"eventReplays"`
 	UpdatedAt   json.RawMessage   `json:"updatedAt"`
 }

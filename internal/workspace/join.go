@@ -12,9 +12,14 @@ func Join(all []*Workspace, now time.Time) *Workspace {
 	j := &Workspace{
 		Loaded: now, Sources: make([]*Source, 0, sources),
 		byKey: make(map[string]*Source, sources), byHeader: make(map[string]*Source, sources),
-		byID: make(map[string]*Source, sources), destinations: make(map[string]*Destination, destinations),
+		byID: make(map[string]*Source, sources), destinations: make(map[string]*Destination, destinations), code: map[string]*Code{},
 	}
 	for _, w := range all {
+		for id, c := range w.code {
+			if j.code[id] == nil {
+				j.code[id] = c
+			}
+		}
 		j.Warnings = append(j.Warnings, w.Warnings...)
 		for _, s := range w.Sources {
 			switch {

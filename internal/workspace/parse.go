@@ -38,6 +38,7 @@ func ParseAfter(before *Workspace, name string, data []byte, now time.Time) (*Wo
 		p.refuse("there is no list of \"sources\": this is no workspaceConfig.json")
 	}
 	p.settings(&doc)
+	p.code(&doc)
 	for i, text := range doc.Sources {
 		p.source(i, text)
 	}

@@ -22,7 +22,7 @@ const (
 // another one is told so when it is loaded, and by weir check, and never served as if it had not
 // asked. Whoever builds a feature writes true here.
 var Built = map[Feature]bool{
-	UserTransformations: false,
+	UserTransformations: true,
 	TrackingPlans:       false,
 	GeoEnrichment:       false,
 	TransientSources:    false,

@@ -48,6 +48,7 @@ type Workspace struct {
 	byID         map[string]*Source
 	destinations map[string]*Destination
 
+	code    map[string]*Code // by id of the workspace
 	blocked map[string]bool
 	read    map[sum]*readSource
 	texts   map[sum]*readDestination

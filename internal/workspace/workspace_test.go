@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -116,12 +117,11 @@ func TestOddDestinations(t *testing.T) {
 	for text, want := range map[string]string{
 		`{}`:         `sources[0].destinations[1] has no id: give every destination one`,
 		`{"id":"d"}`: `destination "d" (sources[0].destinations[1]) is switched off: it has no destinationDefinition.name, which says what kind of destination it is, such as WEBHOOK`,
-		`{"id":"d","enabled":true,"isProcessorEnabled":true,"config":[],"destinationDefinition":{"name":"X"}}`:                                      `destination "d" (sources[0].destinations[1]) is switched off: config: "" is a array, and must be an object`,
-		`{"id":"d","enabled":true,"isProcessorEnabled":true,"config":{"consentManagement":5},"destinationDefinition":{"name":"X"}}`:                 `config: "consentManagement" must be a list, or an object with a list for each type of source`,
-		`{"id":"d","enabled":true,"isProcessorEnabled":true,"config":{"ketchConsentPurposes":{"web":5}},"destinationDefinition":{"name":"X"}}`:      `config: "ketchConsentPurposes.web" is a number, and must be a list`,
-		`{"id":"d","enabled":"yes","isProcessorEnabled":true,"destinationDefinition":{"name":"X"}}`:                                                 `"enabled" is a string, and must be true or false`,
-		`{"id":"d","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"X","config":{"supportedMessageTypes":5}}}`:             `destinationDefinition.config: `,
-		`{"id":"d","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"X"},"transformations":[{"id":"t1","versionId":"v1"}]}`: `it asks for the transformation "t1", which is not built`,
+		`{"id":"d","enabled":true,"isProcessorEnabled":true,"config":[],"destinationDefinition":{"name":"X"}}`:                                 `destination "d" (sources[0].destinations[1]) is switched off: config: "" is a array, and must be an object`,
+		`{"id":"d","enabled":true,"isProcessorEnabled":true,"config":{"consentManagement":5},"destinationDefinition":{"name":"X"}}`:            `config: "consentManagement" must be a list, or an object with a list for each type of source`,
+		`{"id":"d","enabled":true,"isProcessorEnabled":true,"config":{"ketchConsentPurposes":{"web":5}},"destinationDefinition":{"name":"X"}}`: `config: "ketchConsentPurposes.web" is a number, and must be a list`,
+		`{"id":"d","enabled":"yes","isProcessorEnabled":true,"destinationDefinition":{"name":"X"}}`:                                            `"enabled" is a string, and must be true or false`,
+		`{"id":"d","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"X","config":{"supportedMessageTypes":5}}}`:        `destinationDefinition.config: `,
 		`[1]`: `sources[0].destinations[1] has no id`,
 	} {
 		w := parse(t, []byte(`{"sources":[{"id":"a","writeKey":"k","enabled":true,"destinations":[
@@ -293,4 +293,39 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestTransformation: the first transformation of a destination counts, and each workspace says
+// what its own may use.
+func TestTransformation(t *testing.T) {
+	t.Parallel()
+	one := parse(t, []byte(`{"workspaceId":"one","sources":[{"id":"a","writeKey":"k","enabled":true,"destinations":[
+		{"id":"d","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"X"},"transformations":[{"id":"t1","versionId":"v1","language":"Python"},{"id":"t2","versionId":"v2"}]},
+		{"id":"e","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"X"},"transformations":[{"id":"t2","versionId":"v2"}]},
+		{"id":"f","enabled":true,"isProcessorEnabled":true,"destinationDefinition":{"name":"X"},"transformations":[]}]}],
+		"libraries":[{"versionId":"l1"},{"versionId":"l2"},{"versionId":"l1"}],"credentials":{"c2":{"key":"b","value":"2"},"c1":{"key":"a","value":"1","isSecret":true}}}`))
+	for id, want := range map[string]*workspace.Transformation{
+		"d": {ID: "t1", Version: "v1", Language: "python"},
+		"e": {ID: "t2", Version: "v2", Language: "javascript"},
+		"f": nil,
+	} {
+		d := one.Destination(id)
+		if got := d.Transformation(); !reflect.DeepEqual(got, want) || !d.Enabled || d.Off != "" {
+			t.Errorf("%s has %+v, want %+v; off: %q", id, got, want, d.Off)
+		}
+	}
+	two := parse(t, []byte(`{"workspaceId":"two","sources":[],"libraries":[{"versionId":"l3"}]}`))
+	both := workspace.Join([]*workspace.Workspace{one, two}, time.Time{})
+	code := &workspace.Code{Libraries: []string{"l1", "l2"}, Credentials: []workspace.Credential{{ID: "c1", Key: "a", Value: "1", Secret: true}, {ID: "c2", Key: "b", Value: "2"}}}
+	for _, got := range []*workspace.Code{one.Code("one"), one.Code("another"), both.Code("one")} {
+		if !reflect.DeepEqual(got, code) {
+			t.Errorf("it may use %+v", got)
+		}
+	}
+	if got := both.Code("two"); len(got.Libraries) != 1 || got.Libraries[0] != "l3" || len(got.Credentials) > 0 {
+		t.Errorf("two may use %+v", got)
+	}
+	if got := both.Code("none"); len(got.Libraries)+len(got.Credentials) > 0 {
+		t.Errorf("none may use %+v", got)
+	}
 }

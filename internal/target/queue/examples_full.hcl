@@ -3,6 +3,12 @@ queue "events" {}
 target {
   use "queue" {
     name = "events"
+
+    # An event that a client sends twice within two hours is there once.
+    deduplicate {
+      window_seconds = 7200
+    }
+
     batching {
       max_batch_messages     = 100
       max_batch_bytes        = 1048576

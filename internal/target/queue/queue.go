@@ -24,6 +24,10 @@ type Config struct {
 	// is one transaction instead, and of this block only max_message_bytes and
 	// max_concurrent_batches apply.
 	Batching *connector.Batching `hcl:"batching,block"`
+	// Leaves out a message whose id has come before from its source, which is in the transaction
+	// that appends: what was appended is known, whatever dies. They count as filtered, for the reason
+	// "duplicate". Default: nothing is left out.
+	Deduplicate *Deduplicate `hcl:"deduplicate,block"`
 }
 
 // Validate implements connector.Validator.
@@ -34,7 +38,11 @@ func (c Config) Validate() []connector.Problem {
 			What: fmt.Sprintf("max_message_bytes must be at most %d, not %d: a queue holds no larger payload", queue.MaxPayload, c.Batching.MaxMessageBytes),
 			Fix:  "leave it out to use the default"})
 	}
-	return connector.Under("batching", ps)
+	ps = connector.Under("batching", ps)
+	if c.Deduplicate != nil {
+		ps = append(ps, connector.Under("deduplicate", c.Deduplicate.Validate())...)
+	}
+	return ps
 }
 
 // Entry is the queue target.
@@ -50,7 +58,11 @@ var Entry = connector.Of(connector.Spec[Config, connector.Target]{
 		}
 		l := c.Batching.Limits()
 		l.Eager = true
-		return &Target{store: d.Store, queue: q, limits: l}, nil
+		t := &Target{store: d.Store, queue: q, limits: l}
+		if c.Deduplicate != nil {
+			t.ids = newIDs(d.Store, q.Name, c.Deduplicate, d.Log)
+		}
+		return t, nil
 	},
 })
 
@@ -59,6 +71,7 @@ type Target struct {
 	store  func() queue.Store
 	queue  connector.Queue
 	limits connector.Limits
+	ids    *ids // nil: nothing is left out
 }
 
 var (
@@ -71,10 +84,20 @@ var (
 func (t *Target) Limits() connector.Limits { return t.limits }
 
 // Open implements connector.Target.
-func (t *Target) Open(context.Context) error { return nil }
+func (t *Target) Open(context.Context) error {
+	if t.ids != nil {
+		t.ids.open()
+	}
+	return nil
+}
 
 // Close implements connector.Target.
-func (t *Target) Close(context.Context) error { return nil }
+func (t *Target) Close(context.Context) error {
+	if t.ids != nil {
+		t.ids.close()
+	}
+	return nil
+}
 
 // Store implements connector.StoreTarget.
 func (t *Target) Store() queue.Store { return t.store() }
@@ -90,23 +113,22 @@ const maxWrite = queue.MaxTxBytes / 2
 // others are appended all the same.
 func (t *Target) Write(ctx context.Context, b event.Batch) error {
 	failed := map[int]error{}
-	jobs := make([]queue.Job, 0, len(b))
+	good := make(event.Batch, 0, len(b))
 	index := make([]int, 0, len(b))
 	bytes := 0
 	flush := func() {
-		if len(jobs) == 0 {
+		if len(good) == 0 {
 			return
 		}
-		if err := t.store().Update(ctx, func(tx queue.Tx) error { return tx.Append(jobs...) }); err != nil {
+		if err := t.store().Update(ctx, func(tx queue.Tx) error { return t.WriteIn(tx, good) }); err != nil {
 			for _, i := range index {
 				failed[i] = err
 			}
 		}
-		jobs, index, bytes = jobs[:0], index[:0], 0
+		good, index, bytes = good[:0], index[:0], 0
 	}
 	for i, m := range b {
-		j := t.job(m)
-		if err := j.Check(); err != nil {
+		if err := t.Accepts(m); err != nil {
 			failed[i] = err
 			continue
 		}
@@ -114,7 +136,7 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 		if bytes+n > maxWrite {
 			flush()
 		}
-		jobs, index, bytes = append(jobs, j), append(index, i), bytes+n
+		good, index, bytes = append(good, m), append(index, i), bytes+n
 	}
 	flush()
 	if len(failed) > 0 {
@@ -122,6 +144,9 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 	}
 	return nil
 }
+
+// Finishes implements connector.Finisher: who reads the queue does.
+func (t *Target) Finishes() bool { return true }
 
 // Accepts implements connector.StoreTarget.
 func (t *Target) Accepts(m *event.Message) error {
@@ -131,6 +156,13 @@ func (t *Target) Accepts(m *event.Message) error {
 
 // WriteIn implements connector.StoreTarget.
 func (t *Target) WriteIn(tx queue.Tx, b event.Batch) error {
+	if t.ids != nil {
+		fresh, err := t.ids.fresh(tx, b)
+		if err != nil || len(fresh) == 0 {
+			return err
+		}
+		b = fresh
+	}
 	jobs := make([]queue.Job, len(b))
 	for i, m := range b {
 		jobs[i] = t.job(m)

@@ -28,7 +28,7 @@ func store(t *testing.T) *embedded.Store {
 	return s
 }
 
-func target(t *testing.T, s queue.Store, ordered bool) connector.Target {
+func target(t testing.TB, s queue.Store, ordered bool) connector.Target {
 	t.Helper()
 	d := connector.Deps{Log: slog.New(slog.DiscardHandler), Store: func() queue.Store { return s },
 		Queues: map[string]connector.Queue{"q": {Name: "q", Ordered: ordered}}}

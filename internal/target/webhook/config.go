@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/usertransform"
 )
 
 // Config is the target's HCL block.
@@ -40,6 +41,10 @@ type Config struct {
 	// whose events are given up in any case. With a queue as the source, isolated by destination, held events
 	// cost nothing; otherwise each is looked at again once a minute.
 	Disabled string `hcl:"disabled,optional"`
+	// Transformations says where the code of user transformations is, for events that could not
+	// pass theirs in the transform fanout: they pass it here. The same as the fanout's. Without it
+	// such events fail.
+	Transformations *usertransform.Config `hcl:"transformations,block"`
 	// ForceHTTP1 keeps to HTTP/1.1 over TLS; off by default.
 	ForceHTTP1 bool `hcl:"force_http1,optional"`
 	// Batching is how messages are handed to the target. Every message is a request of its
@@ -96,6 +101,9 @@ func (c Config) Validate() []connector.Problem {
 	case endpointsAny, endpointsHost, endpointsNone:
 	default:
 		refuse("endpoints", fmt.Sprintf("endpoints %q is not known", c.Endpoints), `use "any", "same_host" or "none"`)
+	}
+	if c.Transformations != nil {
+		ps = append(ps, connector.Under("transformations", c.Transformations.Validate())...)
 	}
 	if c.Batching != nil {
 		ps = append(ps, connector.Under("batching", c.Batching.Validate())...)

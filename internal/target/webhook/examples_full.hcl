@@ -9,12 +9,45 @@ target {
     force_http1             = true
     disabled                = "drain"
 
+    transformations {
+      url                  = "https://api.rudderstack.com"
+      secret               = env("WORKSPACE_TOKEN", "")
+      cache_directory      = "transformations"
+      timeout_millis       = 2000
+      patience_millis      = 500
+      memory_limit_mb      = 64
+      allow_networks       = ["10.0.0.0/8"]
+      geolocation_database = "places.mmdb"
+    }
+
     batching {
       max_batch_messages     = 256
       max_batch_bytes        = 8388608
       max_message_bytes      = 1048576
       max_concurrent_batches = 4
       flush_period_millis    = 50
+    }
+  }
+}
+
+# Code in files.
+target {
+  use "webhook" {
+    workspace_config = "workspaceConfig.json"
+
+    transformations {
+      directory = "transformations"
+    }
+  }
+}
+
+# A rudder-transformer that is there runs the code.
+target {
+  use "webhook" {
+    workspace_config = "workspaceConfig.json"
+
+    transformations {
+      transformer_url = "http://127.0.0.1:9090"
     }
   }
 }

@@ -26,7 +26,7 @@ const maxShown = 10 << 10
 
 var payloads = sync.Pool{New: func() any { return new(payload) }}
 
-// deliver sends one message and judges the answer.
+// deliver sends one message, after what it did not pass before.
 func (t *Target) deliver(ctx context.Context, m *event.Message) error {
 	e, err := t.endpoint(m)
 	if err != nil {
@@ -35,6 +35,14 @@ func (t *Target) deliver(ctx context.Context, m *event.Message) error {
 	if e.err != nil {
 		return e.err
 	}
+	if why, unfinished := connector.IsUnfinished(m); unfinished {
+		return t.finish(ctx, e, m, why)
+	}
+	return t.send(ctx, e, m)
+}
+
+// send makes the request for a message and judges the answer.
+func (t *Target) send(ctx context.Context, e *endpoint, m *event.Message) error {
 	req, err := t.request(e, m)
 	if err != nil {
 		return err

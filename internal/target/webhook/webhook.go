@@ -17,6 +17,9 @@
 // A header of the destination that holds credentials is not sent to another host than that
 // of webhookUrl.
 //
+// An event that could not pass its user transformation passes it here, where it holds up none for
+// another destination, and what it becomes is sent.
+//
 // # Response
 //
 //	2xx                          delivered
@@ -54,6 +57,7 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/httpclient"
+	"github.com/weirdata/weir/internal/usertransform"
 	"github.com/weirdata/weir/internal/workspace"
 )
 
@@ -79,6 +83,7 @@ type Target struct {
 	log       *slog.Logger
 	timeout   time.Duration
 	client    *httpclient.Client
+	engine    *usertransform.Engine // nil where no transformation is run
 	places    *places
 	endpoints endpoints
 }
@@ -107,6 +112,11 @@ func New(_ context.Context, d connector.Deps, c Config) (*Target, error) {
 		places: newPlaces(c.MaxConcurrentRequests),
 	}
 	t.client = client(c)
+	if c.Transformations != nil {
+		if t.engine, err = usertransform.New(d, *c.Transformations); err != nil {
+			return nil, err
+		}
+	}
 	if !d.Partly {
 		t.warn(d.Log)
 	}
@@ -163,6 +173,9 @@ func (t *Target) Open(context.Context) error { return nil }
 // Close closes idle connections.
 func (t *Target) Close(context.Context) error {
 	t.client.Close()
+	if t.engine != nil {
+		t.engine.Close()
+	}
 	return nil
 }
 

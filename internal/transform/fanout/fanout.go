@@ -24,6 +24,10 @@
 // An event whose source is not in the configuration any more is not filtered, since no rule
 // says so: somebody was told that it is accepted, and it is invalid.
 //
+// A destination with a user transformation gets what that makes of the event; the last rule is
+// then asked of each event that it has made. An event that is not transformed, whatever the
+// cause, goes on as it is and unfinished ([connector.Unfinished]), for a target that finishes it.
+//
 // # Invariants
 //
 //   - Every message made carries the workspace, source and destination in its scope, and
@@ -37,12 +41,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"unicode"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/jsontext"
+	"github.com/weirdata/weir/internal/usertransform"
 	"github.com/weirdata/weir/internal/workspace"
 )
 
@@ -54,11 +60,18 @@ type Config struct {
 	// Workspace is the name of the workspace block with the connections, in the
 	// place of workspace_config.
 	Workspace string `hcl:"workspace,optional"`
+	// Where the code of user transformations is, which the events for a destination pass that has
+	// one. Default: such a destination gets no events.
+	Transformations *usertransform.Config `hcl:"transformations,block"`
 }
 
 // Validate names what could never work.
 func (c Config) Validate() []connector.Problem {
-	return connector.NamesWorkspace(c.WorkspaceConfig, c.Workspace)
+	ps := connector.NamesWorkspace(c.WorkspaceConfig, c.Workspace)
+	if c.Transformations != nil {
+		ps = append(ps, connector.Under("transformations", c.Transformations.Validate())...)
+	}
+	return ps
 }
 
 // Entry is the transform's place in the registry.
@@ -75,19 +88,56 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 		if err != nil {
 			return nil, err
 		}
-		return &Transform{file: file}, nil
+		t := &Transform{file: file}
+		if c.Transformations != nil {
+			if t.engine, err = usertransform.New(d, *c.Transformations); err != nil {
+				return nil, err
+			}
+		}
+		t.warn(d.Log)
+		return t, nil
 	},
 })
 
 // Transform chooses by one workspace file.
-type Transform struct{ file workspace.Live }
+type Transform struct {
+	file   workspace.Live
+	engine *usertransform.Engine // nil where no transformation is run
+}
+
+// warn names the destinations that get no events because their transformation cannot be run.
+func (t *Transform) warn(log *slog.Logger) {
+	if log == nil {
+		return
+	}
+	seen := map[string]bool{}
+	for _, s := range t.file.Current().Sources {
+		for _, c := range s.Connections {
+			d := c.Destination
+			if d.Transformation() == nil || !d.Enabled || seen[d.ID] {
+				continue
+			}
+			seen[d.ID] = true
+			if why := t.engine.Refused(d.Transformation()); why != "" {
+				log.Warn("a destination gets no events", "destination", d.ID, "error", why)
+			}
+		}
+	}
+}
 
 // Worker implements connector.Transform.
-func (t *Transform) Worker() (connector.Worker, error) { return &Worker{file: t.file}, nil }
+func (t *Transform) Worker() (connector.Worker, error) {
+	w := &Worker{file: t.file, engine: t.engine}
+	if t.engine != nil {
+		return &Transformer{w}, nil
+	}
+	return w, nil
+}
 
 // Worker is a Transform with the memory of one goroutine.
 type Worker struct {
 	file   workspace.Live
+	engine *usertransform.Engine
 	event  parsed
 	chosen []*workspace.Connection
 }
@@ -123,7 +173,7 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 			continue
 		}
 		connected = true
-		no, err := t.event.leavesOut(c)
+		no, err := t.event.leavesOut(c, t.engine)
 		if err != nil {
 			return nil, invalid(err)
 		}
@@ -163,8 +213,7 @@ const (
 	notProcessed = "isProcessorEnabled of the destination is not true"
 	integrations = "integrations of the event"
 	consent      = "consent"
-	notSupported = "type of the event is not supported"
-	noConversion = "event is no conversion of the destination"
+	notRun       = "user transformation cannot be run, see weir check"
 	several      = "no destination takes it"
 )
 
@@ -319,7 +368,7 @@ func text(value []byte) []byte {
 
 // leavesOut is the rule by which the event does not go to the destination of a connection;
 // empty when it does.
-func (p *parsed) leavesOut(c *workspace.Connection) (string, error) {
+func (p *parsed) leavesOut(c *workspace.Connection, e *usertransform.Engine) (string, error) {
 	d := c.Destination
 	switch {
 	case d.Off != "":
@@ -333,16 +382,20 @@ func (p *parsed) leavesOut(c *workspace.Connection) (string, error) {
 	case !c.Consent.Allows(&p.denial):
 		return consent, nil
 	}
-	if c.Types != nil {
-		if len(p.kind) == 0 {
-			return "", errNoType
+	if t := d.Transformation(); t != nil {
+		if e.Refused(t) != "" {
+			return notRun, nil
 		}
-		if !c.Types[string(p.kind)] {
-			return notSupported, nil
-		}
+		return "", nil // what is left is asked of what the event becomes
 	}
-	if d.Conversions != nil && !d.Conversions[string(p.name)] {
-		return noConversion, nil
+	return p.taken(c)
+}
+
+// taken is why the destination of a connection does not take the event for what it is.
+func (p *parsed) taken(c *workspace.Connection) (string, error) {
+	why, known := c.Takes(p.kind, p.name)
+	if !known {
+		return "", errNoType
 	}
-	return "", nil
+	return why, nil
 }

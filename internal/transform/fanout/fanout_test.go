@@ -16,6 +16,7 @@ import (
 	"github.com/weirdata/weir/internal/conntest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/workspace"
 )
 
 const config = `{"workspaceId":"ws1","settings":{"eventBlocking":{"events":{"track":["Spam"]}}},"sources":[
@@ -187,10 +188,10 @@ func TestReasons(t *testing.T) {
 		{"src3", `{"type":"track"}`, sourceOff},
 		{"src1", `{"type":"track","event":"Order","integrations":{"All":false}}`, several},
 		{"src4", `{"type":"track","integrations":{"All":false}}`, integrations},
-		{"src4", `{"type":"page"}`, notSupported},
+		{"src4", `{"type":"page"}`, workspace.NotSupported},
 		{"src5", `{"type":"track"}`, notProcessed},
 		{"src7", `{"type":"track"}`, notEnabled},
-		{"src6", `{"type":"track","event":"Other"}`, noConversion},
+		{"src6", `{"type":"track","event":"Other"}`, workspace.NoConversion},
 		{"src6", `{"type":"track","event":"Order","context":{"consentManagement":{"deniedConsentIds":["C4"]}}}`, consent},
 		{"src1", `{"type":"track","event":"Order"}`, ""},
 	} {

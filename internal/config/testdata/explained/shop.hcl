@@ -19,6 +19,10 @@ collect "shop" {
         jq_command = "{type, userId}"
       }
     }
+    deduplicate {}
+    transformations {
+      directory = "transformations"
+    }
     filter_target {
       use "stdout" {}
     }

@@ -1,0 +1,175 @@
+package app_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/weirdata/weir/internal/addresstest"
+	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/queue/embedded"
+)
+
+// hooks are what the destinations of a workspace got, by path.
+type hooks struct {
+	*httptest.Server
+	mu  sync.Mutex
+	got map[string][]string
+}
+
+func newHooks(t *testing.T) *hooks {
+	h := &hooks{got: map[string][]string{}}
+	h.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.got[r.URL.Path] = append(h.got[r.URL.Path], string(body))
+	}))
+	t.Cleanup(h.Close)
+	return h
+}
+
+// of is what came to a path.
+func (h *hooks) of(path string) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]string(nil), h.got[path]...)
+}
+
+// destination is a webhook destination in a workspaceConfig.json.
+func (h *hooks) destination(id, more string) string {
+	return fmt.Sprintf(`{"id":%q,"name":%q,"enabled":true,"isProcessorEnabled":true,"config":{"webhookUrl":"%s/%s"},
+		"destinationDefinition":{"name":"WEBHOOK","displayName":%q,"config":{"supportedMessageTypes":["track","page"]}}%s}`, id, id, h.URL, id, id, more)
+}
+
+// collecting is a config with one source, whose write key is "key".
+func collecting(t *testing.T, dir, source, processor, more string, destinations ...string) (hcl, address string) {
+	t.Helper()
+	address = addresstest.Free(t)
+	write(t, dir+"/ws.json", `{"workspaceId":"ws","sources":[{"id":"src","name":"Site","writeKey":"key","enabled":true`+source+`,"destinations":[`+strings.Join(destinations, ",")+`]}]`+more+`}`)
+	return fmt.Sprintf(`
+store {
+  use "embedded" {
+    path = "DIR/store"
+  }
+}
+collect "shop" {
+  gateway {
+    address = %q
+  }
+  workspace {
+    config = "DIR/ws.json"
+  }
+  processor {
+    %s
+  }
+}
+`, address, processor), address
+}
+
+// send posts an event until it is taken.
+func send(t *testing.T, address, body string) {
+	t.Helper()
+	await(t, "the gateway takes an event", func() bool {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/v1/batch", strings.NewReader(`{"batch":[`+body+`]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth("key", "")
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return false
+		}
+		text, _ := io.ReadAll(resp.Body)
+		if err := resp.Body.Close(); err != nil || resp.StatusCode == http.StatusBadRequest {
+			t.Fatalf("%d %s %v", resp.StatusCode, text, err)
+		}
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+// dead are the causes of dead jobs of a queue, by destination.
+func dead(t *testing.T, dir, name string, again bool) map[string][]string {
+	t.Helper()
+	s, err := embedded.Open(dir+"/store", embedded.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	causes := map[string][]string{}
+	search := queue.Search{Filter: queue.Filter{Queue: name}, State: queue.Buried}
+	page, err := s.List(t.Context(), search, queue.ID{}, 100)
+	for _, j := range page.Jobs {
+		causes[j.Scope.Destination] = append(causes[j.Scope.Destination], j.Cause+" "+string(j.Msg.Data))
+	}
+	if again && err == nil {
+		_, err = s.Requeue(t.Context(), search)
+	}
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return causes
+}
+
+// TestUserTransformations: each destination gets what its own transformation makes of an event;
+// one that fails holds up no other, and its event is kept whole and passes when it is sent again
+// after the code was repaired.
+func TestUserTransformations(t *testing.T) {
+	t.Parallel()
+	dir, h := t.TempDir(), newHooks(t)
+	if err := os.Mkdir(dir+"/code", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/code/v1.js", `import { mask } from 'masking'; export function transformEvent(event, metadata) { event.userId = mask(event.userId); event.by = metadata(event).destinationId; return event.event === 'Twice' ? [event, {...event, event: 'Again'}] : event.event === 'Drop' ? null : event }`)
+	write(t, dir+"/code/l1.json", `{"name":"masking","code":"export const mask = s => s[0] + '***'"}`)
+	write(t, dir+"/code/v2.js", `export async function transformEvent(event) { throw new Error('broken for ' + event.event) }`)
+	write(t, dir+"/code/v3.js", `export function transformEvent(event) { event.type = 'identify'; return event }`)
+	transformed := func(version string) string {
+		return fmt.Sprintf(`,"transformations":[{"id":"t-%s","versionId":%q,"language":"javascript"}]`, version, version)
+	}
+	hcl, address := collecting(t, dir, "", "transformations {\n directory = \"DIR/code\"\n patience_millis = 60000\n timeout_millis = 60000\n }", `,"libraries":[{"versionId":"l1"}]`,
+		h.destination("plain", ""), h.destination("masked", transformed("v1")), h.destination("broken", transformed("v2")),
+		h.destination("retyped", transformed("v3")), h.destination("python", `,"transformations":[{"id":"py","versionId":"v9","language":"pythonfaas"}]`))
+	p, _ := startIn(t, dir, hcl)
+	for _, name := range []string{"Paid", "Twice", "Drop"} {
+		send(t, address, fmt.Sprintf(`{"type":"track","userId":"ann","event":%q}`, name))
+	}
+	await(t, "events at the destinations", func() bool { return len(h.of("/plain")) == 3 && len(h.of("/masked")) == 3 })
+	p.ends(t)
+	for _, body := range h.of("/masked") {
+		if !strings.Contains(body, `"userId":"a***"`) || !strings.Contains(body, `"by":"masked"`) {
+			t.Errorf("masked got %s", body)
+		}
+	}
+	for _, path := range []string{"/broken", "/retyped", "/python"} {
+		if got := h.of(path); len(got) > 0 {
+			t.Errorf("%s got %q", path, got)
+		}
+	}
+	causes := dead(t, dir, "shop-router", true)
+	if len(causes) != 1 || len(causes["broken"]) != 3 {
+		t.Fatalf("dead: %q", causes)
+	}
+	for _, c := range causes["broken"] {
+		if !strings.Contains(c, "Error: broken for ") || !strings.Contains(c, `"userId":"ann"`) {
+			t.Errorf("an event is kept as %s", c)
+		}
+	}
+	write(t, dir+"/code/v2.js", `export function transformEvent(event) { event.repaired = true; return event }`)
+	p, _ = startIn(t, dir, hcl)
+	await(t, "the events that were sent again", func() bool { return len(h.of("/broken")) == 3 })
+	p.ends(t)
+	for _, body := range h.of("/broken") {
+		if !strings.Contains(body, `"repaired":true`) {
+			t.Errorf("broken got %s", body)
+		}
+	}
+	if n := len(h.of("/plain")) + len(h.of("/masked")); n != 6 {
+		t.Errorf("the others got %d events in the end", n)
+	}
+}
