@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -76,7 +77,7 @@ func (b *Builder) plane(wc *config.Workspace, log *slog.Logger) *Plane {
 		Name: wc.Name, URL: c.URL, Token: c.Token, Namespace: c.Namespace, Cache: connector.Path(wc.Dir(), c.Cache),
 		Poll: c.Poll(), Timeout: c.Timeout(), StartWait: c.StartWait(), MaxBytes: int64(c.MaxBytes), Log: log,
 	}
-	key := strings.Join([]string{o.Name, o.URL, o.Token, o.Namespace, o.Cache, o.Poll.String(), o.Timeout.String(), fmt.Sprint(o.MaxBytes)}, "\x00")
+	key := strings.Join([]string{o.Name, o.URL, o.Token, o.Namespace, o.Cache, o.Poll.String(), o.Timeout.String(), strconv.FormatInt(o.MaxBytes, 10)}, "\x00")
 	if going := b.planes[key]; going != nil {
 		return &Plane{going, wc, key}
 	}

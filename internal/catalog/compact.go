@@ -90,7 +90,7 @@ func (c *compactor) compact(ctx context.Context, o CompactOptions) error {
 			return fault.New(fault.Setup, fmt.Errorf("the dataset %s has no field %q; weir lake schema %s lists them", c.path, field, c.path))
 		}
 	}
-	files, err := c.settled(ctx, "")
+	files, err := c.settled(ctx)
 	if err != nil {
 		return err
 	}
@@ -120,25 +120,9 @@ func (c *compactor) partition(ctx context.Context, schema *parquet.Schema, files
 	if partitioned && o.now.Sub(over) < o.Settled {
 		return nil
 	}
-	var small, others []stored
-	for _, f := range files {
-		r, err := c.recordFor(ctx, f)
-		if err != nil {
-			return err
-		}
-		written := r.At
-		if written.IsZero() {
-			written = f.Modified
-		}
-		s := stored{f, r}
-		s.At = written
-		switch {
-		case !partitioned && o.now.Sub(written) < o.Settled:
-		case f.Size < o.Small || o.Dedup != "" && r.Distinct != o.Dedup:
-			small = append(small, s)
-		default:
-			others = append(others, s)
-		}
+	small, others, err := c.divide(ctx, files, partitioned, o)
+	if err != nil {
+		return err
 	}
 	slices.SortFunc(small, func(a, b stored) int { return cmp.Or(a.At.Compare(b.At), strings.Compare(a.Name, b.Name)) })
 	var seen *Index[struct{}]
@@ -179,6 +163,31 @@ func (c *compactor) partition(ctx context.Context, schema *parquet.Schema, files
 		}
 	}
 	return nil
+}
+
+// divide tells the files of a partition that are to be compacted from those that are as they should
+// be. One that was written just now is neither where a partition has no end.
+func (c *compactor) divide(ctx context.Context, files []blob.Info, partitioned bool, o CompactOptions) (small, others []stored, err error) {
+	for _, f := range files {
+		r, err := c.recordFor(ctx, f)
+		if err != nil {
+			return nil, nil, err
+		}
+		written := r.At
+		if written.IsZero() {
+			written = f.Modified
+		}
+		s := stored{f, r}
+		s.At = written
+		switch {
+		case !partitioned && o.now.Sub(written) < o.Settled:
+		case f.Size < o.Small || o.Dedup != "" && r.Distinct != o.Dedup:
+			small = append(small, s)
+		default:
+			others = append(others, s)
+		}
+	}
+	return small, others, nil
 }
 
 // over is when the partition of a file ends; partitioned is false where the dataset has none.

@@ -70,7 +70,7 @@ func landFile(t testing.TB, d *Dataset, at time.Time, name string, events ...str
 // rowsOf are the rows of the files of a dataset, by their folder.
 func rowsOf(ctx context.Context, d reading) (map[string][]string, int, error) {
 	out, files := map[string][]string{}, 0
-	err := d.eachFile(ctx, "", func(f blob.Info) error {
+	err := d.eachFile(ctx, func(f blob.Info) error {
 		files++
 		return d.rows(ctx, f, func(row []byte) error {
 			out[folderOf(f.Name)] = append(out[folderOf(f.Name)], string(row))

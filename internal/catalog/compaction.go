@@ -138,9 +138,9 @@ func readMerges(ctx context.Context, b blob.Bucket, where string) (m merges, err
 // mostLooks is how often a list of files is made while compactions go on.
 const mostLooks = 100
 
-// settled lists the files of the dataset in and below the folder, as they were at one moment of
+// settled lists the files of the dataset, as they were at one moment of
 // the log of compactions.
-func (d reading) settled(ctx context.Context, folder string) ([]blob.Info, error) {
+func (d reading) settled(ctx context.Context) ([]blob.Info, error) {
 	for range mostLooks {
 		before, err := readMerges(ctx, d.bucket, d.path)
 		if err != nil {
@@ -151,7 +151,7 @@ func (d reading) settled(ctx context.Context, folder string) ([]blob.Info, error
 			return nil, err
 		}
 		var files []blob.Info
-		if err := d.walk(ctx, folder, func(f blob.Info) error { files = append(files, f); return nil }); err != nil {
+		if err := d.walk(ctx, "", func(f blob.Info) error { files = append(files, f); return nil }); err != nil {
 			return nil, err
 		}
 		// What is planned by now may be there in part.
@@ -242,7 +242,8 @@ func compactIn(ctx context.Context, b blob.Bucket, path string, fenced bool, ste
 		return nil, err
 	}
 	c.layout, c.table = about.PartitionBy, about.Table
-	return c, c.recover(ctx)
+	err = c.recover(ctx)
+	return c, err
 }
 
 func (c *compactor) close() error {

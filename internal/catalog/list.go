@@ -165,7 +165,7 @@ func Describe(ctx context.Context, path string) (Summary, error) {
 	}
 	s.Schema, s.Columns = schema.Version, countLeaves(schema.Fields)
 	at := map[string]int{}
-	err = d.eachFile(ctx, "", func(file blob.Info) error {
+	err = d.eachFile(ctx, func(file blob.Info) error {
 		r, err := d.recordFor(ctx, file)
 		if err != nil {
 			return err
@@ -224,9 +224,9 @@ func within(folder string) blob.Query {
 	return blob.Query{Prefix: folder, Folders: true}
 }
 
-// eachFile calls f with every file of the dataset in the folder and those below it, in order.
-func (d reading) eachFile(ctx context.Context, folder string, f func(blob.Info) error) error {
-	files, err := d.settled(ctx, folder)
+// eachFile calls f with every file of the dataset, in order.
+func (d reading) eachFile(ctx context.Context, f func(blob.Info) error) error {
+	files, err := d.settled(ctx)
 	for i := 0; i < len(files) && err == nil; i++ {
 		err = f(files[i])
 	}
@@ -454,7 +454,7 @@ func Rows(ctx context.Context, path string, f func(partition string, row []byte)
 }
 
 func (d reading) allRows(ctx context.Context, f func(partition string, row []byte) error) error {
-	return d.eachFile(ctx, "", func(file blob.Info) error {
+	return d.eachFile(ctx, func(file blob.Info) error {
 		return d.rows(ctx, file, func(row []byte) error { return f(folderOf(file.Name), row) })
 	})
 }

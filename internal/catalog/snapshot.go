@@ -32,7 +32,7 @@ func Look(ctx context.Context, path string) (*Snapshot, error) {
 		s.PartitionBy = about.PartitionBy
 	}
 	if err == nil {
-		s.Files, err = d.settled(ctx, "")
+		s.Files, err = d.settled(ctx)
 	}
 	if err != nil {
 		d.close()

@@ -171,7 +171,7 @@ func (d *Dataset) catchUp(ctx context.Context) error {
 		return d.Publish(ctx)
 	}
 	all := &pendingCommit{}
-	err = reading{path: d.path, bucket: d.bucket}.eachFile(ctx, "", func(i blob.Info) error {
+	err = reading{path: d.path, bucket: d.bucket}.eachFile(ctx, func(i blob.Info) error {
 		all.files = append(all.files, TableFile{Name: i.Name, Size: i.Size})
 		return nil
 	})

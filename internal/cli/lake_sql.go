@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -86,10 +87,8 @@ query to the duckdb command on this machine, with the same tables.`,
 
 // oneOfFlag refuses a value that a flag does not have.
 func oneOfFlag(flag, value string, values []string) error {
-	for _, v := range values {
-		if v == value {
-			return nil
-		}
+	if slices.Contains(values, value) {
+		return nil
 	}
 	near := ""
 	if n := spelling.Nearest(value, values); n != "" {

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,12 +41,7 @@ func receive(t *testing.T) *receiver {
 func (r *receiver) got(path string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, p := range r.paths {
-		if p == path {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(r.paths, path)
 }
 
 // track sends an event and returns the status of the answer; 0 when nobody answers.

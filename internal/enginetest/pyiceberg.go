@@ -152,5 +152,6 @@ func (p PyIceberg) ask(what map[string]any) (found PyTable, err error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(answer))
 	d.UseNumber()
-	return found, d.Decode(&found)
+	err = d.Decode(&found)
+	return found, err
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -119,7 +120,8 @@ func parseMetadata(text []byte) (*metadata, error) {
 	if m.version != 2 {
 		return m, nil // whoever loads it refuses it
 	}
-	return m, m.resolve()
+	err := m.resolve()
+	return m, err
 }
 
 func optional(raw json.RawMessage, to any) error {
@@ -343,7 +345,7 @@ func (r ref) moved(id int64) (ref, error) {
 			return r, err
 		}
 	}
-	all["snapshot-id"] = json.RawMessage(fmt.Sprint(id))
+	all["snapshot-id"] = json.RawMessage(strconv.FormatInt(id, 10))
 	text, err := json.Marshal(all)
 	return ref{ID: id, Type: "branch", text: text}, err
 }

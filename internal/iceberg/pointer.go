@@ -136,7 +136,7 @@ func (p *pointing) settle(ctx context.Context, n Name, location string, err erro
 	case getErr == nil && at.Location == location:
 		return nil
 	case errors.Is(err, ErrConflict) && getErr != nil:
-		return fmt.Errorf("%v; look what became of it: %w", err, getErr)
+		return fmt.Errorf("%s; look what became of it: %w", err.Error(), getErr)
 	}
 	return err
 }

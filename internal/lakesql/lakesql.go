@@ -91,7 +91,8 @@ func Open(ctx context.Context, path string, o Options) (_ *DB, err error) {
 	if o.Distinct != "" && !slices.ContainsFunc(d.tables, func(t *table) bool { return t.distinct > 0 }) {
 		return nil, fault.New(fault.Setup, fmt.Errorf("no dataset in %s has the field %q that tells events apart%s", path, o.Distinct, d.tables[0].near(o.Distinct)))
 	}
-	return d, d.connect(ctx)
+	err = d.connect(ctx)
+	return d, err
 }
 
 // add makes the tables of a dataset.
@@ -201,7 +202,7 @@ func (d *DB) Query(ctx context.Context, query string) (*Rows, error) {
 	}
 	d.ctx, d.failed = ctx, nil
 	d.exact = !strings.Contains(strings.ToLower(query), "collate")
-	rows, err := d.conn.QueryContext(ctx, query)
+	rows, err := d.conn.QueryContext(ctx, query) //nolint:rowserrcheck // Rows closes them, and says how they ended
 	if err != nil {
 		return nil, d.explain(err)
 	}
@@ -215,7 +216,7 @@ func (d *DB) Query(ctx context.Context, query string) (*Rows, error) {
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(d.explain(err), rows.Close())
+		return nil, errors.Join(d.explain(err), rows.Close()) //nolint:sqlclosecheck // the caller gets them otherwise
 	}
 	return r, nil
 }

@@ -230,7 +230,7 @@ func TestADamagedFileIsNamed(t *testing.T) {
 	h := newHours(t, "events")
 	h.land(ten, `{"n":1}`)
 	h.land(ten, `{"n":2}`)
-	name := filepath.Join(h.path, "year=2026/month=11/day=29/hour=10/events-0002.parquet")
+	name := filepath.Join(h.path, "year=2026", "month=11", "day=29", "hour=10", "events-0002.parquet")
 	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)

@@ -50,7 +50,7 @@ func letter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
 
 // past is the place behind what begins at i: a text or a name in quotes, a comment, or one byte.
 func past(s string, i int) int {
-	end := ""
+	var end string
 	switch c := s[i]; {
 	case c == '\'' || c == '"' || c == '`':
 		end = string(c) // two of them within it are two texts, for this purpose

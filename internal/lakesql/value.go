@@ -89,7 +89,15 @@ func instant(s string, unit parquet.Kind) (time.Time, bool) {
 
 // since is so many units after 1970.
 func since(x float64, unit parquet.Kind) (time.Time, bool) {
-	per := map[parquet.Kind]float64{parquet.TimestampS: 1e6, parquet.TimestampMs: 1e3, parquet.TimestampUs: 1}[unit]
+	per := 0.0
+	switch unit {
+	case parquet.TimestampS:
+		per = 1e6
+	case parquet.TimestampMs:
+		per = 1e3
+	case parquet.TimestampUs:
+		per = 1
+	}
 	us := math.Round(x * per)
 	if per == 0 || math.IsNaN(us) || math.Abs(us) > 1<<58 {
 		return time.Time{}, false

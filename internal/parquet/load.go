@@ -122,7 +122,7 @@ func (l *loader) leaf(leaf *node, chunk pq.ColumnChunk, rows int) (err error) {
 	w := walk{loader: l, way: way, row: -1, slot: l.base - 1}
 	for {
 		page, err := pages.ReadPage()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -164,7 +164,7 @@ func (w *walk) page(values pq.ValueReader) error {
 				w.value(v, rep, v.DefinitionLevel())
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -267,16 +267,16 @@ func (c *column) pick(from *column, slots []int32, all int) {
 	} else {
 		c.present = len(slots)
 	}
-	switch {
-	case from.kind == Object:
+	switch from.kind {
+	case Object:
 		for place, k := range from.kids {
 			if k != nil && k.field != nil {
 				c.begin(place, k.field).pick(k, picked, from.present)
 			}
 		}
-	case from.kind == List:
+	case List:
 		c.pickLists(from, picked)
-	case from.kind == String || from.kind == JSON:
+	case String, JSON:
 		for _, p := range picked {
 			c.text = append(c.text, from.bytes(int(p))...)
 			c.ends = append(c.ends, uint32(len(c.text)))

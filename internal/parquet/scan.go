@@ -251,13 +251,13 @@ func (s *stream) peek() (v *pq.Value, err error) {
 
 // turn goes to the next page, past those that lie within so many rows.
 func (s *stream) turn(skip int64) (err error) {
-	defer damaged(&err)
+	defer func() { damaged(recover(), &err) }()
 	if s.pages == nil {
 		s.pages = s.chunk.Pages()
 	}
 	for !s.ended {
 		page, err := s.pages.ReadPage()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			s.ended = true
 			return nil
 		}
@@ -277,10 +277,10 @@ func (s *stream) turn(skip int64) (err error) {
 
 // fill reads values of the page into the buffer.
 func (s *stream) fill() (err error) {
-	defer damaged(&err)
+	defer func() { damaged(recover(), &err) }()
 	n, err := s.values.ReadValues(s.buffer[:])
 	s.next, s.end = 0, n
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		s.values, err = nil, nil
 	} else if n == 0 && err == nil {
 		err = io.ErrNoProgress
@@ -289,8 +289,8 @@ func (s *stream) fill() (err error) {
 }
 
 // damaged turns a panic over what is in a file into an error.
-func damaged(err *error) {
-	if p := recover(); p != nil {
+func damaged(p any, err *error) {
+	if p != nil {
 		*err = fmt.Errorf("the file is damaged: %v", p)
 	}
 }

@@ -166,11 +166,7 @@ func (w *write) decode(ctx context.Context, d *parquet.Decoder, r *round, start 
 			w.failed[i] = err
 			continue
 		}
-		value := d.Tap(tapTime)
-		at, err := w.t.clock.of(m, value)
-		if err == nil && w.t.config.timed() && !value.Fits {
-			err = w.t.clock.invalid(errors.New("it does not fit the column of the field, by which the table is partitioned"))
-		}
+		at, err := w.timeOf(m, d)
 		if err != nil {
 			d.Forget()
 			w.failed[i] = err
@@ -193,14 +189,7 @@ func (w *write) decode(ctx context.Context, d *parquet.Decoder, r *round, start 
 				d.Forget()
 				return i
 			}
-			expected := w.expected(r, i)
-			f.open = &part{folder: f, number: int32(len(r.all)), rows: parquet.NewRows(), first: at, last: at, row: make([]int32, 0, expected)}
-			if known {
-				f.open.ids = make([]catalog.ID, 0, expected)
-				f.pending.Reserve(expected)
-			}
-			r.all = append(r.all, f.open)
-			r.open++
+			r.begin(f, at, w.expected(r, i), known)
 		}
 		p := f.open
 		p.add(d, i, at)
@@ -214,6 +203,27 @@ func (w *write) decode(ctx context.Context, d *parquet.Decoder, r *round, start 
 		}
 	}
 	return len(w.batch)
+}
+
+// timeOf is the time of the event that d has decoded.
+func (w *write) timeOf(m *event.Message, d *parquet.Decoder) (time.Time, error) {
+	value := d.Tap(tapTime)
+	at, err := w.t.clock.of(m, value)
+	if err == nil && w.t.config.timed() && !value.Fits {
+		err = w.t.clock.invalid(errors.New("it does not fit the column of the field, by which the table is partitioned"))
+	}
+	return at, err
+}
+
+// begin opens a part in a folder, for about so many rows.
+func (r *round) begin(f *folder, at time.Time, expected int, known bool) {
+	f.open = &part{folder: f, number: int32(len(r.all)), rows: parquet.NewRows(), first: at, last: at, row: make([]int32, 0, expected)}
+	if known {
+		f.open.ids = make([]catalog.ID, 0, expected)
+		f.pending.Reserve(expected)
+	}
+	r.all = append(r.all, f.open)
+	r.open++
 }
 
 // expected is a guess of how many rows a new file will have: all that are left for the
