@@ -21,9 +21,21 @@ var pyIceberg = &fetched{
 	name: "PyIceberg", variable: "WEIR_TEST_PYICEBERG", version: "0.12.0", files: "bin/python", says: pyIcebergVersion,
 	needs: []string{"python3"},
 	fetch: func(ctx context.Context, dir string, log io.Writer) error {
+		// It may be on the path as python3 itself.
 		const command = `#!/bin/sh
-dir=$(dirname "$(dirname "$(readlink -f "$0")")")
-PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$dir/lib" exec python3 "$@"
+self=$(readlink -f "$0")
+PYTHONDONTWRITEBYTECODE=1
+PYTHONPATH=$(dirname "$(dirname "$self")")/lib
+export PYTHONDONTWRITEBYTECODE PYTHONPATH
+IFS=:
+for dir in $PATH; do
+	if [ -x "$dir/python3" ] && [ "$(readlink -f "$dir/python3")" != "$self" ]; then
+		unset IFS
+		exec "$dir/python3" "$@"
+	fi
+done
+echo "there is no python3 on the path" >&2
+exit 127
 `
 		bin := filepath.Join(dir, "bin")
 		return errors.Join(
