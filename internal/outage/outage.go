@@ -110,6 +110,7 @@ type trouble struct {
 	err      error     // the latest
 	more     []slog.Attr
 	timer    *time.Timer
+	turn     int // of timer: one that was replaced may have fired already
 }
 
 // every is how far the next line is from the last.
@@ -193,13 +194,18 @@ func (x *trouble) rearm(t *Teller, wait time.Duration) {
 	if x.timer != nil {
 		x.timer.Stop()
 	}
-	x.timer = time.AfterFunc(wait, func() { t.due(x) })
+	x.turn++
+	turn := x.turn
+	x.timer = time.AfterFunc(wait, func() { t.due(x, turn) })
 }
 
 // due is called when a line may be written again.
-func (t *Teller) due(x *trouble) {
+func (t *Teller) due(x *trouble, turn int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if turn != x.turn {
+		return
+	}
 	if x.timer = nil; t.ended {
 		return
 	}

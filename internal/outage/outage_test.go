@@ -203,3 +203,25 @@ func TestNothingIsUncounted(t *testing.T) {
 		})
 	})
 }
+
+// TestLazyAtOneInstant: messages that come at the very instant at which a line may be written again
+// are counted, and make no line more.
+func TestLazyAtOneInstant(t *testing.T) {
+	t.Parallel()
+	for range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBook()
+			kind := &outage.Kind{Level: slog.LevelWarn, Text: "again", Lazy: true}
+			teller := b.Teller
+			for range 61 { // ten minutes
+				teller.Note(kind, "", 1, errors.New("down"))
+				time.Sleep(10 * time.Second)
+			}
+			synctest.Wait()
+			teller.End()
+			if told := b.lines(t); len(told) < 9 || len(told) > 11 {
+				t.Fatalf("in ten minutes of a failure every ten seconds: %d lines: %v", len(told), told)
+			}
+		})
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 
 	"github.com/weirdata/weir/internal/queue"
@@ -133,10 +134,24 @@ func (l *Log) Scan(ctx context.Context, from, to log.Position, visit log.Visit) 
 	if _, err := l.segment(from.Segment); err != nil {
 		return err
 	}
+	err := l.scan(ctx, from, to, visit)
+	if errors.Is(err, os.ErrNotExist) {
+		if _, gone := l.segment(from.Segment); gone != nil {
+			return gone // it was trimmed before it was opened
+		}
+	}
+	return err
+}
+
+func (l *Log) scan(ctx context.Context, from, to log.Position, visit log.Visit) error {
 	path := l.segmentPath(from.Segment)
 	if from.Offset == 0 {
-		if _, whole, err := readSegment(l.fs, path, from.Segment); err != nil || !whole {
-			return errors.Join(err, fmt.Errorf("segment %s has no header: %w", path, queue.ErrCorrupt))
+		_, whole, err := readSegment(l.fs, path, from.Segment)
+		if err != nil {
+			return err
+		}
+		if !whole {
+			return fmt.Errorf("segment %s has no header: %w", path, queue.ErrCorrupt)
 		}
 	}
 	r, err := l.read(from.Segment, from.Offset, max(to.Offset, segmentHeader))
