@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"net"
 	"sync"
 
 	"github.com/weirdata/weir/internal/admin"
@@ -49,16 +48,4 @@ func (r *runner) drawing() (*layout.Graph, int) {
 		r.drawn.number++
 	}
 	return r.drawn.graph, r.drawn.number
-}
-
-// page is where the pages of an admin server are.
-func page(address, path string) string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return ""
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	return "http://" + net.JoinHostPort(host, port) + path + "/"
 }

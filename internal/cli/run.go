@@ -146,7 +146,7 @@ func (r *runner) run(ctx context.Context) error {
 		r.admin.Store(server)
 		r.log.Info("admin server listens", meter.KeyAddress, server.Address())
 		if process.Admin.Console != nil {
-			r.log.Info("the console can be opened", "url", page(server.Address(), process.Admin.Path))
+			r.log.Info("the console can be opened in a browser", meter.KeyAddress, server.Address(), "path", process.Admin.Path+"/")
 		}
 		go func() {
 			if err := server.Serve(); err != nil {
