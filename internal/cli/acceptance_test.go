@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -174,16 +175,23 @@ func peak(s *os.ProcessState) int64 {
 	return used << 10
 }
 
-// listening waits until somebody listens on an address.
+// listening waits until somebody listens on an address, and does not answer, where it speaks HTTP,
+// that nothing is taken yet: so does a door while its pipeline is being opened.
 func listening(t *testing.T, address string) {
 	t.Helper()
+	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	eventually(t, "a listener on "+address, func() bool {
-		c, err := net.Dial("tcp", address)
+		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			return false
 		}
-		_ = c.Close()
-		return true
+		_ = conn.Close()
+		r, err := c.Get("http://" + address + "/")
+		if err != nil {
+			return true // it speaks something else
+		}
+		_ = r.Body.Close()
+		return r.StatusCode != http.StatusServiceUnavailable
 	})
 }
 

@@ -246,7 +246,7 @@ pipeline "deliver" {
 					}
 					_ = answer.Body.Close()
 					if answer.StatusCode != http.StatusOK {
-						t.Fatal(answer.Status)
+						t.Fatalf("%s\n%s", answer.Status, p.err)
 					}
 				}
 			}
