@@ -294,8 +294,9 @@ func (c *cluster) checkEvents() {
 	if wrong > 0 {
 		c.t.Errorf("%d acknowledged events are lost that no lag accounts for", wrong)
 	}
-	if lag == 0 || l.accepted[phaseKept] == 0 || l.accepted[phaseAfter] == 0 {
-		c.t.Error("nothing was lost with the lag: the test has shown nothing")
+	// What the database lost may have been delivered before that; that it lost something is what counts.
+	if len(bounds) == 0 || l.accepted[phaseLag] == 0 || l.accepted[phaseKept] == 0 || l.accepted[phaseAfter] == 0 {
+		c.t.Error("the database lost nothing with its lag: the test has shown nothing")
 	}
 	if twice > 0 {
 		c.t.Errorf("the lake has %d events twice", twice)
