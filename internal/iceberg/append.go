@@ -110,23 +110,26 @@ func (t *Table) through(m *metadata) (n uint64, known bool, err error) {
 // commit makes the change that has the table go through the number.
 func (t *Table) commit(ctx context.Context, f *files, seen *metadata, c change, newest uint64) (done bool, err error) {
 	err = t.catalog.commit(ctx, t.o.Name, f, seen, c)
-	switch {
-	case err == nil:
+	if err == nil {
 		if len(c.expire) > 0 {
 			t.sweep(ctx, seen, c.expire)
 		}
 		return true, nil
-	case errors.Is(err, ErrConflict):
-		f.discard()
-		return false, err
 	}
-	// It may have happened although we were not told.
-	if now, loadErr := t.load(ctx, t.files(ctx)); loadErr == nil {
+	// It may have happened although we were not told, and another change may have followed it.
+	now, loadErr := t.load(ctx, t.files(ctx))
+	if loadErr == nil {
 		if n, known, _ := t.through(now); known && n >= newest {
 			return true, nil
 		}
 	}
-	return false, fmt.Errorf("commit to the table %s: %w", t.o.Name, err)
+	if !errors.Is(err, ErrConflict) {
+		return false, fmt.Errorf("commit to the table %s: %w", t.o.Name, err)
+	}
+	if loadErr == nil {
+		f.discard() // the table does not speak of them
+	}
+	return false, err
 }
 
 // sweep removes the lists of snapshots that have expired, and manifests that no other has. What

@@ -1,6 +1,7 @@
 package iceberg_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -188,5 +189,41 @@ func BenchmarkCommit(b *testing.B) {
 				l.append(n, f)
 			}
 		})
+	}
+}
+
+// overtaken makes a swap, has others change the table again, and says that there was a conflict, as
+// a request does whose answer was lost and that was sent again.
+type overtaken struct {
+	iceberg.Pointer
+	after func()
+}
+
+func (o *overtaken) Swap(ctx context.Context, n iceberg.Name, seen iceberg.Ref, e iceberg.Entry) error {
+	err := o.Pointer.Swap(ctx, n, seen, e)
+	if o.after == nil || err != nil {
+		return err
+	}
+	after := o.after
+	o.after = nil
+	after()
+	return iceberg.ErrConflict
+}
+
+// TestAConflictThatWasNone: what a commit has made stays when it was made after all.
+func TestAConflictThatWasNone(t *testing.T) {
+	dir := t.TempDir()
+	other := lakeIn(t, dir, iceberg.Options{})
+	other.append(1, other.file(event(1, noon, "")))
+	pointer := &overtaken{Pointer: sqlite(t, dir)}
+	l := lakeWith(t, dir, pointer, iceberg.Options{})
+	ours, theirs := other.file(event(2, noon, "")), other.file(event(3, noon, ""))
+	pointer.after = func() { other.append(3, theirs) }
+	l.append(2, ours)
+	if pointer.after != nil {
+		t.Fatal("nobody was overtaken")
+	}
+	if got := other.read(""); len(got.Rows) != 3 {
+		t.Errorf("the table has %d rows, not 3", len(got.Rows))
 	}
 }
