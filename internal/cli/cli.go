@@ -94,7 +94,9 @@ Snowbridge runs unchanged:
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	// A command that is not given a config, or has not read it yet, keeps to the limit of the container.
-	root.PersistentPreRun = func(*cobra.Command, []string) { _ = limitMemory(s, config.Process{}) }
+	root.PersistentPreRun = func(*cobra.Command, []string) {
+		_ = limitMemory(s, config.Process{}) // as below
+	}
 	root.SetVersionTemplate(versionLine())
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)

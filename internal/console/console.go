@@ -106,14 +106,14 @@ func (c *Console) Routes(mux *http.ServeMux, token func() string) {
 	mux.HandleFunc("GET /v1/graph", c.graph)
 	mux.HandleFunc("GET /v1/live", c.live)
 	mux.HandleFunc("GET /assets/{name}", func(w http.ResponseWriter, r *http.Request) { c.give(w, r, r.PathValue("name")) })
-	for _, page := range []string{"GET /{$}", "GET /p/{name...}", "GET /queues", "GET /pipelines"} {
+	for _, page := range []string{"GET /{$}", "GET /p/{name...}", "GET /queues"} {
 		mux.HandleFunc(page, func(w http.ResponseWriter, r *http.Request) { c.give(w, r, index) })
 	}
 }
 
 // Open are the paths that need no token, as [frontdoor.Bearer] takes them: pages hold nothing of
 // what runs.
-func Open() []string { return []string{"/", "/p/", "/queues", "/pipelines", "/assets/", "/v1/session"} }
+func Open() []string { return []string{"/", "/p/", "/queues", "/assets/", "/v1/session"} }
 
 // begin gives a browser that shows the token a session.
 func (c *Console) begin(w http.ResponseWriter, r *http.Request, token string) {
