@@ -103,6 +103,7 @@ type Target struct {
 }
 
 var (
+	_ connector.Inspector  = (*Target)(nil)
 	_ connector.Limiter    = (*Target)(nil)
 	_ connector.Checker    = (*Target)(nil)
 	_ connector.Successive = (*Target)(nil)
@@ -142,6 +143,9 @@ func uploads(p place.Place) int {
 
 // Limits implements connector.Limiter.
 func (t *Target) Limits() connector.Limits { return t.config.limits() }
+
+// Inspect implements connector.Inspector.
+func (t *Target) Inspect() error { return t.place.Inspect(t.store) }
 
 // Check implements connector.Checker.
 func (t *Target) Check(ctx context.Context) error {
