@@ -57,7 +57,6 @@ var dialects = []dialect{
 	{Dialect: filterDialect, rewrite: nameFilterAction},
 	{Dialect: httpBodyDialect, rewrite: oneEventPerRequest},
 	{Dialect: responseRulesDialect, rewrite: orderResponseRules},
-	{Dialect: endpointDialect, rewrite: spellEndpoint},
 	{Dialect: transformsDialect, rewrite: joinTransforms},
 	{Dialect: concurrencyDialect, rewrite: moveConcurrency},
 	{Dialect: failureFormatDialect, rewrite: moveFailureFormat},
