@@ -267,7 +267,7 @@ func (w *writer) resolve(ctx context.Context, a *attempt, cause error) error {
 		}
 		if w.s.state.Load() == stateClosed {
 			if giveUp.IsZero() {
-				giveUp = time.Now().Add(w.s.o.Patience)
+				giveUp = time.Now().Add(w.s.tuned().Patience)
 			} else if time.Now().After(giveUp) {
 				return fmt.Errorf("%w: the store closed before the database answered: %w: %w", errUnknown, err, cause)
 			}
