@@ -283,7 +283,7 @@ func grows(t *partition.Transaction) bool {
 func (s *Store) bind(ctx context.Context, r *request) error {
 	for i := range r.t.Appends {
 		a := &r.t.Appends[i]
-		ref, err := s.lane(ctx, r.h, laneKey{a.Queue, a.Scope, a.Part})
+		ref, err := s.lane(ctx, r, laneKey{a.Queue, a.Scope, a.Part})
 		if err != nil {
 			return err
 		}
@@ -356,6 +356,18 @@ func (s *Store) get(ctx context.Context, key []byte, versions map[string]int64) 
 	}
 	versions[string(key)] = version
 	return value, nil
+}
+
+// tryPresent runs a read for who does not wait for a database that is away: it ends with that as
+// soon as it is found.
+func (s *Store) tryPresent(ctx context.Context, read func(context.Context) error) error {
+	bounded, cancel := s.link.during(ctx, s.link.present())
+	defer cancel()
+	err := s.try(bounded, read)
+	if away := s.Away(); err != nil && away != nil && ctx.Err() == nil {
+		return away
+	}
+	return err
 }
 
 // try runs a read, and again while the database is away, for as long as Patience allows.

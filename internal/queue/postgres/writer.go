@@ -108,7 +108,7 @@ func (w *writer) expireRequests(g *group, err error) {
 		switch {
 		case now.After(r.deadline) || w.s.state.Load() == stateClosed:
 			r.fail(fmt.Errorf("commit an update: %w", cmp.Or(away, meaning(err))))
-		case away != nil && len(r.t.Results) == 0 && grows(r.t):
+		case away != nil && r.brings():
 			r.fail(fmt.Errorf("commit an update: %w", away))
 		default:
 			return false
