@@ -106,9 +106,14 @@ var errListed = errors.New("somebody is about to read the tables")
 // lists the tables in a snapshot, locks them by their names, and reads them in that snapshot: a
 // table that goes between the first two fails it, and of one that was made anew it finds nothing,
 // in silence. So nothing is removed while another session may be in between, which is seen by its
-// lock on the catalog, and looked for last, since the statements may take long.
+// lock on the catalog, and looked for last, since the statements may take long. Between that look and
+// the commit somebody may begin: who must not meet that holds off removals altogether, by a lock on
+// the table "meta" that conflicts with the one that each of them has.
 func (s *Store) remove(ctx context.Context, c *pgxpool.Conn, d time.Duration, fn func(tx pgx.Tx) error) error {
 	return s.change(ctx, c, d, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, s.names.sql("LOCK TABLE @schema.meta IN ROW EXCLUSIVE MODE")); err != nil {
+			return err
+		}
 		if err := s.listed(ctx, tx); err != nil {
 			return err
 		}
