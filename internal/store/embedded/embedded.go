@@ -102,6 +102,15 @@ func (o opener) Open(context.Context) (queue.Store, error) {
 	return &Store{s}, nil
 }
 
+// Renew implements connector.StoreOpener: every option but the path may change while the store is open.
+func (o opener) Renew(_ context.Context, open queue.Store) (adopt func() ([]string, error), err error) {
+	s, ok := open.(*Store)
+	if !ok {
+		return nil, fmt.Errorf("renew the options of the queue store: a %T is open", open)
+	}
+	return func() ([]string, error) { return nil, s.Retune(o.options()) }, nil
+}
+
 func (o opener) options() embedded.Options {
 	return embedded.Options{
 		Log: o.deps.Log, MaxBytes: o.config.MaxBytes, MinFree: o.config.MinFreeBytes,
