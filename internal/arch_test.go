@@ -78,6 +78,8 @@ var places = map[string]place{
 	"internal/layout":            {floor: formats},
 	"internal/lines":             {floor: formats},
 	"internal/sqs":               {floor: formats},
+	"internal/firehose":          {floor: formats},
+	"internal/firehose/prefix":   {floor: formats},
 	"internal/machine/jsonpath":  {floor: formats},
 	"internal/queue/lease":       {floor: formats},
 	"internal/queue/partition":   {floor: formats},

@@ -37,6 +37,7 @@ import (
 	"github.com/weirdata/weir/internal/transform/gtmss"
 	"github.com/weirdata/weir/internal/transform/jq"
 	"github.com/weirdata/weir/internal/transform/js"
+	"github.com/weirdata/weir/internal/transform/lambda"
 	"github.com/weirdata/weir/internal/transform/lua"
 	"github.com/weirdata/weir/internal/transform/spenriched"
 	webhooktransform "github.com/weirdata/weir/internal/transform/webhook"
@@ -71,6 +72,7 @@ func Connectors() connector.Set {
 			spenriched.FilterUnstruct,
 			spenriched.SetPk,
 			gtmss.Entry,
+			lambda.Entry,
 			fanout.Entry,
 			webhooktransform.Entry,
 		},
