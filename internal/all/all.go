@@ -64,6 +64,7 @@ func Connectors() connector.Set {
 			lua.Entry,
 			jq.JQ,
 			jq.Filter,
+			jq.PartitionKeys,
 			base64.Decode,
 			base64.Encode,
 			spenriched.ToJSON,
