@@ -39,6 +39,7 @@ import (
 	"github.com/weirdata/weir/internal/transform/js"
 	"github.com/weirdata/weir/internal/transform/lambda"
 	"github.com/weirdata/weir/internal/transform/lua"
+	"github.com/weirdata/weir/internal/transform/processor"
 	"github.com/weirdata/weir/internal/transform/spenriched"
 	webhooktransform "github.com/weirdata/weir/internal/transform/webhook"
 )
@@ -74,6 +75,9 @@ func Connectors() connector.Set {
 			spenriched.SetPk,
 			gtmss.Entry,
 			lambda.Entry,
+			processor.Decompress,
+			processor.CloudWatchLogs,
+			processor.Deaggregate,
 			fanout.Entry,
 			webhooktransform.Entry,
 		},
