@@ -33,6 +33,7 @@ import (
 	"github.com/weirdata/weir/internal/target/stdout"
 	"github.com/weirdata/weir/internal/target/webhook"
 	"github.com/weirdata/weir/internal/transform/base64"
+	"github.com/weirdata/weir/internal/transform/conversion"
 	"github.com/weirdata/weir/internal/transform/fanout"
 	"github.com/weirdata/weir/internal/transform/gtmss"
 	"github.com/weirdata/weir/internal/transform/jq"
@@ -78,6 +79,7 @@ func Connectors() connector.Set {
 			processor.Decompress,
 			processor.CloudWatchLogs,
 			processor.Deaggregate,
+			conversion.Entry,
 			fanout.Entry,
 			webhooktransform.Entry,
 		},
