@@ -86,6 +86,12 @@ func (l *lane) add(m *event.Message, coming int, refused []rejected) []rejected 
 		return refused
 	}
 	if f == nil {
+		if lim.MaxGroups > 0 && len(l.filling) >= lim.MaxGroups {
+			if lim.Exceeded != nil {
+				return append(refused, rejected{m, lim.Exceeded})
+			}
+			l.flush(l.filling[0])
+		}
 		if lim.Joint { // there may be many groups
 			coming = 0
 		}
