@@ -13,6 +13,7 @@ import (
 	"github.com/weirdata/weir/internal/blob"
 	"github.com/weirdata/weir/internal/catalog"
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/glue"
 	"github.com/weirdata/weir/internal/iceberg"
 	"github.com/weirdata/weir/internal/iceberg/sqlcatalog"
 	"github.com/weirdata/weir/internal/parquet"
@@ -31,6 +32,9 @@ type Table struct {
 	SQLite *SQLite `hcl:"sqlite,block"`
 	// PostgreSQL is a catalog in a database.
 	PostgreSQL *PostgreSQL `hcl:"postgres,block"`
+	// Glue is the Data Catalog of AWS Glue, from which Athena, Redshift and EMR read tables. The name
+	// is then that of a database and a table, in lower case; the database is made where there is none.
+	Glue *glue.Access `hcl:"glue,block"`
 }
 
 // SQLite is a catalog in a file: in the tables of PyIceberg's SqlCatalog, which reads it.
@@ -70,8 +74,10 @@ func (c Config) validateTable(refuse func(field, fix, format string, args ...any
 		refuse("table.snapshots_kept", "leave it out to use the default", "snapshots_kept must be from 1 to %d, not %d", mostSnapshots, t.SnapshotsKept)
 	}
 	switch {
-	case (t.SQLite == nil) == (t.PostgreSQL == nil):
-		refuse("table", "give it one of the blocks sqlite and postgres", "a table has one catalog")
+	case t.catalogs() != 1:
+		refuse("table", "give it one of the blocks sqlite, postgres and glue", "a table has one catalog")
+	case t.Glue != nil:
+		c.validateGlue("table.glue.", t.Name, *t.Glue, refuse)
 	case t.SQLite != nil && t.SQLite.Path == "":
 		refuse("table.sqlite.path", "name the file of the catalog", "path must not be empty")
 	case t.PostgreSQL != nil:
@@ -92,6 +98,31 @@ func (c Config) validateTable(refuse func(field, fix, format string, args ...any
 		refuse("time_format", `use "epoch_us"`+orNone, "a table is partitioned by a timestamp, and none keeps what %s has", c.TimeField)
 	case declared && (kind < parquet.Timestamp || kind > parquet.TimestampUs):
 		refuse("types", "leave it out of types"+orNone, "a table is partitioned by a timestamp, and types declares %s as %s", c.TimeField, kind)
+	}
+}
+
+// catalogs is how many catalogs the table has.
+func (t *Table) catalogs() (n int) {
+	for _, there := range []bool{t.SQLite != nil, t.PostgreSQL != nil, t.Glue != nil} {
+		if there {
+			n++
+		}
+	}
+	return n
+}
+
+// validateGlue finds what is wrong with a table of the name in Glue.
+func (c Config) validateGlue(block, called string, a glue.Access, refuse func(field, fix, format string, args ...any)) {
+	for _, p := range a.Problems() {
+		refuse(block+p.Field, p.Fix, "%s", p.What)
+	}
+	if name, err := iceberg.ParseName(called); err == nil {
+		if err := glue.CheckName(name); err != nil {
+			refuse("table.name", `write DATABASE.TABLE in lower case, as "lake.events"`, "%v", err)
+		}
+	}
+	if a.CustomAWSEndpoint == "" && !strings.HasPrefix(c.Path, "s3://") {
+		refuse("path", "land in s3://BUCKET/PREFIX, or use the catalog sqlite or postgres", "what reads tables from Glue reads their files from S3, and the dataset is in %s", c.Path)
 	}
 }
 
@@ -142,6 +173,9 @@ func (t *Target) openTable(ctx context.Context, b blob.Bucket) (catalog.Table, e
 func (t *Target) openCatalog(ctx context.Context) (iceberg.Pointer, error) {
 	if c := t.config.Table.SQLite; c != nil {
 		return sqlcatalog.SQLite(ctx, t.resolve(c.Path), orDefault(c.Catalog))
+	}
+	if c := t.config.Table.Glue; c != nil {
+		return glue.NewCatalog(ctx, *c, t.store.Version)
 	}
 	c := t.config.Table.PostgreSQL
 	return sqlcatalog.PostgreSQL(ctx, c.DSN, orDefault(c.Catalog))
