@@ -20,10 +20,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirdata/weir/internal/blob/place"
+	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/frontdoor"
 	"github.com/weirdata/weir/internal/iceberg/restserver"
 	"github.com/weirdata/weir/internal/iceberg/sqlcatalog"
+	"github.com/weirdata/weir/internal/outage"
 )
 
 // tokenVariable is where the token of the server is, which no list of processes is to show.
@@ -82,7 +84,9 @@ func (o serveLake) serve(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, catalog.Close()) }()
-	log := slog.New(slog.NewTextHandler(out, nil))
+	limited := outage.Limit(logFlags{}.logger(config.Process{}, out, out, slog.LevelInfo).Handler())
+	defer limited.End()
+	log := slog.New(limited)
 	if names, err := catalog.Names(ctx); err == nil && len(names) > 0 && !slices.Contains(names, o.name) {
 		return usagef("the database has no tables of the catalog %q, but of %s; name one with --catalog", o.name, strings.Join(names, ", "))
 	}

@@ -20,7 +20,6 @@ package glue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -185,19 +184,6 @@ func input(t *types.Table) *types.TableInput {
 
 // external is the type of tables whose files the catalog does not own.
 const external = "EXTERNAL_TABLE"
-
-// Check finds out whether the table can be looked up, and whether it is of the kind.
-func Check(ctx context.Context, a Access, n iceberg.Name, version string) error {
-	c, err := dial(ctx, a, version)
-	if err != nil {
-		return err
-	}
-	_, err = c.table(ctx, n)
-	if errors.Is(err, iceberg.ErrNoTable) {
-		err = nil
-	}
-	return errors.Join(err, c.Close())
-}
 
 // isIceberg reports whether the entry is of an Iceberg table.
 func isIceberg(t *types.Table) bool {

@@ -132,3 +132,26 @@ pipeline "athena" {
     }
   }
 }
+
+# Folders of Parquet that Athena and whatever else reads Glue find without a crawler.
+pipeline "folders" {
+  source {
+    use "http" {
+      url = "127.0.0.1:8081"
+    }
+  }
+  target {
+    use "lake" {
+      path       = "s3://my-lake/payments"
+      time_field = "created_at"
+      table {
+        name             = "lake.payments"
+        format           = "hive"
+        projection_years = [2024, 2034]
+        glue {
+          region = "eu-central-1"
+        }
+      }
+    }
+  }
+}

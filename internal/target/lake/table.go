@@ -19,12 +19,19 @@ import (
 	"github.com/weirdata/weir/internal/parquet"
 )
 
-// Table is the block that makes an Iceberg table of the dataset's files, which other engines
-// read. It is partitioned by the last of partition_by: by that unit of the time field, hidden.
+// Table is the block that makes a table of the dataset's files, which other engines read.
 type Table struct {
 	// Name is that of the table, with its namespace: "lake.events". It is made when the catalog
-	// does not have it. A dataset has one table, which it is not written to without.
+	// does not have it.
 	Name string `hcl:"name"`
+	// Format is what the table is: "iceberg" (default), partitioned by the last of partition_by, that
+	// unit of the time field, hidden; the dataset is not written to without it. Or "hive": columns and
+	// folders are registered in glue, behind what lands and without holding it up, as a crawler would.
+	Format string `hcl:"format,optional"`
+	// ProjectionYears are the first and the last year of events, as [2024, 2034], for format "hive": Athena
+	// then works out which folders there may be and does not ask Glue for them. What lies outside it
+	// does not see. Empty, the default, it asks. Partitions are registered in any case, for others.
+	ProjectionYears []int `hcl:"projection_years,optional"`
 	// SnapshotsKept is how many snapshots are kept at least, for readers that go back in time and for
 	// queries that run; 50 by default. Twice as many are there at most.
 	SnapshotsKept int `hcl:"snapshots_kept,optional"`
@@ -70,6 +77,7 @@ func (c Config) validateTable(refuse func(field, fix, format string, args ...any
 	if _, err := iceberg.ParseName(t.Name); err != nil {
 		refuse("table.name", `write NAMESPACE.TABLE, as "lake.events"`, "%v", err)
 	}
+	c.validateFormat(refuse)
 	if t.SnapshotsKept < 0 || t.SnapshotsKept > mostSnapshots {
 		refuse("table.snapshots_kept", "leave it out to use the default", "snapshots_kept must be from 1 to %d, not %d", mostSnapshots, t.SnapshotsKept)
 	}
@@ -85,7 +93,7 @@ func (c Config) validateTable(refuse func(field, fix, format string, args ...any
 			refuse("table.postgres.dsn", `write "postgres://USER:PASSWORD@HOST/DATABASE"`, "dsn leads to no database: %v", err)
 		}
 	}
-	if len(c.PartitionBy) == 0 {
+	if len(c.PartitionBy) == 0 || c.iceberg() == nil {
 		return
 	}
 	const orNone = `, or set partition_by = []`
@@ -135,10 +143,18 @@ func (c Config) unit() string {
 }
 
 // timed reports whether the time of an event has to be in its column.
-func (c Config) timed() bool { return c.Table != nil && len(c.PartitionBy) > 0 }
+func (c Config) timed() bool { return c.iceberg() != nil && len(c.PartitionBy) > 0 }
+
+// iceberg is the block of an Iceberg table; nil where there is none.
+func (c Config) iceberg() *Table {
+	if c.Table == nil || c.Table.Format == formatHive {
+		return nil
+	}
+	return c.Table
+}
 
 func (c Config) tableName() string {
-	if c.Table == nil {
+	if c.iceberg() == nil {
 		return ""
 	}
 	return c.Table.Name
@@ -186,6 +202,9 @@ func (t *Target) checkTable(ctx context.Context) error {
 	c := t.config.Table
 	if c == nil {
 		return nil
+	}
+	if c.Format == formatHive {
+		return t.checkHive(ctx)
 	}
 	if c.SQLite != nil {
 		path := t.resolve(c.SQLite.Path)
@@ -258,7 +277,7 @@ func (f following) Append(ctx context.Context, all []catalog.Published, first bo
 // publish has the dataset's table get what it has not got. What has landed stays landed when that
 // fails: it is tried again, and before the next write.
 func (t *Target) publish(ctx context.Context) {
-	if t.config.Table == nil {
+	if t.config.iceberg() == nil {
 		return
 	}
 	err := t.dataset.Publish(ctx)
