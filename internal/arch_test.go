@@ -110,6 +110,7 @@ var places = map[string]place{
 	"internal/catalog":        {floor: mechanisms, beside: []string{"internal/blob/place"}},
 	"internal/iceberg":        {floor: access},
 	"internal/iceberg/*":      {floor: mechanisms},
+	"internal/glue":           {floor: mechanisms},
 	"internal/queue/log/disk": {floor: mechanisms},
 	"internal/queue/rows":     {floor: mechanisms},
 	"internal/queue/order":    {floor: mechanisms},

@@ -92,7 +92,7 @@ their column are in columns beside it (amount__json); in the view a key is one c
 		},
 	}
 	snapshots.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.AddCommand(ls, schema, head, files, lakeSQLCommand(s), view, lakeCompactCommand(s), snapshots, lakeExpireCommand(s))
+	c.AddCommand(ls, schema, head, files, lakeSQLCommand(s), view, lakeCompactCommand(s), snapshots, lakeExpireCommand(s), lakeServeCommand(s))
 	return c
 }
 

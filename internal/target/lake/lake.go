@@ -63,6 +63,7 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/garbage"
+	"github.com/weirdata/weir/internal/glue"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/parquet"
 )
@@ -97,7 +98,8 @@ type Target struct {
 	committed committed
 	mu        sync.RWMutex
 	dataset   *catalog.Dataset
-	loosen    func() // lets garbage gather again; nil: it was not kept from it
+	registry  *glue.Registry // nil without a table of Hive
+	loosen    func()         // lets garbage gather again; nil: it was not kept from it
 	warned    sync.Once
 	nameless  sync.Once // that an event had no id
 }
@@ -184,6 +186,9 @@ func (t *Target) Open(ctx context.Context) error {
 	if err := t.declared(d.Schema().Fields, "", ""); err != nil {
 		return errors.Join(fault.New(fault.Setup, err), d.Close())
 	}
+	if t.registry, err = t.openHive(d.Schema()); err != nil {
+		return errors.Join(err, d.Close())
+	}
 	t.dataset = d
 	if t.config.Buffer != nil {
 		t.loosen = garbage.Tighten(tightly)
@@ -228,6 +233,10 @@ func (t *Target) Close(context.Context) error {
 	}
 	err := t.dataset.Close()
 	t.dataset = nil
+	if t.registry != nil {
+		t.registry.Close()
+		t.registry = nil
+	}
 	if t.loosen != nil {
 		t.loosen()
 		t.loosen = nil
