@@ -88,6 +88,7 @@ var places = map[string]place{
 	"internal/controlplane":   {floor: mechanisms},
 	"internal/machine":        {floor: mechanisms},
 	"internal/gateway":        {floor: mechanisms},
+	"internal/suppression":    {floor: mechanisms},
 	"internal/failures":       {floor: mechanisms},
 	"internal/checkpoint":     {floor: mechanisms},
 	"internal/retry":          {floor: mechanisms},
