@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,7 +12,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/weirdata/weir/internal/addresstest"
+	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/embedded"
 )
@@ -171,5 +175,37 @@ func TestUserTransformations(t *testing.T) {
 	}
 	if n := len(h.of("/plain")) + len(h.of("/masked")); n != 6 {
 		t.Errorf("the others got %d events in the end", n)
+	}
+}
+
+// TestLeftOut: what a destination gets nothing of is counted by it and the rule, also where others get
+// the event, and the summary in the log says it.
+func TestLeftOut(t *testing.T) {
+	t.Parallel()
+	dir, h := t.TempDir(), newHooks(t)
+	consent := strings.Replace(h.destination("consent", ""), `"config":{`, `"config":{"oneTrustCookieCategories":[{"oneTrustCookieCategory":"C4"}],`, 1)
+	off := strings.Replace(h.destination("off", ""), `"enabled":true`, `"enabled":false`, 1)
+	write(t, dir+"/drop.js", `export function transformEvent(event) { return null }`)
+	hcl, address := collecting(t, dir, "", "transformations {\n directory = \"DIR\"\n patience_millis = 60000\n timeout_millis = 60000\n }", "", h.destination("plain", ""), consent, off,
+		h.destination("dropped", `,"transformations":[{"id":"t","versionId":"drop"}]`))
+	p, _ := startIn(t, dir, hcl)
+	send(t, address, `{"type":"track","userId":"ann","event":"Paid","context":{"consentManagement":{"deniedConsentIds":["C4"]}}}`)
+	send(t, address, `{"type":"track","userId":"ann","event":"Paid","integrations":{"All":false}}`)
+	send(t, address, `{"type":"alias","userId":"ann","previousId":"a"}`)
+	send(t, address, `{"type":"page","userId":"ann","name":"last"}`)
+	await(t, "the last event", func() bool { return len(h.of("/plain")) == 2 && len(h.of("/consent")) == 1 })
+	p.ends(t)
+	counted := map[meter.LeftOut]int64{}
+	for _, m := range p.Meter.Pipelines() {
+		maps.Copy(counted, m.LeftOut())
+	}
+	want := map[meter.LeftOut]int64{
+		{Destination: "plain", Reason: "integrations of the event"}: 1, {Destination: "plain", Reason: "type of the event is not supported"}: 1,
+		{Destination: "consent", Reason: "consent"}: 1, {Destination: "consent", Reason: "integrations of the event"}: 1, {Destination: "consent", Reason: "type of the event is not supported"}: 1,
+		{Destination: "off", Reason: "destination is switched off"}:            4,
+		{Destination: "dropped", Reason: "user transformation has dropped it"}: 3, {Destination: "dropped", Reason: "integrations of the event"}: 1,
+	}
+	if d := cmp.Diff(want, counted); d != "" {
+		t.Errorf("-want +got:\n%s", d)
 	}
 }

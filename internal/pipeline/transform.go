@@ -140,6 +140,7 @@ func (w *worker) one(ctx context.Context, out event.Batch, m *event.Message, r *
 			}
 			next = grown
 			w.after(seen, i, m, next[before:], nil)
+			r.leftOut = m.TakeLeftOut(r.leftOut)
 			place.Pass(m, next[before:])
 			if len(next) == before {
 				if m.Dropped() == "" {
@@ -227,6 +228,9 @@ func (p *Pipeline) route(work context.Context, r *read) {
 		p.countFiltered(r.filtered)
 		p.watchFiltered(r.filtered)
 		p.sinks.filter.put(r.flow, r.filtered)
+	}
+	for _, x := range r.leftOut {
+		p.parts.Meter.LeaveOut(x.Destination, x.Reason, 1)
 	}
 	var refused []Failure
 	for _, x := range r.invalid {

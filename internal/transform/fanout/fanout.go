@@ -19,7 +19,9 @@
 //   - where the message's scope names a destination, as that of a reverse-ETL run may, it is that one
 //
 // An event that no destination gets is filtered, with the rule that decided it as the reason.
-// So is a track event that the workspace blocks, and an event of a source that is switched off.
+// So is a track event that the workspace blocks, and an event of a source that is switched off. What
+// each destination does not get is counted by the destination and the rule, whether others get the
+// event or not ([event.Message.LeaveOut]).
 //
 // An event whose source is not in the configuration any more is not filtered, since no rule
 // says so: somebody was told that it is accepted, and it is invalid.
@@ -136,10 +138,11 @@ func (t *Transform) Worker() (connector.Worker, error) {
 
 // Worker is a Transform with the memory of one goroutine.
 type Worker struct {
-	file   workspace.Live
-	engine *usertransform.Engine
-	event  parsed
-	chosen []*workspace.Connection
+	file    workspace.Live
+	engine  *usertransform.Engine
+	event   parsed
+	chosen  []*workspace.Connection
+	without []event.LeftOut // of the message, should it not be invalid
 }
 
 // Apply appends a message for each destination.
@@ -166,7 +169,7 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 		m.Drop(blocked)
 		return out, nil
 	}
-	t.chosen = t.chosen[:0]
+	t.chosen, t.without = t.chosen[:0], t.without[:0]
 	why, only, connected := "", m.Meta.Scope.Destination, false
 	for _, c := range s.Connections {
 		if only != "" && c.Destination.ID != only {
@@ -180,14 +183,19 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 		switch {
 		case no == "":
 			t.chosen = append(t.chosen, c)
+			continue
 		case why == "":
 			why = no
 		case why != no:
 			why = several
 		}
+		t.without = append(t.without, event.LeftOut{Destination: c.Destination.ID, Reason: no})
 	}
 	if !connected {
 		return nil, unconnected(m.Meta.Scope)
+	}
+	for _, x := range t.without {
+		m.LeaveOut(x.Destination, x.Reason)
 	}
 	if len(t.chosen) == 0 {
 		m.Drop(why)
