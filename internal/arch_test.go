@@ -116,6 +116,7 @@ var places = map[string]place{
 	"internal/queue/postgres": {floor: mechanisms},
 	"internal/cloud/*":        {floor: access},
 	"internal/geo":            {floor: access},
+	"internal/versioned":      {floor: access},
 	"internal/usertransform":  {floor: mechanisms},
 	"internal/kinesis/lease":  {floor: mechanisms},
 

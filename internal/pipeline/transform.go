@@ -238,6 +238,11 @@ func (p *Pipeline) route(work context.Context, r *read) {
 			p.abandon(event.Batch{x.m}, fmt.Errorf("%w: %w", context.Cause(work), x.err))
 			continue
 		}
+		if p.redelivers && fault.Paced(x.err) { // the transform waits for something, and holds up nobody
+			spoil(x.m)
+			event.Settle(x.m, &connector.Again{After: fault.After(x.err), Uncounted: true, Err: x.err})
+			continue
+		}
 		p.sinks.failure.charge(turnedDown, x.m)
 		refused = append(refused, p.reject(x.m, x.err))
 	}
