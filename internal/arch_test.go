@@ -118,6 +118,8 @@ var places = map[string]place{
 	"internal/geo":            {floor: access},
 	"internal/versioned":      {floor: access},
 	"internal/usertransform":  {floor: mechanisms},
+	"internal/trackingplan":   {floor: mechanisms},
+	"internal/enrich":         {floor: mechanisms},
 	"internal/kinesis/lease":  {floor: mechanisms},
 
 	"internal/source/*":    {floor: leaves},

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -207,5 +208,91 @@ func TestLeftOut(t *testing.T) {
 	}
 	if d := cmp.Diff(want, counted); d != "" {
 		t.Errorf("-want +got:\n%s", d)
+	}
+}
+
+// TestTrackingPlans: events are validated before they are copied; what the plan drops goes to the filter
+// target with what is wrong with it, and an event whose plan is not there waits for it.
+func TestTrackingPlans(t *testing.T) {
+	t.Parallel()
+	dir, h := t.TempDir(), newHooks(t)
+	var there atomic.Bool
+	plane := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !there.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, `{"events":[{"name":"Paid","eventType":"track","rules":{"properties":{"properties":{"required":["total"]}}}}]}`)
+	}))
+	defer plane.Close()
+	hcl, address := collecting(t, dir, `,"dgSourceTrackingPlanConfig":{"trackingPlan":{"id":"tp","version":1},"config":{"global":{"allowUnplannedEvents":"false"}}}`,
+		fmt.Sprintf("tracking_plans {\n url = %q\n }\n filter_target {\n use \"file\" {\n path = \"DIR/filtered\"\n }\n }", plane.URL), "", h.destination("plain", ""))
+	p, _ := startIn(t, dir, hcl)
+	send(t, address, `{"type":"track","userId":"ann","event":"Paid","properties":{"total":1}}`)
+	send(t, address, `{"type":"track","userId":"ann","event":"Other"}`)
+	send(t, address, `{"type":"alias","userId":"ann","previousId":"a"}`)
+	send(t, address, `{"type":"track","userId":"ann","event":"Paid","properties":{}}`)
+	processor := func() *meter.Pipeline {
+		for _, m := range p.Meter.Pipelines() {
+			if m.Name == "shop-processor" {
+				return m
+			}
+		}
+		return meter.NewPipeline("none")
+	}
+	await(t, "events that wait for the plan", func() bool { return processor().Unsettled.Load() > 0 })
+	if got := h.of("/plain"); len(got) > 0 {
+		t.Errorf("delivered before there is a plan: %s", got)
+	}
+	there.Store(true)
+	await(t, "the events", func() bool { return len(h.of("/plain")) == 2 && processor().Filtered.Load() == 2 })
+	reasons := processor().FilteredReasons()
+	p.ends(t)
+	got := strings.Join(h.of("/plain"), "\n")
+	for _, want := range []string{`"trackingPlanId":"tp","trackingPlanVersion":1,"violationErrors":[]`, `"violationErrors":[{"type":"Required-Missing","message":"must have required property 'total'","property":"total"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s is not in %s", want, got)
+		}
+	}
+	if reasons["tracking plan: Unplanned-Event"] != 1 {
+		t.Errorf("filtered: %v", reasons)
+	}
+	if text, err := os.ReadFile(dir + "/filtered"); err != nil || !strings.Contains(string(text), "no schema for event: Other") {
+		t.Errorf("the filter target has %s, %v", text, err)
+	}
+	if n := len(dead(t, dir, "shop-gateway", false)); n > 0 {
+		t.Errorf("%d dead", n)
+	}
+}
+
+// TestEnrichment: a source with geoEnrichment gets places, before its tracking plan and its destinations
+// see the event; robots are dropped.
+func TestEnrichment(t *testing.T) {
+	t.Parallel()
+	dir, h := t.TempDir(), newHooks(t)
+	places, err := os.ReadFile("../geo/testdata/places.mmdb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/places.mmdb", string(places))
+	write(t, dir+"/tp.json", `{"rules":{"page":{"properties":{"context":{"required":["geo"]}}}}}`)
+	hcl, address := collecting(t, dir, `,"geoEnrichment":{"enabled":true},"dgSourceTrackingPlanConfig":{"trackingPlan":{"id":"tp","version":1},"config":{"global":{"anyOtherViolation":"drop"}}}`,
+		"enrichment {\n geolocation_database = \"DIR/places.mmdb\"\n bots = \"drop\"\n user_agent = true\n }\n tracking_plans {\n directory = \"DIR\"\n }", "", h.destination("plain", ""))
+	p, _ := startIn(t, dir, hcl)
+	send(t, address, `{"type":"page","userId":"bot","context":{"userAgent":"Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"}}`)
+	send(t, address, `{"type":"page","userId":"ann","context":{"ip":"81.2.69.160","userAgent":"Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0"}}`)
+	await(t, "the event, and the robot's", func() bool {
+		n := int64(0)
+		for _, m := range p.Meter.Pipelines() {
+			n += m.FilteredReasons()["bot"]
+		}
+		return len(h.of("/plain")) == 1 && n == 1
+	})
+	p.ends(t)
+	got := h.of("/plain")[0]
+	for _, want := range []string{`"geo":{"ip":"81.2.69.160","city":"London"`, `"browser":{"name":"Firefox","version":"130.0"}`, `"violationErrors":[]`, `"userId":"ann"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s is not in %s", want, got)
+		}
 	}
 }

@@ -23,8 +23,8 @@ const (
 // asked. Whoever builds a feature writes true here.
 var Built = map[Feature]bool{
 	UserTransformations: true,
-	TrackingPlans:       false,
-	GeoEnrichment:       false,
+	TrackingPlans:       true,
+	GeoEnrichment:       true,
 	TransientSources:    false,
 	WebhookSources:      true,
 	SourceHydration:     false,
