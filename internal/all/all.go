@@ -33,6 +33,7 @@ import (
 	"github.com/weirdata/weir/internal/target/stdout"
 	"github.com/weirdata/weir/internal/target/webhook"
 	"github.com/weirdata/weir/internal/transform/base64"
+	"github.com/weirdata/weir/internal/transform/archive"
 	"github.com/weirdata/weir/internal/transform/fanout"
 	"github.com/weirdata/weir/internal/transform/gtmss"
 	"github.com/weirdata/weir/internal/transform/jq"
@@ -71,6 +72,7 @@ func Connectors() connector.Set {
 			spenriched.FilterUnstruct,
 			spenriched.SetPk,
 			gtmss.Entry,
+			archive.Entry,
 			fanout.Entry,
 			webhooktransform.Entry,
 		},

@@ -1,13 +1,19 @@
 package app_test
 
 import (
+	"compress/gzip"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -295,4 +301,114 @@ func TestEnrichment(t *testing.T) {
 			t.Errorf("%s is not in %s", want, got)
 		}
 	}
+}
+
+// TestArchive: every event that was taken is a line of an object in RudderStack's layout, but for those of a
+// transient source; and what is in it can be sent again through the gateway, as a source that repeats the
+// other's.
+func TestArchive(t *testing.T) {
+	t.Parallel()
+	dir, h := t.TempDir(), newHooks(t)
+	hcl, address := collecting(t, dir, "", "deduplicate {}", "", h.destination("plain", ""))
+	ws, err := os.ReadFile(dir + "/ws.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/ws.json", strings.Replace(string(ws), `"sources":[`, `"sources":[
+		{"id":"secret","writeKey":"secret-key","enabled":true,"transient":true},
+		{"id":"again","originalId":"src","writeKey":"again","enabled":true,"destinations":[`+h.destination("repeated", "")+`]},`, 1))
+	hcl = strings.Replace(hcl, "  gateway {\n", "  archive {\n target {\n use \"object\" {\n path = \"DIR/archive\"\n batching {\n flush_period_millis = 50\n }\n }\n }\n }\n  gateway {\n internal_endpoints = true\n", 1)
+	p, _ := startIn(t, dir, hcl)
+	for i := range 10 {
+		send(t, address, fmt.Sprintf(`{"type":"track","userId":"u%d","event":"Paid","messageId":"m%d"}`, i%3, i))
+	}
+	send(t, address, `{"type":"track","userId":"u0","event":"Paid","messageId":"m0"}`)
+	secret, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/v1/track", strings.NewReader(`{"userId":"secret","event":"Paid"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret.SetBasicAuth("secret-key", "")
+	ask(t, secret)
+	name := regexp.MustCompile(`^src/gw/\d{4}-\d\d-\d\d/\d{1,2}/weir/\d+_\d+_ws_[a-z0-9]+\.json\.gz$`)
+	lines := func() (all []string) {
+		err := filepath.WalkDir(dir+"/archive", func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), ".") {
+				return nil //nolint:nilerr // what is not there yet has no lines
+			}
+			rel, _ := filepath.Rel(dir+"/archive", path)
+			if !strings.HasSuffix(rel, ".json.gz") {
+				return nil // it is being written
+			}
+			if !name.MatchString(filepath.ToSlash(rel)) {
+				t.Errorf("an object is called %s", rel)
+			}
+			all = append(all, unzipped(t, path)...)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	await(t, "the lines, and that what is transient was left out", func() bool {
+		n := int64(0)
+		for _, m := range p.Meter.Pipelines() {
+			n += m.FilteredReasons()["source is transient"]
+		}
+		return len(lines()) >= 10 && n == 1 && len(h.of("/plain")) == 10
+	})
+	var batch, ids []string
+	for _, text := range lines() {
+		var line struct {
+			UserID, CreatedAt, MessageID string
+			Payload                      json.RawMessage
+		}
+		if err := json.Unmarshal([]byte(text), &line); err != nil || line.UserID == "" || line.CreatedAt == "" || !strings.HasPrefix(line.MessageID, "m") {
+			t.Errorf("a line is %s: %v", text, err)
+		}
+		batch, ids = append(batch, string(line.Payload)), append(ids, line.MessageID)
+	}
+	slices.Sort(ids)
+	if got := strings.Join(ids, ","); got != "m0,m1,m2,m3,m4,m5,m6,m7,m8,m9" {
+		t.Errorf("kept: %s", got)
+	}
+	replay, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/internal/v1/replay", strings.NewReader(`{"batch":[`+strings.Join(batch, ",")+`]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	replay.Header.Set("X-Rudder-Source-Id", "again")
+	ask(t, replay)
+	await(t, "the events once more", func() bool { return len(h.of("/repeated")) == 10 })
+	p.ends(t)
+}
+
+// ask sends a request that is to be answered 200.
+func ask(t *testing.T, r *http.Request) {
+	t.Helper()
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := io.ReadAll(resp.Body)
+	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %d %s %v", r.URL, resp.StatusCode, text, err)
+	}
+}
+
+// unzipped are the lines of a compressed file.
+func unzipped(t *testing.T, path string) []string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(z)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 }

@@ -33,11 +33,15 @@ const (
 	isField
 	isStream
 	isPartition
+	isSource
+	isWorkspace
+	isFirst
+	isLast
 	isUnique
 	isRandom
 )
 
-const expressions = `use !{timestamp:yyyy/MM/dd/HH}, !{yyyy}, !{MM}, !{dd}, !{HH}, !{mm}, !{field:NAME}, !{stream}, !{partition}, !{unique}, !{firehose:random-string} or !{extension}`
+const expressions = `use !{timestamp:yyyy/MM/dd/HH}, !{yyyy}, !{MM}, !{dd}, !{HH}, !{mm}, !{field:NAME}, !{stream}, !{partition}, !{source}, !{workspace}, !{first}, !{last}, !{unique}, !{firehose:random-string} or !{extension}`
 
 // parseName reads a template. Its error says what is wrong.
 func parseName(text, extension string) (key, error) {
@@ -90,6 +94,14 @@ func parseExpression(text, extension string) (piece, error) {
 		return piece{kind: isStream}, nil
 	case text == "partition":
 		return piece{kind: isPartition}, nil
+	case text == "source":
+		return piece{kind: isSource}, nil
+	case text == "workspace":
+		return piece{kind: isWorkspace}, nil
+	case text == "first":
+		return piece{kind: isFirst}, nil
+	case text == "last":
+		return piece{kind: isLast}, nil
 	case text == "unique":
 		return piece{kind: isUnique}, nil
 	case text == "extension":
@@ -223,6 +235,15 @@ func (k key) group(m *event.Message) (string, error) {
 		case isField:
 			if text = jsontext.Field(m.Data, p.path); text == "" {
 				return "", fault.New(fault.Invalid, fmt.Errorf("the payload has no text or number in the field %q, which is in the name of its object", p.text))
+			}
+		case isSource, isWorkspace:
+			if s := m.Meta.Scope; s != nil && p.kind == isSource {
+				text = s.Source
+			} else if s != nil {
+				text = s.Workspace
+			}
+			if text == "" {
+				text = "none"
 			}
 		case isStream, isPartition:
 			if origin != nil && p.kind == isStream {

@@ -84,7 +84,7 @@ func (t *Target) Limits() connector.Limits {
 		l.Eager = true
 		return l
 	}
-	if len(t.key.fields()) > 0 || t.key.has(isStream) || t.key.has(isPartition) {
+	if len(t.key.fields()) > 0 || t.key.has(isStream) || t.key.has(isPartition) || t.key.has(isSource) || t.key.has(isWorkspace) {
 		l.Group = func(m *event.Message) string {
 			g, err := t.key.group(m)
 			if err != nil {

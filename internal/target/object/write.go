@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -191,6 +192,10 @@ func (t *Target) name(g *group) string {
 			return t.uniqueOf(g)
 		case isRandom:
 			return randomString()
+		case isFirst:
+			return strconv.FormatInt(oldest(g.messages).Unix(), 10)
+		case isLast:
+			return strconv.FormatInt(newest(g.messages).Unix(), 10)
 		}
 		v := values[0]
 		values = values[1:]
@@ -198,10 +203,20 @@ func (t *Target) name(g *group) string {
 	})
 }
 
-// oldest is the time of the oldest message: when it came into the stream, else when it was made,
-// else when it was read.
+// oldest is the time of the oldest message.
 func oldest(b event.Batch) time.Time {
-	var first time.Time
+	return extreme(b, func(at, first time.Time) bool { return at.Before(first) })
+}
+
+// newest is the time of the newest message.
+func newest(b event.Batch) time.Time {
+	return extreme(b, func(at, last time.Time) bool { return at.After(last) })
+}
+
+// extreme is the time of the message that is beyond all others: when it came into the stream, else when
+// it was made, else when it was read.
+func extreme(b event.Batch, beyond func(at, all time.Time) bool) time.Time {
+	var found time.Time
 	for _, m := range b {
 		at := m.Times.Created
 		if o := m.Meta.Origin.Earliest(); o != nil && !o.At.IsZero() {
@@ -210,14 +225,14 @@ func oldest(b event.Batch) time.Time {
 		if at.IsZero() {
 			at = m.Times.Read
 		}
-		if !at.IsZero() && (first.IsZero() || at.Before(first)) {
-			first = at
+		if !at.IsZero() && (found.IsZero() || beyond(at, found)) {
+			found = at
 		}
 	}
-	if first.IsZero() {
-		first = time.Now()
+	if found.IsZero() {
+		found = time.Now()
 	}
-	return first.UTC()
+	return found.UTC()
 }
 
 // uniqueOf is a hash of where the messages were read and of what they are; where that is not
