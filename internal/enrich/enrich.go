@@ -95,14 +95,22 @@ func (e *Enricher) Apply(s *workspace.Source, data []byte) (out []byte, drop boo
 	if !geography && !agents {
 		return data, false
 	}
-	ctx, _ := jsontext.FindBytes(data, []string{"context"})
-	if len(ctx) > 0 && ctx[0] != '{' && ctx[0] != 'n' {
+	var few [2][24]jsontext.Member
+	whole, ok := members(few[0][:0], data)
+	if !ok {
 		return data, false
+	}
+	text, _ := whole.value("context")
+	ctx := object{}
+	if text != "" && text != "null" {
+		if ctx, ok = members(few[1][:0], []byte(text)); !ok {
+			return data, false
+		}
 	}
 	var set []jsontext.Setting
 	has := func(name string) bool {
-		v, found := jsontext.FindBytes(ctx, []string{name})
-		return found && string(v) != "null"
+		v, found := ctx.value(name)
+		return found && v != "null"
 	}
 	add := func(name string, value []byte) {
 		if !has(name) {
@@ -110,13 +118,13 @@ func (e *Enricher) Apply(s *workspace.Source, data []byte) (out []byte, drop boo
 		}
 	}
 	if geography && !has("geo") {
-		add("geo", e.place(data, ctx))
+		add("geo", e.place(whole, ctx))
 	}
 	if agents {
-		text := member(ctx, "userAgent")
+		text := ctx.text("userAgent")
 		a := parse(text)
 		name, marked := a.Bot, a.Bot != ""
-		if v, _ := jsontext.FindBytes(ctx, []string{"isBot"}); string(v) == "true" {
+		if v, _ := ctx.value("isBot"); v == "true" {
 			marked = true
 		}
 		switch {
@@ -125,15 +133,15 @@ func (e *Enricher) Apply(s *workspace.Source, data []byte) (out []byte, drop boo
 		case marked && e.c.Bots == Flag:
 			add("isBot", []byte("true"))
 			if name != "" {
-				add("bot", object("name", name))
+				add("bot", written("name", name))
 			}
 		}
 		if e.c.UserAgent && text != "" {
 			if a.Browser != "" {
-				add("browser", object("name", a.Browser, "version", a.Version))
+				add("browser", written("name", a.Browser, "version", a.Version))
 			}
 			if a.OS != "" {
-				add("os", object("name", a.OS, "version", a.OSVersion))
+				add("os", written("name", a.OS, "version", a.OSVersion))
 			}
 			if a.Device != "" {
 				add("deviceType", jsontext.AppendString(nil, a.Device))
@@ -148,10 +156,10 @@ func (e *Enricher) Apply(s *workspace.Source, data []byte) (out []byte, drop boo
 }
 
 // place is where an event comes from, as JSON.
-func (e *Enricher) place(data, ctx []byte) []byte {
-	text := member(ctx, "ip")
+func (e *Enricher) place(whole, ctx object) []byte {
+	text := ctx.text("ip")
 	if text == "" {
-		text = member(data, "request_ip")
+		text = whole.text("request_ip")
 	}
 	ip, err := netip.ParseAddr(strings.TrimSpace(text))
 	if err != nil {
@@ -164,17 +172,33 @@ func (e *Enricher) place(data, ctx []byte) []byte {
 	return p.Append(nil)
 }
 
-// member is a text of an object; empty when it is none.
-func member(object []byte, name string) string {
-	v, _ := jsontext.FindBytes(object, []string{name})
+// object is a JSON object and where its members lie.
+type object struct {
+	data    string
+	members []jsontext.Member
+}
+
+func members(into []jsontext.Member, data []byte) (object, bool) {
+	s := jsontext.Scan(data)
+	all, ok := s.Object(into)
+	return object{string(data), all}, ok
+}
+
+func (o object) value(name string) (text string, found bool) {
+	return jsontext.Last(o.data, o.members, name)
+}
+
+// text is a member that is a text; empty when it is none.
+func (o object) text(name string) string {
+	v, _ := o.value(name)
 	if len(v) < 2 || v[0] != '"' {
 		return ""
 	}
-	return string(jsontext.Unquoted(v))
+	return jsontext.Unquoted(v)
 }
 
-// object is texts as a JSON object, without those that are empty.
-func object(pairs ...string) []byte {
+// written is texts as a JSON object, without those that are empty.
+func written(pairs ...string) []byte {
 	out := []byte{'{'}
 	for i := 0; i < len(pairs); i += 2 {
 		if pairs[i+1] == "" {
