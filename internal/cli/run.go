@@ -133,7 +133,7 @@ func (r *runner) run(ctx context.Context) error {
 	defer endMetrics()
 	if process.Admin != nil {
 		operated.Address, operated.Path, operated.Route, operated.Log = process.Admin.Address, process.Admin.Path, app.AdminRoute(process.Admin), r.log
-		operated.Token = process.Admin.Token
+		operated.Access = accessOf(process.Admin)
 		endConsole, err := r.console(&operated, process.Admin)
 		if err != nil {
 			return err
@@ -302,10 +302,10 @@ func (r *runner) reload(ctx context.Context) {
 	default:
 		r.flags.apply(built.Plan.Process, &r.level)
 		if is, server := built.Plan.Process.Admin, r.admin.Load(); is != nil && server != nil {
-			server.SetToken(is.Token)
+			server.SetAccess(accessOf(is))
 		}
 		if was, is := r.started.Admin, built.Plan.Process.Admin; !reflect.DeepEqual(withoutToken(was), withoutToken(is)) {
-			r.log.Warn("the admin block, but for its token, changes at the next start only", meter.KeyAddress, adminAddress(r.started))
+			r.log.Warn("the admin block, but for its tokens, changes at the next start only", meter.KeyAddress, adminAddress(r.started))
 		}
 		r.warnOfReports(built.Plan.Process)
 		r.log.Info("the new config runs")
@@ -318,7 +318,7 @@ func withoutToken(a *config.Admin) *config.Admin {
 		return nil
 	}
 	other := *a
-	other.Token = ""
+	other.Token, other.Auth = "", nil
 	return &other
 }
 
