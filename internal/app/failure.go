@@ -16,21 +16,25 @@ const Artifact = failures.Artifact
 // rows makes the payload of a failure target from a failed message.
 type rows struct {
 	format   failures.Format
+	records  bool
 	pipeline string
 }
 
 // Failures is the failure format with the given name: "snowplow" wraps an invalid message
 // as a generic error, "event_forwarding" as an event forwarding error; a message that is
-// too large is a size violation in both. The rows say that they are of the pipeline called
+// too large is a size violation in both. "firehose" makes failed records of all. The rows say that they are of the pipeline called
 // name, where that is not empty.
 func Failures(format, version, name string) pipeline.FailureFormat {
-	return rows{failures.Format{Artifact: Artifact, Version: version, Forwarding: format == "event_forwarding"}, name}
+	return rows{failures.Format{Artifact: Artifact, Version: version, Forwarding: format == "event_forwarding"}, format == "firehose", name}
 }
 
 // Format implements pipeline.FailureFormat.
 func (r rows) Format(x pipeline.Failure, limit int) ([]byte, error) {
 	m := x.Message
 	r.format.Context = failures.ContextOf(r.pipeline, m)
+	if r.records {
+		return r.format.Record(m, x.Cause, limit)
+	}
 	if x.Oversized {
 		return r.format.Oversized(m.Times.Read, m.Data, x.Limit, limit)
 	}

@@ -200,7 +200,7 @@ func (r *runner) build(ctx context.Context) (*app.Built, error) {
 	}
 	built, found := r.builder.Build(ctx, plan)
 	if built != nil {
-		found = append(found, built.Inspect()...)
+		found = append(found, built.InspectStart()...)
 	}
 	if err := r.report(found); err != nil {
 		return nil, err

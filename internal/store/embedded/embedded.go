@@ -82,6 +82,14 @@ func (o opener) Identity() string {
 	return "embedded " + path
 }
 
+// Inspect implements connector.Inspector.
+func (o opener) Inspect() error {
+	if err := connector.LookForFolder(o.config.Path, true); err != nil {
+		return connector.Blame("path", "name a directory, or one that can be made", err)
+	}
+	return nil
+}
+
 // Check implements connector.Checker.
 func (o opener) Check(context.Context) error { return connector.TryFolder(o.config.Path, true) }
 

@@ -62,6 +62,8 @@ type Target struct {
 	// passage is held whole by who sends records one by one, and in part by every other write.
 	passage *semaphore.Weighted
 
+	spares sync.Pool // of *[]item: records that were written, empty
+
 	mu     sync.Mutex
 	client *kgo.Client    // nil while it is closed
 	most   map[string]int // max.message.bytes by topic, where it is known
