@@ -57,14 +57,15 @@ func (a *assembly) named() string {
 }
 
 // warnStranded tells of failures in the store that no pipeline of b takes to a failure
-// target, because spill was taken out of the config.
-func (a *App) warnStranded(ctx context.Context, b *Built) {
+// target, because spill was taken out of the config, and returns their queues.
+func (a *App) warnStranded(ctx context.Context, b *Built) (told map[string]bool) {
 	a.mu.Lock()
 	s := a.store
 	a.mu.Unlock()
 	if s == nil {
-		return
+		return nil
 	}
+	told = map[string]bool{}
 	for _, p := range b.Plan.Pipelines {
 		name := config.FailureQueue(p.Name)
 		if _, taken := b.Plan.Implied[name]; taken {
@@ -73,6 +74,8 @@ func (a *App) warnStranded(ctx context.Context, b *Built) {
 		if st, err := s.Stats(ctx, queue.Filter{Queue: name}); err == nil && st.Open() > 0 {
 			a.Log.Warn("failed messages wait in the store and nothing takes them to the failure target: set spill = true until they are gone",
 				meter.KeyPipeline, p.Name, "queue", name, meter.KeyMessages, st.Open())
+			told[name] = true
 		}
 	}
+	return told
 }

@@ -63,6 +63,7 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/garbage"
+	"github.com/weirdata/weir/internal/glue"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/parquet"
 )
@@ -97,12 +98,14 @@ type Target struct {
 	committed committed
 	mu        sync.RWMutex
 	dataset   *catalog.Dataset
-	loosen    func() // lets garbage gather again; nil: it was not kept from it
+	registry  *glue.Registry // nil without a table of Hive
+	loosen    func()         // lets garbage gather again; nil: it was not kept from it
 	warned    sync.Once
 	nameless  sync.Once // that an event had no id
 }
 
 var (
+	_ connector.Inspector  = (*Target)(nil)
 	_ connector.Limiter    = (*Target)(nil)
 	_ connector.Checker    = (*Target)(nil)
 	_ connector.Successive = (*Target)(nil)
@@ -143,6 +146,9 @@ func uploads(p place.Place) int {
 // Limits implements connector.Limiter.
 func (t *Target) Limits() connector.Limits { return t.config.limits() }
 
+// Inspect implements connector.Inspector.
+func (t *Target) Inspect() error { return t.place.Inspect(t.store) }
+
 // Check implements connector.Checker.
 func (t *Target) Check(ctx context.Context) error {
 	if err := catalog.Check(ctx, t.path, t.layout, t.store); err != nil {
@@ -179,6 +185,9 @@ func (t *Target) Open(ctx context.Context) error {
 	}
 	if err := t.declared(d.Schema().Fields, "", ""); err != nil {
 		return errors.Join(fault.New(fault.Setup, err), d.Close())
+	}
+	if t.registry, err = t.openHive(d.Schema()); err != nil {
+		return errors.Join(err, d.Close())
 	}
 	t.dataset = d
 	if t.config.Buffer != nil {
@@ -224,6 +233,10 @@ func (t *Target) Close(context.Context) error {
 	}
 	err := t.dataset.Close()
 	t.dataset = nil
+	if t.registry != nil {
+		t.registry.Close()
+		t.registry = nil
+	}
 	if t.loosen != nil {
 		t.loosen()
 		t.loosen = nil
