@@ -119,7 +119,10 @@ var places = map[string]place{
 	"internal/queue/postgres": {floor: mechanisms},
 	"internal/cloud/*":        {floor: access},
 	"internal/geo":            {floor: access},
+	"internal/versioned":      {floor: access},
 	"internal/usertransform":  {floor: mechanisms},
+	"internal/trackingplan":   {floor: mechanisms},
+	"internal/enrich":         {floor: mechanisms},
 	"internal/kinesis/lease":  {floor: mechanisms},
 
 	"internal/firehose/prefix": {floor: mechanisms},

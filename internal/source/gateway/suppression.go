@@ -182,7 +182,7 @@ func (s *Source) Measure(emit meter.Emit) {
 	if s.users == nil {
 		return
 	}
-	emit(meter.LeftOut, float64(s.leftOut.Load()), "suppressed")
+	emit(meter.SourceLeftOut, float64(s.leftOut.Load()), "suppressed")
 	emit(meter.SuppressedUsers, float64(s.users.Count()))
 	if at := s.users.Synced(); !at.IsZero() {
 		emit(meter.SuppressionSynced, float64(at.UnixMilli())/1000)
