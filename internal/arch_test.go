@@ -78,6 +78,7 @@ var places = map[string]place{
 	"internal/layout":            {floor: formats},
 	"internal/lines":             {floor: formats},
 	"internal/sqs":               {floor: formats},
+	"internal/firehose":          {floor: formats},
 	"internal/machine/jsonpath":  {floor: formats},
 	"internal/queue/lease":       {floor: formats},
 	"internal/queue/partition":   {floor: formats},
@@ -119,6 +120,8 @@ var places = map[string]place{
 	"internal/geo":            {floor: access},
 	"internal/usertransform":  {floor: mechanisms},
 	"internal/kinesis/lease":  {floor: mechanisms},
+
+	"internal/firehose/prefix": {floor: mechanisms},
 
 	"internal/source/*":    {floor: leaves},
 	"internal/transform/*": {floor: leaves},
