@@ -77,6 +77,11 @@ var (
 var (
 	// Answers are what a door answered; see [Responses].
 	Answers = counter("weir_http_responses_total", "Answers of a source that is called by HTTP, by status.", "pipeline", "component", "status")
+	// LeftOut is of a gateway.
+	LeftOut = counter("weir_source_left_out_total", "Events that a source was sent, and of which nothing was kept, by reason: suppressed for those of users of whom nothing may be kept.", "pipeline", "component", "reason")
+	// SuppressedUsers and SuppressionSynced are of the users of whom nothing may be kept.
+	SuppressedUsers   = gauge("weir_suppressed_users", "Users of whom a gateway keeps nothing.", "pipeline", "component")
+	SuppressionSynced = gauge("weir_suppression_synced_timestamp_seconds", "When all of the suppressed users were last known to be there; not there before.", "pipeline", "component")
 	// CertificateExpiry is of a certificate that is shown to the other side.
 	CertificateExpiry = gauge("weir_certificate_expiry_timestamp_seconds", "When the TLS certificate ends that is in use; a file that was replaced counts once it is loaded.", "pipeline", "component")
 	// LakeFiles, and what follows it, are of the files of a lake.
