@@ -182,8 +182,7 @@ func (a *App) start(ctx context.Context, b *Built) error {
 	}
 	a.planes.follow(a.Builder, b.Planes)
 	a.Meter.Beside(measuredPlanes(b.Planes)...)
-	a.warnStranded(ctx, b)
-	a.warnOrphans(ctx, old, b)
+	a.warnOrphans(ctx, old, b, a.warnStranded(ctx, b))
 	a.Builder.inFlight().Resize(b.limit)
 	a.mu.Lock()
 	defer a.mu.Unlock()
