@@ -78,6 +78,7 @@ var places = map[string]place{
 	"internal/layout":            {floor: formats},
 	"internal/lines":             {floor: formats},
 	"internal/sqs":               {floor: formats},
+	"internal/firehose":          {floor: formats},
 	"internal/machine/jsonpath":  {floor: formats},
 	"internal/queue/lease":       {floor: formats},
 	"internal/queue/partition":   {floor: formats},
@@ -109,6 +110,7 @@ var places = map[string]place{
 	"internal/catalog":        {floor: mechanisms, beside: []string{"internal/blob/place"}},
 	"internal/iceberg":        {floor: access},
 	"internal/iceberg/*":      {floor: mechanisms},
+	"internal/glue":           {floor: mechanisms},
 	"internal/queue/log/disk": {floor: mechanisms},
 	"internal/queue/rows":     {floor: mechanisms},
 	"internal/queue/order":    {floor: mechanisms},
@@ -121,6 +123,8 @@ var places = map[string]place{
 	"internal/trackingplan":   {floor: mechanisms},
 	"internal/enrich":         {floor: mechanisms},
 	"internal/kinesis/lease":  {floor: mechanisms},
+
+	"internal/firehose/prefix": {floor: mechanisms},
 
 	"internal/source/*":    {floor: leaves},
 	"internal/transform/*": {floor: leaves},

@@ -260,6 +260,11 @@ type Limits struct {
 	// with others that are due. When as much is in flight as may be, those leave that began
 	// first: they keep the source from going on.
 	Joint bool
+	// MaxGroups is how many groups may fill at once; 0 means any number. For one more the group
+	// that began first leaves, or, where Exceeded is set, the message that would begin it is
+	// refused with that error.
+	MaxGroups int
+	Exceeded  error
 	// Alone reports whether a message must be sent in a batch of its own; nil means never.
 	Alone func(*event.Message) bool
 }

@@ -38,6 +38,8 @@ type Store struct {
 	login login
 	pool  *pgxpool.Pool
 
+	tuning     atomic.Pointer[Options] // see [Store.tuned]
+	retuned    chan struct{}           // asks poll to look at its interval again
 	history    atomic.Pointer[history]
 	blind      sync.Once  // for the warning that nobody says which timeline it is
 	entering   sync.Mutex // held while a session's history is compared with what is remembered
@@ -53,8 +55,9 @@ type Store struct {
 	until         atomic.Int64             // this process owns what it owns until then; ns since born
 	born          time.Time
 	full          atomic.Bool
-	noted         *noted // partitions whose owners are to be told
-	hints         *noted // those that others have told of
+	judging       sync.Mutex // see [Store.judge]
+	noted         *noted     // partitions whose owners are to be told
+	hints         *noted     // those that others have told of
 	figures       figures
 	elders        elders
 	pauses        atomic.Pointer[queue.Pauses] // as they were read last
@@ -117,7 +120,10 @@ func New(o Options) (*Store, error) {
 		subscriptions: newSubscriptions(),
 		rebuild:       make(chan struct{}, 1),
 		closed:        make(chan struct{}),
+		retuned:       make(chan struct{}, 1),
 	}
+	s.tuning.Store(&o)
+	s.o.MaxBytes, s.o.SegmentBytes, s.o.SegmentAge, s.o.Patience, s.o.Poll = 0, 0, 0, 0, 0 // see tuned
 	s.history.Store(newHistory(&s.o, identity{}, time.Time{}))
 	s.commits = newCommitter(s)
 	s.link = newLink(o.Log, s.holdsNow)
@@ -216,7 +222,7 @@ func (s *Store) ready() error {
 
 // Update implements queue.Store.
 func (s *Store) Update(ctx context.Context, fn func(tx queue.Tx) error) error {
-	deadline := time.Now().Add(s.o.Patience)
+	deadline := time.Now().Add(s.tuned().Patience)
 	for {
 		if err := s.ready(); err != nil {
 			return err
@@ -277,7 +283,7 @@ func grows(t *partition.Transaction) bool {
 func (s *Store) bind(ctx context.Context, r *request) error {
 	for i := range r.t.Appends {
 		a := &r.t.Appends[i]
-		ref, err := s.lane(ctx, r.h, laneKey{a.Queue, a.Scope, a.Part})
+		ref, err := s.lane(ctx, r, laneKey{a.Queue, a.Scope, a.Part})
 		if err != nil {
 			return err
 		}
@@ -352,9 +358,21 @@ func (s *Store) get(ctx context.Context, key []byte, versions map[string]int64) 
 	return value, nil
 }
 
+// tryPresent runs a read for who does not wait for a database that is away: it ends with that as
+// soon as it is found.
+func (s *Store) tryPresent(ctx context.Context, read func(context.Context) error) error {
+	bounded, cancel := s.link.during(ctx, s.link.present())
+	defer cancel()
+	err := s.try(bounded, read)
+	if away := s.Away(); err != nil && away != nil && ctx.Err() == nil {
+		return away
+	}
+	return err
+}
+
 // try runs a read, and again while the database is away, for as long as Patience allows.
 func (s *Store) try(ctx context.Context, read func(context.Context) error) error {
-	deadline := time.Now().Add(s.o.Patience)
+	deadline := time.Now().Add(s.tuned().Patience)
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		turn, err := s.link.now(), s.Away()
 		if err == nil {
@@ -473,7 +491,7 @@ func (s *Store) Close() error {
 	s.commits.close()
 	s.halt()
 	s.tasks.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), s.o.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), s.tuned().Patience)
 	defer cancel()
 	err := s.leave(ctx)
 	s.stop()

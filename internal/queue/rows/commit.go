@@ -66,7 +66,7 @@ func (s *Store) submit(r *request) error {
 		s.part.End(r.change, false)
 		return err
 	}
-	if limit := s.opt.MaxBytes; limit > 0 && r.grows() && s.log.Size()+s.stateBytes.Load()+int64(r.size()) > limit {
+	if limit := s.limits().MaxBytes; limit > 0 && r.grows() && s.log.Size()+s.stateBytes.Load()+int64(r.size()) > limit {
 		s.part.End(r.change, false)
 		s.wanted.Store(min(int64(r.size()), limit/16))
 		s.nudge() // who looks at its limits then finds it full
@@ -279,7 +279,7 @@ func (s *Store) write(g *group) error {
 	for _, f := range g.commits {
 		f.place()
 	}
-	if s.grown.Add(int64(size)) >= s.opt.SegmentBytes {
+	if s.grown.Add(int64(size)) >= s.limits().SegmentBytes {
 		s.nudge()
 	}
 	if cap(s.heads) > groupBytes {

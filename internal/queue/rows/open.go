@@ -44,7 +44,7 @@ func Open(ctx context.Context, l log.Log, dir string, opt Options) (*Store, erro
 
 func newStore(l log.Log, dir string, opt Options) *Store {
 	opt = opt.WithDefaults()
-	return &Store{
+	s := &Store{
 		dir: dir, opt: opt, fs: opt.FS, log: l, hub: partition.NewHub(), recent: newRecent(opt.RecentBytes),
 		requests: make(chan *request, groupRequests),
 		closing:  make(chan struct{}),
@@ -52,6 +52,9 @@ func newStore(l log.Log, dir string, opt Options) *Store {
 		names:    map[laneName]uint64{}, tails: map[uint64]uint64{}, nextLane: 1,
 		partly: map[uint64]*partlyRows{}, usage: map[uint64]*usage{},
 	}
+	s.bounds.Store(&opt)
+	s.opt.MaxBytes, s.opt.MinFree, s.opt.DeadRetention, s.opt.SegmentBytes = 0, 0, 0, 0 // see limits
+	return s
 }
 
 // start opens the store and begins to work.

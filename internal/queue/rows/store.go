@@ -106,11 +106,13 @@ type Store struct {
 	grown      atomic.Int64  // bytes of the log since the last flush
 	stateBytes atomic.Int64  // size of the state when it was looked at last
 	full       atomic.Pointer[string]
-	wanted     atomic.Int64 // bytes for which there was no room below MaxBytes
+	bounds     atomic.Pointer[Options] // see [Store.limits]
+	wanted     atomic.Int64            // bytes for which there was no room below MaxBytes
 	broken     atomic.Pointer[error]
 	readers    readers
 	admin      sync.Mutex // one Requeue or Drop at a time
 	applying   sync.Mutex // the state is between two commits when it is free
+	checking   sync.Mutex // one look at the limits at a time
 	holding    sync.Mutex // one look at what is paused at a time
 	maintain   sync.Mutex // one flush or compaction at a time
 	flushNow   chan struct{}
