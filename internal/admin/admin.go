@@ -21,15 +21,16 @@
 //	POST /v1/store/check             lines: {"done", "total"}..., then {"figures"} or {"error"}
 //	POST /v1/store/compact           the same
 //
+// What is below /v1 is described at GET /v1/openapi.json, with what the console adds to it.
+//
 // A selection is [Selection], as JSON in a body and as parameters of the same names in a
-// GET. An error is {"error": "..."} with the status 400 (a mistake), 404 (no such queue),
-// 501 (the store cannot), 503 (no store is open) or 500. An export that fails breaks the
+// GET. An error is a problem document ([api.Problem]) with the status 400 (a mistake), 404 (no such
+// queue), 501 (the store cannot), 503 (no store is open) or 500. An export that fails breaks the
 // connection off, so that it is never taken for a whole one.
 //
-// All of it is below the path of the admin block, if that has one. Without a token there is no
-// authentication: keep the address on a private network. With one, all but health and readiness
-// asks for it, as Authorization: Bearer. What a browser asks for another site is refused, and
-// what is asked by a name that is not the server's ([frontdoor.Guard]).
+// All of it is below the path of the admin block, if that has one. Who may do what, package api
+// says. Who may not see payloads gets jobs without what their events hold. What a browser asks for
+// another site is refused, and what is asked by a name that is not the server's ([frontdoor.Guard]).
 package admin
 
 import (
@@ -38,6 +39,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,6 +47,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/weirdata/weir/internal/api"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/frontdoor"
@@ -54,8 +57,8 @@ import (
 
 // Server is the admin HTTP server.
 type Server struct {
-	place *frontdoor.Place
-	token *atomic.Pointer[string]
+	place  *frontdoor.Place
+	access *atomic.Pointer[api.Access]
 }
 
 // Options is what the server speaks of.
@@ -63,9 +66,10 @@ type Options struct {
 	Address string
 	// Route is which requests of the address are the server's, and Path where they begin: empty
 	// for the root.
-	Route     frontdoor.Route
-	Path      string
-	Token     string // what requests must have; empty: nothing. See [Server.SetToken]
+	Route frontdoor.Route
+	Path  string
+	// Access is who may do what; nil: everybody everything. See [Server.SetAccess].
+	Access    *api.Access
 	Log       *slog.Logger
 	Pipelines *meter.Registry
 	Process   meter.Process
@@ -73,15 +77,13 @@ type Options struct {
 	// started again, a line each.
 	Ready    func() error
 	Degraded func() []string
-	// Console, if set, adds its pages, and is told the token as it is at any time; Open are those of
-	// its paths that need none.
-	Console func(mux *http.ServeMux, token func() string)
-	Open    []string
+	// More, if set, is further routes. It is told who may do what at any time.
+	More func(access func() *api.Access) []api.Route
 	// Store is the store, its identity and the queues of the config; the store is nil when
 	// none is open.
 	Store func() (queue.Store, string, []connector.Queue)
 
-	now func() string // the token; nil: Token
+	now func() *api.Access // nil: Access
 }
 
 // settings are those of the server's connections: many more than operators need, and few enough
@@ -96,9 +98,9 @@ func (host) Accepting() bool { return true }
 
 // Listen starts the server.
 func Listen(ctx context.Context, o Options) (*Server, error) {
-	token := &atomic.Pointer[string]{}
-	token.Store(&o.Token)
-	o.now = func() string { return *token.Load() }
+	access := &atomic.Pointer[api.Access]{}
+	access.Store(o.access())
+	o.now = access.Load
 	p, err := frontdoor.Enter(ctx, frontdoor.Door{
 		Address: o.Address, Owner: "the admin block", Route: o.Route, Settings: settings, Log: o.Log,
 	}, host{handler(o)})
@@ -106,7 +108,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 		return nil, fault.New(fault.Setup, fmt.Errorf("admin server: %w; choose another admin.address", err))
 	}
 	p.Lead()
-	return &Server{p, token}, nil
+	return &Server{p, access}, nil
 }
 
 // Gatherer is all metrics of the process.
@@ -116,41 +118,74 @@ func (o Options) Gatherer() prometheus.Gatherer {
 	return registry
 }
 
-func handler(o Options) http.Handler {
-	token := o.now
-	if token == nil {
-		token = func() string { return o.Token }
+// access is who may do what at the start.
+func (o Options) access() *api.Access {
+	if o.Access == nil {
+		return &api.Access{}
 	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer(), promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := o.Ready(); err != nil {
-			w.Header().Set("Retry-After", "1")
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ready")
-		if o.Degraded == nil {
-			return
-		}
-		for _, line := range o.Degraded() {
-			fmt.Fprintln(w, line)
-		}
-	})
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	api{o.Store, o.Log}.routes(mux)
-	if o.Console != nil {
-		o.Console(mux, token)
-	}
-	return frontdoor.Guard(o.Route.Hosts, http.StripPrefix(o.Path, frontdoor.Bearer(token, append([]string{"/healthz", "/readyz"}, o.Open...), mux)))
+	return o.Access
 }
 
-// SetToken changes what requests must have from now on.
-func (s *Server) SetToken(token string) { s.token.Store(&token) }
+func handler(o Options) http.Handler {
+	access := o.now
+	if access == nil {
+		access = o.access
+	}
+	routes := append(o.figures(), Routes(o)...)
+	if o.More != nil {
+		routes = append(routes, o.More(access)...)
+	}
+	routes = append(routes, described(routes))
+	return frontdoor.Guard(o.Route.Hosts, http.StripPrefix(o.Path, api.Handler(access, routes)))
+}
+
+// described is the route of the description of routes.
+func described(routes []api.Route) api.Route {
+	text := sync.OnceValues(func() ([]byte, error) { return api.Describe(routes) })
+	return api.Route{Method: "GET", Path: "/v1/openapi.json", Right: api.See, Do: func(w http.ResponseWriter, _ *http.Request) {
+		b, err := text()
+		if err != nil {
+			api.Refuse(w, http.StatusInternalServerError, err.Error())
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(b) // who asked has gone
+	}}
+}
+
+// figures are health, readiness, metrics and profiles.
+func (o Options) figures() []api.Route {
+	get := func(path string, right api.Right, do http.HandlerFunc) api.Route {
+		return api.Route{Method: "GET", Path: path, Right: right, Do: do}
+	}
+	return []api.Route{
+		get("/metrics", api.Figures, promhttp.HandlerFor(o.Gatherer(), promhttp.HandlerOpts{}).ServeHTTP),
+		get("/healthz", api.Open, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }),
+		get("/readyz", api.Open, o.ready),
+		get("/debug/pprof/", api.Operate, pprof.Index),
+		get("/debug/pprof/profile", api.Operate, pprof.Profile),
+		get("/debug/pprof/symbol", api.Operate, pprof.Symbol),
+		get("/debug/pprof/trace", api.Operate, pprof.Trace),
+	}
+}
+
+func (o Options) ready(w http.ResponseWriter, _ *http.Request) {
+	if err := o.Ready(); err != nil {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+	if o.Degraded == nil {
+		return
+	}
+	for _, line := range o.Degraded() {
+		fmt.Fprintln(w, line)
+	}
+}
+
+// SetAccess changes who may do what from now on.
+func (s *Server) SetAccess(a *api.Access) { s.access.Store(a) }
 
 // Address is where the server listens.
 func (s *Server) Address() string { return s.place.Addr().String() }

@@ -4,81 +4,86 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"strconv"
 	"time"
 
-	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/api"
 	"github.com/weirdata/weir/internal/queue"
 )
 
 // maxSelection is the most bytes of a selection in a body, enough for half a million IDs.
 const maxSelection = 16 << 20
 
-// api answers the requests below /v1.
-type api struct {
-	store func() (queue.Store, string, []connector.Queue)
-	log   *slog.Logger
+// handling is a request that needs the store.
+type handling = func(http.ResponseWriter, *http.Request, Local) error
+
+// selecting are the parameters of a [Selection].
+var selecting = []api.Parameter{
+	{Name: "dead", Doc: "true: dead messages instead of open ones"}, {Name: "cause", Doc: "text that the cause contains"},
+	{Name: "before", Doc: "RFC 3339: appended, or died, before"}, {Name: "older_than", Doc: "duration: appended, or died, longer ago"},
+	{Name: "by", Doc: "workspace, source or destination"}, {Name: "value", Doc: "whose, with by"}, {Name: "ids", Doc: "these only; may be repeated"},
 }
 
-func (a api) routes(mux *http.ServeMux) {
-	handle := func(pattern string, f func(http.ResponseWriter, *http.Request, Local) error) {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			s, name, queues := a.store()
+// Routes are what is answered below /v1.
+func Routes(o Options) []api.Route {
+	with := func(f handling) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			s, name, queues := o.Store()
 			if s == nil {
 				refuse(w, http.StatusServiceUnavailable, errors.New("no store is open in this process"))
 				return
 			}
-			l := Local{Store: s, Name: name, Config: queues, Who: "admin API, " + r.RemoteAddr, Log: a.log}
+			l := Local{Store: s, Name: name, Config: queues, Who: api.WhoOf(r).String(), Log: o.Log}
 			if err := f(w, r, l); err != nil {
 				refuse(w, status(err), err)
 			}
-		})
+		}
 	}
-	handle("GET /v1/queues", getQueues)
-	handle("GET /v1/queues/{queue}/jobs", getJobs)
-	handle("GET /v1/queues/{queue}/count", getCount)
-	handle("GET /v1/queues/{queue}/export", getExport)
-	handle("POST /v1/queues/{queue}/import", postImport)
-	handle("POST /v1/queues/{queue}/retry", func(w http.ResponseWriter, r *http.Request, l Local) error {
-		return decide(w, r, func(name string, s Selection) (int, error) { return l.Retry(r.Context(), name, s) })
-	})
-	handle("POST /v1/queues/{queue}/drop", func(w http.ResponseWriter, r *http.Request, l Local) error {
-		return decide(w, r, func(name string, s Selection) (int, error) { return l.Drop(r.Context(), name, s) })
-	})
-	handle("POST /v1/queues/{queue}/pause", postPause)
-	handle("POST /v1/queues/{queue}/resume", postResume)
-	handle("POST /v1/queues/{queue}/order", postOrder)
-	handle("GET /v1/store", getStore)
-	handle("POST /v1/store/check", func(w http.ResponseWriter, r *http.Request, l Local) error {
-		return long(w, func(progress func(done, total int64)) (map[string]int64, error) {
-			return l.Verify(r.Context(), progress)
-		})
-	})
-	handle("POST /v1/store/compact", func(w http.ResponseWriter, r *http.Request, l Local) error {
-		return long(w, func(func(done, total int64)) (map[string]int64, error) { return nil, l.Compact(r.Context()) })
-	})
-	handle("POST /v1/store/backup", postBackup)
-}
-
-// answerError is an error as JSON.
-type answerError struct {
-	Error string `json:"error"`
-	// Jobs is how many jobs were done before it.
-	Jobs int `json:"jobs,omitempty"`
+	get := func(path string, right api.Right, summary string, query []api.Parameter, answer any, f handling) api.Route {
+		return api.Route{Method: "GET", Path: path, Right: right, Summary: summary, Query: query, Answer: answer, Do: with(f)}
+	}
+	post := func(path, summary string, body, answer any, f handling) api.Route {
+		return api.Route{Method: "POST", Path: path, Right: api.Operate, Summary: summary, Body: body, Answer: answer, Do: with(f)}
+	}
+	lines := func(r api.Route) api.Route { r.Kind = "application/x-ndjson"; return r }
+	return []api.Route{
+		get("/v1/queues", api.See, "Numbers of messages of every queue", []api.Parameter{{Name: "by", Doc: "workspace, source or destination: of each value too"}}, Overview{}, getQueues),
+		get("/v1/queues/{queue}/jobs", api.See, "A page of messages, in the order in which they came; their payloads for who may see them",
+			append([]api.Parameter{{Name: "after", Doc: "next of the page before"}, {Name: "limit", Doc: "1 to 1000, default 100"}, {Name: "payload", Doc: "false: without what the events hold"}}, selecting...), Page{}, getJobs),
+		get("/v1/queues/{queue}/count", api.See, "How many messages a selection chooses", selecting, jobCount{}, getCount),
+		lines(get("/v1/queues/{queue}/export", api.Payloads, "Messages, a line of JSON each; broken off where it fails", selecting, Job{}, getExport)),
+		post("/v1/queues/{queue}/import", "Append lines of JSON as of an export", Job{}, jobCount{}, postImport),
+		post("/v1/queues/{queue}/retry", "Have dead messages wait again", Selection{}, jobCount{}, func(w http.ResponseWriter, r *http.Request, l Local) error {
+			return decide(w, r, func(name string, s Selection) (int, error) { return l.Retry(r.Context(), name, s) })
+		}),
+		post("/v1/queues/{queue}/drop", "Remove dead messages for good", Selection{}, jobCount{}, func(w http.ResponseWriter, r *http.Request, l Local) error {
+			return decide(w, r, func(name string, s Selection) (int, error) { return l.Drop(r.Context(), name, s) })
+		}),
+		post("/v1/queues/{queue}/pause", "Have the work on a queue, or on one value of it, rest", Rest{}, resumed{}, postPause),
+		post("/v1/queues/{queue}/resume", "End a pause", Rest{}, resumed{}, postResume),
+		lines(post("/v1/queues/{queue}/order", "Drop, drain or move open messages; lines that say how far it is", Command{}, longAnswer{}, postOrder)),
+		get("/v1/store", api.See, "Identity and disk space of the store", nil, storeAnswer{}, getStore),
+		lines(post("/v1/store/check", "Read all of the store; lines that say how far it is", nil, longAnswer{}, func(w http.ResponseWriter, r *http.Request, l Local) error {
+			return long(w, func(progress func(done, total int64)) (map[string]int64, error) {
+				return l.Verify(r.Context(), progress)
+			})
+		})),
+		lines(post("/v1/store/compact", "Give disk space back", nil, longAnswer{}, func(w http.ResponseWriter, r *http.Request, l Local) error {
+			return long(w, func(func(done, total int64)) (map[string]int64, error) { return nil, l.Compact(r.Context()) })
+		})),
+		lines(post("/v1/store/backup", "Write a copy of the store into a folder of its machine", backupBody{}, longAnswer{}, postBackup)),
+	}
 }
 
 func refuse(w http.ResponseWriter, code int, err error) {
-	a := answerError{Error: err.Error()}
+	jobs := 0
 	if partly, ok := errors.AsType[partlyDone](err); ok {
-		a.Jobs = partly.jobs
+		jobs = partly.jobs
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(a) // who asked has gone
+	api.RefusePartly(w, code, err.Error(), jobs)
 }
 
 // partlyDone is an error of an operation that did something before.
@@ -105,10 +110,7 @@ func status(err error) int {
 }
 
 func answer(w http.ResponseWriter, v any) error {
-	w.Header().Set("Content-Type", "application/json")
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(v) // who asked has gone
+	api.Answer(w, v)
 	return nil
 }
 
@@ -180,6 +182,11 @@ func getJobs(w http.ResponseWriter, r *http.Request, l Local) error {
 	p, err := l.Jobs(r.Context(), r.PathValue("queue"), s, r.FormValue("after"), limit)
 	if err != nil {
 		return err
+	}
+	if may := api.WhoOf(r).Right >= api.Payloads; !may || r.FormValue("payload") == "false" {
+		for i := range p.Jobs {
+			p.Jobs[i].hide(!may)
+		}
 	}
 	return answer(w, p)
 }

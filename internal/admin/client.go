@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirdata/weir/internal/api"
 	"github.com/weirdata/weir/internal/httpclient"
 	"github.com/weirdata/weir/internal/queue"
 )
@@ -127,7 +128,7 @@ func (c *Client) do(ctx context.Context, method, path string, v url.Values, cont
 		return a, nil
 	}
 	defer a.Body.Close()
-	var e answerError
+	var e api.Problem
 	text, err := io.ReadAll(io.LimitReader(a.Body, 1<<20))
 	if err == nil {
 		err = json.Unmarshal(text, &e)

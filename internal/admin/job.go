@@ -31,6 +31,18 @@ type Job struct {
 	Read        time.Time     `json:"read,omitzero"`
 	Payload     *Payload      `json:"payload"`       // null: a message without a payload
 	Raw         *Payload      `json:"raw,omitempty"` // as it was read, where that is something else
+	// Hidden says that who asks may not see what the event holds.
+	Hidden bool `json:"hidden,omitempty"`
+	// Bytes is the size of a payload that is left out.
+	Bytes int `json:"bytes,omitempty"`
+}
+
+// hide takes out of j what its event holds.
+func (j *Job) hide(hidden bool) {
+	if j.Payload != nil {
+		j.Bytes = len(*j.Payload)
+	}
+	j.Key, j.Headers, j.Payload, j.Raw, j.Hidden = "", nil, nil, nil, hidden
 }
 
 // Text is a string of any bytes.

@@ -32,6 +32,7 @@ import (
 	sqstarget "github.com/weirdata/weir/internal/target/sqs"
 	"github.com/weirdata/weir/internal/target/stdout"
 	"github.com/weirdata/weir/internal/target/webhook"
+	"github.com/weirdata/weir/internal/transform/archive"
 	"github.com/weirdata/weir/internal/transform/base64"
 	"github.com/weirdata/weir/internal/transform/conversion"
 	"github.com/weirdata/weir/internal/transform/fanout"
@@ -80,6 +81,7 @@ func Connectors() connector.Set {
 			processor.CloudWatchLogs,
 			processor.Deaggregate,
 			conversion.Entry,
+			archive.Entry,
 			fanout.Entry,
 			webhooktransform.Entry,
 		},

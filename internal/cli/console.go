@@ -4,24 +4,58 @@ import (
 	"sync"
 
 	"github.com/weirdata/weir/internal/admin"
+	"github.com/weirdata/weir/internal/api"
 	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/console"
 	"github.com/weirdata/weir/internal/layout"
 )
 
-// console adds the pages to the admin server, where the config has them.
+// accessOf is who may do what by an admin block, which has been checked.
+func accessOf(a *config.Admin) *api.Access {
+	out := &api.Access{Token: a.Token, Closed: !a.Local()}
+	if a.Auth == nil {
+		return out
+	}
+	for _, t := range a.Auth.Tokens {
+		right, _ := api.RightOf(t.Right)
+		hash, err := t.Hash()
+		if err == nil {
+			out.Tokens = append(out.Tokens, api.Token{Name: t.Name, Hash: hash, Right: right})
+		}
+	}
+	for _, p := range a.Auth.Proxies {
+		networks, err := p.Prefixes()
+		if err != nil {
+			continue
+		}
+		one := api.Proxy{Networks: networks, Header: p.UserHeader, Named: map[string]api.Right{}}
+		one.Right, _ = api.RightOf(p.Right)
+		for _, name := range p.Payloads {
+			one.Named[name] = max(api.Payloads, one.Right)
+		}
+		for _, name := range p.Operate {
+			one.Named[name] = api.Operate
+		}
+		out.Proxies = append(out.Proxies, one)
+	}
+	return out
+}
+
+// console adds what operators see and do beside the store, with pages where the config has them.
 func (r *runner) console(o *admin.Options, a *config.Admin) (end func(), err error) {
-	if a.Console == nil {
-		return func() {}, nil
+	settings := a.Console
+	if settings == nil {
+		settings = &config.Console{}
+		settings.SetDefaults()
 	}
 	c, err := console.New(console.Options{
-		Path: a.Path, Version: Version(), MaxStreams: a.Console.MaxStreams, Log: r.log, Pipelines: r.meter,
+		Path: a.Path, Pages: a.Console != nil, Version: Version(), MaxStreams: settings.MaxStreams, Log: r.log, Pipelines: r.meter,
 		Graph: r.drawing, Ready: r.app.Ready, Store: r.app.Store,
 	})
 	if err != nil {
 		return nil, err
 	}
-	o.Console, o.Open = c.Routes, console.Open()
+	o.More = c.Routes
 	return c.Close, nil
 }
 

@@ -34,6 +34,7 @@ var atReload = map[string]string{
 	"log_level":                  "the level is set",
 	"max_in_flight_bytes":        "the budget is resized",
 	"admin.token":                "the server is told",
+	"admin.auth":                 "the server is told",
 	"store":                      "the open store is renewed, and names what waits for the next start",
 	"queue":                      "the pipelines are made anew with it",
 	"collect":                    "it stands for pipelines and queues",

@@ -132,7 +132,7 @@ func (r *runner) run(ctx context.Context) error {
 	defer endMetrics()
 	if process.Admin != nil {
 		operated.Address, operated.Path, operated.Route, operated.Log = process.Admin.Address, process.Admin.Path, app.AdminRoute(process.Admin), r.log
-		operated.Token = process.Admin.Token
+		operated.Access = accessOf(process.Admin)
 		endConsole, err := r.console(&operated, process.Admin)
 		if err != nil {
 			return err
@@ -301,7 +301,7 @@ func (r *runner) reload(ctx context.Context) {
 	default:
 		r.flags.apply(built.Plan.Process, &r.level)
 		if is, server := built.Plan.Process.Admin, r.admin.Load(); is != nil && server != nil {
-			server.SetToken(is.Token)
+			server.SetAccess(accessOf(is))
 		}
 		r.warnOfLater(built.Plan.Process)
 		r.log.Info("the new config runs")

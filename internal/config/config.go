@@ -299,38 +299,6 @@ type Process struct {
 	DisableTelemetry bool `hcl:"disable_telemetry,optional"`
 }
 
-// Admin is the HTTP server for operators.
-type Admin struct {
-	// Address to listen on, as "host:port"; port 0 takes a free one. Without a token it has no
-	// authentication: keep it on 127.0.0.1 or a private network.
-	Address string `hcl:"address"`
-	// Token that requests must have, as "Authorization: Bearer TOKEN", but for /healthz and
-	// /readyz; none by default. Take it from the environment, env("WEIR_ADMIN_TOKEN"), or
-	// from a file, file("PATH"), which a reload reads again.
-	Token string `hcl:"token,optional"`
-	// Host names by which it is asked, in lower case and without a port, beside addresses and
-	// localhost. No other name is answered, so that no web page can reach it through a browser;
-	// where the address is no loopback address and there are no names here, names of one word and
-	// those of private networks (.local, .internal, .svc, .lan, .home.arpa) are.
-	HostNames []string `hcl:"host_names,optional"`
-	// Path below which everything is served, such as "/ops"; the root by default. With a path
-	// or host names it may share its address with sources, who then are as near to it as to
-	// their events.
-	Path string `hcl:"path,optional"`
-	// Pages that show, live, where events are and what needs somebody: open the address in a
-	// browser. Off when left out. On an address that other machines reach it needs a token.
-	Console *Console `hcl:"console,block"`
-}
-
-// Console is the pages for operators.
-type Console struct {
-	// Most pages that are open at once, all browsers together. At least 1.
-	MaxStreams int `hcl:"max_streams,optional"`
-}
-
-// SetDefaults sets what a console block need not say.
-func (c *Console) SetDefaults() { c.MaxStreams = 50 }
-
 // Store is where queues are kept.
 type Store struct {
 	// The store and its options.

@@ -37,6 +37,13 @@ func (d *document) decode(b *hclsyntax.Body, into any, header hcl.Range, edits .
 		}
 		ds = append(ds, d.problem(b, header, p, hidden))
 	}
+	if doubtful, ok := into.(interface{ Doubts() []connector.Problem }); ok && !ds.HasErrors() {
+		for _, p := range doubtful.Doubts() {
+			w := d.problem(b, header, p, hidden)
+			w.Severity = Warning
+			ds = append(ds, w)
+		}
+	}
 	return ds
 }
 

@@ -3,9 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -169,34 +167,6 @@ func (p *Process) Validate() []connector.Problem {
 		ps.endpoint("monitoring.metadata_reporter.endpoint", m.MetadataReporter.Endpoint)
 	}
 	return ps
-}
-
-func (a *Admin) validate(ps *problems) {
-	for _, name := range a.HostNames {
-		if name != strings.ToLower(name) || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-_") != "" || strings.Trim(name, ".") != name || name == "" {
-			ps.add("admin.host_names", fmt.Sprintf("%q is no host name in lower case", name), `write names without a scheme and a port, such as "weir.example.com"`)
-		}
-	}
-	if p := a.Path; p != "" && (path.Clean(p) != p || !strings.HasPrefix(p, "/") || p == "/" || strings.ContainsAny(p, "{}?#% ")) {
-		ps.add("admin.path", fmt.Sprintf("path %q is no path to serve below", p), `write one that begins with a slash and ends without, such as "/ops", or leave it out`)
-	}
-	if a.Console == nil {
-		return
-	}
-	ps.least("admin.console.max_streams", 1, a.Console.MaxStreams, "leave it out for 50")
-	if a.Token == "" && !loopback(a.Address) {
-		ps.add("admin.console", fmt.Sprintf("whoever reaches %s sees the console, and there is no token", a.Address), `set admin.token = env("WEIR_ADMIN_TOKEN"), or an address of this machine such as "127.0.0.1:8080"`)
-	}
-}
-
-// loopback reports whether only this machine reaches an address.
-func loopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return true // another finding says what is wrong with it
-	}
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 func (s *Sentry) validate(ps *problems) {

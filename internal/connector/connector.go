@@ -103,8 +103,9 @@ type Transform interface {
 type Worker interface {
 	// Apply appends to out what m becomes: nothing (filtered), m itself, or the messages
 	// of m.Split. One that filters m for a reason it knows says so with m.Drop, and only
-	// then. An error means m is invalid and goes to the failure target. Apply is
-	// called by one goroutine at a time.
+	// then. An error means m is invalid and goes to the failure target; one of [fault.Pace], that
+	// it cannot be worked on yet: a source that delivers again gets m back for that time,
+	// uncounted. Apply is called by one goroutine at a time.
 	Apply(ctx context.Context, out event.Batch, m *event.Message) (event.Batch, error)
 }
 

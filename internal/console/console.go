@@ -7,6 +7,7 @@
 //
 //	GET  /v1/graph   the drawing of the config that runs: nodes, edges, places (package layout)
 //	GET  /v1/live    server-sent events: how everything stands, each second
+//	GET  /v1/session who asks, and what he may do
 //	POST /v1/session {"token": "..."}: a cookie that stands for the token, for browsers
 //
 // Events of /v1/live are
@@ -29,19 +30,16 @@ package console
 
 import (
 	"bytes"
-	"crypto/subtle"
 	"embed"
 	"encoding/json"
-	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
 	"time"
 
+	"github.com/weirdata/weir/internal/api"
 	"github.com/weirdata/weir/internal/connector"
-	"github.com/weirdata/weir/internal/frontdoor"
-	"github.com/weirdata/weir/internal/jsontext"
 	"github.com/weirdata/weir/internal/layout"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
@@ -55,7 +53,9 @@ var static embed.FS
 // Options is what the console speaks of.
 type Options struct {
 	// Path is below which everything is served, "" for the root.
-	Path    string
+	Path string
+	// Pages are served beside the API.
+	Pages   bool
 	Version string
 	// MaxStreams is how many streams there may be at once.
 	MaxStreams int
@@ -99,62 +99,68 @@ func New(o Options) (*Console, error) {
 	return c, nil
 }
 
-// Routes adds the pages and the API to mux. Paths are below the console's. token is what requests of
-// the API must have, which the door sees to; empty: nothing.
-func (c *Console) Routes(mux *http.ServeMux, token func() string) {
-	mux.HandleFunc("POST /v1/session", func(w http.ResponseWriter, r *http.Request) { c.begin(w, r, token()) })
-	mux.HandleFunc("GET /v1/graph", c.graph)
-	mux.HandleFunc("GET /v1/live", c.live)
-	mux.HandleFunc("GET /assets/{name}", func(w http.ResponseWriter, r *http.Request) { c.give(w, r, r.PathValue("name")) })
-	for _, page := range []string{"GET /{$}", "GET /p/{name...}", "GET /queues"} {
-		mux.HandleFunc(page, func(w http.ResponseWriter, r *http.Request) { c.give(w, r, index) })
+// Routes are the pages, where they are served, and their API. Paths are below the console's.
+func (c *Console) Routes(access func() *api.Access) []api.Route {
+	routes := []api.Route{
+		{Method: "GET", Path: "/v1/graph", Right: api.See, Summary: "The drawing of what runs: nodes, edges and their places", Answer: layout.Graph{}, Do: c.graph},
+		{Method: "GET", Path: "/v1/live", Right: api.See, Summary: "How everything stands, each second: server-sent events", Kind: "text/event-stream", Do: c.live},
+		{Method: "GET", Path: "/v1/session", Right: api.See, Summary: "Who asks, and what he may do", Answer: Session{}, Do: func(w http.ResponseWriter, r *http.Request) {
+			who := api.WhoOf(r)
+			api.Answer(w, Session{Name: who.Name, Right: who.Right.String()})
+		}},
+		{Method: "POST", Path: "/v1/session", Right: api.Open, Summary: "A cookie that stands for a token, for browsers", Body: credentials{}, Do: func(w http.ResponseWriter, r *http.Request) { c.begin(w, r, access()) }},
 	}
+	if !c.o.Pages {
+		return routes
+	}
+	page := func(path string, name func(*http.Request) string) api.Route {
+		return api.Route{Method: "GET", Path: path, Do: func(w http.ResponseWriter, r *http.Request) { c.give(w, r, name(r)) }}
+	}
+	routes = append(routes, page("/assets/{name}", func(r *http.Request) string { return r.PathValue("name") }))
+	for _, path := range []string{"/{$}", "/p/{name...}", "/queues", "/q/{name...}", "/failures", "/live"} {
+		routes = append(routes, page(path, func(*http.Request) string { return index }))
+	}
+	return routes
 }
 
-// Open are the paths that need no token, as [frontdoor.Bearer] takes them: pages hold nothing of
-// what runs.
-func Open() []string { return []string{"/", "/p/", "/queues", "/assets/", "/v1/session"} }
+// Session is who asks.
+type Session struct {
+	Name  string `json:"name"`
+	Right string `json:"right"`
+}
 
-// begin gives a browser that shows the token a session.
-func (c *Console) begin(w http.ResponseWriter, r *http.Request, token string) {
-	var asked struct {
-		Token string `json:"token"`
-	}
+type credentials struct {
+	Token string `json:"token"`
+}
+
+// begin gives a browser that shows a token a session.
+func (c *Console) begin(w http.ResponseWriter, r *http.Request, access *api.Access) {
+	var asked credentials
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 16<<10))
 	if err == nil {
 		err = json.Unmarshal(body, &asked)
 	}
 	if err != nil {
-		refuse(w, http.StatusBadRequest, `the body is {"token": "..."}`)
+		api.Refuse(w, http.StatusBadRequest, `the body is {"token": "..."}`)
 		return
 	}
-	if subtle.ConstantTimeCompare([]byte(asked.Token), []byte(token)) != 1 {
+	who, known := access.Holder(asked.Token)
+	if !known {
 		c.o.Log.Warn("console: a wrong token", meter.KeyAddress, r.RemoteAddr)
-		refuse(w, http.StatusUnauthorized, "this is not the token of the admin block")
+		api.Refuse(w, http.StatusUnauthorized, "this is not the token of the admin block, nor one of its auth block")
 		return
 	}
+	c.o.Log.Info("console: a session begins", "by", who.Name, meter.KeyAddress, r.RemoteAddr)
 	// Not Secure on a connection that is not: the door is then of this machine or behind a proxy.
 	http.SetCookie(w, &http.Cookie{ //nolint:gosec // see above
-		Name: frontdoor.SessionCookie, Value: frontdoor.Session(token), Path: c.o.Path + "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil,
+		Name: api.SessionCookie, Value: access.Session(asked.Token), Path: c.o.Path + "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil,
 	})
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func refuse(w http.ResponseWriter, status int, why string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = fmt.Fprintf(w, "{\"error\":%s}\n", jsontext.AppendString(nil, why)) // who asked has gone
-}
-
 func (c *Console) graph(w http.ResponseWriter, _ *http.Request) {
 	g, _ := c.o.Graph()
-	text, err := json.Marshal(g)
-	if err != nil {
-		refuse(w, http.StatusInternalServerError, err.Error())
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(text) // who asked has gone
+	api.Answer(w, g)
 }
 
 // Close ends all streams.

@@ -14,9 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirdata/weir/internal/api"
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/fault"
-	"github.com/weirdata/weir/internal/frontdoor"
 	"github.com/weirdata/weir/internal/layout"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
@@ -35,7 +35,7 @@ func made(t *testing.T, streams int) (*Console, *process) {
 	p := &process{pipeline: meter.NewPipeline("orders")}
 	registry := &meter.Registry{}
 	registry.Replace(p.pipeline)
-	c, err := New(Options{Path: "/ops", Version: "1.2.3", MaxStreams: streams, Log: slog.New(slog.DiscardHandler), Pipelines: registry,
+	c, err := New(Options{Path: "/ops", Pages: true, Version: "1.2.3", MaxStreams: streams, Log: slog.New(slog.DiscardHandler), Pipelines: registry,
 		Graph: func() (*layout.Graph, int) { return &layout.Graph{Width: 7}, int(p.number.Load()) },
 		Ready: func() error {
 			p.looks.Add(1)
@@ -56,9 +56,8 @@ func made(t *testing.T, streams int) (*Console, *process) {
 func TestAccess(t *testing.T) {
 	t.Parallel()
 	c, _ := made(t, 1)
-	mux, token := http.NewServeMux(), func() string { return "secret-4711" }
-	c.Routes(mux, token)
-	h := frontdoor.Bearer(token, Open(), mux)
+	access := func() *api.Access { return &api.Access{Token: "secret-4711"} }
+	h := api.Handler(access, c.Routes(access))
 	ask := func(method, path, body string, change func(*http.Request)) *httptest.ResponseRecorder {
 		w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 		if change != nil {
@@ -83,7 +82,7 @@ func TestAccess(t *testing.T) {
 	if w := ask("GET", "/assets/nothing.js", "", nil); w.Code != 404 {
 		t.Errorf("a file that is not there: %d", w.Code)
 	}
-	for _, path := range []string{"/v1/graph", "/v1/live", "/assets"} {
+	for _, path := range []string{"/v1/graph", "/v1/live", "/v1/session", "/assets"} {
 		if w := ask("GET", path, "", nil); w.Code != http.StatusUnauthorized {
 			t.Errorf("%s without the token: %d", path, w.Code)
 		}
@@ -114,7 +113,7 @@ func TestAccess(t *testing.T) {
 		}
 	}
 	if w := ask("GET", "/v1/graph", "", func(r *http.Request) {
-		r.AddCookie(&http.Cookie{Name: k.Name, Value: frontdoor.Session("another token")})
+		r.AddCookie(&http.Cookie{Name: k.Name, Value: (&api.Access{Token: "another token"}).Session("another token")})
 	}); w.Code != http.StatusUnauthorized {
 		t.Errorf("with the cookie of another token: %d", w.Code)
 	}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/weirdata/weir/internal/api"
 )
 
 // frame is an event as it is sent.
@@ -51,7 +53,7 @@ func (c *Console) live(w http.ResponseWriter, r *http.Request) {
 	s, ok := c.sampler.join()
 	if !ok {
 		w.Header().Set("Retry-After", "5")
-		refuse(w, http.StatusServiceUnavailable, fmt.Sprintf("%d streams are open, and no more may be: see admin.console.max_streams", c.o.MaxStreams))
+		api.Refuse(w, http.StatusServiceUnavailable, fmt.Sprintf("%d streams are open, and no more may be: see admin.console.max_streams", c.o.MaxStreams))
 		return
 	}
 	defer c.sampler.leave(s)

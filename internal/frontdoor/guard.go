@@ -1,10 +1,6 @@
 package frontdoor
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/hex"
 	"fmt"
 	"net"
 	"net/http"
@@ -62,53 +58,6 @@ func ofOtherSite(r *http.Request) bool {
 	}
 	u, err := url.Parse(origin)
 	return err != nil || u.Host != r.Host
-}
-
-// SessionCookie is the name of the cookie that stands for a token.
-const SessionCookie = "weir_session"
-
-// Session is what a browser shows in the place of a token, which it need not keep: it stands for
-// the token as long as that is the door's, and tells nobody what it is.
-func Session(token string) string {
-	m := hmac.New(sha256.New, []byte(token))
-	_, _ = m.Write([]byte("weir session")) // a hash takes everything
-	return hex.EncodeToString(m.Sum(nil))
-}
-
-// Bearer lets in who has the token as it is now, or the cookie that stands for it, and everybody
-// where there is none. Paths that are open need none; one that ends in a slash stands for all below
-// it.
-func Bearer(token func() string, open []string, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		now := token()
-		if now == "" || opened(open, r.URL.Path) {
-			next.ServeHTTP(w, r)
-			return
-		}
-		scheme, said, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		known := strings.EqualFold(scheme, "Bearer") && same(strings.TrimSpace(said), now)
-		if c, err := r.Cookie(SessionCookie); err == nil && !known {
-			known = same(c.Value, Session(now))
-		}
-		if known {
-			next.ServeHTTP(w, r)
-			return
-		}
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		refuse(w, http.StatusUnauthorized, "the token of the server's block is missing or wrong")
-	})
-}
-
-// same compares secrets in a time that does not tell how much of them is equal, or how long they are.
-func same(got, want string) bool {
-	a, b := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(want))
-	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
-}
-
-func opened(open []string, path string) bool {
-	return slices.ContainsFunc(open, func(o string) bool {
-		return path == o || len(o) > 1 && strings.HasSuffix(o, "/") && strings.HasPrefix(path, o)
-	})
 }
 
 // nameOf is the name or address of a Host header.

@@ -276,24 +276,3 @@ func TestGuard(t *testing.T) {
 		}
 	}
 }
-
-// TestBearer: who has the token is let in, and to open paths everybody is.
-func TestBearer(t *testing.T) {
-	t.Parallel()
-	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
-	for _, row := range []struct {
-		token, path, said string
-		code              int
-	}{
-		{"", "/metrics", "", 200}, {"t", "/healthz", "", 200}, {"t", "/healthz/x", "", 401}, {"t", "/metrics", "", 401},
-		{"t", "/metrics", "Bearer t", 200}, {"t", "/metrics", "bearer  t", 200}, {"t", "/metrics", "Bearer tt", 401}, {"t", "/metrics", "Basic t", 401}, {"t", "/metrics", "t", 401}, {"t", "/metrics", "Bearer", 401},
-	} {
-		r := httptest.NewRequest("GET", row.path, nil)
-		r.Header.Set("Authorization", row.said)
-		w := httptest.NewRecorder()
-		frontdoor.Bearer(func() string { return row.token }, []string{"/healthz"}, ok).ServeHTTP(w, r)
-		if w.Code != row.code {
-			t.Errorf("%+v: %d", row, w.Code)
-		}
-	}
-}

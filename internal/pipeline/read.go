@@ -24,6 +24,7 @@ type read struct {
 	routes   []event.Batch // what each target gets, once decided; batch is empty then
 	ready    bool          // the transforms are done; guarded by the flow
 	filtered event.Batch
+	leftOut  []event.LeftOut // destinations that got nothing of a message
 	invalid  []rejected
 	traced   *traced // nil when no message is sampled
 }

@@ -1,6 +1,8 @@
 package reference_test
 
 import (
+	"bytes"
+	"os"
 	"slices"
 	"testing"
 
@@ -25,6 +27,25 @@ func TestGeneratedFilesAreFresh(t *testing.T) {
 	}
 	for _, path := range stale {
 		t.Errorf("%s is stale: run go generate ./internal/reference", path)
+	}
+}
+
+// TestOpenAPIIsFresh: the description of the API is of what is answered.
+func TestOpenAPIIsFresh(t *testing.T) {
+	t.Parallel()
+	const file = "../../docs/openapi.json"
+	want, err := reference.OpenAPI()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *reference.Update {
+		if err := os.WriteFile(file, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s is stale (%v): run go generate ./internal/reference", file, err)
 	}
 }
 

@@ -243,7 +243,7 @@ var errAgain = errors.New("a record has changed")
 func (s *Store) update(ctx context.Context, fn func(tx queue.Tx) error, deadline time.Time) error {
 	h := s.history.Load()
 	versions := map[string]int64{}
-	tx := partition.NewTx(s.now(), func(key []byte) ([]byte, error) { return s.get(ctx, key, versions) }, s.router())
+	tx := partition.NewTx(s.now(), func(keys [][]byte) ([][]byte, error) { return s.get(ctx, keys, versions) }, s.router())
 	err := fn(tx)
 	if err == nil {
 		err = s.observers.Tell(ctx, tx, h.lanes.whose)
@@ -337,25 +337,35 @@ func (s *Store) sortResults(h *history, results []queue.Result) (map[int][]queue
 	return byPart, nil
 }
 
-// get reads a record for an Update and notes its version.
-func (s *Store) get(ctx context.Context, key []byte, versions map[string]int64) ([]byte, error) {
-	var value []byte
-	var version int64
+// get reads records for an Update and notes their versions; 0 of one that is not there.
+func (s *Store) get(ctx context.Context, keys [][]byte, versions map[string]int64) ([][]byte, error) {
+	values := make([][]byte, len(keys))
+	place := make(map[string]int, len(keys))
+	for i, key := range keys {
+		place[string(key)] = i
+	}
 	began := time.Now()
 	err := s.try(ctx, func(ctx context.Context) error {
-		err := s.pool.QueryRow(ctx, s.names.sql("SELECT value, version FROM @schema.records WHERE key = $1"), key).Scan(&value, &version)
-		if errors.Is(err, pgx.ErrNoRows) {
-			value, version = nil, 0
-			return nil
+		for i, key := range keys {
+			values[i], versions[string(key)] = nil, 0
 		}
+		rows, err := s.pool.Query(ctx, s.names.sql("SELECT key, value, version FROM @schema.records WHERE key = ANY($1)"), keys)
+		if err != nil {
+			return err
+		}
+		var key, value []byte
+		var version int64
+		_, err = pgx.ForEachRow(rows, []any{&key, &value, &version}, func() error {
+			values[place[string(key)]], versions[string(key)] = append(make([]byte, 0, len(value)), value...), version
+			return nil
+		})
 		return err
 	})
 	s.timed(meter.ReadJobs, began, err)
 	if err != nil {
-		return nil, fmt.Errorf("get record %.64q: %w", key, meaning(err))
+		return nil, fmt.Errorf("get record %.64q: %w", keys[0], meaning(err))
 	}
-	versions[string(key)] = version
-	return value, nil
+	return values, nil
 }
 
 // tryPresent runs a read for who does not wait for a database that is away: it ends with that as

@@ -23,7 +23,9 @@ type Config struct {
 	// Name is that of an object behind the prefix, with expressions in it: "!{timestamp:yyyy/MM/dd/HH}"
 	// (time of the oldest message in the object, in UTC, in the letters of Java and Firehose; also
 	// "!{yyyy}", "!{MM}", "!{dd}", "!{HH}", "!{mm}"), "!{field:order.id}" (a text or number of a JSON
-	// payload), "!{stream}" and "!{partition}" (where the source read it), "!{unique}" (see unique
+	// payload), "!{stream}" and "!{partition}" (where the source read it), "!{source}" and "!{workspace}"
+	// (of the workspace config, whose event it is), "!{first}" and "!{last}" (times of the oldest and the
+	// newest message in the object, in seconds since 1970), "!{unique}" (see unique
 	// below), "!{firehose:random-string}" (11 new characters), and "!{extension}". By default
 	// "!{timestamp:yyyy/MM/dd/HH}/!{unique}!{extension}". A message that lacks a field in it is invalid. "!{unique}" is the
 	// same whenever the same messages are delivered again, where the source says which they are, so

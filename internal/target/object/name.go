@@ -35,13 +35,17 @@ const (
 	isField
 	isStream
 	isPartition
+	isSource
+	isWorkspace
+	isFirst
+	isLast
 	isUnique
 	isRandom
 	isPrefix // of Firehose
 	isUUID   // unique, in the form of a UUID
 )
 
-const expressions = `use !{timestamp:yyyy/MM/dd/HH}, !{yyyy}, !{MM}, !{dd}, !{HH}, !{mm}, !{field:NAME}, !{stream}, !{partition}, !{unique}, !{firehose:random-string} or !{extension}`
+const expressions = `use !{timestamp:yyyy/MM/dd/HH}, !{yyyy}, !{MM}, !{dd}, !{HH}, !{mm}, !{field:NAME}, !{stream}, !{partition}, !{source}, !{workspace}, !{first}, !{last}, !{unique}, !{firehose:random-string} or !{extension}`
 
 // parseName reads a template. Its error says what is wrong.
 func parseName(text, extension string) (key, error) {
@@ -94,6 +98,14 @@ func parseExpression(text, extension string) (piece, error) {
 		return piece{kind: isStream}, nil
 	case text == "partition":
 		return piece{kind: isPartition}, nil
+	case text == "source":
+		return piece{kind: isSource}, nil
+	case text == "workspace":
+		return piece{kind: isWorkspace}, nil
+	case text == "first":
+		return piece{kind: isFirst}, nil
+	case text == "last":
+		return piece{kind: isLast}, nil
 	case text == "unique":
 		return piece{kind: isUnique}, nil
 	case text == "extension":
@@ -120,7 +132,7 @@ func (k key) named() bool { return k.has(isUnique) || k.has(isUUID) }
 // grouped reports whether messages decide about names.
 func (k key) grouped() bool {
 	for _, p := range k {
-		if p.kind == isField || p.kind == isStream || p.kind == isPartition || p.kind == isPrefix && (len(p.prefix.Keys()) > 0 || p.prefix.ErrorType()) {
+		if p.kind == isField || p.kind == isStream || p.kind == isPartition || p.kind == isSource || p.kind == isWorkspace || p.kind == isPrefix && (len(p.prefix.Keys()) > 0 || p.prefix.ErrorType()) {
 			return true
 		}
 	}
@@ -164,6 +176,15 @@ func (k key) group(m *event.Message) (string, error) {
 		case isField:
 			if text = jsontext.Field(m.Data, p.path); text == "" {
 				return "", fault.New(fault.Invalid, fmt.Errorf("the payload has no text or number in the field %q, which is in the name of its object", p.text))
+			}
+		case isSource, isWorkspace:
+			if s := m.Meta.Scope; s != nil && p.kind == isSource {
+				text = s.Source
+			} else if s != nil {
+				text = s.Workspace
+			}
+			if text == "" {
+				text = "none"
 			}
 		case isStream, isPartition:
 			if origin != nil && p.kind == isStream {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -195,6 +196,10 @@ func (t *Target) name(g *group) (string, error) {
 			return t.uuidOf(g)
 		case isRandom:
 			return randomString()
+		case isFirst:
+			return strconv.FormatInt(oldest(g.messages).Unix(), 10)
+		case isLast:
+			return strconv.FormatInt(newest(g.messages).Unix(), 10)
 		}
 		v := values[0]
 		values = values[1:]
@@ -208,10 +213,20 @@ func (t *Target) name(g *group) (string, error) {
 	return name, failed
 }
 
-// oldest is the time of the oldest message: when it came into the stream, else when it was made,
-// else when it was read.
+// oldest is the time of the oldest message.
 func oldest(b event.Batch) time.Time {
-	var first time.Time
+	return extreme(b, func(at, first time.Time) bool { return at.Before(first) })
+}
+
+// newest is the time of the newest message.
+func newest(b event.Batch) time.Time {
+	return extreme(b, func(at, last time.Time) bool { return at.After(last) })
+}
+
+// extreme is the time of the message that is beyond all others: when it came into the stream, else when
+// it was made, else when it was read.
+func extreme(b event.Batch, beyond func(at, all time.Time) bool) time.Time {
+	var found time.Time
 	for _, m := range b {
 		at := m.Times.Created
 		if o := m.Meta.Origin.Earliest(); o != nil && !o.At.IsZero() {
@@ -220,14 +235,14 @@ func oldest(b event.Batch) time.Time {
 		if at.IsZero() {
 			at = m.Times.Read
 		}
-		if !at.IsZero() && (first.IsZero() || at.Before(first)) {
-			first = at
+		if !at.IsZero() && (found.IsZero() || beyond(at, found)) {
+			found = at
 		}
 	}
-	if first.IsZero() {
-		first = time.Now()
+	if found.IsZero() {
+		found = time.Now()
 	}
-	return first
+	return found.UTC()
 }
 
 // digest is a hash of where the messages were read and of what they are; nil where that is not
