@@ -97,15 +97,6 @@ func Handler(access func() *Access, routes []Route) http.Handler {
 	})
 }
 
-// Protect lets those ask next who have the right that is needed.
-func Protect(access func() *Access, needed Right, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		if who, may := admit(w, q, access(), needed); may {
-			next.ServeHTTP(w, q.WithContext(with(q.Context(), who)))
-		}
-	})
-}
-
 // admit is who asks, and whether he may; where he may not, he has been told.
 func admit(w http.ResponseWriter, q *http.Request, a *Access, needed Right) (who Who, may bool) {
 	who, known := a.Who(q)
