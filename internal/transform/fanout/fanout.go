@@ -105,6 +105,9 @@ type Transform struct {
 	engine *usertransform.Engine // nil where no transformation is run
 }
 
+// Calls implements connector.Caller: the code of transformations may fetch.
+func (t *Transform) Calls() bool { return t.engine != nil }
+
 // warn names the destinations that get no events because their transformation cannot be run.
 func (t *Transform) warn(log *slog.Logger) {
 	if log == nil {
