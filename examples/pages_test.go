@@ -223,7 +223,13 @@ var pages = []struct {
 }{
 	{"README.md", func(*reader) { /* weir is enough */ }},
 	{"docs/lake.md", (*reader).duckdb},
-	{"docs/iceberg.md", func(r *reader) { r.program("python3", enginetest.PyIcebergPython(r.t)) }},
+	{"docs/firehose.md", func(r *reader) {
+		lay(r.t, filepath.Join(r.bin, "pip"), strings.Replace(pip, "%s", enginetest.LambdaRuntime(r.t), 1), 0o755)
+	}},
+	{"docs/iceberg.md", func(r *reader) {
+		r.program("python3", enginetest.PyIcebergPython(r.t))
+		r.ports("8181")
+	}},
 	{"docs/scripts.md", func(*reader) { /* likewise */ }},
 	{"docs/delivery.md", func(*reader) { /* likewise */ }},
 	{"docs/functions.md", func(r *reader) {

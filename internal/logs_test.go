@@ -8,10 +8,11 @@ import (
 
 // ownLogs are product files that make a logger, each for its reason.
 var ownLogs = map[string]string{
-	"internal/cli/log.go":     "it is the log of the process, as text or JSON",
-	"internal/cli/run.go":     "it puts the limit in front of it",
-	"internal/app/report.go":  "it reports what goes to that log",
-	"internal/app/inspect.go": "it reads along",
+	"internal/cli/log.go":        "it is the log of the process, as text or JSON",
+	"internal/cli/run.go":        "it puts the limit in front of it",
+	"internal/cli/lake_serve.go": "likewise, of a process that runs no pipelines",
+	"internal/app/report.go":     "it reports what goes to that log",
+	"internal/app/inspect.go":    "it reads along",
 }
 
 // TestEveryLineIsLimited keeps one way to the log: through outage.Limit, by which no line that comes

@@ -31,8 +31,9 @@ var outlives = map[string]string{
 
 // keeps are what connectors keep for the one that replaces them, by connector.Deps.Kept.
 var keeps = map[string]string{
-	"internal/target/stdout": "standard output: no secret",
-	"internal/source/file":   "files that are open: no secret",
+	"internal/target/stdout":  "standard output: no secret",
+	"internal/source/file":    "files that are open: no secret",
+	"internal/source/gateway": "suppressed users: who opens them last says how their control plane is asked, and closed they know nothing of it",
 }
 
 // TestNothingKeepsOldSecrets: a package below the assembly has no variable that could hold what

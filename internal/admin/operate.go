@@ -77,6 +77,8 @@ type QueueCounts struct {
 	Undeclared bool `json:"undeclared,omitempty"`
 	// Unread queues hold open jobs, and no process leases from them.
 	Unread bool `json:"unread,omitempty"`
+	// ReadElsewhere says that processes other than the one that was asked lease from it.
+	ReadElsewhere bool `json:"read_elsewhere,omitempty"`
 	// Paused is what of it rests.
 	Paused []Rest `json:"paused,omitempty"`
 	Counts
@@ -223,7 +225,7 @@ func (l Local) Queues(ctx context.Context, by queue.Axis) (Overview, error) {
 		return out, err
 	}
 	out.Incomplete = !complete
-	rests, unread, err := l.attention(ctx)
+	rests, unread, elsewhere, err := l.attention(ctx)
 	if err != nil {
 		return out, err
 	}
@@ -241,6 +243,7 @@ func (l Local) Queues(ctx context.Context, by queue.Axis) (Overview, error) {
 		}
 		q.Counts = countsOf(st)
 		q.Unread = unread[name] || l.Reads != nil && q.Open > 0 && !l.Reads[name]
+		q.ReadElsewhere = elsewhere(name)
 		if by != queue.None && by != "" {
 			active, err := l.Store.Active(ctx, name, by)
 			if err != nil {

@@ -51,11 +51,11 @@ func (l Local) walk(ctx context.Context, by queue.Axis) (found scopes, complete 
 	return found, true, nil
 }
 
-// attention is what of the store rests, and which queues nobody reads.
-func (l Local) attention(ctx context.Context) (rests map[string][]Rest, unread map[string]bool, err error) {
+// attention is what of the store rests, which queues nobody reads, and which ones other processes do.
+func (l Local) attention(ctx context.Context) (rests map[string][]Rest, unread map[string]bool, elsewhere func(string) bool, err error) {
 	pauses, err := queue.PausesOf(ctx, l.Store)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	rests, unread = map[string][]Rest{}, map[string]bool{}
 	for i := range pauses {
@@ -64,13 +64,19 @@ func (l Local) attention(ctx context.Context) (rests map[string][]Rest, unread m
 	if sub, can := l.Store.(queue.Subscriber); can && l.Reads == nil {
 		found, err := sub.Unread(ctx)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		for _, b := range found {
 			unread[b.Queue] = true
 		}
 	}
-	return rests, unread, nil
+	elsewhere = func(string) bool { return false }
+	if shared, can := l.Store.(queue.Shared); can {
+		if elsewhere, err = shared.ReadByOthers(ctx); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	return rests, unread, elsewhere, nil
 }
 
 // queues are the names of the queues that the config declares or that were found.

@@ -32,12 +32,16 @@ import (
 	sqstarget "github.com/weirdata/weir/internal/target/sqs"
 	"github.com/weirdata/weir/internal/target/stdout"
 	"github.com/weirdata/weir/internal/target/webhook"
+	"github.com/weirdata/weir/internal/transform/archive"
 	"github.com/weirdata/weir/internal/transform/base64"
+	"github.com/weirdata/weir/internal/transform/conversion"
 	"github.com/weirdata/weir/internal/transform/fanout"
 	"github.com/weirdata/weir/internal/transform/gtmss"
 	"github.com/weirdata/weir/internal/transform/jq"
 	"github.com/weirdata/weir/internal/transform/js"
+	"github.com/weirdata/weir/internal/transform/lambda"
 	"github.com/weirdata/weir/internal/transform/lua"
+	"github.com/weirdata/weir/internal/transform/processor"
 	"github.com/weirdata/weir/internal/transform/spenriched"
 	webhooktransform "github.com/weirdata/weir/internal/transform/webhook"
 )
@@ -63,6 +67,7 @@ func Connectors() connector.Set {
 			lua.Entry,
 			jq.JQ,
 			jq.Filter,
+			jq.PartitionKeys,
 			base64.Decode,
 			base64.Encode,
 			spenriched.ToJSON,
@@ -71,6 +76,12 @@ func Connectors() connector.Set {
 			spenriched.FilterUnstruct,
 			spenriched.SetPk,
 			gtmss.Entry,
+			lambda.Entry,
+			processor.Decompress,
+			processor.CloudWatchLogs,
+			processor.Deaggregate,
+			conversion.Entry,
+			archive.Entry,
 			fanout.Entry,
 			webhooktransform.Entry,
 		},

@@ -181,8 +181,7 @@ func (a *App) start(ctx context.Context, b *Built) error {
 		return err
 	}
 	a.planes.follow(a.Builder, b.Planes)
-	a.warnStranded(ctx, b)
-	a.warnOrphans(ctx, old, b)
+	a.warnOrphans(ctx, old, b, a.warnStranded(ctx, b))
 	a.Builder.inFlight().Resize(b.limit)
 	a.mu.Lock()
 	defer a.mu.Unlock()

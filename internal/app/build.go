@@ -129,14 +129,23 @@ type Checker struct {
 	connector.Checker
 }
 
+// examine has what was made for u looked at and checked, where it can be; tried is whether it
+// is opened whatever that says.
+func (b *Built) examine(u *config.Use, made any, tried func() bool) {
+	if i, can := made.(connector.Inspector); can {
+		b.inspected = append(b.inspected, inspected{i, func(err error) config.Diagnostics { return u.Diagnose(err) }, tried})
+	}
+	if c, can := made.(connector.Checker); can && u.Kind != config.KindTransform {
+		b.Checkers = append(b.Checkers, Checker{u, c})
+	}
+}
+
 // Build makes everything of a plan. When the diagnostics have errors, nothing was made.
 func (b *Builder) Build(ctx context.Context, plan *config.Plan) (*Built, config.Diagnostics) {
 	built := &Built{Plan: plan, Spare: plan.Spare, limit: inFlightBytes(plan.Process.MaxInFlightBytes)}
 	var ds config.Diagnostics
 	built.Store, ds = b.OpenerOf(ctx, plan)
-	if c, can := built.Store.(connector.Checker); can {
-		built.Checkers = append(built.Checkers, Checker{plan.Store, c})
-	}
+	built.examine(plan.Store, built.Store, nil)
 	ds = append(ds, checkExports(&plan.Process)...)
 	spaces, found := b.workspaces(plan, built)
 	ds = append(ds, found...)
@@ -152,9 +161,7 @@ func (b *Builder) Build(ctx context.Context, plan *config.Plan) (*Built, config.
 	if built.Store == nil && slices.ContainsFunc(made, (*assembly).records) {
 		built.Store, found = b.opener(ctx, plan, plan.Records)
 		ds = append(ds, found...)
-		if c, can := built.Store.(connector.Checker); can {
-			built.Checkers = append(built.Checkers, Checker{plan.Records, c})
-		}
+		built.examine(plan.Records, built.Store, nil)
 	}
 	ds = append(ds, plan.Doubts()...)
 	ds = append(ds, collisions(plan.Process.Admin, built.listening)...)
@@ -429,14 +436,11 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		a.found = append(a.found, ds...)
 		return made, false
 	}
-	if i, can := any(made).(connector.Inspector); can {
-		a.built.inspected = append(a.built.inspected, inspected{i, func(err error) config.Diagnostics { return u.Diagnose(err) }})
-	}
+	a.built.examine(u, made, func() bool {
+		return u.Kind == config.KindTarget || a.config != nil && a.parts.Source != nil && a.failing(a.parts) == Restart
+	})
 	a.locate(u, made)
 	a.measured = append(a.measured, measured{component, made})
-	if c, can := any(made).(connector.Checker); can && u.Kind != config.KindTransform {
-		a.built.Checkers = append(a.built.Checkers, Checker{u, c})
-	}
 	return made, true
 }
 

@@ -16,21 +16,25 @@ const Artifact = failures.Artifact
 // rows makes the payload of a failure target from a failed message.
 type rows struct {
 	format   failures.Format
+	records  bool
 	pipeline string
 }
 
 // Failures is the failure format with the given name: "snowplow" wraps an invalid message
 // as a generic error, "event_forwarding" as an event forwarding error; a message that is
-// too large is a size violation in both. The rows say that they are of the pipeline called
+// too large is a size violation in both. "firehose" makes failed records of all. The rows say that they are of the pipeline called
 // name, where that is not empty.
 func Failures(format, version, name string) pipeline.FailureFormat {
-	return rows{failures.Format{Artifact: Artifact, Version: version, Forwarding: format == "event_forwarding"}, name}
+	return rows{failures.Format{Artifact: Artifact, Version: version, Forwarding: format == "event_forwarding"}, format == "firehose", name}
 }
 
 // Format implements pipeline.FailureFormat.
 func (r rows) Format(x pipeline.Failure, limit int) ([]byte, error) {
 	m := x.Message
 	r.format.Context = failures.ContextOf(r.pipeline, m)
+	if r.records {
+		return r.format.Record(m, x.Cause, limit)
+	}
 	if x.Oversized {
 		return r.format.Oversized(m.Times.Read, m.Data, x.Limit, limit)
 	}
@@ -53,14 +57,15 @@ func (a *assembly) named() string {
 }
 
 // warnStranded tells of failures in the store that no pipeline of b takes to a failure
-// target, because spill was taken out of the config.
-func (a *App) warnStranded(ctx context.Context, b *Built) {
+// target, because spill was taken out of the config, and returns their queues.
+func (a *App) warnStranded(ctx context.Context, b *Built) (told map[string]bool) {
 	a.mu.Lock()
 	s := a.store
 	a.mu.Unlock()
 	if s == nil {
-		return
+		return nil
 	}
+	told = map[string]bool{}
 	for _, p := range b.Plan.Pipelines {
 		name := config.FailureQueue(p.Name)
 		if _, taken := b.Plan.Implied[name]; taken {
@@ -69,6 +74,8 @@ func (a *App) warnStranded(ctx context.Context, b *Built) {
 		if st, err := s.Stats(ctx, queue.Filter{Queue: name}); err == nil && st.Open() > 0 {
 			a.Log.Warn("failed messages wait in the store and nothing takes them to the failure target: set spill = true until they are gone",
 				meter.KeyPipeline, p.Name, "queue", name, meter.KeyMessages, st.Open())
+			told[name] = true
 		}
 	}
+	return told
 }

@@ -17,18 +17,40 @@ import (
 type inspected struct {
 	connector.Inspector
 	diagnose func(error) config.Diagnostics
+	tried    func() bool // it is opened all the same, and what comes of that is told; nil: it is not
 }
 
 // Inspect is what would keep b from starting, as far as that can be seen on this machine
 // without the network and without changing anything.
 func (b *Built) Inspect() config.Diagnostics {
-	var found config.Diagnostics
+	found, later := b.inspect()
+	return append(found, later...)
+}
+
+// InspectStart is what keeps b from starting. What keeps a target from being opened, or a pipeline
+// that is started again until it works, is a warning: it is tried, so that it takes nothing else
+// down, a disk may be mounted yet, and who is told of failures is told of this one.
+func (b *Built) InspectStart() config.Diagnostics {
+	found, later := b.inspect()
+	for i := range later {
+		later[i].Severity = config.Warning
+	}
+	return append(found, later...)
+}
+
+// inspect is what is wrong, and what is wrong with what is tried all the same.
+func (b *Built) inspect() (found, later config.Diagnostics) {
 	for _, i := range b.inspected {
-		if err := i.Inspect(); err != nil {
+		err := i.Inspect()
+		switch {
+		case err == nil:
+		case i.tried != nil && i.tried():
+			later = append(later, i.diagnose(err)...)
+		default:
 			found = append(found, i.diagnose(err)...)
 		}
 	}
-	return found
+	return found, later
 }
 
 // located is a connector at a place of this machine.

@@ -175,7 +175,7 @@ func (a *assembly) lambda(fc *config.Function) executor.Function {
 		Timeout: l.Timeout(), Init: l.InitTimeout(), Log: a.log})
 	a.built.inspected = append(a.built.inspected, inspected{f, func(err error) config.Diagnostics {
 		return config.Diagnostics{fc.Diagnose("lambda.command", fmt.Sprintf("function %q: %v", fc.Name, err), "install it, or write its path: one with a slash means from the directory of the config file")}
-	}})
+	}, nil})
 	return handler{f}
 }
 

@@ -318,6 +318,11 @@ func (o fullOpener) Open(context.Context) (queue.Store, error) {
 	return o.s, err
 }
 
+// Renew implements connector.StoreOpener.
+func (o fullOpener) Renew(context.Context, queue.Store) (func() ([]string, error), error) {
+	return func() ([]string, error) { return nil, nil }, nil
+}
+
 // TestSpillPushesBack: while the store is full the pipeline waits, whatever its source, and
 // afterwards everything arrives.
 func TestSpillPushesBack(t *testing.T) {

@@ -80,16 +80,24 @@ func (a *App) openWaiting(ctx context.Context, o connector.StoreOpener) (queue.S
 	})
 }
 
-// renew finds whether the open store takes the login of b's config.
+// renew finds whether the open store takes the options of b's config. adopt has it take them, and
+// tells of those that change at the next start only.
 func (a *App) renew(ctx context.Context, b *Built) (adopt func(), err error) {
-	r, can := b.Store.(connector.Renewer)
 	s, _, _ := a.Store()
-	if !can || s == nil {
+	if s == nil || b.Store == nil {
 		return func() {}, nil
 	}
-	adopt, err = r.Renew(ctx, s)
+	renewed, err := b.Store.Renew(ctx, s)
 	if err != nil {
 		return nil, atStore(b, err)
 	}
-	return adopt, nil
+	return func() {
+		later, err := renewed()
+		if err != nil {
+			a.Log.Error("the store goes on with the options of before", meter.KeyError, err)
+		}
+		if len(later) > 0 {
+			a.Log.Warn("part of the options of the store changes at the next start only", "options", later)
+		}
+	}, nil
 }

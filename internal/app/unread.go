@@ -39,8 +39,8 @@ func (a *App) overseeQueues(ctx context.Context) (stop func()) {
 
 // warnOrphans tells of queues with open messages that no pipeline or machine of b reads: of those
 // of the config before, of b, and those that no process reads; but not of those that another
-// process reads.
-func (a *App) warnOrphans(ctx context.Context, old *generation, b *Built) {
+// process reads, and of those that were told of.
+func (a *App) warnOrphans(ctx context.Context, old *generation, b *Built, told map[string]bool) {
 	a.mu.Lock()
 	s := a.store
 	a.mu.Unlock()
@@ -72,7 +72,7 @@ func (a *App) warnOrphans(ctx context.Context, old *generation, b *Built) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		if _, implied := b.Plan.Implied[name]; implied || reads[name] || others(name) {
+		if _, implied := b.Plan.Implied[name]; implied || reads[name] || told[name] || others(name) {
 			continue
 		}
 		if st, err := s.Stats(ctx, queue.Filter{Queue: name}); err == nil && st.Open() > 0 {

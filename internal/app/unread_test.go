@@ -100,7 +100,7 @@ func TestOrphansAreNobodys(t *testing.T) {
 		var log bytes.Buffer
 		s := &sharedBacklogs{others: map[string]bool{others: true}, open: map[string]int64{"events": 3}}
 		a := &App{Log: slog.New(slog.NewTextHandler(&log, nil)), store: s}
-		a.warnOrphans(t.Context(), nil, &Built{Plan: &config.Plan{Process: config.Process{}, Queues: []connector.Queue{{Name: "events"}, {Name: "orders"}}}})
+		a.warnOrphans(t.Context(), nil, &Built{Plan: &config.Plan{Process: config.Process{}, Queues: []connector.Queue{{Name: "events"}, {Name: "orders"}}}}, nil)
 		if got := log.String(); strings.Contains(got, "queue=events") != (want != "") || strings.Contains(got, "queue=orders") {
 			t.Errorf("others read %q: %s", others, got)
 		}

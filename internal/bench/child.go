@@ -22,6 +22,7 @@ import (
 type cost struct {
 	cpu, wall time.Duration
 	rss       int64 // KiB at the most
+	own       int64 // of rss, without pages of files, at the most
 }
 
 func (c cost) perEvent(events int) float64 {
@@ -65,11 +66,11 @@ func child(c *exec.Cmd, dir, input string) (used cost, err error) {
 	}
 	peak := watchPeak(c.Process.Pid)
 	err = c.Wait()
-	most := peak()
+	most, own := peak()
 	if err != nil {
 		return cost{}, fmt.Errorf("%s %s: %w: %s", filepath.Base(c.Path), strings.Join(c.Args[1:], " "), err, stderr.String())
 	}
-	return cost{c.ProcessState.UserTime() + c.ProcessState.SystemTime(), time.Since(begin), most}, nil
+	return cost{c.ProcessState.UserTime() + c.ProcessState.SystemTime(), time.Since(begin), most, own}, nil
 }
 
 // peakLook is how often the peak of a child is asked for: what it takes at the very end may
@@ -77,44 +78,49 @@ func child(c *exec.Cmd, dir, input string) (used cost, err error) {
 const peakLook = 10 * time.Millisecond
 
 // watchPeak follows the most memory of a process, until the function it returns is called,
-// which tells it in kB. The accounting of an ended child is no use for it: it begins with the
+// which tells it in kB, and how much of it was the process's own at the most: no page of a file,
+// such as the program. The accounting of an ended child is no use for it: it begins with the
 // peak of the process that started it.
-func watchPeak(pid int) func() int64 {
-	stop, told := make(chan struct{}), make(chan int64, 1)
+func watchPeak(pid int) func() (most, own int64) {
+	stop, told := make(chan struct{}), make(chan [2]int64, 1)
 	go func() {
 		tick := time.NewTicker(peakLook)
 		defer tick.Stop()
-		most := int64(0)
+		var peak [2]int64
 		for {
-			if n, err := peakOf(pid); err == nil {
-				most = max(most, n)
+			if most, own, err := peakOf(pid); err == nil {
+				peak = [2]int64{max(peak[0], most), max(peak[1], own)}
 			}
 			select {
 			case <-stop:
-				told <- most
+				told <- peak
 				return
 			case <-tick.C:
 			}
 		}
 	}()
-	return func() int64 { close(stop); return <-told }
+	return func() (most, own int64) { close(stop); peak := <-told; return peak[0], peak[1] }
 }
 
-// peakOf is the most memory that a process has had so far, in kB; 0 when it has ended.
-func peakOf(pid int) (most int64, err error) {
+// peakOf is the most memory that a process has had so far, in kB, and what is its own at this
+// moment; 0 when it has ended.
+func peakOf(pid int) (most, own int64, err error) {
 	name := fmt.Sprintf("/proc/%d/status", pid)
 	status, err := os.ReadFile(name)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for line := range strings.Lines(string(status)) {
-		if v, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			if _, err := fmt.Sscan(v, &most); err != nil {
-				return 0, fmt.Errorf("%s: %w", name, err)
-			}
+		field, value, _ := strings.Cut(line, ":")
+		into := map[string]*int64{"VmHWM": &most, "RssAnon": &own}[field]
+		if into == nil {
+			continue
+		}
+		if _, err := fmt.Sscan(value, into); err != nil {
+			return 0, 0, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return most, nil
+	return most, own, nil
 }
 
 // server is a child process that goes on until it is stopped.
@@ -231,7 +237,7 @@ func (s *server) used() (cost, error) {
 		sum += n
 	}
 	c := cost{cpu: time.Duration(sum) * time.Second / ticks}
-	if c.rss, err = peakOf(s.cmd.Process.Pid); err != nil {
+	if c.rss, c.own, err = peakOf(s.cmd.Process.Pid); err != nil {
 		return cost{}, err
 	}
 	return c, nil

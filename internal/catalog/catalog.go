@@ -60,6 +60,12 @@
 // files are each there by themselves, and its description says format 2 from then on, which a
 // version of weir that knows of no plans refuses.
 //
+// # Files of others
+//
+// Format 4 is a folder whose files somebody else writes, and that a crawl has adopted (crawl.go): no
+// writer opens it, and every file of its kind that is there belongs to it. There, records are only what
+// the crawl found out, as long as the file is the same.
+//
 // # One writer
 //
 // One process at a time writes to a dataset; others are told with ErrHeld, and wait. In a folder
@@ -104,6 +110,7 @@ const (
 	formatFirst = 1 // without plans and commits
 	formatNow   = 2
 	formatTable = 3 // with a table that has to follow
+	formatAlien = 4 // of files that others write
 )
 
 // dataset is _weir/dataset.json.
@@ -111,6 +118,8 @@ type dataset struct {
 	Format      int    `json:"format"`
 	PartitionBy Layout `json:"partition_by"`
 	Table       string `json:"table,omitempty"` // the name of the one that follows
+	// Adopted is set of one whose files others write.
+	Adopted *Adopted `json:"adopted,omitempty"`
 }
 
 // Options are how a dataset is opened for writing.
@@ -214,6 +223,9 @@ func (d *Dataset) load(ctx context.Context, want Layout) error {
 	if err != nil {
 		return err
 	}
+	if have.Adopted != nil {
+		return fault.New(fault.Setup, fmt.Errorf("open the dataset to write to it: %w", notOwn(d.path)))
+	}
 	if !slices.Equal(have.PartitionBy, want) {
 		return otherLayout(d.path, have.PartitionBy, want)
 	}
@@ -262,8 +274,8 @@ func readDescription(ctx context.Context, b blob.Bucket, path string) (have data
 	if err := json.Unmarshal(text, &have); err != nil {
 		return have, version, fault.New(fault.Setup, fmt.Errorf("read %s: %w; restore it, or move the dataset away", name, err))
 	}
-	if have.Format < formatFirst || have.Format > formatTable {
-		return have, version, fault.New(fault.Setup, fmt.Errorf("read %s: format %d is not one this version of weir knows (%d to %d); use a newer one", name, have.Format, formatFirst, formatTable))
+	if have.Format < formatFirst || have.Format > formatAlien {
+		return have, version, fault.New(fault.Setup, fmt.Errorf("read %s: format %d is not one this version of weir knows (%d to %d); use a newer one", name, have.Format, formatFirst, formatAlien))
 	}
 	return have, version, nil
 }

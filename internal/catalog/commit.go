@@ -27,6 +27,9 @@ type Record struct {
 	First  time.Time `json:"first"`   // earliest time of an event
 	Last   time.Time `json:"last"`    // latest
 	At     time.Time `json:"written"` // when the file was written
+	// Seen is when a file of others was written that this was found out of: another one of the
+	// name is another file.
+	Seen time.Time `json:"seen,omitzero"`
 	// Distinct is the field whose values occur once in the partition, this file and those
 	// written before it; empty where nobody has looked.
 	Distinct string `json:"distinct,omitempty"`
@@ -155,10 +158,15 @@ func (d *Dataset) writeBeside(ctx context.Context, f File, ready func() error) (
 // record writes the record of a file that is not there. A record that is was left by a commit
 // that did not end.
 func (d *Dataset) record(ctx context.Context, name string, text []byte) error {
-	_, err := d.bucket.Create(ctx, name, text)
+	return createAnew(ctx, d.bucket, name, text)
+}
+
+// createAnew creates an object in place of one that counts for nothing.
+func createAnew(ctx context.Context, b blob.Bucket, name string, text []byte) error {
+	_, err := b.Create(ctx, name, text)
 	if errors.Is(err, blob.ErrExists) {
-		if err = d.bucket.Delete(ctx, name); err == nil {
-			_, err = d.bucket.Create(ctx, name, text)
+		if err = b.Delete(ctx, name); err == nil {
+			_, err = b.Create(ctx, name, text)
 		}
 	}
 	return err

@@ -65,6 +65,9 @@ func Compact(ctx context.Context, path string, o CompactOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
+	if c.about.Adopted != nil {
+		return notOwn(path)
+	}
 	if c.table != "" {
 		return fault.New(fault.Setup, fmt.Errorf("compact %s: its files are those of the Iceberg table %s, which would lose them: compact the table, as Spark or PyIceberg do", path, c.table))
 	}
@@ -229,11 +232,7 @@ func columnOf(s *parquet.Schema, field string) (names []string) {
 
 // reader opens a file for its rows.
 func (c *compactor) reader(ctx context.Context, f blob.Info) (*parquet.Reader, error) {
-	data, err := c.open(ctx, f)
-	if err != nil {
-		return nil, err
-	}
-	return parquet.NewReader(at(c.path, f.Name), data, f.Size)
+	return c.reading.reader(ctx, f)
 }
 
 // eachID calls f with the fingerprint of each row's id, and whether the row has one.

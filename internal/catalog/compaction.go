@@ -241,7 +241,7 @@ func compactIn(ctx context.Context, b blob.Bucket, path string, fenced bool, ste
 	if err != nil {
 		return nil, err
 	}
-	c.layout, c.table = about.PartitionBy, about.Table
+	c.about, c.layout, c.table = about, about.PartitionBy, about.Table
 	err = c.recover(ctx)
 	return c, err
 }

@@ -2,8 +2,10 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"github.com/weirdata/weir/internal/blob"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/parquet"
+	"golang.org/x/sync/errgroup"
 )
 
 // FileSummary is what is known of one file.
@@ -27,13 +30,13 @@ func Files(ctx context.Context, w io.Writer, path string, asJSON bool) error {
 		return err
 	}
 	defer s.Close()
-	var all []FileSummary
-	for _, f := range s.Files {
-		r, err := s.Record(ctx, f)
-		if err != nil {
-			return err
-		}
-		all = append(all, FileSummary{f.Name, r})
+	records, err := s.d.records(ctx, s.Files)
+	if err != nil {
+		return err
+	}
+	all := make([]FileSummary, len(s.Files))
+	for i, f := range s.Files {
+		all[i] = FileSummary{f.Name, records[i]}
 	}
 	if asJSON {
 		return printJSON(w, all)
@@ -65,7 +68,7 @@ func Views(ctx context.Context, w io.Writer, path, distinct string) error {
 			name = fmt.Sprintf("%s_%d", base, n)
 		}
 		taken = append(taken, strings.ToLower(name))
-		if err := View(ctx, w, p, name); err != nil || distinct == "" {
+		if err := View(ctx, w, p, name, false); err != nil || distinct == "" {
 			if err != nil {
 				return err
 			}
@@ -125,4 +128,44 @@ func columnFor(ctx context.Context, path, field string) (string, error) {
 		fields = fields[i].Fields
 	}
 	return strings.Join(names, "."), nil
+}
+
+// recordsAtOnce is how many records are read at a time.
+const recordsAtOnce = 16
+
+// records are those of the files, in their order.
+func (d reading) records(ctx context.Context, files []blob.Info) ([]Record, error) {
+	out := make([]Record, len(files))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(recordsAtOnce)
+	for i, file := range files {
+		g.Go(func() (err error) {
+			out[i], err = d.recordFor(ctx, file)
+			return err
+		})
+	}
+	return out, g.Wait()
+}
+
+// recordFor is the record of a data file; without one, what the file itself says.
+func (d reading) recordFor(ctx context.Context, file blob.Info) (Record, error) {
+	name := recordName(folderOf(file.Name), strings.TrimSuffix(base(file.Name), suffix))
+	r, _, err := readRecord(ctx, d.bucket, name, at(d.path, name), false)
+	if stale := d.about.Adopted != nil && err == nil && (r.Bytes != file.Size || !r.Seen.Equal(file.Modified)); !stale && !errors.Is(err, fs.ErrNotExist) {
+		return r, err
+	}
+	if d.isJSON(file.Name) {
+		rows, _, err := d.eachObject(ctx, file, func([]byte) error { return nil })
+		return Record{Rows: rows, Bytes: file.Size}, err
+	}
+	data, err := d.open(ctx, file)
+	if err != nil {
+		return r, err
+	}
+	defer func() { _ = data.Close() }() // only read
+	rows, err := parquet.CountRows(data, file.Size)
+	if err != nil {
+		err = fmt.Errorf("read %s: %w", at(d.path, file.Name), err)
+	}
+	return Record{Rows: rows, Bytes: file.Size}, err
 }

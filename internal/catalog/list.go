@@ -135,6 +135,8 @@ func hidden(name string) bool { return strings.HasPrefix(name, ".") || strings.H
 type reading struct {
 	path   string
 	bucket blob.Bucket
+	about  dataset
+	schema *parquet.Schema // the newest one, where files do not have theirs
 }
 
 // look opens the dataset at path for reading.
@@ -143,10 +145,14 @@ func look(ctx context.Context, path string) (reading, error) {
 	if err != nil {
 		return reading{}, notDataset(path, err)
 	}
-	if _, _, err := readDescription(ctx, b, path); err != nil {
+	d := reading{path: path, bucket: b}
+	if d.about, _, err = readDescription(ctx, b, path); err == nil && d.about.Adopted != nil {
+		d.schema, err = newestSchema(ctx, b, path)
+	}
+	if err != nil {
 		return reading{}, errors.Join(notDataset(path, err), b.Close())
 	}
-	return reading{path, b}, nil
+	return d, nil
 }
 
 func (d reading) close() { _ = d.bucket.Close() } // only read
@@ -165,11 +171,16 @@ func Describe(ctx context.Context, path string) (Summary, error) {
 	}
 	s.Schema, s.Columns = schema.Version, countLeaves(schema.Fields)
 	at := map[string]int{}
-	err = d.eachFile(ctx, func(file blob.Info) error {
-		r, err := d.recordFor(ctx, file)
-		if err != nil {
-			return err
-		}
+	files, err := d.settled(ctx)
+	if err != nil {
+		return s, err
+	}
+	records, err := d.records(ctx, files)
+	if err != nil {
+		return s, err
+	}
+	for n, file := range files {
+		r := records[n]
 		dir := folderOf(file.Name)
 		i, ok := at[dir]
 		if !ok {
@@ -181,9 +192,8 @@ func Describe(ctx context.Context, path string) (Summary, error) {
 		s.Files++
 		s.Rows += r.Rows
 		s.Bytes += r.Bytes
-		return nil
-	})
-	return s, err
+	}
+	return s, nil
 }
 
 func notDataset(path string, err error) error {
@@ -243,7 +253,7 @@ func (d reading) walk(ctx context.Context, folder string, f func(blob.Info) erro
 			continue
 		case e.Folder():
 			err = d.walk(ctx, e.Name, f)
-		case strings.HasSuffix(last, suffix):
+		case d.data(e.Name):
 			err = f(e)
 		}
 		if err != nil {
@@ -256,32 +266,9 @@ func (d reading) walk(ctx context.Context, folder string, f func(blob.Info) erro
 // errEnough ends a walk early.
 var errEnough = errors.New("enough")
 
-// recordFor is the record of a data file; without one, what the file itself says.
-func (d reading) recordFor(ctx context.Context, file blob.Info) (Record, error) {
-	name := recordName(folderOf(file.Name), strings.TrimSuffix(base(file.Name), suffix))
-	r, _, err := readRecord(ctx, d.bucket, name, at(d.path, name), false)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return r, err
-	}
-	data, err := d.open(ctx, file)
-	if err != nil {
-		return r, err
-	}
-	defer func() { _ = data.Close() }() // only read
-	rows, err := parquet.CountRows(data, file.Size)
-	if err != nil {
-		err = fmt.Errorf("read %s: %w", at(d.path, file.Name), err)
-	}
-	return Record{Rows: rows, Bytes: file.Size}, err
-}
-
 // rows calls f with every row of the file as JSON. The row is valid until f returns.
 func (d reading) rows(ctx context.Context, file blob.Info, f func(row []byte) error) error {
-	data, err := d.open(ctx, file)
-	if err != nil {
-		return err
-	}
-	r, err := parquet.NewReader(at(d.path, file.Name), data, file.Size)
+	r, err := d.reader(ctx, file)
 	if err != nil {
 		return err
 	}
@@ -448,7 +435,7 @@ func Rows(ctx context.Context, path string, f func(partition string, row []byte)
 	if err != nil {
 		return err
 	}
-	d := reading{path, b}
+	d := reading{path: path, bucket: b}
 	defer d.close()
 	return d.allRows(ctx, f)
 }

@@ -32,6 +32,9 @@ func parse(path string) (place.Place, error) {
 	return p, nil
 }
 
+// noStore is a store that is reached as the environment says.
+var noStore = place.Options{}
+
 // openToRead opens the bucket at path to look into it. That of a store is there whether it has a
 // dataset or not.
 func openToRead(ctx context.Context, path string, o place.Options) (blob.Bucket, error) {
@@ -245,6 +248,9 @@ func Check(ctx context.Context, path string, layout Layout, store place.Options)
 	have, _, err := readDescription(ctx, b, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	if err == nil && have.Adopted != nil {
+		return notOwn(path)
 	}
 	if err == nil && !slices.Equal(have.PartitionBy, layout) {
 		return otherLayout(path, have.PartitionBy, layout)

@@ -26,12 +26,8 @@ func Look(ctx context.Context, path string) (*Snapshot, error) {
 		return nil, err
 	}
 	s := &Snapshot{Path: path, d: d}
+	s.PartitionBy = d.about.PartitionBy
 	if s.Schema, err = newestSchema(ctx, d.bucket, path); err == nil {
-		var about dataset
-		about, _, err = readDescription(ctx, d.bucket, path)
-		s.PartitionBy = about.PartitionBy
-	}
-	if err == nil {
 		s.Files, err = d.settled(ctx)
 	}
 	if err != nil {
@@ -46,12 +42,35 @@ func (s *Snapshot) Close() { s.d.close() }
 
 // Open opens a file of the snapshot.
 func (s *Snapshot) Open(ctx context.Context, file blob.Info) (*parquet.Reader, error) {
-	data, err := s.d.open(ctx, file)
-	name := at(s.Path, file.Name)
+	r, err := s.d.reader(ctx, file)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", name, err)
+		return nil, fmt.Errorf("open %s: %w", at(s.Path, file.Name), err)
 	}
-	return parquet.NewReader(name, data, file.Size)
+	return r, nil
+}
+
+// Keys are the columns whose values are in the names of folders.
+func (s *Snapshot) Keys() (keys []Key) {
+	if a := s.d.about.Adopted; a != nil {
+		return a.Keys
+	}
+	for _, u := range s.PartitionBy {
+		keys = append(keys, Key{string(u), parquet.Int})
+	}
+	return keys
+}
+
+// Values are those of the keys in a file: int64, string, or nil. known is false when it is in
+// no folder of a partition.
+func (s *Snapshot) Values(file blob.Info) (values []any, known bool) {
+	if a := s.d.about.Adopted; a != nil {
+		return a.values(file.Name), true
+	}
+	units, known := s.Units(file)
+	for _, n := range units {
+		values = append(values, n)
+	}
+	return values, known
 }
 
 // Record is what is known of a file without reading its rows.

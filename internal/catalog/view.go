@@ -5,66 +5,129 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/weirdata/weir/internal/parquet"
 )
 
 // View writes the statement that makes the dataset at path one view of DuckDB, called name: a
 // key whose values went to several columns is one column of it again. Keys of nested objects
-// stay as they are in the files.
-func View(ctx context.Context, w io.Writer, path, name string) error {
-	d, err := look(ctx, path)
+// stay as they are in the files. The view is of the files that the dataset has now; with pattern,
+// of all that there are whenever it is asked, those of a landing that is not committed among them.
+func View(ctx context.Context, w io.Writer, path, name string, pattern bool) error {
+	s, err := Look(ctx, path)
 	if err != nil {
 		return err
 	}
-	defer d.close()
-	s, err := newestSchema(ctx, d.bucket, path)
-	if err != nil {
-		return err
+	defer s.Close()
+	text, err := s.view(name, pattern)
+	if err == nil {
+		_, err = io.WriteString(w, text)
 	}
-	about, _, err := readDescription(ctx, d.bucket, path)
-	if err != nil {
-		return err
-	}
-	files, err := pattern(path)
-	if err != nil {
-		return err
-	}
-	var columns, units []string
-	for _, f := range s.Fields {
-		if f.Variant == parquet.Main {
-			columns = append(columns, column(s.Fields, f))
-		}
-	}
-	for _, unit := range about.PartitionBy {
-		columns = append(columns, quoted(string(unit)))
-		units = append(units, fmt.Sprintf("'%s': BIGINT", unit)) // "09" would be text to DuckDB
-	}
-	hive := "hive_partitioning = true"
-	if len(units) > 0 {
-		hive += ", hive_types = {" + strings.Join(units, ", ") + "}"
-	}
-	_, err = fmt.Fprintf(w, "CREATE OR REPLACE VIEW %s AS\nSELECT\n  %s\nFROM read_parquet('%s', %s, union_by_name = true);\n",
-		quoted(name), strings.Join(columns, ",\n  "), strings.ReplaceAll(files, "'", "''"), hive)
 	return err
 }
 
-// pattern is the files of the dataset at path, as DuckDB finds them.
-func pattern(path string) (string, error) {
-	p, err := parse(path)
+func (s *Snapshot) view(name string, pattern bool) (string, error) {
+	p, err := parse(s.Path)
 	if err != nil {
 		return "", err
 	}
+	root := p.DuckDB()
 	if p.Local() {
-		abs, err := filepath.Abs(path)
-		if err != nil {
-			return "", fmt.Errorf("find %s: %w", path, err)
+		if root, err = filepath.Abs(s.Path); err != nil {
+			return "", fmt.Errorf("find %s: %w", s.Path, err)
 		}
-		return filepath.ToSlash(filepath.Join(abs, "**", "*.parquet")), nil
+		root = filepath.ToSlash(root)
 	}
-	return p.DuckDB() + "/**/*.parquet", nil
+	files := literal(root + "/**/*" + suffix)
+	if len(s.Files) > 0 && (!pattern || s.d.about.Adopted != nil) {
+		names := make([]string, len(s.Files))
+		for i, f := range s.Files {
+			names[i] = literal(root + "/" + f.Name)
+		}
+		files = "[" + strings.Join(names, ", ") + "]"
+	}
+	lines := s.d.about.Adopted != nil && s.d.about.Adopted.Files == jsonFiles
+	how, columns := s.duckKeys(root), []string(nil)
+	note := ""
+	for _, f := range s.Schema.Fields {
+		switch {
+		case lines && f.Key == malformed:
+			note = "-- What is no JSON object is not in this view.\n"
+			how = append(how, "ignore_errors = true")
+		case lines && f.Variant == parquet.Main:
+			columns = append(columns, quoted(f.Key)+" AS "+quoted(f.Name))
+		case f.Variant == parquet.Main && hasValues(s.Schema.Fields, f):
+			columns = append(columns, column(s.Schema.Fields, f))
+		}
+	}
+	for _, k := range s.Keys() {
+		if slices.ContainsFunc(s.Schema.Fields, func(f *parquet.Field) bool { return strings.EqualFold(f.Name, k.Name) }) {
+			continue
+		}
+		columns = append(columns, duckKey(k, root))
+	}
+	if len(columns) == 0 {
+		columns = []string{"*"}
+	}
+	read := "read_parquet"
+	if lines {
+		read, how = "read_json", append(how, "format = 'newline_delimited'", "sample_size = -1")
+	}
+	return fmt.Sprintf("%sCREATE OR REPLACE VIEW %s AS\nSELECT\n  %s\nFROM %s(%s, %s, union_by_name = true);\n",
+		note, quoted(name), strings.Join(columns, ",\n  "), read, files, strings.Join(how, ", ")), nil
 }
+
+// hasValues reports whether files have a column with values of the key of f.
+func hasValues(fields []*parquet.Field, f *parquet.Field) bool {
+	return f.Kind != parquet.Unknown || slices.ContainsFunc(fields, func(v *parquet.Field) bool { return v.Key == f.Key && v.Kind != parquet.Unknown })
+}
+
+const duckFile = "_weir_file"
+
+// duckKeys is how DuckDB finds the columns in the names of folders.
+func (s *Snapshot) duckKeys(root string) (how []string) {
+	var types []string
+	bare := false
+	for _, k := range s.Keys() {
+		if k.depth() >= 0 {
+			bare = true
+			continue
+		}
+		kind := "VARCHAR"
+		if k.Kind == parquet.Int {
+			kind = "BIGINT" // "09" would be text to DuckDB
+		}
+		types = append(types, fmt.Sprintf("%s: %s", literal(k.Name), kind))
+	}
+	switch {
+	case len(types) > 0:
+		how = append(how, "hive_partitioning = true, hive_types = {"+strings.Join(types, ", ")+"}")
+	default:
+		how = append(how, fmt.Sprintf("hive_partitioning = %t", s.d.about.Adopted == nil))
+	}
+	if bare {
+		how = append(how, "filename = "+literal(duckFile))
+	}
+	return how
+}
+
+// duckKey is a column in the names of folders as DuckDB is asked for it.
+func duckKey(k Key, root string) string {
+	depth := k.depth()
+	if depth < 0 {
+		return quoted(k.Name)
+	}
+	part := fmt.Sprintf("split_part(substr(%s, %d), '/', %d)", quoted(duckFile), utf8.RuneCountInString(root)+2, depth+1)
+	if k.Kind == parquet.Int {
+		part = "CAST(" + part + " AS BIGINT)"
+	}
+	return part + " AS " + quoted(k.Name)
+}
+
+func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
 // column is the values of the key of f as one column: numbers of two kinds are a DOUBLE, values
 // of several types are JSON.

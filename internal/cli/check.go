@@ -27,9 +27,10 @@ PostgreSQL is looked at: whether it can be opened and worked with (its version, 
 connections, a pooler between), and which of its queues have messages that nobody reads. No
 event is read or written; where files are to be written, one is created and removed.
 
-Queues that have open messages, and that the config does not read, are warned about: while a
-process runs, its admin server on this machine is asked for them; with --connect an embedded
-store that no process has open is opened to count them.`,
+Queues that have open messages, and that neither the config nor another process reads, are warned
+about: while a process runs, its admin server on this machine is asked for them; with --connect an
+embedded store that no process has open is opened to count them. On a store that processes share,
+queues that the config leaves to others are named behind the summary.`,
 		Example: "  weir check pipeline.hcl\n  weir check --connect conf.d/",
 		RunE: func(c *cobra.Command, args []string) error {
 			return check(c.Context(), configPaths(args, s), connect, asJSON, s)
@@ -72,6 +73,9 @@ func check(ctx context.Context, paths []string, connect, asJSON bool, s Streams)
 	}
 	if !asJSON {
 		fmt.Fprintf(s.Out, "ok: %s\n", summary(cfg))
+		if left := built.Plan.Elsewhere(); len(left) > 0 {
+			fmt.Fprintf(s.Out, "for other processes that share the store to read: queue %s\n", strings.Join(left, ", "))
+		}
 	}
 	return nil
 }
@@ -120,18 +124,16 @@ func survey(ctx context.Context, built *app.Built) config.Diagnostics {
 	return found
 }
 
-// orphans are queues that have open messages, and that no pipeline or machine of the config
-// reads: as far as the process that runs knows, or a store of this machine that none has open.
-// Whatever keeps it from knowing is no finding.
+// orphans are queues that have open messages, and that neither a pipeline or machine of the config
+// nor another process reads: as far as the process that runs knows, whose place the config may
+// take, or a store of this machine that none has open. Whatever keeps it from knowing is no finding.
 func orphans(ctx context.Context, cfg *config.Config, built *app.Built, connect bool) (found config.Diagnostics) {
 	use := built.Plan.Store
 	if use == nil || built.Store == nil {
 		return nil
 	}
 	_, shared := built.Store.(surveyed)
-	if shared && connect {
-		return nil // it was surveyed
-	}
+	surveyed := shared && connect // which has found what nobody reads
 	ctx, done := context.WithTimeout(ctx, 15*time.Second)
 	defer done()
 	reads := built.Plan.Reads()
@@ -141,7 +143,8 @@ func orphans(ctx context.Context, cfg *config.Config, built *app.Built, connect 
 			return err
 		}
 		for _, q := range all.Queues {
-			if _, implied := built.Plan.Implied[q.Name]; implied || reads[q.Name] || q.Open == 0 {
+			_, implied := built.Plan.Implied[q.Name]
+			if implied || reads[q.Name] || q.Open == 0 || q.ReadElsewhere || surveyed && q.Unread {
 				continue
 			}
 			found = append(found, use.Warn(fmt.Sprintf("queue %q has %d open messages, and no pipeline or machine of this config reads it: they wait until one does, or until weir queue move, drain or drop --open decides about them", q.Name, q.Open)))
@@ -153,7 +156,7 @@ func orphans(ctx context.Context, cfg *config.Config, built *app.Built, connect 
 		_ = look(remote)
 		return found
 	}
-	if connect {
+	if connect && !shared {
 		_ = operateOn(ctx, cfg, built.Store, mustExist, look)
 	}
 	return found

@@ -61,20 +61,25 @@ GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT).`,
 		},
 	}
 	head.Flags().IntVarP(&rows, "rows", "n", rows, "number of rows")
-	name := ""
+	name, pattern := "", false
 	view := &cobra.Command{
 		Use: "view DATASET", Short: "Print a view for DuckDB that joins columns of one key",
 		Long: `Print the statement that makes a dataset a view of DuckDB. Values that did not fit the type of
-their column are in columns beside it (amount__json); in the view a key is one column again.`,
+their column are in columns beside it (amount__json); in the view a key is one column again.
+
+The view is of the files that are part of the dataset now: print it again when more have landed.
+With --pattern it is of all files in the folder whenever it is asked, and so for a moment of those too
+that are being landed, or compacted, and are not part of the dataset yet, or no more.`,
 		Example: "  weir lake view lake | cat - query.sql | duckdb",
 		Args:    exactly(1, "the directory of one dataset"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if name == "" {
 				name = filepath.Base(filepath.Clean(args[0]))
 			}
-			return catalog.View(c.Context(), s.Out, args[0], name)
+			return catalog.View(c.Context(), s.Out, args[0], name, pattern)
 		},
 	}
+	view.Flags().BoolVar(&pattern, "pattern", false, "make it a view of all files in the folder, not of those that are part of the dataset now")
 	view.Flags().StringVar(&name, "name", "", "name of the view; default: that of the directory")
 	files := &cobra.Command{
 		Use: "files DATASET", Short: "List the files of a dataset: rows, bytes, times of their events",
@@ -92,7 +97,7 @@ their column are in columns beside it (amount__json); in the view a key is one c
 		},
 	}
 	snapshots.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.AddCommand(ls, schema, head, files, lakeSQLCommand(s), view, lakeCompactCommand(s), snapshots, lakeExpireCommand(s))
+	c.AddCommand(ls, schema, head, files, lakeSQLCommand(s), view, lakeCompactCommand(s), lakeCrawlCommand(s), snapshots, lakeExpireCommand(s), lakeServeCommand(s))
 	return c
 }
 

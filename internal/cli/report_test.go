@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"net"
@@ -9,10 +10,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/weirdata/weir/internal/config"
 )
 
 // TestReports runs a config with every receiver of reports, each a real server: what they
@@ -111,4 +116,71 @@ func TestReports(t *testing.T) {
 	}
 	wants("/hook", "alert/jsonschema/1-0-0", "missing")
 	wants("/api/1/envelope/", `"level":"fatal"`, "missing")
+}
+
+// TestEverySettingIsAppliedOrNamed: whatever setting of the process is another after a reload, it is
+// named as one of the next start, or on the list of those that count at once.
+func TestEverySettingIsAppliedOrNamed(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	var walk func(block string, of reflect.Value, whole func() []string)
+	walk = func(block string, of reflect.Value, whole func() []string) {
+		for i := range of.NumField() {
+			f, v := of.Type().Field(i), of.Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("hcl"), ",")
+			if !f.IsExported() || v.Type() == reflect.TypeFor[*config.Use]() {
+				continue
+			}
+			name = strings.TrimPrefix(block+"."+cmp.Or(name, "use"), ".")
+			if atReload[name] != "" {
+				seen[name] = true
+				continue
+			}
+			before := reflect.ValueOf(v.Interface())
+			names := []string{name}
+			switch v.Kind() {
+			case reflect.Bool:
+				v.SetBool(!v.Bool())
+			case reflect.Int, reflect.Int64:
+				v.SetInt(v.Int() + 1)
+			case reflect.Float64:
+				v.SetFloat(v.Float() + 1)
+			case reflect.String:
+				v.SetString(v.String() + "x")
+			case reflect.Slice:
+				v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+			case reflect.Map:
+				v.Set(reflect.MakeMap(v.Type()))
+				v.SetMapIndex(reflect.ValueOf("k"), reflect.Zero(v.Type().Elem()))
+			case reflect.Pointer:
+				if !v.IsNil() {
+					names = nil
+					break
+				}
+				v.Set(reflect.New(v.Type().Elem()))
+			default:
+				t.Fatalf("this test does not know how to change %s", name)
+			}
+			if got := whole(); !slices.Equal(got, names) {
+				t.Errorf("%s changes, and what is named is %q", name, got)
+			}
+			if v.Kind() == reflect.Pointer {
+				inner := reflect.New(v.Type().Elem())
+				inner.Elem().Set(v.Elem())
+				was := reflect.New(v.Type().Elem())
+				was.Elem().Set(v.Elem())
+				walk(name, inner.Elem(), func() []string { return differ(name, was.Elem(), inner.Elem()) })
+			}
+			v.Set(before.Convert(v.Type()))
+		}
+	}
+	var was, is config.Process
+	was.SetDefaults()
+	is.SetDefaults()
+	walk("", reflect.ValueOf(&is).Elem(), func() []string { return differ("", reflect.ValueOf(was), reflect.ValueOf(is)) })
+	for name := range atReload {
+		if !seen[name] {
+			t.Errorf("%s is on the list of what a reload changes, and no setting", name)
+		}
+	}
 }

@@ -324,3 +324,37 @@ func TestAdminTokenRotates(t *testing.T) {
 	}
 	p.stops(0)
 }
+
+// TestReloadOfSettings: options of the store that a reload changes count at once; a setting that
+// counts from the next start on is named, once each reload and in one line.
+func TestReloadOfSettings(t *testing.T) {
+	t.Parallel()
+	at, admin := addresstest.Free(t), addresstest.Free(t)
+	config := func(limit int, format, process string) string {
+		return fmt.Sprintf("queue \"q\" {}\npipeline \"in\" {\n  source {\n    use \"http\" {\n      url = %q\n    }\n  }\n  target {\n    use \"queue\" {\n      name = \"q\"\n    }\n  }\n}\n"+
+			"store {\n  use \"embedded\" {\n    max_bytes = %d\n  }\n}\nadmin {\n  address = %q\n%s}\nlog_format = %q\n", at, limit, admin, process, format)
+	}
+	p := launch(t, weir(t, files(t, "p.hcl", config(100<<20, "json", "")), "run", "p.hcl"))
+	listening(t, at)
+	listening(t, admin)
+	limit := func() string {
+		_, text := get(t, "http://"+admin+"/metrics")
+		return regexp.MustCompile(`(?m)^weir_store_limit_bytes.*$`).FindString(text)
+	}
+	before := limit()
+	write(t, filepath.Join(p.dir, "p.hcl"), config(200<<20, "json", ""))
+	p.reloads(1)
+	if after := limit(); after == before || !strings.Contains(after, "2.097152e+08") {
+		t.Errorf("the limit was %q, and is %q", before, after)
+	}
+	const later = "changes at the next start only"
+	if strings.Contains(p.err.String(), later) {
+		t.Errorf("max_bytes counts at once:\n%s", p.err)
+	}
+	write(t, filepath.Join(p.dir, "p.hcl"), config(200<<20, "text", "  path = \"/ops\"\n"))
+	p.reloads(2)
+	if n := strings.Count(p.err.String(), later); n != 1 || !strings.Contains(p.err.String(), `"settings":["log_format","admin.path"]`) {
+		t.Errorf("log_format and admin.path are named %d times:\n%s", n, p.err)
+	}
+	p.stops(0)
+}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"reflect"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -207,7 +206,7 @@ func (r *runner) build(ctx context.Context) (*app.Built, error) {
 	}
 	built, found := r.builder.Build(ctx, plan)
 	if built != nil {
-		found = append(found, built.Inspect()...)
+		found = append(found, built.InspectStart()...)
 	}
 	if err := r.report(found); err != nil {
 		return nil, err
@@ -311,27 +310,7 @@ func (r *runner) reload(ctx context.Context) {
 		if is, server := built.Plan.Process.Admin, r.admin.Load(); is != nil && server != nil {
 			server.SetAccess(accessOf(is))
 		}
-		if was, is := r.started.Admin, built.Plan.Process.Admin; !reflect.DeepEqual(withoutToken(was), withoutToken(is)) {
-			r.log.Warn("the admin block, but for its tokens, changes at the next start only", meter.KeyAddress, adminAddress(r.started))
-		}
-		r.warnOfReports(built.Plan.Process)
+		r.warnOfLater(built.Plan.Process)
 		r.log.Info("the new config runs")
 	}
-}
-
-// withoutToken is what of an admin block does not change at a reload.
-func withoutToken(a *config.Admin) *config.Admin {
-	if a == nil {
-		return nil
-	}
-	other := *a
-	other.Token, other.Auth = "", nil
-	return &other
-}
-
-func adminAddress(p config.Process) string {
-	if p.Admin == nil {
-		return ""
-	}
-	return p.Admin.Address
 }

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"regexp"
 	"time"
 
@@ -27,6 +29,7 @@ const scriptPatience = 3 * time.Minute
 //
 //	eventually COMMAND...               until the command succeeds
 //	eventually-stdout REGEXP COMMAND... until it also prints that
+//	eventually-metric REGEXP            until the process at ADMIN_ADDRESS has such a metric
 func processCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"eventually": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -35,7 +38,28 @@ func processCommands() map[string]func(*testscript.TestScript, bool, []string) {
 		"eventually-stdout": func(ts *testscript.TestScript, _ bool, args []string) {
 			eventually(ts, regexp.MustCompile("(?m)"+args[0]), args[1:])
 		},
+		"eventually-metric": func(ts *testscript.TestScript, _ bool, args []string) {
+			want, url := regexp.MustCompile("(?m)"+args[0]), "http://"+ts.Getenv("ADMIN_ADDRESS")+"/metrics"
+			for late := time.After(scriptPatience); !want.MatchString(body(url)); {
+				select {
+				case <-time.After(50 * time.Millisecond):
+				case <-late:
+					ts.Fatalf("%s does not come to have %s", url, want)
+				}
+			}
+		},
 	}
+}
+
+// body is what an address answers; empty while it does not.
+func body(url string) string {
+	r, err := http.Get(url)
+	if err != nil {
+		return ""
+	}
+	defer r.Body.Close()
+	text, _ := io.ReadAll(r.Body) // half of it is asked for again
+	return string(text)
 }
 
 func eventually(ts *testscript.TestScript, want *regexp.Regexp, command []string) {

@@ -80,12 +80,12 @@ func running(args []string, s Streams) (admin.Where, *config.Config, error) {
 	return whereOf(cfg.Admin, s), cfg, nil
 }
 
-// tokenVariable has a token where the config has only the hashes of those of others.
-const tokenVariable = "WEIR_TOKEN"
+// operatorToken is the variable that has a token where the config has only the hashes of those of others.
+const operatorToken = "WEIR_TOKEN" //nolint:gosec // the name of a variable, and no token
 
 func whereOf(a *config.Admin, s Streams) admin.Where {
 	at := admin.Where{Address: a.Address, HostNames: a.HostNames, Path: a.Path, Token: a.Token}
-	if token, ok := s.Env(tokenVariable); ok && token != "" {
+	if token, ok := s.Env(operatorToken); ok && token != "" {
 		at.Token = token
 	}
 	return at

@@ -19,6 +19,7 @@ import (
 //	                -> queue NAME-refused
 //	NAME-processor: queue NAME-gateway -> processor's transforms -> fanout -> queue NAME-router
 //	NAME-router:    queue NAME-router -> router's targets, or the target webhook
+//	NAME-archive:   with an archive block, queue NAME-archive -> archive's target
 //
 // A pipeline or queue of such a name that the config has itself takes the place of the one that
 // the block stands for.
@@ -35,6 +36,8 @@ type Collect struct {
 	Processor *CollectProcessor `hcl:"processor,block"`
 	// How events reach their destinations.
 	Router *CollectRouter `hcl:"router,block"`
+	// Where every event is kept that was taken. Default: events are kept until they are delivered.
+	Archive *CollectArchive `hcl:"archive,block"`
 }
 
 // CollectGateway is where events come in.
@@ -190,6 +193,7 @@ func expanded(b *hclsyntax.Block, taken map[string]bool) []*hclsyntax.Block {
 	x.gateway(incoming)
 	x.processor(b.Labels[0]+"-processor", incoming, outgoing)
 	x.router(outgoing)
+	x.archive()
 	return x.out
 }
 
@@ -219,6 +223,7 @@ func (x *expansion) gateway(queue string) {
 		}
 	}
 	made = append(made, x.of("target", x.queue(queue, x.deduplicated())))
+	made = append(made, x.archived()...)
 	x.add("pipeline", queue, append(made, failures...))
 }
 

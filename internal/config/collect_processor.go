@@ -5,6 +5,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
+	"github.com/weirdata/weir/internal/enrich"
+	"github.com/weirdata/weir/internal/trackingplan"
 	"github.com/weirdata/weir/internal/usertransform"
 )
 
@@ -25,6 +27,11 @@ type CollectProcessor struct {
 	// Where the code of user transformations is, which the events for a destination pass that has
 	// one. Default: such a destination gets no events.
 	Transformations *usertransform.Config `hcl:"transformations,block"`
+	// What is added to events before anything is decided about them. Default: nothing.
+	Enrichment *enrich.Config `hcl:"enrichment,block"`
+	// Where tracking plans are, by which the events of a source are validated that has one. Default: they
+	// are not validated, with a warning.
+	TrackingPlans *trackingplan.Config `hcl:"tracking_plans,block"`
 	// Where events go that cannot be processed. Default: they stay in the queue as failed, where
 	// weir failures shows them and sends them again.
 	FailureTarget *FailureTarget `hcl:"failure_target,block"`
@@ -53,10 +60,13 @@ func (x *expansion) deduplicated() *hclsyntax.Body {
 }
 
 // transformations has a component find the code of user transformations.
-func (x *expansion) transformations(b *hclsyntax.Body) {
+func (x *expansion) transformations(b *hclsyntax.Body) { x.take(b, "transformations") }
+
+// take gives a component a block of the processor, unless it has its own.
+func (x *expansion) take(b *hclsyntax.Body, name string) {
 	for _, of := range BlocksOf(x.block.Body, "processor") {
-		if len(BlocksOf(b, "transformations")) == 0 {
-			b.Blocks = append(b.Blocks, BlocksOf(of.Body, "transformations")...)
+		if len(BlocksOf(b, name)) == 0 {
+			b.Blocks = append(b.Blocks, BlocksOf(of.Body, name)...)
 		}
 	}
 }
@@ -66,6 +76,8 @@ func (x *expansion) fanout(processor *hclsyntax.Body) *hclsyntax.Block {
 	body := x.empty()
 	x.workspace(body)
 	x.transformations(body)
+	x.take(body, "enrichment")
+	x.take(body, "tracking_plans")
 	copies := x.use("fanout", body)
 	written := BlocksOf(processor, "transform")
 	if len(written) == 0 {

@@ -214,7 +214,8 @@ type Target struct {
 // FailureParser says how a failed message is wrapped for the failure target.
 type FailureParser struct {
 	// The form of a failed message: "snowplow" writes Snowplow bad rows,
-	// "event_forwarding" writes event forwarding errors.
+	// "event_forwarding" writes event forwarding errors, "firehose" lines as Amazon Data Firehose
+	// puts them into objects below its error prefix.
 	Format string `hcl:"format,optional"`
 }
 

@@ -207,16 +207,25 @@ func (p *Plan) Doubts() Diagnostics {
 		}
 	}
 	for _, q := range p.Process.Queues {
-		if !read[q.Name] && !p.holdsFailures(q.Name) {
-			what, fix := "no pipeline reads the queue %q: what is put into it waits there", "read it in a pipeline: use \"queue\" { name = %q }"
-			if p.shared() {
-				what, fix = "no pipeline of this config reads the queue %q: another process that shares the store has to, or what is put into it waits there",
-					"read it in a pipeline, here or there: use \"queue\" { name = %q }"
-			}
-			ds = append(ds, q.warn(fmt.Sprintf(what, q.Name), fmt.Sprintf(fix, q.Name)))
+		if !read[q.Name] && !p.shared() && !p.holdsFailures(q.Name) {
+			ds = append(ds, q.warn(fmt.Sprintf("no pipeline reads the queue %q: what is put into it waits there", q.Name),
+				fmt.Sprintf("read it in a pipeline: use \"queue\" { name = %q }", q.Name)))
 		}
 	}
 	return ds
+}
+
+// Elsewhere are the declared queues that no pipeline or machine of p reads, where other processes may:
+// those of a store that is shared, whose roles are in configs of their own. Whether one does, and
+// whether anything waits there, only the store knows.
+func (p *Plan) Elsewhere() (names []string) {
+	reads := p.Reads()
+	for _, q := range p.Process.Queues {
+		if p.shared() && !reads[q.Name] && !p.holdsFailures(q.Name) {
+			names = append(names, q.Name)
+		}
+	}
+	return names
 }
 
 // shared reports whether other processes may have the store open: the default one is for one.

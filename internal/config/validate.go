@@ -19,7 +19,7 @@ import (
 var (
 	logLevels      = []string{"debug", "info", "warning", "error", "fatal", "panic"}
 	logFormats     = []string{"auto", "text", "json"}
-	failureFormats = []string{"snowplow", "event_forwarding"}
+	failureFormats = []string{"snowplow", "event_forwarding", "firehose"}
 	statsReceivers = []string{"statsd"}
 )
 
@@ -77,7 +77,7 @@ func (p *Pipeline) Validate() []connector.Problem {
 		ps.oneOf("on_failure", onFailures, p.OnFailure, fmt.Sprintf("unknown on_failure: %s", p.OnFailure))
 	}
 	ps.oneOf("failure_parser.format", failureFormats, p.FailureParser.Format,
-		fmt.Sprintf("invalid failure format found; expected one of 'snowplow', 'event_forwarding' and got '%s'", p.FailureParser.Format))
+		fmt.Sprintf("invalid failure format found; expected one of 'snowplow', 'event_forwarding', 'firehose' and got '%s'", p.FailureParser.Format))
 	p.FailureTarget.validate(&ps)
 	p.Retry.Transient.validate(&ps, "retry.transient")
 	p.Retry.Setup.validate(&ps, "retry.setup")

@@ -103,8 +103,9 @@ type Transform interface {
 type Worker interface {
 	// Apply appends to out what m becomes: nothing (filtered), m itself, or the messages
 	// of m.Split. One that filters m for a reason it knows says so with m.Drop, and only
-	// then. An error means m is invalid and goes to the failure target. Apply is
-	// called by one goroutine at a time.
+	// then. An error means m is invalid and goes to the failure target; one of [fault.Pace], that
+	// it cannot be worked on yet: a source that delivers again gets m back for that time,
+	// uncounted. Apply is called by one goroutine at a time.
 	Apply(ctx context.Context, out event.Batch, m *event.Message) (event.Batch, error)
 }
 
@@ -263,6 +264,11 @@ type Limits struct {
 	// with others that are due. When as much is in flight as may be, those leave that began
 	// first: they keep the source from going on.
 	Joint bool
+	// MaxGroups is how many groups may fill at once; 0 means any number. For one more the group
+	// that began first leaves, or, where Exceeded is set, the message that would begin it is
+	// refused with that error.
+	MaxGroups int
+	Exceeded  error
 	// Alone reports whether a message must be sent in a batch of its own; nil means never.
 	Alone func(*event.Message) bool
 }

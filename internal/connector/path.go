@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // Path is where a name in a config leads: a relative one means from dir, the directory of the
@@ -90,6 +91,29 @@ func FileLocation(path string) string {
 		path = abs
 	}
 	return "file " + path
+}
+
+// LookForFolder says what keeps a folder from being used, as far as that is seen without changing
+// anything: it is missing, where it will not be made, or something else has its name, or the name
+// of one above it.
+func LookForFolder(dir string, made bool) error {
+	for at := dir; ; at = filepath.Dir(at) {
+		fi, err := os.Stat(at)
+		switch {
+		case err == nil && fi.IsDir():
+			return nil
+		case err == nil && at == dir:
+			return fmt.Errorf("%s is no directory", dir)
+		case err == nil:
+			return fmt.Errorf("%s cannot be a directory: %s is none", dir, at)
+		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
+			return fmt.Errorf("look for the directory %s: %w", dir, err)
+		case !made && errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("there is no directory %s", dir)
+		case filepath.Dir(at) == at:
+			return nil
+		}
+	}
 }
 
 // TryFolder tries whether files can be created in a folder: by creating one, and taking it away

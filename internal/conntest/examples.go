@@ -109,6 +109,7 @@ func check[T any](t *testing.T, x examples, kind config.Kind, entries []connecto
 					}
 					touchesNothing(t, name, func(ctx context.Context, d connector.Deps) (any, error) {
 						d.Dir, d.Queues, d.Machines, d.Workspaces = x.dir(e.Config), u.deps.Queues, u.deps.Machines, u.deps.Workspaces
+						d.Component = u.use.Block + "." + e.Name
 						return e.Build(ctx, d, u.use.Decode)
 					})
 				}

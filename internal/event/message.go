@@ -45,12 +45,13 @@ type Message struct {
 	view     any    // parsed form, valid while Data is the slice it was kept for
 	viewData *byte
 	viewLen  int
-	claim    *claim // who waits for this message; nil means nobody
-	settled  bool   // a claim was there and is gone
-	spent    *claim // the claim that children took over in Split
-	children int    // how many took it
-	dropped  string // why it is filtered
-	refused  error  // why it is no message
+	claim    *claim   // who waits for this message; nil means nobody
+	settled  bool     // a claim was there and is gone
+	spent    *claim   // the claim that children took over in Split
+	children int      // how many took it
+	dropped  string   // why it is filtered
+	without  *without // destinations that get nothing of it
+	refused  error    // why it is no message
 }
 
 // Keyed is what an empty key of a message stands for. A message whose Key is not empty has
@@ -179,6 +180,30 @@ func (m *Message) Drop(reason string) { m.dropped = reason }
 
 // Dropped is why m was filtered; empty when nobody has said so.
 func (m *Message) Dropped() string { return m.dropped }
+
+// LeftOut is a destination that gets nothing of a message which was for it, and why: in a few words
+// that are the same for every message, as with [Message.Drop].
+type LeftOut struct{ Destination, Reason string }
+
+type without struct {
+	LeftOut
+	next *without
+}
+
+// LeaveOut says that a destination gets nothing of what a transform had. A transform calls it of
+// the message that it was given, whether or not others get something of that.
+func (m *Message) LeaveOut(destination, reason string) {
+	m.without = &without{LeftOut{destination, reason}, m.without}
+}
+
+// TakeLeftOut appends to all what was said with [Message.LeaveOut], and has m forget it.
+func (m *Message) TakeLeftOut(all []LeftOut) []LeftOut {
+	for x := m.without; x != nil; x = x.next {
+		all = append(all, x.LeftOut)
+	}
+	m.without = nil
+	return all
+}
 
 // Refuse says that what was read is no message, and why: it goes to the failure target as it
 // is. Sources call it for what they cannot make a message of and must not stop at.

@@ -53,6 +53,14 @@ func (t *memoryTx) Get(key []byte) ([]byte, error) {
 	return t.m.records[string(key)], nil
 }
 
+func (t *memoryTx) GetAll(keys [][]byte) ([][]byte, error) {
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		values[i], _ = t.Get(key) // it does not fail
+	}
+	return values, nil
+}
+
 func (m *memory) Update(_ context.Context, fn func(queue.Tx) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

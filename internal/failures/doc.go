@@ -10,7 +10,8 @@
 //	event_forwarding_error   payload: as it was read; latestState: as the transforms left it
 //	size_violation           payload: as the transforms left it, of actualSizeBytes bytes
 //
-// Rows that Snowbridge wrote are read as well, and lines of the target stdout in its longer
+// or a failed record in the form of Amazon Data Firehose (package firehose), whose payload, as the
+// transforms left it, is in base64. Rows that Snowbridge wrote and records that Firehose did are read as well, and lines of the target stdout in its longer
 // form. JSON holds text only. A payload that is not UTF-8 is therefore written as the data
 // URL "data:application/octet-stream;base64,...", and so is one that begins like such a URL,
 // so that every payload comes back byte for byte. Rows of others have U+FFFD in its place.

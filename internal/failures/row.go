@@ -113,7 +113,13 @@ func Parse(line []byte) (*Failure, error) {
 			text = data
 		}
 	}
-	if len(text) == 0 || text[0] != '{' || !bytes.Contains(text, []byte(`"payload"`)) {
+	if len(text) == 0 || text[0] != '{' {
+		return nil, ErrNotFailure
+	}
+	if f, err := recordOf(text); !errors.Is(err, ErrNotFailure) {
+		return f, err
+	}
+	if !bytes.Contains(text, []byte(`"payload"`)) {
 		return nil, ErrNotFailure
 	}
 	var r row

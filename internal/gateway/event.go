@@ -89,10 +89,12 @@ type written struct {
 	from, out     int
 	name, key, id int
 	nameless      bool // it belongs to no user
+	known         bool // its key is a userId
 }
 
 // whose is what the properties of an event of a stream say.
 type whose struct {
+	user  string
 	scope *event.Scope
 	about *event.Descriptor
 }
@@ -163,7 +165,52 @@ func (g *Gateway) write(c *Call, kind kind, body []byte) (event.Batch, *Answer) 
 		}
 		return nil, no
 	}
+	if !w.suppress(g.o.Suppressed) {
+		return nil, Unavailable
+	}
 	return w.messages(), nil
+}
+
+// suppress leaves out the events of users of whom nothing may be kept; false when that cannot be said.
+// Only a userId says who a user is.
+func (w *writer) suppress(is func(workspace, source, user string) (bool, error)) bool {
+	w.call.leftOut = 0
+	if is == nil {
+		return true
+	}
+	var scope *event.Scope
+	if w.call.source != nil {
+		scope = w.call.source.Scope
+	}
+	kept := 0
+	last, lastIs := "", false // events of one user mostly come together
+	for i, e := range w.events {
+		user := ""
+		if w.call.kind == stream {
+			user, scope = w.whose[i].user, w.whose[i].scope
+			last = ""
+		} else if e.known {
+			user = string(w.names[e.name:e.key])
+		}
+		if user != "" && user != last && scope != nil {
+			var err error
+			if lastIs, err = is(scope.Workspace, scope.Source, user); err != nil {
+				return false
+			}
+			last = user
+		}
+		if user != "" && lastIs {
+			w.call.leftOut++
+			continue
+		}
+		w.events[kept] = e
+		if w.call.kind == stream {
+			w.whose[kept] = w.whose[i]
+		}
+		kept++
+	}
+	w.events = w.events[:kept]
+	return true
 }
 
 // part leaves those events of an import out that belong to no user, because one of them is
@@ -327,7 +374,7 @@ func (w *writer) event(s *jsontext.Scanner) *Answer {
 	if nameless && !w.anyID && !w.anonymousType(w.body, at[fieldType]) {
 		return NoID
 	}
-	e := written{from: len(w.out), name: len(w.names), nameless: nameless}
+	e := written{from: len(w.out), name: len(w.names), nameless: nameless, known: len(user) > 0}
 	w.copy(w.body, &at, s.Spaces != spaces)
 	w.stamp(w.body, &at)
 	if len(user) > 0 {

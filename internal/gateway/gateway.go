@@ -37,6 +37,8 @@
 // the events without an id are refused together, and all others are kept. Which event of a list is
 // why it is refused, the header X-Weir-Event says.
 //
+// An event of a suppressed user is taken, and nothing is kept of it.
+//
 // # Events
 //
 // The text of an event is written once, without white space between tokens: what the
@@ -93,6 +95,8 @@ type Options struct {
 	RequireDestination bool
 	// Hooks are the scripts of webhook sources.
 	Hooks *Hooks
+	// Suppressed reports whether nothing may be kept of a user in a source. Nil: of nobody is it so.
+	Suppressed func(workspace, source, user string) (bool, error)
 }
 
 // Gateway decides about requests. Its methods may be called by many goroutines.
@@ -126,6 +130,7 @@ type Call struct {
 	unnamed, replayed bool // as the route's
 	large             bool
 	jobRun, taskRun   string
+	leftOut           int     // events of suppressed users
 	partly            *Answer // the answer once all is kept: why a part of it are no events, or a script's
 }
 
@@ -155,6 +160,10 @@ func (c *Call) Workspace() string {
 // Run reports whether c comes from a run of a reverse-ETL job, as far as is known: a header says
 // so before there are events, and the first event may say so with them.
 func (c *Call) Run() bool { return c.jobRun != "" || c.taskRun != "" }
+
+// LeftOut is how many events of c were left out, because nothing may be kept of their users. They
+// were sent all the same.
+func (c *Call) LeftOut() int { return c.leftOut }
 
 // Time is when the events of c are received.
 func (c *Call) Time() time.Time { return c.now }

@@ -86,7 +86,7 @@ func (w *writer) message(s *jsontext.Scanner) *Answer {
 	if _, err := time.Parse(time.RFC3339Nano, said["receivedAt"]); err != nil {
 		return BadMessage
 	}
-	of := whose{scope: &event.Scope{Workspace: said["workspaceID"], Source: said["sourceID"], Destination: said["destinationID"]}}
+	of := whose{user: said["userID"], scope: &event.Scope{Workspace: said["workspaceID"], Source: said["sourceID"], Destination: said["destinationID"]}}
 	if job, task := said["sourceJobRunID"], said["sourceTaskRunID"]; job != "" || task != "" {
 		of.about = &event.Descriptor{JobRun: job, TaskRun: task}
 		if len(job)+len(task) > maxRun {

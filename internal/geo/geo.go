@@ -47,13 +47,13 @@ func Open(path string) (*Database, error) {
 // record is the part of a database's record that counts here.
 type record struct {
 	City struct {
-		Names map[string]string `maxminddb:"names"`
+		Names names `maxminddb:"names"`
 	} `maxminddb:"city"`
 	Country struct {
 		Code string `maxminddb:"iso_code"`
 	} `maxminddb:"country"`
 	Subdivisions []struct {
-		Names map[string]string `maxminddb:"names"`
+		Names names `maxminddb:"names"`
 	} `maxminddb:"subdivisions"`
 	Postal struct {
 		Code string `maxminddb:"code"`
@@ -63,6 +63,10 @@ type record struct {
 		Longitude *float64 `maxminddb:"longitude"`
 		TimeZone  string   `maxminddb:"time_zone"`
 	} `maxminddb:"location"`
+}
+
+type names struct {
+	English string `maxminddb:"en"`
 }
 
 // Place is where an address is.
@@ -76,9 +80,9 @@ func (d *Database) Find(ip netip.Addr) (Place, error) {
 	if err := d.reader.Lookup(ip.Unmap()).Decode(&r); err != nil {
 		return p, fmt.Errorf("look up an address in the geolocation database: %w", err)
 	}
-	p.City, p.Country, p.Postal, p.Timezone = r.City.Names["en"], r.Country.Code, r.Postal.Code, r.Location.TimeZone
+	p.City, p.Country, p.Postal, p.Timezone = r.City.Names.English, r.Country.Code, r.Postal.Code, r.Location.TimeZone
 	if len(r.Subdivisions) > 0 {
-		p.Region = r.Subdivisions[0].Names["en"]
+		p.Region = r.Subdivisions[0].Names.English
 	}
 	if l := r.Location; l.Latitude != nil && l.Longitude != nil {
 		p.Location = fmt.Sprintf("%f,%f", *l.Latitude, *l.Longitude)

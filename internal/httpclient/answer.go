@@ -1,6 +1,7 @@
 package httpclient
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -43,4 +44,23 @@ func Body(resp *http.Response, limit int64) ([]byte, error) {
 // Drain throws away what is left of a response, if it is short.
 func Drain(resp *http.Response) {
 	_, _ = io.CopyN(io.Discard, resp.Body, drained)
+}
+
+// Get is the status and at most limit bytes of what is at an address; user is the user name of basic
+// authentication, where it is not empty.
+func (c *Client) Get(ctx context.Context, address, user string, limit int64) (status int, body []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+	if err != nil {
+		return 0, nil, err
+	}
+	if user != "" {
+		req.SetBasicAuth(user, "")
+	}
+	resp, err := c.Do(req, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err = Body(resp, limit)
+	return resp.StatusCode, body, err
 }

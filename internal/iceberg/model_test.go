@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/weirdata/weir/internal/enginetest"
+	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/iceberg"
 	"github.com/weirdata/weir/internal/iceberg/sqlcatalog"
 )
@@ -79,7 +80,7 @@ func conflicts(t *testing.T, seed uint64, dir string, n iceberg.Name, open func(
 				from := max(0, at-c.below(3)) // what it has appended already comes again
 				end := min(at+n, numbers)
 				err := l.table.Append(t.Context(), all[from:end], true, positions(all[end-1].Number))
-				if err != nil && !errors.Is(err, errLost) {
+				if err != nil && !errors.Is(err, errLost) && fault.Of(err) != fault.Transient {
 					done[w] = err
 					return
 				}

@@ -28,9 +28,9 @@ type cursor struct {
 	reader     *parquet.Reader
 	group      int // the next row group of reader
 	scan       *parquet.Scan
-	row, rows  int64 // in scan
-	before     int64 // rows of the file before scan
-	units      []int64
+	row, rows  int64    // in scan
+	before     int64    // rows of the file before scan
+	keys       []any    // of the file's folders; nil where they are not known
 	cells      []opened // by column
 	seen       catalog.Index[struct{}]
 	done       bool
@@ -118,11 +118,11 @@ func (c *cursor) next() error {
 func (c *cursor) open(ctx context.Context) (err error) {
 	file := c.t.dataset.Files[c.file]
 	c.file++
-	units, known := c.t.dataset.Units(file)
-	c.units = units
+	keys, known := c.t.dataset.Values(file)
+	c.keys = keys
 	if known {
 		for _, x := range c.conditions {
-			if x.column.unit > 0 && !x.allows(units[x.column.unit-1]) {
+			if x.column.unit > 0 && !x.allows(keys[x.column.unit-1]) {
 				return nil
 			}
 		}
@@ -259,10 +259,10 @@ func (c *cursor) Column(n int) (vtab.Value, error) {
 		return c.t.dataset.Files[c.file-1].Name, nil
 	}
 	if col.unit > 0 {
-		if col.unit > len(c.units) {
+		if col.unit > len(c.keys) {
 			return nil, nil
 		}
-		return c.units[col.unit-1], nil
+		return c.keys[col.unit-1], nil
 	}
 	parts, err := c.parts(n)
 	if err != nil {

@@ -9,7 +9,9 @@
 //
 //	string, bool, int64, double   text, 0 or 1, integer, real
 //	timestamp, of every unit      text such as 2026-11-29T10:30:00.25Z, compared as a time
-//	object, list, json            JSON text, for json_extract, -> and ->>
+//	object, list, map, json       JSON text, for json_extract, -> and ->>
+//	decimal                       real, which has 15 digits
+//	date, time, UUID, binary      text; binary as base64
 //
 // Columns of objects are there a second time by their path, "user.id", so that a query need not
 // read and write whole objects; they, and _file, are hidden: SELECT * leaves them out. The folders

@@ -310,7 +310,7 @@ func TestDuckDBAgrees(t *testing.T) {
 		h.land(ten.Add(time.Duration(i)*time.Hour/2).Truncate(time.Hour), events...)
 	}
 	var view bytes.Buffer
-	if err := catalog.View(t.Context(), &view, h.path, "events"); err != nil {
+	if err := catalog.View(t.Context(), &view, h.path, "events", false); err != nil {
 		t.Fatal(err)
 	}
 	conditions := []string{"1 = 1"}

@@ -25,8 +25,9 @@ const (
 type column struct {
 	path   string // its name in SQL
 	kind   parquet.Kind
-	unit   int    // one more than the place of the unit in the layout; 0 for none
+	unit   int    // one more than the place of the key of folders; 0 for none
 	file   bool   // it is the name of the file
+	inner  bool   // it is in an object
 	hidden bool   // SELECT * leaves it out
 	parts  []part // the columns of files that its values are in
 }
@@ -42,7 +43,7 @@ type part struct {
 func columnsOf(s *catalog.Snapshot) []column {
 	var out, inner []column
 	fields(s.Schema.Fields, nil, func(c column) {
-		if strings.Contains(c.path, ".") {
+		if c.inner {
 			c.hidden = true
 			inner = append(inner, c)
 		} else {
@@ -53,9 +54,9 @@ func columnsOf(s *catalog.Snapshot) []column {
 	for _, c := range out {
 		taken[strings.ToLower(c.path)] = true
 	}
-	for i, u := range s.PartitionBy {
-		if !taken[string(u)] {
-			out = append(out, column{path: string(u), kind: parquet.Int, unit: i + 1})
+	for i, k := range s.Keys() {
+		if !taken[strings.ToLower(k.Name)] {
+			out = append(out, column{path: k.Name, kind: k.Kind, unit: i + 1})
 		}
 	}
 	if !taken[fileColumn] {
@@ -73,7 +74,7 @@ func fields(fs []*parquet.Field, above []string, f func(column)) {
 		if main.Variant != parquet.Main {
 			continue
 		}
-		c := column{path: strings.Join(append(slices.Clip(above), main.Name), "."), kind: main.Kind}
+		c := column{path: strings.Join(append(slices.Clip(above), main.Name), "."), kind: main.Kind, inner: len(above) > 0}
 		for _, v := range fs {
 			if v.Key == main.Key && v.Kind != parquet.Unknown {
 				c.parts = append(c.parts, part{append(slices.Clip(above), v.Name), v.Variant, v.Kind})
@@ -104,7 +105,9 @@ func (c column) declaration() string {
 			kind = "INTEGER"
 		case parquet.Double:
 			kind = "REAL"
-		case parquet.Unknown: // values beside the column only
+		case parquet.Unknown, parquet.Mixed: // values beside the column only, or of several types
+		case parquet.Decimal:
+			kind = "REAL"
 		case parquet.String:
 			kind = "TEXT"
 		default:
@@ -124,7 +127,7 @@ func (c column) declaration() string {
 
 // nested reports whether the values are JSON text.
 func (c column) nested() bool {
-	return c.kind == parquet.Object || c.kind == parquet.List || c.kind == parquet.JSON
+	return c.kind == parquet.Object || c.kind == parquet.List || c.kind == parquet.Map || c.kind == parquet.JSON
 }
 
 // table is a dataset as a table of SQLite.

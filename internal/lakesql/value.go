@@ -152,9 +152,17 @@ func (x condition) meets(low, high int) bool {
 	return true
 }
 
-// allows reports whether a column that is n everywhere may meet the condition.
-func (x condition) allows(n int64) bool {
-	c, ok := compareNumbers(parquet.Cell{Kind: parquet.Int, Int: n}, x.value)
+// allows reports whether a column that is v everywhere may meet the condition.
+func (x condition) allows(v any) bool {
+	c, ok := 0, false
+	switch v := v.(type) {
+	case int64:
+		c, ok = x.compare(parquet.Cell{Kind: parquet.Int, Int: v})
+	case string:
+		c, ok = x.compare(parquet.Cell{Kind: parquet.String, Text: []byte(v)})
+	default:
+		return false // null meets no condition
+	}
 	return !ok || x.meets(c, c)
 }
 

@@ -71,6 +71,7 @@ type Pipeline struct {
 	Behind Behind
 
 	reasons  reasons
+	leftOut  leftOut
 	failures failures
 
 	// Watch, if set before the pipeline is opened, is told what reports need beside these.
@@ -204,6 +205,34 @@ func (p *Pipeline) FilteredReasons() map[string]int64 {
 			r.Description = r.Code
 		}
 		all[r.Description] += n
+	}
+	return all
+}
+
+// leftOut counts by destination and reason what went to others only, or to nobody.
+type leftOut struct {
+	mu sync.Mutex
+	by tally
+}
+
+// LeaveOut counts n messages of which a destination got nothing for a reason. Destinations beyond
+// [MaxLabels], and reasons beyond [MaxReasons], are not told apart.
+func (p *Pipeline) LeaveOut(destination, reason string, n int64) {
+	p.leftOut.mu.Lock()
+	defer p.leftOut.mu.Unlock()
+	p.leftOut.by.count(destination, p.leftOut.by.outcome(Label(reason)), n)
+}
+
+// LeftOut is how many messages a destination got nothing of for a reason.
+type LeftOut struct{ Destination, Reason string }
+
+// LeftOut is how many messages each destination got nothing of, by reason.
+func (p *Pipeline) LeftOut() map[LeftOut]int64 {
+	p.leftOut.mu.Lock()
+	defer p.leftOut.mu.Unlock()
+	all := make(map[LeftOut]int64, len(p.leftOut.by.counts))
+	for k, n := range p.leftOut.by.counts {
+		all[LeftOut{k.name, k.outcome}] = n
 	}
 	return all
 }

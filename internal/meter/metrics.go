@@ -43,6 +43,7 @@ var (
 	writeFailures   = counter("weir_write_failures_total", "Messages a write attempt failed for, by what the error meant.", "pipeline", "role", "kind")
 	reportsDropped  = counter("weir_reports_dropped_total", "What was to be sent to a receiver and was dropped.", "receiver")
 	filteredReasons = counter("weir_filtered_reasons_total", "Messages dropped on purpose by a transform, by reason.", "pipeline", "reason")
+	leftOutReasons  = counter("weir_destination_left_out_total", "Messages of which a destination got nothing on purpose, by destination and reason, as consent or the integrations of an event; others may have got them. Destinations beyond 1000 of a pipeline, and reasons beyond 100, share the label other.", "pipeline", "destination", "reason")
 	stateFailures   = counter("weir_state_failures_total", "Failures of states of a machine, by state, error and what became of them: retried, caught or failed.", "pipeline", "state", "error", "outcome")
 	sourceBehind    = [3]*Definition{
 		gauge("weir_source_behind_messages", "Messages in the source that were not read when it was asked last.", "pipeline"),
@@ -77,6 +78,11 @@ var (
 var (
 	// Answers are what a door answered; see [Responses].
 	Answers = counter("weir_http_responses_total", "Answers of a source that is called by HTTP, by status.", "pipeline", "component", "status")
+	// SourceLeftOut is of a gateway.
+	SourceLeftOut = counter("weir_source_left_out_total", "Events that a source was sent, and of which nothing was kept, by reason: suppressed for those of users of whom nothing may be kept.", "pipeline", "component", "reason")
+	// SuppressedUsers and SuppressionSynced are of the users of whom nothing may be kept.
+	SuppressedUsers   = gauge("weir_suppressed_users", "Users of whom a gateway keeps nothing.", "pipeline", "component")
+	SuppressionSynced = gauge("weir_suppression_synced_timestamp_seconds", "When all of the suppressed users were last known to be there; not there before.", "pipeline", "component")
 	// CertificateExpiry is of a certificate that is shown to the other side.
 	CertificateExpiry = gauge("weir_certificate_expiry_timestamp_seconds", "When the TLS certificate ends that is in use; a file that was replaced counts once it is loaded.", "pipeline", "component")
 	// LakeFiles, and what follows it, are of the files of a lake.

@@ -61,6 +61,9 @@ func (p *Pipeline) collect(emit Emit, ch chan<- prometheus.Metric) {
 	for reason, n := range p.FilteredReasons() {
 		emit(filteredReasons, float64(n), p.Name, reason)
 	}
+	for x, n := range p.LeftOut() {
+		emit(leftOutReasons, float64(n), p.Name, x.Destination, x.Reason)
+	}
 	for f, n := range p.StateFailures() {
 		emit(stateFailures, float64(n), p.Name, f.State, f.Error, f.Outcome)
 	}

@@ -201,8 +201,25 @@ type tallied struct{ name, outcome string }
 
 // tally counts by a name and an outcome; no more than [MaxLabels] names are told apart.
 type tally struct {
-	names  map[string]struct{}
-	counts map[tallied]int64
+	names    map[string]struct{}
+	outcomes map[string]struct{} // of those that come from outside
+	counts   map[tallied]int64
+}
+
+// outcome is what an outcome is counted as that comes from outside: no more than [MaxReasons]
+// are told apart.
+func (t *tally) outcome(s string) string {
+	if _, known := t.outcomes[s]; known {
+		return s
+	}
+	if len(t.outcomes) >= MaxReasons {
+		return Other
+	}
+	if t.outcomes == nil {
+		t.outcomes = map[string]struct{}{}
+	}
+	t.outcomes[s] = struct{}{}
+	return s
 }
 
 func (t *tally) count(name, outcome string, n int64) {

@@ -113,6 +113,9 @@ func TestStanding(t *testing.T) {
 	for i := range meter.MaxLabels + 10 {
 		p.Target.Blame(fmt.Sprint("d", i), "web", meter.OutcomeDead, 2)
 	}
+	for i := range meter.MaxReasons + 5 {
+		p.LeaveOut("d", fmt.Sprint("reason ", i), 1)
+	}
 	answers := &meter.Responses{}
 	answers.Add(503)
 	answers.Add(9999)
@@ -123,8 +126,8 @@ func TestStanding(t *testing.T) {
 	if got := fs["weir_in_flight_oldest_seconds"].GetMetric()[0].GetGauge().GetValue(); got <= 0 {
 		t.Errorf("the oldest read in flight is %v old", got)
 	}
-	for name, want := range map[string]float64{"weir_destination_failures_total": 20, "weir_http_responses_total": 1, "weir_machine_executions_ended_total": 2} {
-		label := map[string][2]string{"weir_destination_failures_total": {"destination", meter.Other}, "weir_http_responses_total": {"status", "503"}, "weir_machine_executions_ended_total": {"status", "timed_out"}}[name]
+	for name, want := range map[string]float64{"weir_destination_left_out_total": 5, "weir_destination_failures_total": 20, "weir_http_responses_total": 1, "weir_machine_executions_ended_total": 2} {
+		label := map[string][2]string{"weir_destination_left_out_total": {"reason", meter.Other}, "weir_destination_failures_total": {"destination", meter.Other}, "weir_http_responses_total": {"status", "503"}, "weir_machine_executions_ended_total": {"status", "timed_out"}}[name]
 		if got, _ := sum(fs[name], label[0], label[1]); got != want {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}

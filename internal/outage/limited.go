@@ -10,22 +10,32 @@ import (
 	"github.com/weirdata/weir/internal/meter"
 )
 
-// freely is how often a line is written in [Every] before it is only counted, and apart how many
-// lines are told apart.
+// freely is how often a line is written in [Every] before it is only counted, and troubled that of one
+// that warns; apart is how many lines are told apart.
 const (
-	freely = 20
-	apart  = 2000
+	freely   = 20
+	troubled = 5
+	apart    = 2000
 )
 
-// The keys of a line that was counted.
-const keyRepeated = "repeated"
+// remembered is how long a line that repeated itself is known after it came last: until then it is
+// counted at once when it comes again.
+const remembered = 10 * Every
+
+// The keys of a line that was counted, and of the one that says that it comes no more.
+const (
+	keyRepeated = "repeated"
+	keyLine     = "line"
+	keyInAll    = "in_all"
+)
 
 // passes is the context of lines that are limited already.
 var passes = meter.Unlimited(context.Background())
 
 // Limited is next for lines that may repeat themselves. A line is known by its level, its text
-// without numbers, and whom it is about. What repeats is written [freely] times, then at most once
-// in [Every], and ever more seldom, with how often it came. Lines of the level Debug are all
+// without numbers, and whom it is about. What repeats is written [freely] times, a warning [troubled]
+// times, then at most once in [Every], and ever more seldom, with how often it came; of a warning
+// one line tells when it has not come for that long. Lines of the level Debug are all
 // written: who asks for them wants to see each.
 type Limited struct {
 	next  slog.Handler
@@ -45,8 +55,12 @@ type line struct {
 	began   time.Time // of freely lines
 	written int       // since then
 	since   time.Time // it is only counted
+	came    time.Time // last
 	counted int64
-	lines   int // that told how often
+	total   int64     // that was told
+	lines   int       // that told how often
+	again   time.Time // when the next may
+	open    bool      // the last line told that it goes on
 	last    slog.Record
 	next    slog.Handler
 	timer   *time.Timer
@@ -142,7 +156,11 @@ func (n *net) takes(h *Limited, r *slog.Record) bool {
 	if l.timer == nil && now.Sub(l.began) >= Every {
 		l.began, l.written = now, 0
 	}
-	if l.timer == nil && l.written < freely {
+	most := freely
+	if r.Level >= slog.LevelWarn {
+		most = troubled
+	}
+	if l.timer == nil && l.written < most {
 		l.written++
 		return true
 	}
@@ -150,6 +168,7 @@ func (n *net) takes(h *Limited, r *slog.Record) bool {
 		l.since = now
 	}
 	l.counted++
+	l.came = now
 	l.last, l.next = r.Clone(), h.next
 	if l.timer == nil {
 		l.timer = time.AfterFunc(Every, func() { n.due(k, l) })
@@ -173,21 +192,48 @@ func (n *net) due(k string, l *line) {
 	if n.ended {
 		return
 	}
-	if l.counted == 0 { // it has not come since the last time
-		delete(n.lines, k)
+	now := time.Now()
+	if l.counted > 0 && !now.Before(l.again) {
+		l.tell()
+		l.lines++
+		l.again, l.open = now.Add(interval(l.lines)), true
+	}
+	if l.counted == 0 {
+		if l.open && now.Sub(l.came) >= Every {
+			l.tellWell(now)
+			l.open = false
+		}
+		if !l.open && !now.Before(l.again) && now.Sub(l.came) >= remembered {
+			delete(n.lines, k)
+			return
+		}
+	}
+	l.timer = time.AfterFunc(Every, func() { n.due(k, l) })
+}
+
+// tellWell writes that a warning comes no more.
+func (l *line) tellWell(now time.Time) {
+	if l.last.Level < slog.LevelWarn {
 		return
 	}
-	l.tell()
-	l.lines++
-	l.timer = time.AfterFunc(interval(l.lines), func() { n.due(k, l) })
+	r := slog.NewRecord(now, slog.LevelInfo, "what was told of has not come for a while", 0)
+	l.last.Attrs(func(a slog.Attr) bool {
+		if whom(a.Key) {
+			r.AddAttrs(a)
+		}
+		return true
+	})
+	r.AddAttrs(slog.String(keyLine, l.last.Message), slog.Time(KeySince, l.since.UTC().Truncate(time.Second)), slog.Int64(keyInAll, l.total))
+	_ = l.next.Handle(context.Background(), r) // as slog.Logger does
 }
 
 // tell writes the last line, and how often it came.
 func (l *line) tell() {
-	r := l.last
+	r := l.last.Clone()
+	l.total += l.counted
 	r.AddAttrs(slog.Int64(keyRepeated, l.counted), slog.Time(KeySince, l.since.UTC().Truncate(time.Second)))
 	_ = l.next.Handle(context.Background(), r) // as slog.Logger does
-	l.counted, l.last = 0, slog.Record{}
+	l.counted = 0
 }
 
 // End writes what was only counted. Every line is written from then on.

@@ -155,3 +155,50 @@ func TestUnlimited(t *testing.T) {
 		t.Errorf("%d lines", n)
 	}
 }
+
+// TestWhatComesNoMoreIsTold: a warning that has repeated itself, and stops, is told of once more; one
+// that comes in bursts is no flood, and a line that is no warning ends in silence.
+func TestWhatComesNoMoreIsTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text bytes.Buffer
+		log := slog.New(outage.Limit(slog.NewTextHandler(&text, nil))).With("pipeline", "p")
+		took := func() []string {
+			synctest.Wait()
+			all := strings.Split(strings.TrimSpace(text.String()), "\n")
+			text.Reset()
+			return all
+		}
+		for range 300 {
+			log.Warn("the stream cannot be opened, trying again", "component", "source", "error", "no route")
+			time.Sleep(time.Second)
+		}
+		if got := took(); len(got) > 5+5 || !strings.Contains(got[len(got)-1], "repeated=") {
+			t.Errorf("five minutes of it are %d lines:\n%s", len(got), strings.Join(got, "\n"))
+		}
+		time.Sleep(time.Hour)
+		got := took()
+		last := got[len(got)-1]
+		if len(got) > 2 || !strings.Contains(last, "level=INFO") || !strings.Contains(last, `line="the stream cannot be opened, trying again"`) ||
+			!strings.Contains(last, "pipeline=p") || !strings.Contains(last, "component=source") || !strings.Contains(last, "in_all=295") || !strings.Contains(last, "since=") {
+			t.Errorf("an hour of silence is\n%s", strings.Join(got, "\n"))
+		}
+		for range 120 { // six hours of bursts
+			for range 200 {
+				log.Warn("the stream cannot be opened, trying again", "component", "source")
+			}
+			time.Sleep(3 * time.Minute)
+		}
+		time.Sleep(2 * time.Hour)
+		if got := took(); len(got) > 60 || !strings.Contains(got[len(got)-1], "has not come for a while") {
+			t.Errorf("bursts are %d lines, the last is %s", len(got), got[len(got)-1])
+		}
+		for range 100 {
+			log.Info("a file is read")
+		}
+		time.Sleep(time.Hour)
+		if got := took(); len(got) != 21 || strings.Contains(strings.Join(got, "\n"), "has not come") {
+			t.Errorf("what is no trouble is %d lines:\n%s", len(got), strings.Join(got, "\n"))
+		}
+	})
+}

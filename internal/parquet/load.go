@@ -20,6 +20,9 @@ func (r *Rows) Load(f *Reader, s *Schema, keep func(row int) bool) (err error) {
 			err = fmt.Errorf("read %s: %w", f.name, err)
 		}
 	}()
+	if f.Foreign {
+		return errors.New("somebody else wrote it, and its columns are not as those of the dataset")
+	}
 	before := 0
 	for g := range f.Groups() {
 		scan := f.Scan(g)

@@ -86,10 +86,21 @@ const (
 	TimestampUs
 	Object
 	List
+
+	// Those of files that somebody else wrote; see [Reader].
+	Map       // of text to values of one type
+	Decimal   // a number with a fixed number of digits behind the point
+	Date      // a day
+	TimeOfDay // without a day
+	LocalTime // a day and a time without zone
+	UUID
+	Binary // bytes, which JSON has as base64
+	Mixed  // of a dataset: values of several types, which its files do not agree on
 )
 
 var kindNames = [...]string{"unknown", "bool", "int64", "double", "string", "json",
-	"timestamp", "timestamp_s", "timestamp_ms", "timestamp_us", "object", "list"}
+	"timestamp", "timestamp_s", "timestamp_ms", "timestamp_us", "object", "list",
+	"map", "decimal", "date", "time", "timestamp_local", "uuid", "binary", "mixed"}
 
 func (k Kind) String() string { return kindNames[k] }
 
@@ -419,13 +430,13 @@ func (f *Field) check(depth int, member bool) error {
 		return fmt.Errorf("deeper than %d", deepest)
 	case (f.Kind == Object) != (len(f.Fields) > 0):
 		return fmt.Errorf("a field of type %s with %d fields", f.Kind, len(f.Fields))
-	case (f.Kind == List) != (f.Elem != nil):
+	case (f.Kind == List || f.Kind == Map) != (f.Elem != nil):
 		return fmt.Errorf("a field of type %s, and whether it has an element type", f.Kind)
 	case f.Kind == Unknown && !member:
 		return errors.New("an element without a type")
 	case f.Kind == Object:
 		return checkFields(f.Fields, depth+1)
-	case f.Kind == List:
+	case f.Elem != nil:
 		return f.Elem.check(depth+1, false)
 	}
 	return nil

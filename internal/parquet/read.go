@@ -11,6 +11,7 @@ import (
 	"time"
 
 	pq "github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/format"
 
 	"github.com/weirdata/weir/internal/jsontext"
 )
@@ -18,9 +19,14 @@ import (
 // Reader reads a file that [Rows.Write] wrote, as the JSON it was made of. What differs:
 // white space, the order of keys, how numbers and strings are spelt, and fields that were
 // null, which are not there.
+//
+// A file that somebody else wrote it reads as JSON too ([Options] have no part in that): decimals
+// as numbers with all their digits, times, dates and UUIDs as text, times that are adjusted to UTC
+// with a Z, bytes as base64, maps as objects, and what is no number to JSON ("NaN") as text.
 type Reader struct {
 	Schema   *Schema
 	Metadata map[string]string
+	Foreign  bool   // somebody else wrote the file
 	name     string // for errors
 	file     io.Closer
 	parquet  *pq.File
@@ -41,8 +47,11 @@ type node struct {
 	lists  int    // above it
 	up     *node  // what it is in; nil at the top
 	kids   []*node
-	leaf   *node      // the first leaf below, or the node itself
+	leaf   *node      // the first leaf below, or the node itself; of a map that of its keys
 	values []pq.Value // of the row that is read; leaves only
+
+	physical format.Type // of the values in the file; leaves only
+	foreign  *foreign    // how they are read; nil: as this package writes them
 }
 
 // File is a Parquet file as the reader needs it.
@@ -51,7 +60,7 @@ type File interface {
 	io.Closer
 }
 
-// Open opens the file at path. A Parquet file that somebody else wrote is refused.
+// Open opens the file at path.
 func Open(path string) (*Reader, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -104,21 +113,22 @@ func read(f File, size int64) (r *Reader, err error) {
 	if err != nil {
 		return nil, err
 	}
-	text, ok := file.Lookup(SchemaKey)
-	if !ok {
-		return nil, errors.New("the file holds no schema of weir: somebody else wrote it; read it with another tool")
-	}
-	schema, err := Parse([]byte(text))
-	if err != nil {
-		return nil, err
-	}
-	r = &Reader{Schema: schema, Metadata: map[string]string{}, file: f, parquet: file, groups: file.RowGroups(), buffer: make([]pq.Row, 64)}
+	r = &Reader{Metadata: map[string]string{}, file: f, parquet: file, groups: file.RowGroups(), buffer: make([]pq.Row, 64)}
 	for _, kv := range file.Metadata().KeyValueMetadata {
 		if kv.Key != SchemaKey {
 			r.Metadata[kv.Key] = kv.Value
 		}
 	}
-	r.top = r.nodes(schema.Fields, 0, 0)
+	text, own := file.Lookup(SchemaKey)
+	if !own {
+		r.Foreign = true
+		err = r.adopt(file.Metadata().Schema)
+	} else if r.Schema, err = Parse([]byte(text)); err == nil {
+		r.top = r.nodes(r.Schema.Fields, 0, 0)
+	}
+	if err != nil {
+		return nil, err
+	}
 	if have := len(file.Schema().Columns()); have != max(len(r.leaves), 1) {
 		return nil, fmt.Errorf("the file has %d columns, its schema %d", have, len(r.leaves))
 	}
@@ -146,7 +156,7 @@ func (r *Reader) node(f *Field, def, lists int) *node {
 		n.kids = []*node{r.node(f.Elem, n.def+1, lists+1)}
 		n.leaf = n.kids[0].leaf
 	default:
-		n.leaf = n
+		n.leaf, n.physical = n, physical(f.Kind)
 		r.leaves = append(r.leaves, n)
 	}
 	for _, k := range n.kids {
@@ -258,9 +268,14 @@ func (n *node) value(dst []byte) []byte {
 		return members(dst, n.kids)
 	case List:
 		return n.list(dst)
+	case Map:
+		return n.entries(dst)
 	}
 	v := n.values[0]
 	n.values = n.values[1:]
+	if n.foreign != nil {
+		return n.foreign.text(dst, v)
+	}
 	switch n.field.Kind {
 	case Bool:
 		return strconv.AppendBool(dst, v.Boolean())
@@ -316,13 +331,41 @@ func (n *node) list(dst []byte) []byte {
 	}
 }
 
+// entries appends a map as an object.
+func (n *node) entries(dst []byte) []byte {
+	key, value := n.kids[0], n.kids[1]
+	if key.values[0].DefinitionLevel() < n.def+1 {
+		n.pass()
+		return append(dst, "{}"...)
+	}
+	dst = append(dst, '{')
+	for {
+		at := len(dst)
+		if dst = key.value(dst); dst[at] != '"' {
+			text := string(dst[at:])
+			dst = jsontext.AppendString(dst[:at], text)
+		}
+		dst = append(dst, ':')
+		if value.there() {
+			dst = value.value(dst)
+		} else {
+			dst = append(dst, "null"...)
+			value.pass()
+		}
+		if rest := key.values; len(rest) == 0 || rest[0].RepetitionLevel() < n.rep {
+			return append(dst, '}')
+		}
+		dst = append(dst, ',')
+	}
+}
+
 func appendDouble(dst []byte, x float64) []byte {
-	format, digits := byte('f'), -1
+	spelling, digits := byte('f'), -1
 	switch a := math.Abs(x); {
 	case a != 0 && (a < 1e-6 || a >= 1e21):
-		format = 'e'
+		spelling = 'e'
 	case a > exact:
 		digits = 0 // all of them: readers that take it for a whole number see the same one
 	}
-	return strconv.AppendFloat(dst, x, format, digits, 64)
+	return strconv.AppendFloat(dst, x, spelling, digits, 64)
 }

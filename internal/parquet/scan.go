@@ -89,7 +89,7 @@ func (s *Scan) Column(names ...string) (c *Cells, err error) {
 		if !leaf.below(n) {
 			continue
 		}
-		if i >= len(s.chunks) || format.Type(s.chunks[i].Type().Kind()) != physical(leaf.field.Kind) {
+		if i >= len(s.chunks) || format.Type(s.chunks[i].Type().Kind()) != leaf.physical {
 			return nil, fmt.Errorf("read %s: the file is damaged: column %d is not of the type that its schema has", s.r.name, i)
 		}
 		c.leaves = append(c.leaves, leaf)
@@ -120,6 +120,9 @@ func (c *Cells) At(row int64) (cell Cell, err error) {
 	v := values[0]
 	if v.IsNull() {
 		return cell, nil
+	}
+	if f := c.node.foreign; f != nil {
+		return f.cellOf(v), nil
 	}
 	cell.Kind = c.node.field.Kind
 	switch cell.Kind {
@@ -315,7 +318,7 @@ func (s *Scan) Bounds(names ...string) (b Bounds, known bool) {
 		if leaf != n {
 			continue
 		}
-		if i >= len(s.chunks) || format.Type(s.chunks[i].Type().Kind()) != physical(n.field.Kind) {
+		if i >= len(s.chunks) || format.Type(s.chunks[i].Type().Kind()) != n.physical {
 			return b, false // reading it says why
 		}
 		c, ok := s.chunks[i].(*pq.FileColumnChunk)
@@ -324,8 +327,11 @@ func (s *Scan) Bounds(names ...string) (b Bounds, known bool) {
 		}
 		low, high, ok := c.Bounds()
 		b.Values = c.NumValues() - c.NullCount()
-		if ok {
+		switch {
+		case ok && n.foreign == nil:
 			b.Low, b.High = bound(n.field.Kind, low), bound(n.field.Kind, high)
+		case ok && n.foreign.ordered:
+			b.Low, b.High = n.foreign.cellOf(low), n.foreign.cellOf(high)
 		}
 		return b, true
 	}

@@ -2,7 +2,9 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/fault"
 )
 
 // TestGroups sends messages of several groups, whose sizes the target counts its own way, at
@@ -47,6 +50,7 @@ func TestGroups(t *testing.T) {
 		b.parts.Ordered = rapid.Bool().Draw(rt, "ordered")
 		joint := rapid.Bool().Draw(rt, "joint")
 		lim.Joint = joint
+		lim.MaxGroups = rapid.IntRange(0, 4).Draw(rt, "most groups") // nothing else is different: those that are too many leave
 		b.parts.InFlightMessages = rapid.SampledFrom([]int{4, 16, 1000}).Draw(rt, "in flight")
 		most := max(b.parts.InFlightMessages/roomShare, 1) + lim.MaxBatchMessages - 1
 		written := 0
@@ -194,4 +198,28 @@ func TestJointGroupsFill(t *testing.T) {
 			t.Errorf("%d writes, more than %d", writes, most)
 		}
 	})
+}
+
+// TestGroupsExceeded: where one group more is refused, its messages fail, those of the groups that fill
+// already do not, and once these have left there is room again.
+func TestGroupsExceeded(t *testing.T) {
+	t.Parallel()
+	b := newBench(
+		step{payloads: []string{"a 1", "b 2", "c 3", "a 4", "c 5"}, keys: []string{"", "", "", "", ""}},
+		step{after: time.Minute, payloads: []string{"c 6", "d 7", "a 8"}, keys: []string{"", "", ""}},
+	)
+	lim := &b.parts.Target.Limits
+	lim.MaxBatchMessages, lim.MaxGroups, lim.Joint = 100, 2, true
+	lim.Exceeded = fault.New(fault.Invalid, errors.New("two groups fill"))
+	lim.Group = func(m *event.Message) string { return strings.Fields(string(m.Data))[0] }
+	synctest.Test(t, func(t *testing.T) {
+		if err := b.run(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	got := b.target.payloads()
+	slices.Sort(got)
+	if want := []string{"a 1", "a 4", "b 2", "c 6", "d 7"}; !slices.Equal(got, want) || len(b.failure.payloads()) != 3 {
+		t.Errorf("%q are written, and %q failed", got, b.failure.payloads())
+	}
 }

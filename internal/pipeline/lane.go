@@ -86,6 +86,12 @@ func (l *lane) add(m *event.Message, coming int, refused []rejected) []rejected 
 		return refused
 	}
 	if f == nil {
+		if lim.MaxGroups > 0 && len(l.filling) >= lim.MaxGroups {
+			if lim.Exceeded != nil {
+				return append(refused, rejected{m, lim.Exceeded})
+			}
+			l.flush(l.filling[0])
+		}
 		if lim.Joint { // there may be many groups
 			coming = 0
 		}
@@ -112,7 +118,8 @@ func (l *lane) start() {
 			break
 		}
 		l.writing++
-		l.s.wg.Go(func() { l.writeAll(b) })
+		t := l.s.begin()
+		l.s.wg.Go(func() { l.writeAll(b, t) })
 	}
 	n := len(l.filling)
 	if n == 0 || !l.filling[n-1].due.IsZero() && !l.timed.IsZero() {
@@ -227,8 +234,8 @@ func (l *lane) cut() {
 	}
 }
 
-// writeAll is a writer: it writes b, and then what waits, until nothing does.
-func (l *lane) writeAll(b event.Batch) {
+// writeAll is a writer: it writes b, which t is of, and then what waits, until nothing does.
+func (l *lane) writeAll(b event.Batch, t succession) {
 	ctx := l.s.ctx
 	writing := ctx
 	if l.most > 1 || l.s.p.parts.Ordered { // a lone writer keeps the order of everything
@@ -238,15 +245,46 @@ func (l *lane) writeAll(b event.Batch) {
 		if ctx.Err() != nil {
 			l.s.p.abandon(b, context.Cause(ctx))
 		} else {
-			l.s.settle(ctx, l.policy, b, l.s.recovered(writing, l.write, b)) // a middleware may panic too
+			l.s.settle(ctx, l.policy, b, l.s.recovered(t.in(writing), l.write, b)) // a middleware may panic too
 		}
+		t.over()
 		l.mu.Lock()
-		b = nil
+		b, t = nil, succession{}
 		if !l.hand() {
 			if b = l.next(); b == nil {
 				l.leave()
+			} else {
+				t = l.s.begin()
 			}
 		}
 		l.mu.Unlock()
+	}
+}
+
+// succession is the place of a batch among those of a target that has to know it; the zero value
+// is that of a batch of another.
+type succession struct {
+	mark func(context.Context) context.Context
+	end  func()
+}
+
+// begin is called for each batch, in the order in which they leave their lane.
+func (s *sink) begin() (t succession) {
+	if one, ok := s.base.(connector.Successive); ok {
+		t.mark, t.end = one.Begin()
+	}
+	return t
+}
+
+func (t succession) in(ctx context.Context) context.Context {
+	if t.mark == nil {
+		return ctx
+	}
+	return t.mark(ctx)
+}
+
+func (t succession) over() {
+	if t.end != nil {
+		t.end()
 	}
 }

@@ -153,6 +153,7 @@ type Pipeline struct {
 	flows   *flows
 	sinks   sinks
 	reads   *outage.Teller // of reads that fail
+	doubts  *outage.Teller // of acks that fail
 	acker   acker
 	acks    sync.WaitGroup // reads whose ack has not run
 	left    atomic.Bool    // connectors are being closed: no ack may begin any more
@@ -291,6 +292,8 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 	defer stop(nil)
 	p.reads = outage.New(p.parts.Log, "source", "")
 	defer p.reads.End()
+	p.doubts = outage.New(p.parts.Log, "source", "")
+	defer p.doubts.End()
 
 	p.budget.messages = semaphore.NewWeighted(int64(p.parts.InFlightMessages))
 	p.budget.bytes = semaphore.NewWeighted(int64(p.parts.InFlightBytes))

@@ -25,6 +25,7 @@ type read struct {
 	routes   []event.Batch // what each target gets, once decided; batch is empty then
 	ready    bool          // the transforms are done; guarded by the flow
 	filtered event.Batch
+	leftOut  []event.LeftOut // destinations that got nothing of a message
 	invalid  []rejected
 	traced   *traced  // nil when no message is sampled
 	taps     tap.Taps // nil while nobody listens
@@ -169,11 +170,12 @@ func (p *Pipeline) counted(b event.Batch) (settled func()) {
 func (p *Pipeline) track(work context.Context, v *flow, part connector.Portion, settled func()) *read {
 	p.acks.Add(1)
 	tag, traced := p.begin(part.Batch, part.Settle)
+	n := len(part.Batch)
 	event.TrackTagged(part.Batch, tag, func(o event.Outcomes) {
 		traced.end(p, o)
 		ack := func() {
 			defer p.acks.Done()
-			p.acknowledge(work, o, part.Ack)
+			p.acknowledge(work, n, o, part.Ack)
 			settled()
 		}
 		if p.divided != nil {
@@ -233,16 +235,17 @@ func oldest(b event.Batch) (readAt, created time.Time) {
 	return readAt, created
 }
 
-// acknowledge tells the source what became of one read. An acknowledgement that fails
+// acknowledge tells the source what became of one read of n messages. An acknowledgement that fails
 // means the source will deliver again what was delivered: the pipeline says so and ends
 // with an error when the source says it cannot go on.
-func (p *Pipeline) acknowledge(work context.Context, o event.Outcomes, ack connector.Ack) {
+func (p *Pipeline) acknowledge(work context.Context, n int, o event.Outcomes, ack connector.Ack) {
 	back := int64(0)
 	for _, err := range o {
 		if err != nil {
 			back++
 		}
 	}
+	handedBack := back
 	if back > 0 {
 		p.parts.Meter.Unsettled.Add(back)
 	}
@@ -260,8 +263,14 @@ func (p *Pipeline) acknowledge(work context.Context, o event.Outcomes, ack conne
 	// The cut of a drain must not keep a source from learning what was settled.
 	ctx, done := context.WithTimeout(context.WithoutCancel(work), 10*time.Second)
 	defer done()
-	if err := guard(func() error { return ack(ctx, o) }); err != nil {
+	err := guard(func() error { return ack(ctx, o) })
+	if err == nil && p.doubts.Passing() {
+		p.doubts.Well("")
+	}
+	if err != nil {
+		doubtful := n - int(handedBack)
 		if u, ok := errors.AsType[*connector.Unconfirmed](err); ok {
+			doubtful = u.Messages
 			p.parts.Meter.Unconfirmed.Add(int64(u.Messages))
 		}
 		err = fmt.Errorf("acknowledge: %w", err)
@@ -269,7 +278,7 @@ func (p *Pipeline) acknowledge(work context.Context, o event.Outcomes, ack conne
 			p.fail(err)
 			return
 		}
-		p.parts.Log.Error("the source may deliver settled messages again", meter.KeyError, err)
+		p.doubts.Note(unsure, "", max(doubtful, 1), err)
 	}
 }
 

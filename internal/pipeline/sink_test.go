@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -412,5 +413,82 @@ func TestOnlyTheFailedPartIsWrittenAgain(t *testing.T) {
 			t.Errorf("written: %s, want abcd bd", got)
 		}
 		wantPayloads(t, "failure target", b.failure, "c|not accepted")
+	})
+}
+
+// successor is a target that is told in which order its batches left.
+type successor struct {
+	*fakeTarget
+
+	mu    sync.Mutex
+	begun int
+	open  map[int]bool
+	first map[int]string // the first message of each batch, by its place
+	wrong []string
+}
+
+type place struct{}
+
+func (s *successor) Begin() (func(context.Context) context.Context, func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.begun
+	s.begun++
+	s.open[n] = true
+	return func(ctx context.Context) context.Context { return context.WithValue(ctx, place{}, n) }, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.open[n] {
+			s.wrong = append(s.wrong, fmt.Sprintf("batch %d ended twice", n))
+		}
+		delete(s.open, n)
+	}
+}
+
+func (s *successor) Write(ctx context.Context, b event.Batch) error {
+	n, told := ctx.Value(place{}).(int)
+	s.mu.Lock()
+	if !told || !s.open[n] {
+		s.wrong = append(s.wrong, fmt.Sprintf("%s is written as none of those that began", b[0].Data))
+	}
+	if s.first[n] == "" {
+		s.first[n] = string(b[0].Data)
+	}
+	s.mu.Unlock()
+	return s.fakeTarget.Write(ctx, b)
+}
+
+// TestBatchesAreToldInTheirOrder: a target that asks is told which batch left before which, all
+// attempts to write one are known as its own, and each ends.
+func TestBatchesAreToldInTheirOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		payloads := make([]string, 100)
+		for i := range payloads {
+			payloads[i] = fmt.Sprintf("m%03d", i)
+		}
+		b := newBench(step{payloads: payloads})
+		s := &successor{fakeTarget: b.target, open: map[int]bool{}, first: map[int]string{}}
+		b.parts.Target.Target = s
+		b.parts.Target.Limits.MaxBatchMessages, b.parts.Target.Limits.MaxConcurrentBatches = 5, 4
+		b.parts.Retry.Transient.MaxAttempts = 0
+		b.target.before = func(context.Context, event.Batch) error {
+			time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
+			if rand.IntN(3) == 0 {
+				return errTransient
+			}
+			return nil
+		}
+		if err := b.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if len(s.wrong) > 0 || len(s.open) > 0 || s.begun != 20 {
+			t.Errorf("%d batches began, %d have not ended: %v", s.begun, len(s.open), s.wrong)
+		}
+		for n := range s.begun {
+			if want := fmt.Sprintf("m%03d", 5*n); s.first[n] != want {
+				t.Errorf("batch %d begins with %s, want %s", n, s.first[n], want)
+			}
+		}
 	})
 }

@@ -1,10 +1,12 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -453,5 +455,36 @@ func TestUnconfirmedAcksAreCounted(t *testing.T) {
 			t.Errorf("%d messages are counted, want 2", n)
 		}
 		wantPayloads(t, "target", b.target, "a", "b", "c", "d", "e")
+	})
+}
+
+// TestAcksThatFailAreOneLine: what a source cannot be told while what it stands on is away is one
+// line with how many messages that are, and one when it is told again.
+func TestAcksThatFailAreOneLine(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const reads = 20
+		steps := make([]step, 0, reads+2)
+		for range reads {
+			steps = append(steps, step{payloads: []string{"a", "b"}})
+		}
+		b := newBench(append(steps, step{after: 5 * time.Second, payloads: []string{"c"}}, step{after: 5 * time.Second, payloads: []string{"d"}})...)
+		var text bytes.Buffer
+		b.parts.Log = slog.New(slog.NewTextHandler(&text, nil))
+		b.source.onAck = func(n int, _ event.Outcomes) error {
+			if n < reads {
+				return errors.New("the database has failed over")
+			}
+			return nil
+		}
+		if err := New(b.parts).Run(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(text.String(), "may deliver settled messages again"); n != 1 {
+			t.Errorf("%d lines, want one:\n%s", n, &text)
+		}
+		if n := strings.Count(text.String(), "the source knows again what is settled"); n != 1 || !strings.Contains(text.String(), fmt.Sprintf("messages=%d", 2*reads)) {
+			t.Errorf("%d lines say that it is well again, want one with %d messages:\n%s", n, 2*reads, &text)
+		}
 	})
 }

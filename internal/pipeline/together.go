@@ -76,6 +76,9 @@ func (w *worker) together(ctx context.Context, r *read) {
 // passed notes what the i-th step made of m.
 func (w *worker) passed(r *read, i int, m *event.Message, seen look, out event.Batch, err error) {
 	w.after(r, seen, i, m, out, err)
+	if left := m.TakeLeftOut(nil); err == nil {
+		r.leftOut = append(r.leftOut, left...)
+	}
 	switch {
 	case err != nil:
 		r.invalid = append(r.invalid, rejected{m, err})
@@ -166,6 +169,9 @@ func (w *worker) contained(ctx context.Context, t connector.BatchWorker, b event
 func (w *worker) called(ctx context.Context, t connector.BatchWorker, b event.Batch) (o []connector.Outcome, err error) {
 	defer func() {
 		if x := recover(); x != nil {
+			for _, m := range b {
+				m.TakeLeftOut(nil) // it is called again
+			}
 			w.p.parts.Meter.Panics.Add(1)
 			w.p.parts.Log.Error("panic in a transform; the message goes to the failure target",
 				meter.KeyError, fmt.Sprint(x), meter.KeyStack, stack())

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/meter"
 )
 
 // crowd is a transform that takes messages together.
@@ -23,6 +25,7 @@ func (c crowd) ApplyAll(_ context.Context, b event.Batch) []connector.Outcome { 
 // fate is what becomes of a message by its payload: dropped, refused, doubled, or a panic.
 func fate(m *event.Message) connector.Outcome {
 	s := string(m.Data)
+	m.LeaveOut("of "+s, "the same for all")
 	switch {
 	case strings.Contains(s, "drop"):
 		return connector.Outcome{}
@@ -65,7 +68,7 @@ func TestTogether(t *testing.T) {
 			steps = append(steps, ps)
 		}
 		length := rapid.IntRange(1, 3).Draw(t, "steps")
-		run := func(together []bool) (target, filter, failure []string) {
+		run := func(together []bool) (target, filter, failure, without []string) {
 			var script []step
 			for _, ps := range steps {
 				script = append(script, step{payloads: ps})
@@ -79,6 +82,8 @@ func TestTogether(t *testing.T) {
 					chain = append(chain, one)
 				}
 			}
+			counted := meter.NewPipeline("p")
+			b.parts.Meter = counted
 			if err := b.through(1, chain...).run(context.Background()); err != nil {
 				t.Fatalf("Run: %v", err)
 			}
@@ -89,7 +94,10 @@ func TestTogether(t *testing.T) {
 					}
 				}
 			}
-			return b.target.payloads(), b.filter.payloads(), b.failure.payloads()
+			for x, n := range counted.LeftOut() {
+				without = append(without, fmt.Sprint(x, n))
+			}
+			return b.target.payloads(), b.filter.payloads(), b.failure.payloads(), without
 		}
 		alone := make([]bool, length)
 		together := slices.Clone(alone)
@@ -97,9 +105,9 @@ func TestTogether(t *testing.T) {
 			together[i] = rapid.Bool().Draw(t, "together")
 		}
 		together[rapid.IntRange(0, length-1).Draw(t, "at least")] = true
-		target, filter, failure := run(alone)
-		gotTarget, gotFilter, gotFailure := run(together)
-		for what, pair := range map[string][2][]string{"target": {target, gotTarget}, "filter": {filter, gotFilter}, "failure": {failure, gotFailure}} {
+		target, filter, failure, without := run(alone)
+		gotTarget, gotFilter, gotFailure, gotWithout := run(together)
+		for what, pair := range map[string][2][]string{"target": {target, gotTarget}, "filter": {filter, gotFilter}, "failure": {failure, gotFailure}, "left out": {without, gotWithout}} {
 			slices.Sort(pair[0])
 			slices.Sort(pair[1])
 			if !slices.Equal(pair[0], pair[1]) {

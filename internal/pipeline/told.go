@@ -20,6 +20,8 @@ var (
 	triedAgain = &outage.Kind{Level: slog.LevelWarn, Text: "write failed, trying again", Gather: 100 * time.Millisecond, Count: "attempts", Passes: true}
 	// readAgain: the source was not read from.
 	readAgain = &outage.Kind{Level: slog.LevelWarn, Text: "read failed, trying again", Count: "reads", Passes: true, Over: "reads succeed again"}
+	// unsure: the source was told that they are settled, and may not know.
+	unsure = &outage.Kind{Level: slog.LevelError, Text: "the source may deliver settled messages again", Gather: time.Second, Passes: true, Over: "the source knows again what is settled"}
 	// givenUp: they are dead in their queue; gaveAway: the failure target gets them.
 	givenUp  = &outage.Kind{Level: slog.LevelError, Text: "messages are given up; they are kept, dead, in the queue that they come from", Gather: time.Second, Shown: true}
 	gaveAway = &outage.Kind{Level: slog.LevelError, Text: "messages are given up; they go to the failure target", Gather: time.Second, Shown: true}

@@ -140,6 +140,7 @@ func (w *worker) one(ctx context.Context, out event.Batch, m *event.Message, r *
 			}
 			next = grown
 			w.after(r, seen, i, m, next[before:], nil)
+			r.leftOut = m.TakeLeftOut(r.leftOut)
 			place.Pass(m, next[before:])
 			if len(next) == before {
 				if m.Dropped() == "" {
@@ -228,10 +229,18 @@ func (p *Pipeline) route(work context.Context, r *read) {
 		p.watchFiltered(r.filtered)
 		p.sinks.filter.put(r.flow, r.filtered)
 	}
+	for _, x := range r.leftOut {
+		p.parts.Meter.LeaveOut(x.Destination, x.Reason, 1)
+	}
 	var refused []Failure
 	for _, x := range r.invalid {
 		if work.Err() != nil { // the transform may have failed only because it was cut
 			p.abandon(event.Batch{x.m}, fmt.Errorf("%w: %w", context.Cause(work), x.err))
+			continue
+		}
+		if p.redelivers && fault.Paced(x.err) { // the transform waits for something, and holds up nobody
+			spoil(x.m)
+			event.Settle(x.m, &connector.Again{After: fault.After(x.err), Uncounted: true, Err: x.err})
 			continue
 		}
 		p.sinks.failure.charge(turnedDown, x.m)

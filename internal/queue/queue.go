@@ -326,6 +326,8 @@ type Tx interface {
 	// Get returns the value of a record, nil when there is none. It sees what this tx
 	// has put. The bytes must not be modified.
 	Get(key []byte) ([]byte, error)
+	// GetAll is Get for many keys, in one read of the store: of each key the value, or nil.
+	GetAll(keys [][]byte) ([][]byte, error)
 	// Put keeps a copy of key and value. Keys have 1 to 1024 bytes.
 	Put(key, value []byte) error
 	Delete(key []byte) error

@@ -91,7 +91,7 @@ func TestBuildNamesEverythingThatIsMissing(t *testing.T) {
 func TestGenerateWritesAndFindsStaleFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for _, folder := range []string{"internal/config", "internal/connector", "internal/usertransform", "internal/reference/testdata/fixture/wide"} {
+	for _, folder := range []string{"internal/config", "internal/connector", "internal/usertransform", "internal/trackingplan", "internal/enrich", "internal/reference/testdata/fixture/wide"} {
 		if err := os.CopyFS(filepath.Join(dir, folder), os.DirFS(filepath.Join(root, folder))); err != nil {
 			t.Fatal(err)
 		}

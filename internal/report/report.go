@@ -94,7 +94,8 @@ type Reporter struct {
 type entry struct {
 	last  counts
 	moved changes // until then
-	idle  int     // windows in a row without a change since the pipeline was replaced
+	left  map[meter.LeftOut]int64
+	idle  int // windows in a row without a change since the pipeline was replaced
 }
 
 // New makes a Reporter. It does no I/O.
@@ -200,6 +201,7 @@ type part struct {
 	name            string
 	counts          counts
 	changes         changes
+	left            map[meter.LeftOut]int64 // what destinations got nothing of
 	window          meter.Window
 	messages, bytes int64 // in flight
 	lag             time.Duration
@@ -247,7 +249,8 @@ func (r *Reporter) take(current []*meter.Pipeline, now time.Time) (parts []*part
 		grown := c.minus(e.last)
 		moves := changesOf(p)
 		moved := moves.minus(e.moved)
-		e.last, e.moved = c, moves
+		left, before := p.LeftOut(), e.left
+		e.last, e.moved, e.left = c, moves, left
 		flying := p.InFlight.Load()
 		if !running[p] {
 			if grown == (counts{}) && moved == (changes{}) && flying == 0 {
@@ -271,6 +274,7 @@ func (r *Reporter) take(current []*meter.Pipeline, now time.Time) (parts []*part
 		}
 		of.counts = of.counts.plus(grown)
 		of.changes = of.changes.plus(moved)
+		of.left = grownBy(of.left, left, before)
 		of.window.Join(p.Watch.Take())
 		of.lag = max(of.lag, p.CurrentLag())
 		of.messages += flying

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,6 +68,39 @@ func (c changes) String() string {
 	return strings.Join(texts, ", ")
 }
 
+// grownBy adds to all how much each of now has grown since before.
+func grownBy(all, now, before map[meter.LeftOut]int64) map[meter.LeftOut]int64 {
+	for x, n := range now {
+		if n -= before[x]; n == 0 {
+			continue
+		}
+		if all == nil {
+			all = map[meter.LeftOut]int64{}
+		}
+		all[x] += n
+	}
+	return all
+}
+
+// leftOut is which destinations got nothing of messages, and why; of many, where it was most.
+func leftOut(parts []*part) slog.Attr {
+	all := map[meter.LeftOut]int64{}
+	for _, p := range parts {
+		all = grownBy(all, p.left, nil)
+	}
+	order := slices.SortedFunc(maps.Keys(all), func(a, b meter.LeftOut) int {
+		return cmp.Or(cmp.Compare(all[b], all[a]), cmp.Compare(a.Destination, b.Destination), cmp.Compare(a.Reason, b.Reason))
+	})
+	var texts []string
+	for _, x := range order[:min(len(order), mostSummarized)] {
+		texts = append(texts, fmt.Sprintf("%s %d: %s", x.Destination, all[x], x.Reason))
+	}
+	if more := len(order) - len(texts); more > 0 {
+		texts = append(texts, fmt.Sprintf("%d more", more))
+	}
+	return slog.String("left_out", strings.Join(texts, "; "))
+}
+
 // standing is what a summary tells of that may stand still.
 type standing struct{ flying, queued, dead int64 }
 
@@ -117,6 +151,9 @@ func (r *Reporter) summarize(parts []*part, over time.Duration) {
 	}
 	if len(parts) > 1 && len(moved) > 0 {
 		line = append(line, shares(moved))
+	}
+	if left := leftOut(parts); left.Value.String() != "" {
+		line = append(line, left)
 	}
 	r.o.Log.Info("summary", line...)
 }

@@ -65,6 +65,20 @@ func TestSummary(t *testing.T) {
 				t.Fatalf("the summaries come to %+v, and it was %+v", said, did)
 			}
 		}
+		for i := range 10 {
+			r.pipelines[i%2].LeaveOut("crm", "consent", 2)
+			r.pipelines[2].LeaveOut("d"+strconv.Itoa(i), "consent", 1)
+		}
+		r.pipelines[0].Read.Add(1)
+		pass(time.Second)
+		if got := lines(); len(got) != 1 || !strings.Contains(got[0], `left_out="crm 20: consent; d0 1: consent; `) || !strings.Contains(got[0], `d6 1: consent; 3 more"`) {
+			t.Errorf("what destinations got nothing of: %q", got)
+		}
+		r.pipelines[0].Read.Add(1)
+		pass(time.Second)
+		if got := lines(); len(got) != 1 || strings.Contains(got[0], "left_out") {
+			t.Errorf("what destinations got nothing of, a window later: %q", got)
+		}
 		r.pipelines[0].InFlight.Store(7)
 		pass(time.Minute)
 		if got := lines(); len(got) != 1 || number(got[0], "in_flight") != 7 {

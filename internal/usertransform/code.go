@@ -5,20 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
-	"strings"
 
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/httpclient"
+	"github.com/weirdata/weir/internal/versioned"
 )
-
-// maxCode bounds the bytes of a version's document.
-const maxCode = 8 << 20
 
 // version is a version of a transformation or a library, as the control plane gives it.
 type version struct {
@@ -28,8 +21,13 @@ type version struct {
 	Language    string `json:"language"`
 }
 
-// errUnknown is the error of a version that there is not.
-var errUnknown = errors.New("Transformation not found")
+// unknown says of an error of a version that there is not what is not found, in RudderStack's words.
+func unknown(err error) error {
+	if errors.Is(err, versioned.ErrUnknown) {
+		return fmt.Errorf("Transformation %w", err)
+	}
+	return err
+}
 
 // library finds code by version. What it returns for a version is always the same, but in a
 // directory, where whoever writes the code may change it.
@@ -40,35 +38,21 @@ type library interface {
 	shared(ctx context.Context, name, v string) (version, error)
 }
 
-// fileName is what a version may be called: it names a file.
-var fileName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$`)
-
 // directory is code in files.
-type directory string
+type directory struct{ versioned.Directory }
 
-func (d directory) find(id string) (version, error) {
-	if !fileName.MatchString(id) {
-		return version{}, fault.New(fault.Invalid, fmt.Errorf("%w: %q is no name of a file: use letters, digits, \"_\", \"-\" and \".\"", errUnknown, id))
+func (d directory) find(id string) (v version, err error) {
+	text, ending, err := d.Read(id, ".json", ".js")
+	if err != nil {
+		return v, unknown(err)
 	}
-	text, err := readFile(filepath.Join(string(d), id+".json"))
-	if err == nil {
-		var v version
+	if ending == ".json" {
 		if err := json.Unmarshal(text, &v); err != nil {
-			return v, fault.New(fault.Invalid, fmt.Errorf("read %s.json in %s: %w", id, string(d), err))
+			return v, fault.New(fault.Invalid, fmt.Errorf("read %s.json in %s: %w", id, d.Directory, err))
 		}
 		return v, nil
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return version{}, fmt.Errorf("read the code of %s: %w", id, err)
-	}
-	text, err = readFile(filepath.Join(string(d), id+".js"))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return version{}, fault.New(fault.Invalid, fmt.Errorf("%w: there is neither %s.js nor %s.json in %s", errUnknown, id, id, string(d)))
-	case err != nil:
-		return version{}, fmt.Errorf("read the code of %s: %w", id, err)
-	}
-	v := version{Name: id, Code: string(text), CodeVersion: "1"}
+	v = version{Name: id, Code: string(text), CodeVersion: "1"}
 	if !exports.MatchString(v.Code) {
 		v.CodeVersion = "0"
 	}
@@ -78,17 +62,6 @@ func (d directory) find(id string) (version, error) {
 // exports tells a module from a script.
 var exports = regexp.MustCompile(`\bexport\s*(\{|\*|(async|function|const|let|var|default|class)\b)`)
 
-func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxCode {
-		return nil, fmt.Errorf("%s has %d bytes, more than the limit of %d", path, info.Size(), maxCode)
-	}
-	return os.ReadFile(path)
-}
-
 func (d directory) transformation(_ context.Context, id string) (version, error) { return d.find(id) }
 func (d directory) library(_ context.Context, id string) (version, error)        { return d.find(id) }
 func (d directory) shared(_ context.Context, name, v string) (version, error) {
@@ -97,10 +70,13 @@ func (d directory) shared(_ context.Context, name, v string) (version, error) {
 
 // controlPlane is code that is asked for over HTTP.
 type controlPlane struct {
-	base   string
-	auth   string
+	versioned.ControlPlane
 	client *httpclient.Client
-	cache  string // directory; empty for none
+}
+
+func newControlPlane(base, secret, cache string) *controlPlane {
+	client := httpclient.New(httpclient.Options{Timeout: loadTimeout})
+	return &controlPlane{versioned.ControlPlane{Base: base, Secret: secret, Client: client, Cache: cache}, client}
 }
 
 func (c *controlPlane) transformation(ctx context.Context, id string) (version, error) {
@@ -116,64 +92,9 @@ func (c *controlPlane) shared(ctx context.Context, name, v string) (version, err
 }
 
 func (c *controlPlane) get(ctx context.Context, key, path string) (v version, err error) {
-	kept := ""
-	if c.cache != "" && fileName.MatchString(key) {
-		kept = filepath.Join(c.cache, key+".json")
-		if text, err := readFile(kept); err == nil && json.Unmarshal(text, &v) == nil && v.Code != "" {
-			return v, nil
-		}
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.base, "/")+path, nil)
-	if err != nil {
-		return v, fmt.Errorf("ask for code: %w", err)
-	}
-	if c.auth != "" {
-		req.SetBasicAuth(c.auth, "")
-	}
-	resp, err := c.client.Do(req, nil)
-	if err != nil {
-		return v, fmt.Errorf("ask for code: %w", err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := httpclient.Body(resp, maxCode)
-	switch {
-	case err != nil:
-		return v, fmt.Errorf("read code of %s: %w", req.URL.Redacted(), err)
-	case resp.StatusCode == http.StatusNotFound:
-		return v, fault.New(fault.Invalid, fmt.Errorf("%w at %s", errUnknown, req.URL.Redacted()))
-	case resp.StatusCode != http.StatusOK:
-		return v, fmt.Errorf("ask %s for code: it answers %s", req.URL.Redacted(), resp.Status)
-	}
-	if err := json.Unmarshal(text, &v); err != nil {
-		return v, fmt.Errorf("read code of %s: %w", req.URL.Redacted(), err)
-	}
-	if kept != "" {
-		if err := keep(kept, text); err != nil {
-			return v, fmt.Errorf("keep code: %w", err)
-		}
-	}
-	return v, nil
-}
-
-// keep writes a file whole or not at all.
-func keep(path string, text []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = f.Write(text)
-	if e := f.Sync(); err == nil {
-		err = e
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	err = c.Get(ctx, key, path, func(text []byte) error {
+		v = version{}
+		return json.Unmarshal(text, &v)
+	})
+	return v, unknown(err)
 }

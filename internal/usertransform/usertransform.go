@@ -36,6 +36,7 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/httpclient"
+	"github.com/weirdata/weir/internal/versioned"
 	"github.com/weirdata/weir/internal/workspace"
 )
 
@@ -83,13 +84,13 @@ func New(d connector.Deps, c Config) (*Engine, error) {
 		if err != nil {
 			return nil, err
 		}
-		e.code = directory(path)
+		e.code = directory{versioned.Directory(path)}
 	case c.URL != "":
 		cache := c.CacheDirectory
 		if cache != "" {
 			cache = d.Path(cache)
 		}
-		e.code = &controlPlane{base: c.URL, auth: c.Secret, client: httpclient.New(httpclient.Options{Timeout: loadTimeout}), cache: cache}
+		e.code = newControlPlane(c.URL, c.Secret, cache)
 	default:
 		e.remote = newRemote(c.TransformerURL)
 	}

@@ -69,7 +69,8 @@ type trackingPlanDocument struct {
 		Version int    `json:"version"`
 	} `json:"trackingPlan"`
 	Version int             `json:"version"`
-	Config  json.RawMessage `json:"mergedConfig"`
+	Config  json.RawMessage `json:"config"`
+	Merged  json.RawMessage `json:"mergedConfig"`
 	Deleted bool            `json:"deleted"`
 }
 

@@ -219,7 +219,9 @@ func (p *parser) newSource(key sum, text json.RawMessage) *readSource {
 	s.Definition, s.DefinitionID, s.Category, s.Type = def.Name, def.ID, def.Category, def.Type
 	s.GeoEnrichment = geo.Enabled
 	if plan.Plan.ID != "" && !plan.Deleted {
-		s.TrackingPlan = &TrackingPlan{ID: plan.Plan.ID, Version: cmpOr(plan.Plan.Version, plan.Version), Config: plan.Config}
+		var odd []string
+		s.TrackingPlan, odd = newTrackingPlan(plan.Plan.ID, cmpOr(plan.Plan.Version, plan.Version), plan.Config, plan.Merged)
+		r.odd = append(r.odd, odd...)
 	}
 	r.asks = s.asks(def.Options.Hydration.Enabled)
 	for _, text := range d.Destinations {

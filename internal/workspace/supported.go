@@ -23,14 +23,14 @@ const (
 // asked. Whoever builds a feature writes true here.
 var Built = map[Feature]bool{
 	UserTransformations: true,
-	TrackingPlans:       false,
-	GeoEnrichment:       false,
-	TransientSources:    false,
+	TrackingPlans:       true,
+	GeoEnrichment:       true,
+	TransientSources:    true,
 	WebhookSources:      true,
 	SourceHydration:     false,
 	EventReplays:        false,
 	EventAudit:          false,
-	GatewayDumps:        false,
+	GatewayDumps:        true,
 }
 
 // missing is what a workspace asks for that is not built, and what that means for its events;
@@ -73,6 +73,8 @@ func (d *settingsDocument) asks(replays bool) (all []string) {
 	}
 	add(replays, EventReplays, "eventReplays: archived events are not sent again")
 	add(d.EventAudit, EventAudit, "settings.eventAuditEnabled: schemas of events are not collected")
-	add(d.Retention.Preferences.GatewayDumps, GatewayDumps, "settings.dataRetention.storagePreferences.gatewayDumps: events are not archived")
+	if d.Retention.Preferences.GatewayDumps {
+		all = append(all, "asks for an archive by settings.dataRetention.storagePreferences.gatewayDumps: there is one where the collect block has a block archive, which says where")
+	}
 	return all
 }

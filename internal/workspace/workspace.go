@@ -105,14 +105,6 @@ type Source struct {
 	made *readSource
 }
 
-// TrackingPlan names a version of a tracking plan, and what is done with violations: the merged
-// config, a JSON object.
-type TrackingPlan struct {
-	ID      string
-	Version int
-	Config  json.RawMessage
-}
-
 // Connection is a source's way to a destination.
 type Connection struct {
 	Destination *Destination

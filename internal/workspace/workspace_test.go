@@ -141,14 +141,14 @@ func TestOddDestinations(t *testing.T) {
 // TestSourcesAskForMore: what a source asks for and is not built is named.
 func TestSourcesAskForMore(t *testing.T) {
 	t.Parallel()
-	w := parse(t, []byte(`{"sources":[{"id":"a","writeKey":"k","geoEnrichment":{"enabled":true},"transient":true,"dgSourceTrackingPlanConfig":{"trackingPlan":{"id":"tp1"}}}]}`))
+	w := parse(t, []byte(`{"sources":[{"id":"a","writeKey":"k","geoEnrichment":{"enabled":true},"transient":true,"sourceDefinition":{"name":"x","options":{"hydration":{"enabled":true}}},"dgSourceTrackingPlanConfig":{"trackingPlan":{"id":"tp1"}}}]}`))
 	all := strings.Join(w.Warnings, "\n")
-	for _, want := range []string{"geoEnrichment", "transient", "the tracking plan tp1"} {
+	for _, want := range []string{"hydration"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is not in %s", want, all)
 		}
 	}
-	if len(w.Warnings) != 3 {
+	if len(w.Warnings) != 1 {
 		t.Errorf("warnings: %q", w.Warnings)
 	}
 }

@@ -253,6 +253,12 @@ func (p Place) Open(ctx context.Context, o Options) (blob.Bucket, error) {
 // Inspect says what keeps the files from being used that the access to the place names. It asks
 // nobody.
 func (p Place) Inspect(o Options) error {
+	if p.Local() {
+		if err := connector.LookForFolder(p.Path, o.Make); err != nil {
+			return connector.Blame("path", "name a folder, or one that can be made", err)
+		}
+		return nil
+	}
 	if p.Scheme != schemeGCS || o.Access.GCS == nil {
 		return nil
 	}

@@ -55,13 +55,13 @@ func (t *Transaction) Empty() bool {
 // Tx collects a Transaction; it is the queue.Tx of every backend.
 type Tx struct {
 	now    time.Time
-	get    func(key []byte) ([]byte, error)
+	get    Lookup
 	route  func(*queue.Job) int
 	t      Transaction
 	last   int // index in t.Appends of the lane appended to last; -1 at first
 	open   map[laneKey]int
 	writes map[string][]byte
-	reads  map[string][]byte
+	read   map[string]int // place in t.Reads
 	bytes  int
 	ended  bool
 
@@ -76,9 +76,13 @@ type laneKey struct {
 	scope queue.Scope
 }
 
-// NewTx returns an empty Tx. get reads a committed record; route says which partition a
+// Lookup reads committed records: of each key the value, nil when there is none. It may change the
+// order of keys, and values are in the order that it leaves.
+type Lookup func(keys [][]byte) (values [][]byte, err error)
+
+// NewTx returns an empty Tx. get reads committed records; route says which partition a
 // job belongs to, nil meaning 0: the jobs of one key and scope must go to one partition.
-func NewTx(now time.Time, get func(key []byte) ([]byte, error), route func(*queue.Job) int) *Tx {
+func NewTx(now time.Time, get Lookup, route func(*queue.Job) int) *Tx {
 	return &Tx{now: now, get: get, route: route, last: -1}
 }
 
@@ -228,21 +232,74 @@ func (t *Tx) Get(key []byte) ([]byte, error) {
 	if err := t.checkKey(key); err != nil {
 		return nil, err
 	}
-	if v, ok := t.writes[string(key)]; ok {
+	if v, ok := t.known(key); ok {
 		return v, nil
 	}
-	if v, ok := t.reads[string(key)]; ok {
-		return v, nil
-	}
-	v, err := t.get(key)
-	if err != nil {
+	if err := t.look([][]byte{bytes.Clone(key)}); err != nil {
 		return nil, err
 	}
-	if t.reads == nil {
-		t.reads = map[string][]byte{}
-	}
-	t.reads[string(key)] = v
+	v, _ := t.known(key)
 	return v, nil
+}
+
+// known is what t has put in a record, or found there.
+func (t *Tx) known(key []byte) (value []byte, ok bool) {
+	if v, ok := t.writes[string(key)]; ok {
+		return v, true
+	}
+	if i, ok := t.read[string(key)]; ok {
+		return t.t.Reads[i].Value, true
+	}
+	return nil, false
+}
+
+// textOf is b as a string that shares its memory: nobody may change b any more.
+func textOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// look reads records. The keys belong to t from now on.
+func (t *Tx) look(keys [][]byte) error {
+	values, err := t.get(keys)
+	if err != nil {
+		return err
+	}
+	if t.read == nil {
+		t.read = make(map[string]int, len(keys))
+		t.t.Reads = make([]Read, 0, len(keys))
+	}
+	for i, key := range keys {
+		t.read[textOf(key)] = len(t.t.Reads)
+		t.t.Reads = append(t.t.Reads, Read{Key: key, Value: values[i]})
+	}
+	return nil
+}
+
+// GetAll implements queue.Tx.
+func (t *Tx) GetAll(keys [][]byte) ([][]byte, error) {
+	ask := make([][]byte, 0, len(keys))
+	asked := make(map[string]struct{}, len(keys))
+	for _, key := range keys {
+		if err := t.checkKey(key); err != nil {
+			return nil, err
+		}
+		if _, ok := t.known(key); ok {
+			continue
+		}
+		if _, twice := asked[string(key)]; !twice {
+			own := bytes.Clone(key)
+			asked[textOf(own)] = struct{}{}
+			ask = append(ask, own)
+		}
+	}
+	if len(ask) > 0 {
+		if err := t.look(ask); err != nil {
+			return nil, err
+		}
+	}
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		values[i], _ = t.known(key)
+	}
+	return values, nil
 }
 
 // Put implements queue.Tx.
@@ -291,9 +348,5 @@ func (t *Tx) Finish() *Transaction {
 		t.t.Writes = append(t.t.Writes, Write{Key: []byte(k), Value: v})
 	}
 	slices.SortFunc(t.t.Writes, func(a, b Write) int { return bytes.Compare(a.Key, b.Key) })
-	for k, v := range t.reads {
-		t.t.Reads = append(t.t.Reads, Read{Key: []byte(k), Value: v})
-	}
-	slices.SortFunc(t.t.Reads, func(a, b Read) int { return bytes.Compare(a.Key, b.Key) })
 	return &t.t
 }

@@ -262,7 +262,7 @@ func (s *Store) discard(ctx context.Context, h *history, ref *laneRef, rows []pa
 	if err := fn(&lane, rows, tx); err != nil {
 		return err
 	}
-	r := &request{h: h, t: tx.Finish(), deadline: time.Now().Add(s.o.Patience), done: make(chan error, 1)}
+	r := &request{h: h, t: tx.Finish(), deadline: time.Now().Add(s.tuned().Patience), done: make(chan error, 1)}
 	if err := s.bind(ctx, r); err != nil {
 		return err
 	}

@@ -159,6 +159,46 @@ func TestFrozen(t *testing.T) {
 	comes(t, s, "in", "after")
 }
 
+// TestNewWorkIsRefusedAtOnce: what only brings something new, and was asked for before the database was
+// known to be away, is refused as soon as it is: whether it waits behind a commit that hangs, or for
+// its lane to be found.
+func TestNewWorkIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	p, dsn := through(t, enginetest.Postgres(t))
+	s := open(t, Options{DSN: dsn, Partitions: 4, Lease: 2 * time.Second, Patience: 10 * time.Minute, Timeout: 10 * time.Minute, Log: discard()})
+	if err := putIn(s, "in", "before"); err != nil {
+		t.Fatal(err)
+	}
+	p.Freeze()
+	caught := make(chan error, 1)
+	go func() { caught <- putIn(s, "in", "caught") }()
+	await(t, "a commit that hangs", func() bool {
+		s.commits.mu.Lock()
+		defer s.commits.mu.Unlock()
+		return s.commits.busy != mask{}
+	})
+	const waiting = 5
+	refused := make(chan error, 2*waiting)
+	for range waiting {
+		go func() { refused <- putIn(s, "in", "behind it") }()
+		go func() { refused <- putIn(s, "another", "in a lane that is not known") }()
+	}
+	for range 2 * waiting { // with a patience of minutes, these return because they do not wait
+		if err := <-refused; !errors.Is(err, queue.ErrAway) || fault.Of(err) != fault.Transient {
+			t.Errorf("Update before the database is known to be away = %v", err)
+		}
+	}
+	p.Thaw()
+	if err := <-caught; err != nil && !errors.Is(err, queue.ErrAway) {
+		t.Errorf("the commit that was under way: %v", err)
+	}
+	<-s.Leasable()
+	if err := putIn(s, "another", "after"); err != nil {
+		t.Fatal(err)
+	}
+	comes(t, s, "another", "after")
+}
+
 // TestHealedNodeReadsFirst: a process whose lease has ended is not heard of again before it can read.
 func TestHealedNodeReadsFirst(t *testing.T) {
 	t.Parallel()

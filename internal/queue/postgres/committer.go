@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -89,6 +90,10 @@ type request struct {
 	done     chan error
 }
 
+// brings reports whether r only brings something new: whoever does is told at once that the database
+// is away, and still has it.
+func (r *request) brings() bool { return len(r.t.Results) == 0 && grows(r.t) }
+
 const (
 	requestWaiting = iota
 	requestTaken
@@ -174,14 +179,21 @@ func (c *committer) do(ctx context.Context, r *request) error {
 	c.queue = append(c.queue, r)
 	c.wake.Signal()
 	c.mu.Unlock()
+	var gone <-chan struct{} // of the database, for who does not wait for it
+	if r.brings() {
+		gone = c.s.link.present().Done()
+	}
+	err := ctx.Err
 	select {
 	case err := <-r.done:
 		return err
 	case <-ctx.Done():
+	case <-gone:
+		err = func() error { return fmt.Errorf("commit an update: %w", cmp.Or(c.s.Away(), queue.ErrAway)) }
 	}
 	if r.state.CompareAndSwap(requestWaiting, requestWithdrawn) {
 		r.undo()
-		return ctx.Err()
+		return err()
 	}
 	return <-r.done
 }

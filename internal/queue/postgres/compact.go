@@ -77,10 +77,10 @@ func (s *Store) compact(ctx context.Context, c *pgxpool.Conn, k, before *candida
 	if err := c.QueryRow(ctx, s.names.segmentSQL("SELECT coalesce(sum(t.size + 100), 0)::bigint "+liveSQL, k.id)).Scan(&live); err != nil {
 		return false, err
 	}
-	if live == 0 || live > k.size/2 || k.size < 256<<10 && (before == nil || before.size+live > s.o.SegmentBytes) {
+	if live == 0 || live > k.size/2 || k.size < 256<<10 && (before == nil || before.size+live > s.tuned().SegmentBytes) {
 		return false, nil
 	}
-	merged = before != nil && before.size+live <= s.o.SegmentBytes
+	merged = before != nil && before.size+live <= s.tuned().SegmentBytes
 	err = s.remove(ctx, c, 100*time.Millisecond, func(tx pgx.Tx) error {
 		if merged {
 			return s.mergeSegment(ctx, tx, k.id, before.id)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -108,4 +109,62 @@ func TestDumpBegins(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "the settled segments are dropped, and the sparse ones merged", func() bool { return tables(t, s) < len(names)-3 })
+}
+
+// TestRemovalsAreHeldOff: who has the lock that the page on backups names meets no removal: it waits for
+// one that is under way, and none begins while it has it.
+func TestRemovalsAreHeldOff(t *testing.T) {
+	t.Parallel()
+	dsn := enginetest.Postgres(t)
+	s := open(t, Options{DSN: dsn, Partitions: 2, Log: discard()})
+	locks := func(ctx context.Context, wait string) (pgx.Tx, error) {
+		c, err := pgx.Connect(t.Context(), dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close(context.Background()) })
+		tx, err := c.Begin(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+wait+"'"); err != nil {
+			t.Fatal(err)
+		}
+		_, err = tx.Exec(ctx, "LOCK TABLE weir.meta IN SHARE MODE")
+		return tx, err
+	}
+	removal := func(during func()) (begun bool, err error) {
+		t.Helper()
+		err = s.pool.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error {
+			return s.remove(t.Context(), c, time.Second, func(pgx.Tx) error {
+				begun = true
+				during()
+				return nil
+			})
+		})
+		return begun, err
+	}
+	if begun, err := removal(func() {
+		tx, err := locks(t.Context(), "100ms")
+		if sqlState(err) != codeLockTimeout {
+			t.Errorf("the lock is had while a removal is under way: %v", err)
+		}
+		_ = tx.Rollback(t.Context())
+	}); !begun || err != nil && !later(err) {
+		t.Errorf("a removal: begun %v, %v", begun, err)
+	}
+	tx, err := locks(t.Context(), "1min")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := appendTo(s, "q", "meanwhile"); err != nil {
+		t.Errorf("an event that comes in meanwhile: %v", err)
+	}
+	if begun, err := removal(func() {}); begun || !later(err) {
+		t.Errorf("a removal while it is held off: begun %v, %v", begun, err)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "a removal", func() bool { begun, err := removal(func() {}); return begun && err == nil })
 }

@@ -235,6 +235,16 @@ func failover(t *testing.T, goesOn bool) {
 // dump is a backup of the store in a database.
 func (sv *server) dump(dsn, path string) {
 	sv.t.Helper()
+	c, err := pgx.Connect(sv.t.Context(), dsn)
+	if err != nil {
+		sv.t.Fatal(err)
+	}
+	defer func() { _ = c.Close(context.Background()) }()
+	for _, text := range []string{"BEGIN", "LOCK TABLE weir.meta IN SHARE MODE"} { // as the page on backups says
+		if _, err := c.Exec(sv.t.Context(), text); err != nil {
+			sv.t.Fatal(err)
+		}
+	}
 	sv.Run("pg_dump", "-Fc", "-n", "weir", "-f", path, "-d", dsn)
 }
 

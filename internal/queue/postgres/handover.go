@@ -25,7 +25,7 @@ func (s *Store) handOn(o *owned, keep []string) {
 				return // Close hands everything on
 			}
 		}
-		ctx, cancel := context.WithTimeout(s.live, max(s.o.Lease, s.o.Patience))
+		ctx, cancel := context.WithTimeout(s.live, max(s.o.Lease, s.tuned().Patience))
 		defer cancel()
 		if err := s.release(ctx, []*owned{o}, map[int][]string{o.part: keep}); err != nil {
 			s.o.Log.Warn("a partition could not be handed on; it will be tried again", "partition", o.part, "error", err)

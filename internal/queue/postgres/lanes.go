@@ -127,13 +127,17 @@ func (k *laneKey) name() []byte {
 }
 
 // lane finds a lane, or makes it; it is remembered in h.
-func (s *Store) lane(ctx context.Context, h *history, k laneKey) (*laneRef, error) {
+func (s *Store) lane(ctx context.Context, of *request, k laneKey) (*laneRef, error) {
+	h, try := of.h, s.try
+	if of.brings() {
+		try = s.tryPresent
+	}
 	if r := h.lanes.key(k); r != nil {
 		return r, nil
 	}
 	name := k.name()
 	r := &laneRef{queue: k.queue, scope: k.scope, part: k.part}
-	err := s.try(ctx, func(ctx context.Context) error {
+	err := try(ctx, func(ctx context.Context) error {
 		// DO NOTHING returns no row when another process was first, who has committed then.
 		_, err := s.pool.Exec(ctx, s.names.sql(`INSERT INTO @schema.lanes (name, part, queue, workspace, source, destination)
 			SELECT $1, $2, $3, $4, $5, $6 WHERE NOT EXISTS (SELECT 1 FROM @schema.lanes WHERE name = $1) ON CONFLICT DO NOTHING`),

@@ -28,6 +28,8 @@ type link struct {
 	absences  int64
 	turn      context.Context // ends when the database is back
 	end       context.CancelFunc
+	presence  context.Context // ends when the database is found away
+	leave     context.CancelFunc
 	leasing   chan struct{} // closed when jobs can be leased again; nil: nobody waits for it
 	leasesNow func() bool   // whether jobs may be leased, as long as the database answers
 }
@@ -49,6 +51,7 @@ const (
 func newLink(log *slog.Logger, leasesNow func() bool) *link {
 	l := &link{log: log, leasesNow: leasesNow}
 	l.turn, l.end = context.WithCancel(context.Background())
+	l.presence, l.leave = context.WithCancel(context.Background())
 	return l
 }
 
@@ -65,6 +68,7 @@ func (l *link) lost(err error) {
 		l.log.Warn("the database of the store is away; what waits for it goes on when it is back", "error", err)
 	}
 	l.why = err
+	l.leave()
 }
 
 // crowded reports whether err is that the server takes no more connections.
@@ -83,6 +87,7 @@ func (l *link) answered() (back bool) {
 	}
 	l.log.Info("the database of the store is back", "since", l.since.UTC().Truncate(time.Second), "after", time.Since(l.since).Round(time.Millisecond))
 	l.why = nil
+	l.presence, l.leave = context.WithCancel(context.Background())
 	l.end()
 	l.turn, l.end = context.WithCancel(context.Background())
 	return true
@@ -110,6 +115,14 @@ func (l *link) now() context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.turn
+}
+
+// present is the context of what waits only as long as the database answers: it ends when the database
+// is found away, and has ended while it is.
+func (l *link) present() context.Context {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.presence
 }
 
 // bound is ctx for work on the database: it ends after d, and when the database is back after it

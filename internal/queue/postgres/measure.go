@@ -53,8 +53,8 @@ func (s *Store) Measure(emit meter.Emit) {
 	if n := f.bytes.Load(); n > 0 {
 		emit(meter.StoreBytes, float64(n))
 	}
-	if s.o.MaxBytes > 0 {
-		emit(meter.StoreLimit, float64(s.o.MaxBytes))
+	if s.tuned().MaxBytes > 0 {
+		emit(meter.StoreLimit, float64(s.tuned().MaxBytes))
 	}
 	emit(meter.StoreFull, meter.Bool(s.Full() != nil))
 }

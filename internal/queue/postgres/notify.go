@@ -145,13 +145,16 @@ func (s *Store) followAll(ctx context.Context, parts []int) {
 
 // poll looks for what others appended, whether or not they could tell.
 func (s *Store) poll(ctx context.Context) {
-	tick := time.NewTicker(s.o.Poll)
+	tick := time.NewTicker(s.tuned().Poll)
 	probed := time.Now()
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-s.retuned:
+			tick.Reset(s.tuned().Poll)
+			continue
 		case <-tick.C:
 		}
 		if s.Away() != nil {

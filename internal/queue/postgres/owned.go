@@ -172,16 +172,13 @@ func (s *Store) follow(ctx context.Context, parts []*owned) error {
 		return err
 	}
 	after := map[int]int64{}
-	byPart := map[int][]entry{}
 	for _, o := range parts {
 		o.mu.Lock()
 		after[o.part] = o.seen
 		o.mu.Unlock()
 	}
 	began := time.Now()
-	err := s.readLog(ctx, h, s.pool, h.head.Load().segment, after, func(part int, e entry) {
-		byPart[part] = append(byPart[part], e)
-	})
+	byPart, err := s.readTail(ctx, h, after)
 	s.timed(meter.Follow, began, err)
 	if err != nil {
 		return err
@@ -199,6 +196,28 @@ func (s *Store) follow(ctx context.Context, parts []*owned) error {
 	}
 	return nil
 }
+
+// readTail reads the rows of partitions after the given positions. A segment in which nothing is
+// open any more may be dropped after it was looked where the log is written, and before it is
+// read: the log is written in another by then.
+func (s *Store) readTail(ctx context.Context, h *history, after map[int]int64) (byPart map[int][]entry, err error) {
+	for range segmentsGone {
+		byPart = map[int][]entry{}
+		err = s.readLog(ctx, h, s.pool, h.head.Load().segment, after, func(part int, e entry) {
+			byPart[part] = append(byPart[part], e)
+		})
+		if !isUndefinedTable(err) {
+			break
+		}
+		if err := s.readHead(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return byPart, err
+}
+
+// segmentsGone is how often in a row the segment that is read may have been dropped.
+const segmentsGone = 4
 
 // readLog reads the rows of partitions after the given positions, in order of position
 // within each partition, newest segment last.

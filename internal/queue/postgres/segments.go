@@ -68,7 +68,7 @@ func (s *Store) maintenance(ctx context.Context) {
 
 // measureEvery is how often the size is looked at: seldom where nothing depends on it.
 func (s *Store) measureEvery() time.Duration {
-	if s.o.MaxBytes == 0 {
+	if s.tuned().MaxBytes == 0 {
 		return measureSeldom
 	}
 	return measureEvery
@@ -106,9 +106,14 @@ var errListed = errors.New("somebody is about to read the tables")
 // lists the tables in a snapshot, locks them by their names, and reads them in that snapshot: a
 // table that goes between the first two fails it, and of one that was made anew it finds nothing,
 // in silence. So nothing is removed while another session may be in between, which is seen by its
-// lock on the catalog, and looked for last, since the statements may take long.
+// lock on the catalog, and looked for last, since the statements may take long. Between that look and
+// the commit somebody may begin: who must not meet that holds off removals altogether, by a lock on
+// the table "meta" that conflicts with the one that each of them has.
 func (s *Store) remove(ctx context.Context, c *pgxpool.Conn, d time.Duration, fn func(tx pgx.Tx) error) error {
 	return s.change(ctx, c, d, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, s.names.sql("LOCK TABLE @schema.meta IN ROW EXCLUSIVE MODE")); err != nil {
+			return err
+		}
 		if err := s.listed(ctx, tx); err != nil {
 			return err
 		}
@@ -195,7 +200,7 @@ func (s *Store) turnSegment(ctx context.Context, c *pgxpool.Conn) error {
 	err = c.QueryRow(ctx, s.names.segmentSQL(`SELECT pg_total_relation_size('@schema.log_@segment'::regclass) >= $1
 			OR opened < clock_timestamp() - $2::interval AND EXISTS (SELECT 1 FROM @schema.log_@segment LIMIT 1)
 			OR pg_total_relation_size('@schema.log_@previous'::regclass) >= $1 AND (SELECT `+settledSQL+` FROM @schema.segments g WHERE g.id = @previous)
-		FROM @schema.segments WHERE id = @segment`, segment), s.o.SegmentBytes, s.o.SegmentAge).Scan(&due)
+		FROM @schema.segments WHERE id = @segment`, segment), s.tuned().SegmentBytes, s.tuned().SegmentAge).Scan(&due)
 	if err != nil || !due {
 		return err
 	}
@@ -312,7 +317,7 @@ func (s *Store) forgetProcesses(ctx context.Context, c *pgxpool.Conn) error {
 // Full implements queue.Filling.
 func (s *Store) Full() error {
 	if s.full.Load() {
-		return fmt.Errorf("update: it has reached its limit of %d bytes: %w", s.o.MaxBytes, queue.ErrFull)
+		return fmt.Errorf("update: it has reached its limit of %d bytes: %w", s.tuned().MaxBytes, queue.ErrFull)
 	}
 	return nil
 }
@@ -324,14 +329,22 @@ func (s *Store) measure(ctx context.Context) error {
 		return err
 	}
 	s.figures.bytes.Store(size)
-	if full := s.o.MaxBytes > 0 && size >= s.o.MaxBytes; full != s.full.Swap(full) {
+	s.judge()
+	return nil
+}
+
+// judge compares the size that was measured last with the limit.
+func (s *Store) judge() {
+	s.judging.Lock() // who looked with the limit of before never has the last word
+	defer s.judging.Unlock()
+	size, limit := s.figures.bytes.Load(), s.tuned().MaxBytes
+	if full := limit > 0 && size >= limit; full != s.full.Swap(full) {
 		if full {
-			s.o.Log.Warn("the queue store is full: new jobs are refused until it is emptied", "bytes", size, "limit", s.o.MaxBytes)
+			s.o.Log.Warn("the queue store is full: new jobs are refused until it is emptied", "bytes", size, "limit", limit)
 		} else {
-			s.o.Log.Info("the queue store takes new jobs again", "bytes", size, "limit", s.o.MaxBytes)
+			s.o.Log.Info("the queue store takes new jobs again", "bytes", size, "limit", limit)
 		}
 	}
-	return nil
 }
 
 // size is the size of the store's tables.

@@ -337,3 +337,36 @@ func TestCompaction(t *testing.T) {
 	settleAll(t, s, jobs)
 	await(t, "the settled segments are dropped", func() bool { return tables(t, s) <= 3 })
 }
+
+// TestReadOfADroppedSegment has the log read by one who looked where it is written before the
+// segments there were dropped: it looks again.
+func TestReadOfADroppedSegment(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{DSN: enginetest.Postgres(t), Partitions: 1, SegmentBytes: 64 << 10, CacheBytes: -1, Log: discard()})
+	h := s.history.Load()
+	for h.head.Load().segment < 5 {
+		if err := appendTo(s, "a", strings.Repeat("d", 20000)); err != nil {
+			t.Fatal(err)
+		}
+		settleAll(t, s, leaseAll(t, s, "a", 1))
+	}
+	await(t, "segments are dropped", func() bool {
+		var there bool
+		if err := s.pool.QueryRow(t.Context(), "SELECT to_regclass('weir.log_2') IS NOT NULL").Scan(&there); err != nil {
+			t.Fatal(err)
+		}
+		return !there
+	})
+	stale := &history{}
+	stale.head.Store(&head{segment: 2})
+	if err := s.readLog(t.Context(), stale, s.pool, 2, map[int]int64{0: 0}, func(int, entry) {}); !isUndefinedTable(err) {
+		t.Fatalf("the segments are still there: %v", err)
+	}
+	old := h.head.Swap(&head{segment: 2})
+	if _, err := s.readTail(t.Context(), h, map[int]int64{0: 1 << 40}); err != nil {
+		t.Error(err)
+	}
+	if now := h.head.Load().segment; now < old.segment {
+		t.Errorf("the head is still thought to be in segment %d, it is in %d", now, old.segment)
+	}
+}

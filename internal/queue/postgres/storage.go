@@ -269,7 +269,7 @@ func (st *storage) Sweep(ctx context.Context, lane, after uint64, limit int) ([]
 // Move implements partition.Storage. It is a commit like any other.
 func (st *storage) Move(ctx context.Context, c *partition.Change) error {
 	o := st.o
-	r := &request{h: o.h, t: &partition.Transaction{}, deadline: time.Now().Add(st.s.o.Patience), done: make(chan error, 1),
+	r := &request{h: o.h, t: &partition.Transaction{}, deadline: time.Now().Add(st.s.tuned().Patience), done: make(chan error, 1),
 		changes: []ownedChange{{o: o, part: o.part, c: c}}}
 	r.mask.add(o.part)
 	return st.s.commits.do(ctx, r)

@@ -38,6 +38,8 @@ type Store struct {
 	login login
 	pool  *pgxpool.Pool
 
+	tuning     atomic.Pointer[Options] // see [Store.tuned]
+	retuned    chan struct{}           // asks poll to look at its interval again
 	history    atomic.Pointer[history]
 	blind      sync.Once  // for the warning that nobody says which timeline it is
 	entering   sync.Mutex // held while a session's history is compared with what is remembered
@@ -53,8 +55,9 @@ type Store struct {
 	until         atomic.Int64             // this process owns what it owns until then; ns since born
 	born          time.Time
 	full          atomic.Bool
-	noted         *noted // partitions whose owners are to be told
-	hints         *noted // those that others have told of
+	judging       sync.Mutex // see [Store.judge]
+	noted         *noted     // partitions whose owners are to be told
+	hints         *noted     // those that others have told of
 	figures       figures
 	elders        elders
 	pauses        atomic.Pointer[queue.Pauses] // as they were read last
@@ -117,7 +120,10 @@ func New(o Options) (*Store, error) {
 		subscriptions: newSubscriptions(),
 		rebuild:       make(chan struct{}, 1),
 		closed:        make(chan struct{}),
+		retuned:       make(chan struct{}, 1),
 	}
+	s.tuning.Store(&o)
+	s.o.MaxBytes, s.o.SegmentBytes, s.o.SegmentAge, s.o.Patience, s.o.Poll = 0, 0, 0, 0, 0 // see tuned
 	s.history.Store(newHistory(&s.o, identity{}, time.Time{}))
 	s.commits = newCommitter(s)
 	s.link = newLink(o.Log, s.holdsNow)
@@ -216,7 +222,7 @@ func (s *Store) ready() error {
 
 // Update implements queue.Store.
 func (s *Store) Update(ctx context.Context, fn func(tx queue.Tx) error) error {
-	deadline := time.Now().Add(s.o.Patience)
+	deadline := time.Now().Add(s.tuned().Patience)
 	for {
 		if err := s.ready(); err != nil {
 			return err
@@ -237,7 +243,7 @@ var errAgain = errors.New("a record has changed")
 func (s *Store) update(ctx context.Context, fn func(tx queue.Tx) error, deadline time.Time) error {
 	h := s.history.Load()
 	versions := map[string]int64{}
-	tx := partition.NewTx(s.now(), func(key []byte) ([]byte, error) { return s.get(ctx, key, versions) }, s.router())
+	tx := partition.NewTx(s.now(), func(keys [][]byte) ([][]byte, error) { return s.get(ctx, keys, versions) }, s.router())
 	err := fn(tx)
 	if err == nil {
 		err = s.observers.Tell(ctx, tx, h.lanes.whose)
@@ -277,7 +283,7 @@ func grows(t *partition.Transaction) bool {
 func (s *Store) bind(ctx context.Context, r *request) error {
 	for i := range r.t.Appends {
 		a := &r.t.Appends[i]
-		ref, err := s.lane(ctx, r.h, laneKey{a.Queue, a.Scope, a.Part})
+		ref, err := s.lane(ctx, r, laneKey{a.Queue, a.Scope, a.Part})
 		if err != nil {
 			return err
 		}
@@ -331,30 +337,52 @@ func (s *Store) sortResults(h *history, results []queue.Result) (map[int][]queue
 	return byPart, nil
 }
 
-// get reads a record for an Update and notes its version.
-func (s *Store) get(ctx context.Context, key []byte, versions map[string]int64) ([]byte, error) {
-	var value []byte
-	var version int64
+// get reads records for an Update and notes their versions; 0 of one that is not there.
+func (s *Store) get(ctx context.Context, keys [][]byte, versions map[string]int64) ([][]byte, error) {
+	values := make([][]byte, len(keys))
+	place := make(map[string]int, len(keys))
+	for i, key := range keys {
+		place[string(key)] = i
+	}
 	began := time.Now()
 	err := s.try(ctx, func(ctx context.Context) error {
-		err := s.pool.QueryRow(ctx, s.names.sql("SELECT value, version FROM @schema.records WHERE key = $1"), key).Scan(&value, &version)
-		if errors.Is(err, pgx.ErrNoRows) {
-			value, version = nil, 0
-			return nil
+		for i, key := range keys {
+			values[i], versions[string(key)] = nil, 0
 		}
+		rows, err := s.pool.Query(ctx, s.names.sql("SELECT key, value, version FROM @schema.records WHERE key = ANY($1)"), keys)
+		if err != nil {
+			return err
+		}
+		var key, value []byte
+		var version int64
+		_, err = pgx.ForEachRow(rows, []any{&key, &value, &version}, func() error {
+			values[place[string(key)]], versions[string(key)] = append(make([]byte, 0, len(value)), value...), version
+			return nil
+		})
 		return err
 	})
 	s.timed(meter.ReadJobs, began, err)
 	if err != nil {
-		return nil, fmt.Errorf("get record %.64q: %w", key, meaning(err))
+		return nil, fmt.Errorf("get record %.64q: %w", keys[0], meaning(err))
 	}
-	versions[string(key)] = version
-	return value, nil
+	return values, nil
+}
+
+// tryPresent runs a read for who does not wait for a database that is away: it ends with that as
+// soon as it is found.
+func (s *Store) tryPresent(ctx context.Context, read func(context.Context) error) error {
+	bounded, cancel := s.link.during(ctx, s.link.present())
+	defer cancel()
+	err := s.try(bounded, read)
+	if away := s.Away(); err != nil && away != nil && ctx.Err() == nil {
+		return away
+	}
+	return err
 }
 
 // try runs a read, and again while the database is away, for as long as Patience allows.
 func (s *Store) try(ctx context.Context, read func(context.Context) error) error {
-	deadline := time.Now().Add(s.o.Patience)
+	deadline := time.Now().Add(s.tuned().Patience)
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		turn, err := s.link.now(), s.Away()
 		if err == nil {
@@ -473,7 +501,7 @@ func (s *Store) Close() error {
 	s.commits.close()
 	s.halt()
 	s.tasks.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), s.o.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), s.tuned().Patience)
 	defer cancel()
 	err := s.leave(ctx)
 	s.stop()

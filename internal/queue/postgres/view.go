@@ -17,7 +17,7 @@ import (
 // views ask for. With the second read begins a transaction that sees one moment, and the
 // function runs again when the first record is another by then.
 func (s *Store) View(ctx context.Context, fn func(queue.Reader) error) error {
-	deadline := time.Now().Add(s.o.Patience)
+	deadline := time.Now().Add(s.tuned().Patience)
 	for whole := false; ; whole = true {
 		if err := s.ready(); err != nil {
 			return err

@@ -108,7 +108,7 @@ func (w *writer) expireRequests(g *group, err error) {
 		switch {
 		case now.After(r.deadline) || w.s.state.Load() == stateClosed:
 			r.fail(fmt.Errorf("commit an update: %w", cmp.Or(away, meaning(err))))
-		case away != nil && len(r.t.Results) == 0 && grows(r.t):
+		case away != nil && r.brings():
 			r.fail(fmt.Errorf("commit an update: %w", away))
 		default:
 			return false
@@ -267,7 +267,7 @@ func (w *writer) resolve(ctx context.Context, a *attempt, cause error) error {
 		}
 		if w.s.state.Load() == stateClosed {
 			if giveUp.IsZero() {
-				giveUp = time.Now().Add(w.s.o.Patience)
+				giveUp = time.Now().Add(w.s.tuned().Patience)
 			} else if time.Now().After(giveUp) {
 				return fmt.Errorf("%w: the store closed before the database answered: %w: %w", errUnknown, err, cause)
 			}

@@ -149,11 +149,12 @@ func (s *Store) dead(ctx context.Context, q queue.Search, what string, fn func(*
 }
 
 func (s *Store) discard(l *partition.Lane, rows []partition.Side, fn func(*partition.Lane, []partition.Side, *partition.Tx) error) error {
-	tx := partition.NewTx(s.opt.Now(), s.record, nil)
+	since := s.applied.Load()
+	tx := partition.NewTx(s.opt.Now(), s.records, nil)
 	if err := fn(l, rows, tx); err != nil {
 		return err
 	}
 	t := tx.Finish()
 	defer t.Release()
-	return s.commitTx(t, s.part.Discard(rows))
+	return s.commitTx(t, s.part.Discard(rows), since)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"syscall"
 
 	"github.com/weirdata/weir/internal/queue"
@@ -22,6 +23,9 @@ type request struct {
 	appends []appendEntry // without lane and seq
 	writes  []writeEntry
 	reads   []partition.Read
+	since   uint64   // the commit at which the state stood before anything was read
+	read    []uint64 // marks of the keys of reads
+	wrote   []uint64 // the same of writes
 	change  *partition.Change
 	moves   bool // values are put elsewhere: committed alone
 	done    chan error
@@ -35,6 +39,10 @@ func newRequest(t *partition.Transaction, c *partition.Change) *request {
 		return r
 	}
 	r.reads = t.Reads
+	r.read = make([]uint64, len(t.Reads))
+	for i := range t.Reads {
+		r.read[i] = mark(t.Reads[i].Key)
+	}
 	r.appends = make([]appendEntry, len(t.Appends))
 	for i := range t.Appends {
 		a := &t.Appends[i]
@@ -42,8 +50,9 @@ func newRequest(t *partition.Transaction, c *partition.Change) *request {
 			lane: partition.Lane{Queue: a.Queue, Scope: a.Scope}, count: a.Count, value: a.Value, crc: checksum(a.Value),
 		}
 	}
-	r.writes = make([]writeEntry, len(t.Writes))
+	r.writes, r.wrote = make([]writeEntry, len(t.Writes)), make([]uint64, len(t.Writes))
 	for i, w := range t.Writes {
+		r.wrote[i] = mark(w.Key)
 		r.writes[i] = writeEntry{key: w.Key, value: w.Value, put: w.Value != nil, crc: checksum(w.Value)}
 	}
 	return r
@@ -66,7 +75,7 @@ func (s *Store) submit(r *request) error {
 		s.part.End(r.change, false)
 		return err
 	}
-	if limit := s.opt.MaxBytes; limit > 0 && r.grows() && s.log.Size()+s.stateBytes.Load()+int64(r.size()) > limit {
+	if limit := s.limits().MaxBytes; limit > 0 && r.grows() && s.log.Size()+s.stateBytes.Load()+int64(r.size()) > limit {
 		s.part.End(r.change, false)
 		s.wanted.Store(min(int64(r.size()), limit/16))
 		s.nudge() // who looks at its limits then finds it full
@@ -147,7 +156,6 @@ type group struct {
 	nextLane uint64
 	names    map[laneName]uint64
 	tails    map[uint64]uint64
-	written  map[string]*writeEntry
 	commits  []*transaction
 	requests []*request
 }
@@ -204,35 +212,39 @@ func (g *group) stage(r *request) error {
 		return err
 	}
 	g.commits, g.requests = append(g.commits, f), append(g.requests, r)
-	for i := range r.writes {
-		if g.written == nil {
-			g.written = map[string]*writeEntry{}
+	g.s.changed.note(r.wrote, g.s.commit+1)
+	return nil
+}
+
+// validate finds whether what r has read is still so: nothing has to be looked at of which it is
+// known that nobody has written it since.
+func (g *group) validate(r *request) error {
+	for i := range r.reads {
+		rd := &r.reads[i]
+		if !g.s.changed.after(r.read[i], r.since) {
+			continue
 		}
-		g.written[string(r.writes[i].key)] = &r.writes[i]
+		var now []byte
+		if w := g.written(rd.Key); w == nil {
+			var err error
+			if now, err = g.s.get(append([]byte{rowKV}, rd.Key...)); err != nil {
+				return err
+			}
+		} else if now = w.value; w.put && now == nil {
+			now = []byte{}
+		}
+		if (now == nil) != (rd.Value == nil) || !bytes.Equal(now, rd.Value) {
+			return errConflict
+		}
 	}
 	return nil
 }
 
-// validate compares what r has read with what is there now.
-func (g *group) validate(r *request) error {
-	for i := range r.reads {
-		rd := &r.reads[i]
-		var now []byte
-		if w, ok := g.written[string(rd.Key)]; ok {
-			if w.put {
-				now = w.value
-				if now == nil {
-					now = []byte{}
-				}
-			}
-		} else {
-			var err error
-			if now, err = g.s.record(rd.Key); err != nil {
-				return err
-			}
-		}
-		if (now == nil) != (rd.Value == nil) || !bytes.Equal(now, rd.Value) {
-			return errConflict
+// written is what the commits that are staged have made of a record; nil when they have not.
+func (g *group) written(key []byte) *writeEntry {
+	for _, f := range slices.Backward(g.commits) {
+		if i, found := slices.BinarySearchFunc(f.writes, key, func(w writeEntry, key []byte) int { return bytes.Compare(w.key, key) }); found {
+			return &f.writes[i]
 		}
 	}
 	return nil
@@ -279,7 +291,7 @@ func (s *Store) write(g *group) error {
 	for _, f := range g.commits {
 		f.place()
 	}
-	if s.grown.Add(int64(size)) >= s.opt.SegmentBytes {
+	if s.grown.Add(int64(size)) >= s.limits().SegmentBytes {
 		s.nudge()
 	}
 	if cap(s.heads) > groupBytes {

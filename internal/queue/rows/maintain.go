@@ -82,8 +82,8 @@ func (s *Store) makeRoom(ctx context.Context) error {
 		return err
 	}
 	floor := int64(compactFloor)
-	if s.opt.MaxBytes > 0 {
-		floor = min(floor, s.opt.MaxBytes/8)
+	if limit := s.limits().MaxBytes; limit > 0 {
+		floor = min(floor, limit/8)
 	}
 	if s.deadBytes() <= floor || s.enter() != nil {
 		return nil
@@ -214,7 +214,7 @@ type Room struct {
 
 // Room says how much room there is.
 func (s *Store) Room() Room {
-	r := Room{Limit: s.opt.MaxBytes}
+	r := Room{Limit: s.limits().MaxBytes}
 	u, err := s.Usage()
 	r.Taken = u.Log + u.State
 	if d, derr := s.fs.GetDiskUsage(s.dir); err == nil && derr == nil {
@@ -225,8 +225,8 @@ func (s *Store) Room() Room {
 
 // floor is what of a disk must stay free.
 func (s *Store) floor(d vfs.DiskUsage) uint64 {
-	if s.opt.MinFree > 0 {
-		return uint64(s.opt.MinFree)
+	if free := s.limits().MinFree; free > 0 {
+		return uint64(free)
 	}
 	return min(defaultMargin, d.TotalBytes/10)
 }
@@ -248,14 +248,17 @@ func (s *Store) deadBytes() int64 {
 
 // checkLimits decides whether the store takes new work.
 func (s *Store) checkLimits() {
+	s.checking.Lock() // who looked with the limits of before never has the last word
+	defer s.checking.Unlock()
 	u, err := s.Usage()
 	if err != nil {
 		s.report("check its limits", err)
 		return
 	}
 	why := ""
-	if used := u.Log + u.State; s.opt.MaxBytes > 0 && used+s.wanted.Load() >= s.opt.MaxBytes {
-		why = fmt.Sprintf("it takes %d bytes, its limit is %d", used, s.opt.MaxBytes)
+	limit := s.limits().MaxBytes
+	if used := u.Log + u.State; limit > 0 && used+s.wanted.Load() >= limit {
+		why = fmt.Sprintf("it takes %d bytes, its limit is %d", used, limit)
 	}
 	if d, err := s.fs.GetDiskUsage(s.dir); err == nil && why == "" {
 		floor := s.floor(d)
@@ -280,10 +283,11 @@ func (s *Store) checkLimits() {
 }
 
 func (s *Store) expireDead(ctx context.Context) error {
-	if s.opt.DeadRetention <= 0 {
+	retention := s.limits().DeadRetention
+	if retention <= 0 {
 		return nil
 	}
-	n, err := s.Drop(ctx, queue.Search{State: queue.Buried, Before: s.opt.Now().Add(-s.opt.DeadRetention)})
+	n, err := s.Drop(ctx, queue.Search{State: queue.Buried, Before: s.opt.Now().Add(-retention)})
 	if n > 0 {
 		s.opt.Log.Info("dead jobs expired", "dir", s.dir, "jobs", n)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 
 	"github.com/weirdata/weir/internal/memorylimit"
 	"github.com/weirdata/weir/internal/queue"
@@ -31,6 +32,10 @@ const (
 	leastTable = 1 << 20
 )
 
+// filterBits are those of a row in the filter of its table: one in about a hundred that are not
+// there is looked for in vain.
+const filterBits = 10
+
 // Open opens the store on a log, with its state in a directory of dir, and makes it when
 // the log is empty. The log belongs to the store from now on, which closes it, even when
 // it cannot be opened.
@@ -44,14 +49,18 @@ func Open(ctx context.Context, l log.Log, dir string, opt Options) (*Store, erro
 
 func newStore(l log.Log, dir string, opt Options) *Store {
 	opt = opt.WithDefaults()
-	return &Store{
+	s := &Store{
 		dir: dir, opt: opt, fs: opt.FS, log: l, hub: partition.NewHub(), recent: newRecent(opt.RecentBytes),
 		requests: make(chan *request, groupRequests),
 		closing:  make(chan struct{}),
 		flushNow: make(chan struct{}, 1),
+		changed:  changed{most: changedAtMost, at: map[uint64]uint64{}},
 		names:    map[laneName]uint64{}, tails: map[uint64]uint64{}, nextLane: 1,
 		partly: map[uint64]*partlyRows{}, usage: map[uint64]*usage{},
 	}
+	s.bounds.Store(&opt)
+	s.opt.MaxBytes, s.opt.MinFree, s.opt.DeadRetention, s.opt.SegmentBytes = 0, 0, 0, 0 // see limits
+	return s
 }
 
 // start opens the store and begins to work.
@@ -108,11 +117,12 @@ func (s *Store) replay(e *log.Entry) error {
 
 // pebbleOptions are those of the state: it has no log, small values, and little memory.
 func (s *Store) pebbleOptions() *pebble.Options {
+	table := memorylimit.Share(memTable, memoryPart, leastTable) // two at most, whose memory Pebble takes from the cache's
 	o := &pebble.Options{
 		FS:                    s.fs,
 		DisableWAL:            true,
-		MemTableSize:          uint64(memorylimit.Share(memTable, memoryPart, leastTable)),
-		Cache:                 pebble.NewCache(memorylimit.Share(cacheBytes, memoryPart, leastTable)),
+		MemTableSize:          uint64(table),
+		Cache:                 pebble.NewCache(2*table + memorylimit.Share(cacheBytes, memoryPart, leastTable)),
 		FormatMajorVersion:    stateFormat,
 		MaxOpenFiles:          256,
 		L0CompactionThreshold: 4,
@@ -126,6 +136,9 @@ func (s *Store) pebbleOptions() *pebble.Options {
 			FlushEnd:        s.flushed,
 		},
 	}
+	// Records that are not there are asked for as often as those that are. Tables without a filter,
+	// as they were written before, are read as ever.
+	o.Levels[0].FilterPolicy = bloom.FilterPolicy(filterBits)
 	o.EnsureDefaults()
 	return o
 }

@@ -106,11 +106,13 @@ type Store struct {
 	grown      atomic.Int64  // bytes of the log since the last flush
 	stateBytes atomic.Int64  // size of the state when it was looked at last
 	full       atomic.Pointer[string]
-	wanted     atomic.Int64 // bytes for which there was no room below MaxBytes
+	bounds     atomic.Pointer[Options] // see [Store.limits]
+	wanted     atomic.Int64            // bytes for which there was no room below MaxBytes
 	broken     atomic.Pointer[error]
 	readers    readers
 	admin      sync.Mutex // one Requeue or Drop at a time
 	applying   sync.Mutex // the state is between two commits when it is free
+	checking   sync.Mutex // one look at the limits at a time
 	holding    sync.Mutex // one look at what is paused at a time
 	maintain   sync.Mutex // one flush or compaction at a time
 	flushNow   chan struct{}
@@ -121,7 +123,8 @@ type Store struct {
 	nextLane uint64
 	partly   map[uint64]*partlyRows
 	commit   uint64 // last commit in the log
-	ready    bool   // the log was replayed
+	changed  changed
+	ready    bool // the log was replayed
 	heads    []byte
 	pieces   [][]byte
 
@@ -195,7 +198,8 @@ func (s *Store) Update(ctx context.Context, fn func(queue.Tx) error) error {
 var errConflict = errors.New("a record was changed meanwhile")
 
 func (s *Store) try(ctx context.Context, fn func(queue.Tx) error) error {
-	tx := partition.NewTx(s.opt.Now(), s.record, nil)
+	since := s.applied.Load()
+	tx := partition.NewTx(s.opt.Now(), s.records, nil)
 	tx.Lasting(s.clock.now())
 	err := fn(tx)
 	if err == nil {
@@ -211,16 +215,17 @@ func (s *Store) try(ctx context.Context, fn func(queue.Tx) error) error {
 		return err
 	}
 	held := pauses(t)
-	if err := s.commitTx(t, c); err != nil || !held {
+	if err := s.commitTx(t, c, since); err != nil || !held {
 		return err
 	}
 	return s.hold()
 }
 
-// commitTx commits a transaction and its change. Values that are kept in memory do not
-// belong to t any more then.
-func (s *Store) commitTx(t *partition.Transaction, c *partition.Change) error {
+// commitTx commits a transaction and its change. What it read was read when the state stood at
+// since, or later. Values that are kept in memory do not belong to t any more then.
+func (s *Store) commitTx(t *partition.Transaction, c *partition.Change, since uint64) error {
 	r := newRequest(t, c)
+	r.since = since
 	err := s.submit(r)
 	for i := range r.appends {
 		if r.appends[i].kept {
@@ -228,11 +233,6 @@ func (s *Store) commitTx(t *partition.Transaction, c *partition.Change) error {
 		}
 	}
 	return err
-}
-
-// record reads a committed record.
-func (s *Store) record(key []byte) ([]byte, error) {
-	return s.get(append([]byte{rowKV}, key...))
 }
 
 // Move implements partition.Storage.

@@ -104,6 +104,7 @@ func Run(t *testing.T, b Backend) {
 		{"PickedJobs", testPick},
 		{"Records", testRecords},
 		{"RecordsConflict", testConflict},
+		{"RecordsTogether", testTogether},
 		{"View", testView},
 		{"ViewIsOfOneMoment", testViewMoment},
 		{"MoveBetweenQueues", testMove},

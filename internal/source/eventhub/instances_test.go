@@ -218,7 +218,7 @@ func twice(n map[string]int) (d int) {
 	return d
 }
 
-// TestInstanceKilled: of two processes that share a hub under load one is killed, a third one
+// TestInstanceKilled: of three processes that share a hub under load one is killed, and another
 // comes. Every event is read; those that are read twice after the kill are those that the dead one
 // had read and not saved.
 func TestInstanceKilled(t *testing.T) {
@@ -234,8 +234,8 @@ func TestInstanceKilled(t *testing.T) {
 			} else {
 				in.DSN = enginetest.Postgres(t)
 			}
-			a, b := run(t, in), run(t, in)
-			until(t, "two share", func() bool { return a.owned() == partitions/2 && b.owned() == partitions/2 })
+			a, b, c := run(t, in), run(t, in), run(t, in)
+			until(t, "three share", func() bool { return a.owned() == partitions/3 && b.owned() == partitions/3 && c.owned() == partitions/3 })
 			stop := load(t, hub, partitions, 0)
 			until(t, "the first is at work", func() bool { return len(a.said()) > 100 })
 			killed := time.Now()
@@ -245,20 +245,20 @@ func TestInstanceKilled(t *testing.T) {
 			if kept == "blobs" {
 				bound = unsaved(in, a, partitions)
 			}
-			until(t, "the second has taken over", func() bool { return b.owned() == partitions })
+			until(t, "the others have taken over", func() bool { return b.owned() == partitions/2 && c.owned() == partitions/2 })
 			t.Logf("taken over %s after the kill", time.Since(killed).Round(10*time.Millisecond))
-			n := everything(t, partitions, stop(), a, b)
+			n := everything(t, partitions, stop(), a, b, c)
 			d := twice(n)
 			t.Logf("%d events, %d twice, %d were read and not saved by the one that was killed (-1: not known)", len(n), d, bound)
 			if bound >= 0 && d > bound {
 				t.Errorf("%d events were read twice, and %d were in flight", d, bound)
 			}
 			stop = load(t, hub, partitions, len(n)/partitions)
-			c := run(t, in)
-			until(t, "the third has its share", func() bool { return c.owned() == partitions/2 && b.owned() == partitions/2 })
-			until(t, "the third is at work", func() bool { return len(c.said()) > 100 })
-			n = everything(t, partitions, stop(), a, b, c)
-			t.Logf("%d events, %d more twice after a third came", len(n), twice(n)-d)
+			e := run(t, in)
+			until(t, "the new one has its share", func() bool { return b.owned() == partitions/3 && c.owned() == partitions/3 && e.owned() == partitions/3 })
+			until(t, "the new one is at work", func() bool { return len(e.said()) > 100 })
+			n = everything(t, partitions, stop(), a, b, c, e)
+			t.Logf("%d events, %d more twice after another came", len(n), twice(n)-d)
 		})
 	}
 }

@@ -158,11 +158,20 @@ type fileID struct {
 
 // irregular is what is wrong with reading fi as a file, or empty.
 func irregular(fi fs.FileInfo) string {
+	what, fix := misfit(fi)
+	if what == "" {
+		return ""
+	}
+	return what + "; " + fix
+}
+
+// misfit is what is wrong with reading fi as a file, and what to do.
+func misfit(fi fs.FileInfo) (what, fix string) {
 	switch {
 	case fi.IsDir():
-		return "it is a directory; name the files in it, as in path/*"
+		return "it is a directory", "name the files in it, as in path/*"
 	case !fi.Mode().IsRegular():
-		return "it is not a regular file; use the stdin source for pipes"
+		return "it is not a regular file", "use the stdin source for pipes"
 	}
-	return ""
+	return "", ""
 }

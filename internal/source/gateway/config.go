@@ -46,6 +46,11 @@ type Config struct {
 	// makes events of it when it is sent again.
 	Webhooks []*gateway.Webhook `hcl:"webhook,block"`
 
+	// Suppression leaves out the events of users of whom nothing may be kept: their clients are told
+	// that the events were taken. Which userId in which source, is on disk, and comes from one of a control
+	// plane, a file, or requests.
+	Suppression *Suppression `hcl:"suppression,block"`
+
 	// MaxBodyBytes is the largest request body, in bytes, before and after decompression;
 	// 4096000 (4000 KiB) by default. Larger ones are answered 413. Those of audiencelist may be larger:
 	// a quarter of max_in_flight_bytes, and at most 16 MiB.
@@ -182,6 +187,9 @@ func (c Config) Validate() []connector.Problem {
 		}
 	}
 	ps = append(ps, gateway.CheckWebhooks(c.Webhooks)...)
+	if c.Suppression != nil {
+		ps = append(ps, connector.Under("suppression", c.Suppression.validate())...)
+	}
 	for _, origin := range c.AllowedOrigins {
 		if err := gateway.CheckOrigin(origin); err != nil {
 			refuse("allowed_origins", err.Error(), `write scheme and host as a browser sends them, such as "https://shop.example"`)

@@ -40,6 +40,19 @@ source {
     }
     allow_events_without_ids = true
 
+    suppression {
+      path               = "suppressed"
+      start_wait_seconds = 30
+      control_plane {
+        url                = "https://api.rudderstack.com"
+        token              = env.WORKSPACE_TOKEN
+        workspace          = "acme"
+        poll_interval_ms   = 60000
+        request_timeout_ms = 10000
+        page_size          = 1000
+      }
+    }
+
     cert_file = "server.crt"
     key_file  = "server.key"
     ca_file   = "clients.crt"
@@ -55,6 +68,42 @@ pipeline "acme" {
   source {
     use "gateway" {
       workspace = "acme"
+      # Users that requests put and take back, with this token.
+      suppression {
+        path  = "suppressed-acme"
+        token = env.SUPPRESSION_TOKEN
+      }
+    }
+  }
+}
+
+# Suppressed users out of a file, and those of all workspaces of a namespace.
+pipeline "listed" {
+  source {
+    use "gateway" {
+      workspace = "acme"
+      address   = "0.0.0.0:8081"
+      suppression {
+        path = "suppressed-listed"
+        file = "suppressed.jsonl"
+      }
+    }
+  }
+}
+
+pipeline "namespace" {
+  source {
+    use "gateway" {
+      workspace = "acme"
+      address   = "0.0.0.0:8082"
+      suppression {
+        path = "suppressed-namespace"
+        control_plane {
+          url       = "https://api.rudderstack.com"
+          token     = env.HOSTED_SERVICE_SECRET
+          namespace = "eu-1"
+        }
+      }
     }
   }
 }

@@ -29,6 +29,8 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -36,6 +38,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/frontdoor"
 	"github.com/weirdata/weir/internal/gateway"
+	"github.com/weirdata/weir/internal/suppression"
 	"github.com/weirdata/weir/internal/tlsconfig"
 	"github.com/weirdata/weir/internal/trace"
 )
@@ -66,6 +69,12 @@ type Source struct {
 	inside *limiter // of /internal/v1/batch; nil without a limit
 	traced bool     // messages keep the trace context of their request; set before Open
 
+	users   *suppression.Set // nil: nobody is suppressed
+	list    http.Handler     // serves users; nil: it is not served
+	opening sync.Mutex
+	opened  bool // users are open
+	leftOut atomic.Int64
+
 	frontdoor.Tenant
 }
 
@@ -94,13 +103,19 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{
-		c: c, log: d.Log, dir: d.Dir,
-		door: gateway.New(file, gateway.Options{
-			Version: d.Version, MaxEvents: c.MaxRequestEvents, AnyID: c.AllowEventsWithoutIDs,
-			Origins: c.AllowedOrigins, Internal: c.InternalEndpoints, RequireDestination: c.RequireDestinationID, Hooks: hooks,
-		}),
+	s := &Source{c: c, log: d.Log, dir: d.Dir}
+	o := gateway.Options{
+		Version: d.Version, MaxEvents: c.MaxRequestEvents, AnyID: c.AllowEventsWithoutIDs,
+		Origins: c.AllowedOrigins, Internal: c.InternalEndpoints, RequireDestination: c.RequireDestinationID, Hooks: hooks,
 	}
+	if c.Suppression != nil {
+		s.users = c.Suppression.suppressed(d)
+		o.Suppressed = s.users.Suppressed
+		if c.Suppression.Token != "" {
+			s.list = s.users.Handler(c.Suppression.Token)
+		}
+	}
+	s.door = gateway.New(file, o)
 	s.limit, s.inside = c.limiters()
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -128,10 +143,14 @@ func (s *Source) at(pipeline string) frontdoor.Door {
 	if pipeline != "" {
 		pipeline = fmt.Sprintf("pipeline %q", pipeline)
 	}
+	paths := gateway.Paths(s.c.InternalEndpoints)
+	if s.list != nil {
+		paths = append(paths, suppression.Paths)
+	}
 	return frontdoor.Door{
 		Address: s.c.Address,
 		Owner:   pipeline,
-		Route:   frontdoor.Route{Hosts: s.c.HostNames, Paths: gateway.Paths(s.c.InternalEndpoints)},
+		Route:   frontdoor.Route{Hosts: s.c.HostNames, Paths: paths},
 		Settings: frontdoor.Settings{
 			ReadHeaderTimeout: s.readTimeout(),
 			IdleTimeout:       time.Duration(s.c.IdleTimeoutMillis) * time.Millisecond,
@@ -163,6 +182,9 @@ func (s *Source) KeepTraceContext() { s.traced = true }
 func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Set before anything is refused: the server reads what is left of a refused body.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.readTimeout()))
+	if s.userList(w, r) {
+		return
+	}
 	if s.door.CORS(w, r) {
 		s.Answered(gateway.Preflight.Code)
 		return
@@ -249,7 +271,7 @@ func (s *session) accept(call *gateway.Call, body *frontdoor.Body, header http.H
 	}
 	body.Release()
 	if no == nil {
-		no = s.limited(call, len(b))
+		no = s.limited(call, len(b)+call.LeftOut())
 	}
 	if s.traced {
 		if h := trace.Keep(nil, header); h != nil {
@@ -265,6 +287,13 @@ func (s *session) accept(call *gateway.Call, body *frontdoor.Body, header http.H
 	if no != nil {
 		s.Budget.Leave(0)
 		return no
+	}
+	if n := call.LeftOut(); n > 0 {
+		s.leftOut.Add(int64(n))
+		if len(b) == 0 {
+			s.Budget.Leave(held)
+			return gateway.OK
+		}
 	}
 	// A client that goes away has sent its events all the same.
 	switch fate, _ := s.Hall.Await(context.Background(), b, s.Budget, held); fate {

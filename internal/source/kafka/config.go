@@ -66,10 +66,12 @@ type Config struct {
 
 	// MaxPollRecords is the most messages handed on at once; 2000 by default.
 	MaxPollRecords int `hcl:"max_poll_records,optional"`
-	// FetchMaxBytes is the most bytes of a fetch from one broker, as the broker stores them;
-	// 3145728 by default. Two fetches are held in memory for each broker.
+	// FetchMaxBytes is about the most bytes of a fetch from one broker, once it is decompressed;
+	// 3145728 by default. Two fetches are held in memory for each broker. A batch is never cut,
+	// whatever its size.
 	FetchMaxBytes int `hcl:"fetch_max_bytes,optional"`
-	// FetchMaxPartitionBytes is the most bytes of one partition in a fetch; 1048576 by default.
+	// FetchMaxPartitionBytes is the most bytes of one partition in a fetch, as the broker stores
+	// them; 1048576 by default.
 	FetchMaxPartitionBytes int `hcl:"fetch_max_partition_bytes,optional"`
 	// FetchMaxWaitMillis is how long a broker waits for messages to come; 500 by default.
 	FetchMaxWaitMillis int `hcl:"fetch_max_wait_ms,optional"`

@@ -25,8 +25,9 @@
 //
 // # Memory
 //
-// What is held is what two fetches of each broker may have, decompressed, and one poll. A lag
-// makes it no larger. There is no goroutine for a message.
+// What is held is two fetches of each broker, which are asked for by what they come to once they
+// are decompressed (fetch.go), and one poll. A lag makes it no larger. There is no goroutine for a
+// message.
 //
 // # Positions
 //
@@ -108,10 +109,9 @@ func (s *Source) consuming() []kgo.Opt {
 		level = kgo.ReadUncommitted()
 	}
 	opts := append([]kgo.Opt{}, s.opts...)
+	opts = append(opts, newFetchSize(c).options()...)
 	return append(opts,
 		kgo.FetchIsolationLevel(level),
-		kgo.FetchMaxBytes(int32(c.FetchMaxBytes)),
-		kgo.FetchMaxPartitionBytes(int32(c.FetchMaxPartitionBytes)),
 		kgo.FetchMaxWait(millis(c.FetchMaxWaitMillis)),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // our own option decides, and counts
 		kgo.KeepControlRecords(),                    // to pass the marks of transactions, behind which no message may come

@@ -75,7 +75,7 @@ func instance(endpoint string) error {
 	return made.Close(context.Background())
 }
 
-// TestInstances: two processes share a subscription; under load one is killed and another comes,
+// TestInstances: three processes share a subscription; under load one is killed and another comes,
 // which has its share, and everything is there. No more comes twice than the one had.
 func TestInstances(t *testing.T) {
 	t.Parallel()
@@ -122,10 +122,11 @@ func TestInstances(t *testing.T) {
 	}
 	kill, _ := start(0)
 	_, stop := start(1)
+	_, stopOther := start(2)
 	var stopNew func() error
 	var published, received atomic.Int64
 	enough, done := make(chan struct{}), make(chan struct{})
-	go func() { // no more at a time than both have room for, so that each new one finds some
+	go func() { // no more at a time than a little beyond what all have room for, so that each new one finds some
 		defer close(done)
 		for n := int64(0); ; {
 			select {
@@ -133,7 +134,7 @@ func TestInstances(t *testing.T) {
 				return
 			case <-time.After(time.Millisecond):
 			}
-			for ; n < received.Load()+4*outstanding; n++ {
+			for ; n < received.Load()+6*outstanding; n++ {
 				s.Publish(pubsubtest.Topic("events"), fmt.Appendf(nil, "message %06d", n), nil)
 				published.Store(n + 1)
 			}
@@ -146,13 +147,13 @@ func TestInstances(t *testing.T) {
 		of[l.of]++
 		received.Store(int64(len(seen)))
 	}
-	for of[0] <= 200 || of[1] <= 200 {
+	for of[0] <= 200 || of[1] <= 200 || of[2] <= 200 {
 		take()
 	}
 	killed := make(chan struct{})
 	go func() { kill(); close(killed) }() // what it has said by then is taken meanwhile
-	_, stopNew = start(2)
-	for of[2] <= 200 {
+	_, stopNew = start(3)
+	for of[3] <= 200 {
 		take()
 	}
 	close(enough)
@@ -173,7 +174,7 @@ func TestInstances(t *testing.T) {
 			t.Fatalf("%d of %d messages are acknowledged", acknowledged(s), n)
 		}
 	}
-	if err := errors.Join(stop(), stopNew()); err != nil {
+	if err := errors.Join(stop(), stopOther(), stopNew()); err != nil {
 		t.Error(err)
 	}
 	twice := 0

@@ -82,6 +82,14 @@ func (o opener) Identity() string {
 	return "embedded " + path
 }
 
+// Inspect implements connector.Inspector.
+func (o opener) Inspect() error {
+	if err := connector.LookForFolder(o.config.Path, true); err != nil {
+		return connector.Blame("path", "name a directory, or one that can be made", err)
+	}
+	return nil
+}
+
 // Check implements connector.Checker.
 func (o opener) Check(context.Context) error { return connector.TryFolder(o.config.Path, true) }
 
@@ -92,6 +100,15 @@ func (o opener) Open(context.Context) (queue.Store, error) {
 		return nil, err
 	}
 	return &Store{s}, nil
+}
+
+// Renew implements connector.StoreOpener: every option but the path may change while the store is open.
+func (o opener) Renew(_ context.Context, open queue.Store) (adopt func() ([]string, error), err error) {
+	s, ok := open.(*Store)
+	if !ok {
+		return nil, fmt.Errorf("renew the options of the queue store: a %T is open", open)
+	}
+	return func() ([]string, error) { return nil, s.Retune(o.options()) }, nil
 }
 
 func (o opener) options() embedded.Options {

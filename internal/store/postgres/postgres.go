@@ -166,16 +166,20 @@ type opener struct {
 // Identity implements connector.StoreOpener.
 func (o opener) Identity() string { return o.identity }
 
-// Renew implements connector.Renewer.
-func (o opener) Renew(ctx context.Context, open queue.Store) (adopt func(), err error) {
+// Renew implements connector.StoreOpener.
+func (o opener) Renew(ctx context.Context, open queue.Store) (adopt func() ([]string, error), err error) {
 	s, ok := open.(*postgres.Store)
 	if !ok {
-		return nil, fmt.Errorf("renew the login of the queue store: a %T is open", open)
+		return nil, fmt.Errorf("renew the options of the queue store: a %T is open", open)
 	}
-	if adopt, err = s.Relogin(ctx, o.options.DSN); err != nil {
+	login, err := s.Relogin(ctx, o.options.DSN)
+	if err != nil {
 		return nil, connector.Blame("dsn", "correct the password, or what the files hold that it names: the store stays open with those of before", err)
 	}
-	return adopt, nil
+	return func() ([]string, error) {
+		login()
+		return s.Retune(o.options)
+	}, nil
 }
 
 // Survey finds what would keep the store from being opened, without making anything, and the

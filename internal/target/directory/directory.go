@@ -94,8 +94,9 @@ type Target struct {
 }
 
 var (
-	_ connector.Limiter = (*Target)(nil)
-	_ connector.Checker = (*Target)(nil)
+	_ connector.Limiter   = (*Target)(nil)
+	_ connector.Inspector = (*Target)(nil)
+	_ connector.Checker   = (*Target)(nil)
 )
 
 // Limits implements connector.Limiter.
@@ -103,6 +104,14 @@ func (t *Target) Limits() connector.Limits {
 	l := t.config.Batching.Limits()
 	l.Eager = true
 	return l
+}
+
+// Inspect implements connector.Inspector.
+func (t *Target) Inspect() error {
+	if err := connector.LookForFolder(t.config.Path, t.config.CreateDirectories); err != nil {
+		return connector.Blame("path", "name a directory that is there, or one that can be made with create_directories = true", err)
+	}
+	return nil
 }
 
 // Check implements connector.Checker.

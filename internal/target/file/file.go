@@ -132,6 +132,17 @@ func (t *Target) Close(context.Context) error {
 	return out.release()
 }
 
+// Inspect implements connector.Inspector.
+func (t *Target) Inspect() error {
+	if fi, err := os.Stat(t.config.Path); err == nil && !fi.Mode().IsRegular() {
+		return connector.Blame("path", "name a file, or use the stdout target for pipes and terminals", fmt.Errorf("%s is not a regular file", t.config.Path))
+	}
+	if err := connector.LookForFolder(filepath.Dir(t.config.Path), t.config.CreateDirectories); err != nil {
+		return connector.Blame("path", "create the directory, or set create_directories = true", err)
+	}
+	return nil
+}
+
 // Check implements connector.Checker.
 func (t *Target) Check(context.Context) error {
 	dir := filepath.Dir(t.config.Path)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/kafka"
+	"github.com/weirdata/weir/internal/memorylimit"
 )
 
 // Config is the HCL of the kafka target.
@@ -191,9 +192,20 @@ func (c *Config) fill(lone bool) {
 	}
 }
 
+// How much a client has to send at the most, in bytes: a part of the memory limit, since it is held a
+// second time, as requests, while it is sent; but room for two messages.
+const (
+	sendBytes = 256 << 20
+	sendPart  = 16
+)
+
+func (c Config) sendRoom() int {
+	return int(memorylimit.Share(sendBytes, sendPart, 2*int64(c.Batching.MaxMessageBytes+slack)))
+}
+
 // producing are the options of the client that writes, beside those of the connection, and a
-// text that is equal for equal ones.
-func (c Config) producing(limit func(topic string) int32) ([]kgo.Opt, string) {
+// text that is equal for equal ones. room is how many bytes it has to send at the most.
+func (c Config) producing(limit func(topic string) int32, room int) ([]kgo.Opt, string) {
 	opts := []kgo.Opt{
 		kgo.RecordPartitioner(partitioner(c.Partitioner)),
 		kgo.ProducerBatchCompression(codecs[c.Compression]),
@@ -201,6 +213,7 @@ func (c Config) producing(limit func(topic string) int32) ([]kgo.Opt, string) {
 		kgo.ProducerLinger(0), // the engine has gathered a batch already
 		kgo.RecordRetries(c.MaxRetries),
 		kgo.MaxBufferedRecords(1 << 20), // the engine bounds what is written at once
+		kgo.MaxBufferedBytes(room),      // beyond it writes wait for those before them
 	}
 	switch {
 	case c.Idempotent:

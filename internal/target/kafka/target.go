@@ -57,9 +57,12 @@ type Target struct {
 	tls    *tls.Config        // nil without TLS
 	in     kafka.Transactions // set when it writes in transactions of its source
 	path   []string           // of topic_field
+	room   int                // bytes that the client has to send at the most
 
 	// passage is held whole by who sends records one by one, and in part by every other write.
 	passage *semaphore.Weighted
+
+	spares sync.Pool // of *[]item: records that were written, empty
 
 	mu     sync.Mutex
 	client *kgo.Client    // nil while it is closed
@@ -92,6 +95,7 @@ func New(d connector.Deps, c Config) (*Target, error) {
 	if c.TopicField != "" {
 		t.path = strings.Split(c.TopicField, ".")
 	}
+	t.room = c.sendRoom()
 	t.limits.Eager = true
 	t.limits.Size = t.size
 	if c.TopicHeader != "" || c.TopicField != "" {
@@ -118,7 +122,9 @@ func (t *Target) Cluster() string { return t.config.Connection.Cluster() }
 func (t *Target) Transactional() bool { return t.config.Transactional }
 
 // ProducerOptions implements kafka.Transactional.
-func (t *Target) ProducerOptions() ([]kgo.Opt, string) { return t.config.producing(t.batchLimit) }
+func (t *Target) ProducerOptions() ([]kgo.Opt, string) {
+	return t.config.producing(t.batchLimit, t.room)
+}
 
 // Transaction implements kafka.Transactional.
 func (t *Target) Transaction() kafka.TransactionSettings {

@@ -98,8 +98,12 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 	if err := t.passage.Acquire(ctx, 1); err != nil {
 		return context.Cause(ctx)
 	}
-	failed := t.send(ctx, client, len(b), t.items(b))
+	items := t.items(b)
+	failed := t.send(ctx, client, len(b), items)
 	t.passage.Release(1)
+	if len(failed) == 0 {
+		t.spare(items)
+	}
 	failed = t.alone(ctx, client, b, failed)
 	out := make(map[int]error, len(failed))
 	for i, err := range failed {
@@ -152,9 +156,22 @@ func spoils(err error) bool {
 	return false
 }
 
+// spare keeps the memory of records for those of a later write. All of them have been written: of
+// one that failed, the client may still hold a request.
+func (t *Target) spare(items []item) {
+	clear(items)
+	items = items[:0]
+	t.spares.Put(&items)
+}
+
 // items are the records of b.
 func (t *Target) items(b event.Batch) []item {
-	items := make([]item, 0, len(b))
+	var items []item
+	if spare, ok := t.spares.Get().(*[]item); ok && cap(*spare) >= len(b) {
+		items = *spare
+	} else {
+		items = make([]item, 0, len(b))
+	}
 	headers := 0
 	if t.config.SendHeaders {
 		for _, m := range b {

@@ -115,8 +115,8 @@ type Config struct {
 	// AzBlob is how a container of Azure Blob storage is reached.
 	AzBlob *azure.Access `hcl:"azblob,block"`
 
-	// Table makes an Iceberg table of the files, for engines that read tables: Spark, Trino,
-	// Snowflake, Athena, PyIceberg. Events without positions then land at least once.
+	// Table makes a table of the files, for engines that read tables: Spark, Trino, Snowflake, Athena,
+	// PyIceberg. Events without positions then land at least once in an Iceberg table.
 	Table *Table `hcl:"table,block"`
 }
 

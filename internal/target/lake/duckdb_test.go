@@ -70,7 +70,7 @@ func TestViewOfAGrownDataset(t *testing.T) {
 		writes(t, target, batch(fmt.Sprintf(`{"ts":%d,%s}`, 1712512800+i, more)))
 	}
 	var view bytes.Buffer
-	if err := catalog.View(t.Context(), &view, path, "v"); err != nil {
+	if err := catalog.View(t.Context(), &view, path, "v", false); err != nil {
 		t.Fatal(err)
 	}
 	_, from, _ := strings.Cut(strings.TrimSuffix(view.String(), ";\n"), " AS\n")

@@ -107,3 +107,51 @@ filter_target {
     }
   }
 }
+
+# An Iceberg table that Athena reads from the Data Catalog of Glue.
+pipeline "athena" {
+  source {
+    use "http" {
+      url = "127.0.0.1:8080"
+    }
+  }
+  target {
+    use "lake" {
+      path       = "s3://my-lake/orders"
+      time_field = "created_at"
+      table {
+        name = "lake.orders"
+        glue {
+          region              = "eu-central-1"
+          role_arn            = "arn:aws:iam::123456789012:role/weir-catalog"
+          external_id         = "lake"
+          catalog_id          = "210987654321"
+          custom_aws_endpoint = "https://vpce-1a2b3c4d.glue.eu-central-1.vpce.amazonaws.com"
+        }
+      }
+    }
+  }
+}
+
+# Folders of Parquet that Athena and whatever else reads Glue find without a crawler.
+pipeline "folders" {
+  source {
+    use "http" {
+      url = "127.0.0.1:8081"
+    }
+  }
+  target {
+    use "lake" {
+      path       = "s3://my-lake/payments"
+      time_field = "created_at"
+      table {
+        name             = "lake.payments"
+        format           = "hive"
+        projection_years = [2024, 2034]
+        glue {
+          region = "eu-central-1"
+        }
+      }
+    }
+  }
+}

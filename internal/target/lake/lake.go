@@ -63,6 +63,7 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/garbage"
+	"github.com/weirdata/weir/internal/glue"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/parquet"
 )
@@ -87,7 +88,8 @@ type Target struct {
 	options parquet.Options
 	clock   clock
 	log     *slog.Logger
-	step    func(string)  // of the dataset's commits; for tests
+	step    func(string) // of the dataset's commits; for tests
+	order   order
 	slots   chan struct{} // of files that are encoded
 	unsent  chan struct{} // of files that are encoded or on their way
 
@@ -96,14 +98,17 @@ type Target struct {
 	committed committed
 	mu        sync.RWMutex
 	dataset   *catalog.Dataset
-	loosen    func() // lets garbage gather again; nil: it was not kept from it
+	registry  *glue.Registry // nil without a table of Hive
+	loosen    func()         // lets garbage gather again; nil: it was not kept from it
 	warned    sync.Once
 	nameless  sync.Once // that an event had no id
 }
 
 var (
-	_ connector.Limiter = (*Target)(nil)
-	_ connector.Checker = (*Target)(nil)
+	_ connector.Inspector  = (*Target)(nil)
+	_ connector.Limiter    = (*Target)(nil)
+	_ connector.Checker    = (*Target)(nil)
+	_ connector.Successive = (*Target)(nil)
 )
 
 // New returns a target that is not opened.
@@ -141,6 +146,9 @@ func uploads(p place.Place) int {
 // Limits implements connector.Limiter.
 func (t *Target) Limits() connector.Limits { return t.config.limits() }
 
+// Inspect implements connector.Inspector.
+func (t *Target) Inspect() error { return t.place.Inspect(t.store) }
+
 // Check implements connector.Checker.
 func (t *Target) Check(ctx context.Context) error {
 	if err := catalog.Check(ctx, t.path, t.layout, t.store); err != nil {
@@ -177,6 +185,9 @@ func (t *Target) Open(ctx context.Context) error {
 	}
 	if err := t.declared(d.Schema().Fields, "", ""); err != nil {
 		return errors.Join(fault.New(fault.Setup, err), d.Close())
+	}
+	if t.registry, err = t.openHive(d.Schema()); err != nil {
+		return errors.Join(err, d.Close())
 	}
 	t.dataset = d
 	if t.config.Buffer != nil {
@@ -222,6 +233,10 @@ func (t *Target) Close(context.Context) error {
 	}
 	err := t.dataset.Close()
 	t.dataset = nil
+	if t.registry != nil {
+		t.registry.Close()
+		t.registry = nil
+	}
 	if t.loosen != nil {
 		t.loosen()
 		t.loosen = nil
@@ -239,35 +254,71 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 	if len(b) == 0 {
 		return nil
 	}
+	mine := successionOf(ctx)
+	if t.config.DedupField != "" { // they take turns, and the first of what repeats itself is kept
+		if err := t.order.await(ctx, mine); err != nil {
+			return err
+		}
+	}
+	failed := map[int]error{}
+	for at := 0; at < len(b); {
+		n, err := t.writeSome(ctx, mine, b[at:], func(i int, err error) { failed[at+i] = err })
+		if err != nil && at == 0 {
+			return err
+		}
+		for i := at; err != nil && i < len(b); i++ { // what is before has landed
+			failed[i] = err
+		}
+		if at += n; err != nil || at == len(b) {
+			break
+		}
+		if err := t.order.await(ctx, mine); err != nil {
+			for i := at; i < len(b); i++ {
+				failed[i] = err
+			}
+			break
+		}
+	}
+	t.publish(ctx)
+	if len(failed) > 0 {
+		return &connector.Partial{Failed: failed}
+	}
+	return nil
+}
+
+// writeSome writes messages, all of them unless the dataset's schema has to change for one while
+// writes that began earlier may change it: then those before it, holding nothing any more that
+// others wait for. It returns how many it has dealt with.
+func (t *Target) writeSome(ctx context.Context, mine *succession, b event.Batch, fail func(int, error)) (int, error) {
 	if t.config.DedupField != "" {
 		done, err := t.dataset.Exclusive(ctx)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		defer done()
 	}
 	if n, _ := t.dataset.Behind(); n > 0 {
 		if err := t.dataset.Publish(ctx); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	ids, lanes := identities(b)
 	held, err := t.dataset.Reserve(ctx, ids, lanes)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer held.Release()
-	w := &write{t: t, dataset: t.dataset, batch: b, failed: map[int]error{}, ids: ids, lanes: lanes, held: held}
-	for at := 0; at < len(b); {
+	w := &write{t: t, dataset: t.dataset, batch: b, failed: map[int]error{}, ids: ids, lanes: lanes, held: held, order: mine}
+	at := 0
+	for at < len(b) && !w.early {
 		at = w.round(ctx, at)
 		if t.config.DedupField != "" {
 			t.dataset.Trim()
 		}
 	}
 	w.shareTwins()
-	t.publish(ctx)
-	if len(w.failed) > 0 {
-		return &connector.Partial{Failed: w.failed}
+	for i, err := range w.failed {
+		fail(i, err)
 	}
-	return nil
+	return at, nil
 }

@@ -40,6 +40,7 @@ func (w *write) commit(ctx context.Context, r *round, schema *parquet.Schema) {
 	}
 	wg.Wait()
 	l.commit(ctx, w, errs)
+	w.register(r, schema, errs)
 	for i, p := range r.all {
 		if errs[i] != nil {
 			w.fail(p, errs[i])
@@ -89,7 +90,7 @@ func (w *write) plan(ctx context.Context, r *round, errs []error) *landing {
 // recognised reports whether all messages of a part have an identity.
 // Files of a dataset with a table land by a plan in any case.
 func (w *write) recognised(p *part) bool {
-	return w.t.config.Table != nil || w.ids != nil && !slices.ContainsFunc(p.row, func(i int32) bool { return w.ids[i] == catalog.ID{} })
+	return w.t.config.iceberg() != nil || w.ids != nil && !slices.ContainsFunc(p.row, func(i int32) bool { return w.ids[i] == catalog.ID{} })
 }
 
 // commit has the parts that were written be there, with what they are recognised by.

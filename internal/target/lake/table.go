@@ -13,17 +13,25 @@ import (
 	"github.com/weirdata/weir/internal/blob"
 	"github.com/weirdata/weir/internal/catalog"
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/glue"
 	"github.com/weirdata/weir/internal/iceberg"
 	"github.com/weirdata/weir/internal/iceberg/sqlcatalog"
 	"github.com/weirdata/weir/internal/parquet"
 )
 
-// Table is the block that makes an Iceberg table of the dataset's files, which other engines
-// read. It is partitioned by the last of partition_by: by that unit of the time field, hidden.
+// Table is the block that makes a table of the dataset's files, which other engines read.
 type Table struct {
 	// Name is that of the table, with its namespace: "lake.events". It is made when the catalog
-	// does not have it. A dataset has one table, which it is not written to without.
+	// does not have it.
 	Name string `hcl:"name"`
+	// Format is what the table is: "iceberg" (default), partitioned by the last of partition_by, that
+	// unit of the time field, hidden; the dataset is not written to without it. Or "hive": columns and
+	// folders are registered in glue, behind what lands and without holding it up, as a crawler would.
+	Format string `hcl:"format,optional"`
+	// ProjectionYears are the first and the last year of events, as [2024, 2034], for format "hive": Athena
+	// then works out which folders there may be and does not ask Glue for them. What lies outside it
+	// does not see. Empty, the default, it asks. Partitions are registered in any case, for others.
+	ProjectionYears []int `hcl:"projection_years,optional"`
 	// SnapshotsKept is how many snapshots are kept at least, for readers that go back in time and for
 	// queries that run; 50 by default. Twice as many are there at most.
 	SnapshotsKept int `hcl:"snapshots_kept,optional"`
@@ -31,6 +39,9 @@ type Table struct {
 	SQLite *SQLite `hcl:"sqlite,block"`
 	// PostgreSQL is a catalog in a database.
 	PostgreSQL *PostgreSQL `hcl:"postgres,block"`
+	// Glue is the Data Catalog of AWS Glue, from which Athena, Redshift and EMR read tables. The name
+	// is then that of a database and a table, in lower case; the database is made where there is none.
+	Glue *glue.Access `hcl:"glue,block"`
 }
 
 // SQLite is a catalog in a file: in the tables of PyIceberg's SqlCatalog, which reads it.
@@ -66,12 +77,15 @@ func (c Config) validateTable(refuse func(field, fix, format string, args ...any
 	if _, err := iceberg.ParseName(t.Name); err != nil {
 		refuse("table.name", `write NAMESPACE.TABLE, as "lake.events"`, "%v", err)
 	}
+	c.validateFormat(refuse)
 	if t.SnapshotsKept < 0 || t.SnapshotsKept > mostSnapshots {
 		refuse("table.snapshots_kept", "leave it out to use the default", "snapshots_kept must be from 1 to %d, not %d", mostSnapshots, t.SnapshotsKept)
 	}
 	switch {
-	case (t.SQLite == nil) == (t.PostgreSQL == nil):
-		refuse("table", "give it one of the blocks sqlite and postgres", "a table has one catalog")
+	case t.catalogs() != 1:
+		refuse("table", "give it one of the blocks sqlite, postgres and glue", "a table has one catalog")
+	case t.Glue != nil:
+		c.validateGlue("table.glue.", t.Name, *t.Glue, refuse)
 	case t.SQLite != nil && t.SQLite.Path == "":
 		refuse("table.sqlite.path", "name the file of the catalog", "path must not be empty")
 	case t.PostgreSQL != nil:
@@ -79,7 +93,7 @@ func (c Config) validateTable(refuse func(field, fix, format string, args ...any
 			refuse("table.postgres.dsn", `write "postgres://USER:PASSWORD@HOST/DATABASE"`, "dsn leads to no database: %v", err)
 		}
 	}
-	if len(c.PartitionBy) == 0 {
+	if len(c.PartitionBy) == 0 || c.iceberg() == nil {
 		return
 	}
 	const orNone = `, or set partition_by = []`
@@ -95,6 +109,31 @@ func (c Config) validateTable(refuse func(field, fix, format string, args ...any
 	}
 }
 
+// catalogs is how many catalogs the table has.
+func (t *Table) catalogs() (n int) {
+	for _, there := range []bool{t.SQLite != nil, t.PostgreSQL != nil, t.Glue != nil} {
+		if there {
+			n++
+		}
+	}
+	return n
+}
+
+// validateGlue finds what is wrong with a table of the name in Glue.
+func (c Config) validateGlue(block, called string, a glue.Access, refuse func(field, fix, format string, args ...any)) {
+	for _, p := range a.Problems() {
+		refuse(block+p.Field, p.Fix, "%s", p.What)
+	}
+	if name, err := iceberg.ParseName(called); err == nil {
+		if err := glue.CheckName(name); err != nil {
+			refuse("table.name", `write DATABASE.TABLE in lower case, as "lake.events"`, "%v", err)
+		}
+	}
+	if a.CustomAWSEndpoint == "" && !strings.HasPrefix(c.Path, "s3://") {
+		refuse("path", "land in s3://BUCKET/PREFIX, or use the catalog sqlite or postgres", "what reads tables from Glue reads their files from S3, and the dataset is in %s", c.Path)
+	}
+}
+
 // unit is what the table is partitioned by.
 func (c Config) unit() string {
 	if len(c.PartitionBy) == 0 {
@@ -104,10 +143,18 @@ func (c Config) unit() string {
 }
 
 // timed reports whether the time of an event has to be in its column.
-func (c Config) timed() bool { return c.Table != nil && len(c.PartitionBy) > 0 }
+func (c Config) timed() bool { return c.iceberg() != nil && len(c.PartitionBy) > 0 }
+
+// iceberg is the block of an Iceberg table; nil where there is none.
+func (c Config) iceberg() *Table {
+	if c.Table == nil || c.Table.Format == formatHive {
+		return nil
+	}
+	return c.Table
+}
 
 func (c Config) tableName() string {
-	if c.Table == nil {
+	if c.iceberg() == nil {
 		return ""
 	}
 	return c.Table.Name
@@ -143,6 +190,9 @@ func (t *Target) openCatalog(ctx context.Context) (iceberg.Pointer, error) {
 	if c := t.config.Table.SQLite; c != nil {
 		return sqlcatalog.SQLite(ctx, t.resolve(c.Path), orDefault(c.Catalog))
 	}
+	if c := t.config.Table.Glue; c != nil {
+		return glue.NewCatalog(ctx, *c, t.store.Version)
+	}
 	c := t.config.Table.PostgreSQL
 	return sqlcatalog.PostgreSQL(ctx, c.DSN, orDefault(c.Catalog))
 }
@@ -152,6 +202,9 @@ func (t *Target) checkTable(ctx context.Context) error {
 	c := t.config.Table
 	if c == nil {
 		return nil
+	}
+	if c.Format == formatHive {
+		return t.checkHive(ctx)
 	}
 	if c.SQLite != nil {
 		path := t.resolve(c.SQLite.Path)
@@ -224,7 +277,7 @@ func (f following) Append(ctx context.Context, all []catalog.Published, first bo
 // publish has the dataset's table get what it has not got. What has landed stays landed when that
 // fails: it is tried again, and before the next write.
 func (t *Target) publish(ctx context.Context) {
-	if t.config.Table == nil {
+	if t.config.iceberg() == nil {
 		return
 	}
 	err := t.dataset.Publish(ctx)

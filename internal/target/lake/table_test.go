@@ -11,6 +11,7 @@ import (
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/enginetest"
 	"github.com/weirdata/weir/internal/event"
+	"github.com/weirdata/weir/internal/glue"
 )
 
 // tabled is a config with a table, in a catalog beside the dataset.
@@ -139,10 +140,20 @@ func TestTableIsValidated(t *testing.T) {
 		"table.postgres.dsn": func(c *Config) { c.Table.SQLite, c.Table.PostgreSQL = nil, &PostgreSQL{DSN: "postgres://u:p^%@h/d"} },
 		"missing_time":       func(c *Config) { c.MissingTime = "read_time" },
 		"time_format":        func(c *Config) { c.TimeFormat = "epoch_ns" },
-		"types":              func(c *Config) { c.Types = map[string]string{"at": "string"} },
+		"table.glue.region": func(c *Config) {
+			c.Table.SQLite, c.Table.Glue, c.Path = nil, &glue.Access{Region: "Frankfurt am Main"}, "s3://lake/events"
+		},
+		"path":  func(c *Config) { c.Table.SQLite, c.Table.Glue = nil, &glue.Access{} },
+		"types": func(c *Config) { c.Types = map[string]string{"at": "string"} },
 	} {
 		if ps := tabled("lake", change).Validate(); len(ps) != 1 || ps[0].Field != want {
 			t.Errorf("%s: %v", want, ps)
+		}
+	}
+	for _, n := range []string{"lake.Events", "lake.web-events", "a.b.c"} {
+		ps := tabled("s3://lake/events", func(c *Config) { c.Table.SQLite, c.Table.Glue, c.Table.Name = nil, &glue.Access{}, n }).Validate()
+		if len(ps) != 1 || ps[0].Field != "table.name" {
+			t.Errorf("%s in Glue: %v", n, ps)
 		}
 	}
 	if ps := tabled("lake", func(c *Config) { c.TimeField = "" }).Validate(); len(ps) != 1 {

@@ -29,6 +29,8 @@ type write struct {
 	ids     []catalog.ID // of the messages, to recognise them by; nil: no message has one
 	lanes   []catalog.Lane
 	held    *catalog.Reservation
+	order   *succession // nil: nobody says
+	early   bool        // the schema has to change, and it is not this write's turn
 }
 
 // settled reports whether nothing is to be done for the i-th message: it has landed before,
@@ -94,6 +96,11 @@ func (w *write) round(ctx context.Context, start int) int {
 		d := parquet.NewDecoder(schema, options)
 		r := newRound()
 		end := w.decode(ctx, d, r, start)
+		if (d.Strays() && !surveyed || d.Changed()) && w.t.order.before(w.order) {
+			w.early = true
+			w.again(r, start, end)
+			return start
+		}
 		if d.Strays() && !surveyed {
 			// One value must not take a column from the others: see what most of them are.
 			options.Prefer, surveyed = w.survey(start, end), true
@@ -115,6 +122,9 @@ func (w *write) round(ctx context.Context, start int) int {
 				return end
 			}
 			w.announce(schema, next)
+		}
+		if end == len(w.batch) {
+			w.t.order.decided(w.order)
 		}
 		w.commit(ctx, r, next)
 		r.release()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/weirdata/weir/internal/blob/azure"
 	"github.com/weirdata/weir/internal/blob/gcs"
@@ -22,13 +23,36 @@ type Config struct {
 	// Name is that of an object behind the prefix, with expressions in it: "!{timestamp:yyyy/MM/dd/HH}"
 	// (time of the oldest message in the object, in UTC, in the letters of Java and Firehose; also
 	// "!{yyyy}", "!{MM}", "!{dd}", "!{HH}", "!{mm}"), "!{field:order.id}" (a text or number of a JSON
-	// payload), "!{stream}" and "!{partition}" (where the source read it), "!{unique}" (see unique
+	// payload), "!{stream}" and "!{partition}" (where the source read it), "!{source}" and "!{workspace}"
+	// (of the workspace config, whose event it is), "!{first}" and "!{last}" (times of the oldest and the
+	// newest message in the object, in seconds since 1970), "!{unique}" (see unique
 	// below), "!{firehose:random-string}" (11 new characters), and "!{extension}". By default
 	// "!{timestamp:yyyy/MM/dd/HH}/!{unique}!{extension}". A message that lacks a field in it is invalid. "!{unique}" is the
 	// same whenever the same messages are delivered again, where the source says which they are, so
 	// that they are not there twice; otherwise it is new each time, and grows with time. Times are then
 	// those of the source, where it knows them.
 	Name string `hcl:"name,optional"`
+	// Prefix is what Amazon Data Firehose calls so, in the place of name: "logs/!{timestamp:yyyy}/".
+	// Expressions are "!{timestamp:PATTERN}" (arrival of the oldest message in the object, in the letters of
+	// Java's DateTimeFormatter), "!{firehose:random-string}", and the partition keys that the
+	// transforms lambda and jqPartitionKeys note: "!{partitionKeyFromLambda:NAME}" and
+	// "!{partitionKeyFromQuery:NAME}"; a message without one is invalid. Behind a prefix without an
+	// expression stands "yyyy/MM/dd/HH/". In a failure target it is an error prefix, with
+	// "!{firehose:error-output-type}" in it, or without any expression. What is behind the prefix is
+	// the name of the stream, "-1-", the time and a UUID, and the extension. At most 1024 bytes, and
+	// 512 as it becomes.
+	Prefix *string `hcl:"prefix,optional"`
+	// StreamName is how names behind a prefix begin; the name of the pipeline by default.
+	StreamName string `hcl:"stream_name,optional"`
+	// CustomTimeZone is the one of times in names, as "Asia/Tokyo"; "UTC" by default.
+	CustomTimeZone string `hcl:"custom_time_zone,optional"`
+	// MaxPartitions is the most buffers that fill at once, where values of messages are in names: 500
+	// by default, as Firehose's active partitions. It counts with each = "batch".
+	MaxPartitions int `hcl:"max_partitions,optional"`
+	// WhenExceeded says what becomes of a message that would need one buffer more: "write" (default)
+	// writes the buffer that began first, whatever its size, so that nothing is refused; "fail" has
+	// the message fail, as Firehose does (activePartitionExceeded).
+	WhenExceeded string `hcl:"when_exceeded,optional"`
 	// Each says what becomes an object: "batch" (default), all messages of a write whose name
 	// is the same but for its unique part, or "message".
 	Each string `hcl:"each,optional"`
@@ -41,15 +65,19 @@ type Config struct {
 	// AllowDelimiters writes payloads that hold the delimiter too. Otherwise such a message is
 	// invalid, because a reader would take it for several.
 	AllowDelimiters bool `hcl:"allow_delimiters,optional"`
-	// Compression of objects: "none" (default), "gzip" or "zstd".
+	// Compression of objects: "none" (default), "gzip", "zstd", "zip" (an archive of one file),
+	// "snappy" (in the frames of snappy-java, as Firehose's Snappy) or "hadoop_snappy" (in those of
+	// Hadoop).
 	Compression string `hcl:"compression,optional"`
 	// Extension is what "!{extension}" stands for; by default ".jsonl", or ".json" with each =
-	// "message", and ".gz" or ".zst" behind it.
+	// "message", and ".gz", ".zst", ".zip" or ".snappy" behind it; behind a prefix only the latter, as
+	// with Firehose.
 	Extension *string `hcl:"extension,optional"`
 	// ContentType of objects in a store; by default "application/x-ndjson", or
-	// "application/json" with each = "message".
+	// "application/json" with each = "message", and "application/octet-stream" behind a prefix.
 	ContentType string `hcl:"content_type,optional"`
-	// ContentEncoding of objects in a store; none by default. With "gzip" most readers unpack by
+	// ContentEncoding of objects in a store; none by default, and behind a prefix what Firehose
+	// writes: "gzip", "zip", "snappy-java" or "hadoop-snappy". With "gzip" most readers unpack by
 	// themselves.
 	ContentEncoding string `hcl:"content_encoding,optional"`
 	// Metadata of objects in a store. Names are lower-case letters, digits and _.
@@ -70,12 +98,15 @@ const (
 	eachBatch, eachMessage         = "batch", "message"
 	existingRefuse, existingOthers = "refuse", "replace"
 	plain, gzipped, zstandard      = "none", "gzip", "zstd"
+	zipped, snappy, hadoopSnappy   = "zip", "snappy", "hadoop_snappy"
+	exceededWrite, exceededFail    = "write", "fail"
 	defaultName                    = "!{timestamp:yyyy/MM/dd/HH}/!{unique}!{extension}"
 )
 
 func defaults() Config {
 	return Config{
 		Name: defaultName, Each: eachBatch, Existing: existingRefuse, Compression: plain,
+		CustomTimeZone: "UTC", MaxPartitions: 500, WhenExceeded: exceededWrite,
 		Batching: &connector.Batching{MaxBatchMessages: 5000, MaxBatchBytes: 16 << 20, MaxMessageBytes: 16 << 20, MaxConcurrentBatches: 4, FlushPeriodMillis: 60_000},
 	}
 }
@@ -97,16 +128,24 @@ func (c Config) extension() string {
 		return *c.Extension
 	}
 	e := ".jsonl"
-	if c.Each == eachMessage {
+	switch {
+	case c.Prefix != nil:
+		e = ""
+	case c.Each == eachMessage:
 		e = ".json"
 	}
-	return e + map[string]string{gzipped: ".gz", zstandard: ".zst"}[c.Compression]
+	return e + map[string]string{gzipped: ".gz", zstandard: ".zst", zipped: ".zip", snappy: ".snappy", hadoopSnappy: ".snappy"}[c.Compression]
 }
 
 func (c Config) properties() remote.Properties {
 	p := remote.Properties{ContentType: c.ContentType, ContentEncoding: c.ContentEncoding, Metadata: c.Metadata}
+	if c.Prefix != nil && p.ContentEncoding == "" {
+		p.ContentEncoding = map[string]string{gzipped: "gzip", zstandard: "zstd", zipped: "zip", snappy: "snappy-java", hadoopSnappy: "hadoop-snappy"}[c.Compression]
+	}
 	switch {
 	case p.ContentType != "":
+	case c.Prefix != nil:
+		p.ContentType = "application/octet-stream"
 	case c.Each == eachMessage:
 		p.ContentType = "application/json"
 	default:
@@ -128,20 +167,21 @@ func (c Config) Validate() []connector.Problem {
 	}
 	oneOf("each", c.Each, eachBatch, eachMessage)
 	oneOf("existing", c.Existing, existingRefuse, existingOthers)
-	oneOf("compression", c.Compression, plain, gzipped, zstandard)
+	oneOf("compression", c.Compression, plain, gzipped, zstandard, zipped, snappy, hadoopSnappy)
+	oneOf("when_exceeded", c.WhenExceeded, exceededWrite, exceededFail)
+	if c.MaxPartitions < 1 || c.MaxPartitions > mostPartitions {
+		refuse("max_partitions", "leave it out for 500", "max_partitions must be from 1 to %d, not %d", mostPartitions, c.MaxPartitions)
+	}
+	if _, err := time.LoadLocation(c.CustomTimeZone); err != nil || c.CustomTimeZone == "" || c.CustomTimeZone == "Local" {
+		refuse("custom_time_zone", `write a name of the IANA's list, as "Europe/Berlin", or leave it out for "UTC"`, "there is no time zone %q", c.CustomTimeZone)
+	}
 	if c.Each == eachMessage && c.Delimiter != nil {
 		refuse("delimiter", "leave it out", "delimiter is of no use with each = \"message\"")
 	}
-	k, err := parseName(c.Name, c.extension())
-	switch {
-	case err != nil:
-		refuse("name", connector.Remedy(err, "write it as \""+defaultName+"\""), "name: %v", err)
-	case c.Each == eachBatch && !k.unique():
-		refuse("name", `add "!{unique}", or set each = "message"`, "name has no unique part, so that the second batch would have the name of the first")
-	case c.Each == eachMessage && !k.unique() && len(k.fields()) == 0:
-		refuse("name", `add "!{unique}" or "!{field:NAME}"`, "name is the same for every message")
-	case c.Existing == existingOthers && k.unique():
-		refuse("existing", "leave it out", "existing is of no use with a name that has a unique part")
+	if c.Prefix != nil {
+		ps = append(ps, c.prefixProblems()...)
+	} else {
+		ps = append(ps, c.nameProblems()...)
 	}
 	for name, value := range c.Metadata {
 		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" || name[0] >= '0' && name[0] <= '9' {
@@ -150,6 +190,25 @@ func (c Config) Validate() []connector.Problem {
 		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) || len(value) > 1024 {
 			refuse("metadata", "use at most 1024 characters of ASCII", "metadata has a value that no header can hold, of %q", name)
 		}
+	}
+	return ps
+}
+
+func (c Config) nameProblems() (ps []connector.Problem) {
+	refuse := func(field, fix, what string) { ps = append(ps, connector.Problem{Field: field, What: what, Fix: fix}) }
+	k, err := parseName(c.Name, c.extension())
+	switch {
+	case err != nil:
+		refuse("name", connector.Remedy(err, "write it as \""+defaultName+"\""), "name: "+err.Error())
+	case c.Each == eachBatch && !k.unique():
+		refuse("name", `add "!{unique}", or set each = "message"`, "name has no unique part, so that the second batch would have the name of the first")
+	case c.Each == eachMessage && !k.unique() && len(k.fields()) == 0:
+		refuse("name", `add "!{unique}" or "!{field:NAME}"`, "name is the same for every message")
+	case c.Existing == existingOthers && k.unique():
+		refuse("existing", "leave it out", "existing is of no use with a name that has a unique part")
+	}
+	if c.StreamName != "" {
+		refuse("stream_name", "take it out, or write prefix instead of name", "stream_name stands behind a prefix, and there is none")
 	}
 	return ps
 }

@@ -55,6 +55,17 @@ failure_target {
   use "object" {
     path = "gs://my-failures/weir"
 
+    # As Amazon Data Firehose names objects: errors/processing-failed/2026/11/29/orders-1-2026-11-29-18-05-01-….gz
+    prefix           = "errors/!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/"
+    stream_name      = "orders"
+    custom_time_zone = "Europe/Berlin"
+    compression      = "gzip"
+
+    # Where partition keys are in a prefix, or fields in a name: how many buffers fill at once, and
+    # what becomes of a message that needs one more.
+    max_partitions = 500
+    when_exceeded  = "write"
+
     gcs {
       # The default credentials of Google Cloud without it.
       credentials_path = "writer.json"

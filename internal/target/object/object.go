@@ -12,6 +12,8 @@
 //     another grouping are there twice.
 //   - An object is never replaced, unless existing = "replace" says so for names that fields alone
 //     decide; of messages of one batch with one such name, the last one counts.
+//   - A prefix is read as Firehose reads it (package firehose/prefix), and what stands behind it is as
+//     its names are; the UUID is a hash as above.
 //   - A value of a payload never leads out of its part of the name, nor out of the prefix.
 //   - What fails fails with its object: the messages of the others are written.
 package object
@@ -46,6 +48,7 @@ type Target struct {
 	place   place.Place
 	options place.Options
 	key     key
+	zone    *time.Location
 	log     *slog.Logger
 
 	mu     sync.RWMutex
@@ -63,16 +66,20 @@ func New(d connector.Deps, c Config) (*Target, error) {
 	if err != nil {
 		return nil, connector.Blame("path", connector.Remedy(err, ""), err)
 	}
-	k, err := parseName(c.Name, c.extension())
+	k, err := c.key(d)
 	if err != nil {
-		return nil, connector.Blame("name", connector.Remedy(err, ""), err)
+		return nil, err
+	}
+	zone, err := time.LoadLocation(c.CustomTimeZone)
+	if err != nil {
+		return nil, connector.Blame("custom_time_zone", "", err)
 	}
 	log := d.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Target{
-		config: c, place: p.In(d.Path), key: k, log: log,
+		config: c, place: p.In(d.Path), key: k, zone: zone, log: log,
 		options: place.Options{Access: c.access(), Make: true, Properties: c.properties(), Resolve: d.Path, Version: d.Version, Log: log},
 	}, nil
 }
@@ -84,7 +91,11 @@ func (t *Target) Limits() connector.Limits {
 		l.Eager = true
 		return l
 	}
-	if len(t.key.fields()) > 0 || t.key.has(isStream) || t.key.has(isPartition) {
+	if t.key.grouped() {
+		l.Joint, l.MaxGroups = true, t.config.MaxPartitions
+		if t.config.WhenExceeded == exceededFail {
+			l.Exceeded = exceeded(t.config.MaxPartitions)
+		}
 		l.Group = func(m *event.Message) string {
 			g, err := t.key.group(m)
 			if err != nil {

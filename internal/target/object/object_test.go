@@ -289,7 +289,7 @@ func TestValidate(t *testing.T) {
 		"path":                       func(c *object.Config) { c.Path = "s4://bucket/x" },
 		"each":                       func(c *object.Config) { c.Each = "event" },
 		"existing":                   func(c *object.Config) { c.Existing = "replace" },
-		"compression":                func(c *object.Config) { c.Compression = "snappy" },
+		"compression":                func(c *object.Config) { c.Compression = "lz4" },
 		"delimiter":                  func(c *object.Config) { c.Each, c.Delimiter = "message", &text },
 		"metadata":                   func(c *object.Config) { c.Metadata = map[string]string{"a b": ""} },
 		"batching.max_message_bytes": func(c *object.Config) { b := *c.Batching; b.MaxMessageBytes = 1 << 40; c.Batching = &b },
@@ -305,7 +305,7 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%s: %v", field, ps)
 		}
 	}
-	for _, key := range []string{"", "/x/!{unique}", "a//!{unique}", "!{unique}/", "x", "!{unique", "!{nothing}", "!{timestamp:}/!{unique}", "!{timestamp:EEE}/!{unique}", "!{timestamp:MMM}/!{unique}",
+	for _, key := range []string{"", "/x/!{unique}", "a//!{unique}", "!{unique}/", "x", "!{unique", "!{nothing}", "!{timestamp:}/!{unique}", "!{timestamp:EEEEE}/!{unique}", "!{timestamp:MMMMM}/!{unique}",
 		"!{timestamp:'x}/!{unique}", "!{partitionKeyFromQuery:k}/!{unique}", "!{firehose:error-output-type}/!{unique}", "../!{unique}", "!{field:}/!{unique}", "a\\!{unique}"} {
 		c := *object.Entry.Default().(*object.Config)
 		c.Path, c.Name = "x", key

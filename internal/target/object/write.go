@@ -2,7 +2,6 @@ package object
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
@@ -11,11 +10,10 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/weirdata/weir/internal/blob"
 	"github.com/weirdata/weir/internal/event"
@@ -99,11 +97,14 @@ func (t *Target) put(ctx context.Context, g *group) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	name := t.name(g)
-	if err := blob.CheckName(name); err != nil {
+	name, err := t.name(g)
+	if err == nil {
+		err = blob.CheckName(name)
+	}
+	if err != nil {
 		return fault.New(fault.Invalid, err)
 	}
-	data, err := t.encode(g)
+	data, err := t.encode(g, name)
 	if err != nil {
 		return err
 	}
@@ -129,7 +130,7 @@ func (t *Target) create(ctx context.Context, name string, data []byte) error {
 // them, whatever compressed it; else one with this content is this one.
 func (t *Target) meet(ctx context.Context, name string, data []byte, taken error) error {
 	switch {
-	case t.key.has(isUnique):
+	case t.key.named():
 		_, err := t.bucket.Head(ctx, name) // what it finds is durable
 		return err
 	case t.key.unique():
@@ -183,25 +184,49 @@ func (t *Target) same(ctx context.Context, name string, data []byte) (bool, erro
 }
 
 // name is the name of a group's object.
-func (t *Target) name(g *group) string {
+func (t *Target) name(g *group) (string, error) {
 	values := strings.Split(g.values, "\x00")
-	return t.key.name(oldest(g.messages), func(p piece) string {
+	at := oldest(g.messages).In(t.zone)
+	var failed error
+	name := t.key.name(at, func(p piece) string {
 		switch p.kind {
 		case isUnique:
 			return t.uniqueOf(g)
+		case isUUID:
+			return t.uuidOf(g)
 		case isRandom:
 			return randomString()
+		case isFirst:
+			return strconv.FormatInt(oldest(g.messages).Unix(), 10)
+		case isLast:
+			return strconv.FormatInt(newest(g.messages).Unix(), 10)
 		}
 		v := values[0]
 		values = values[1:]
+		if p.kind == isPrefix {
+			if v, failed = evaluate(p.prefix, at, g.messages[0]); failed != nil {
+				return ""
+			}
+		}
 		return v
 	})
+	return name, failed
 }
 
-// oldest is the time of the oldest message: when it came into the stream, else when it was made,
-// else when it was read.
+// oldest is the time of the oldest message.
 func oldest(b event.Batch) time.Time {
-	var first time.Time
+	return extreme(b, func(at, first time.Time) bool { return at.Before(first) })
+}
+
+// newest is the time of the newest message.
+func newest(b event.Batch) time.Time {
+	return extreme(b, func(at, last time.Time) bool { return at.After(last) })
+}
+
+// extreme is the time of the message that is beyond all others: when it came into the stream, else when
+// it was made, else when it was read.
+func extreme(b event.Batch, beyond func(at, all time.Time) bool) time.Time {
+	var found time.Time
 	for _, m := range b {
 		at := m.Times.Created
 		if o := m.Meta.Origin.Earliest(); o != nil && !o.At.IsZero() {
@@ -210,21 +235,21 @@ func oldest(b event.Batch) time.Time {
 		if at.IsZero() {
 			at = m.Times.Read
 		}
-		if !at.IsZero() && (first.IsZero() || at.Before(first)) {
-			first = at
+		if !at.IsZero() && (found.IsZero() || beyond(at, found)) {
+			found = at
 		}
 	}
-	if first.IsZero() {
-		first = time.Now()
+	if found.IsZero() {
+		found = time.Now()
 	}
-	return first.UTC()
+	return found.UTC()
 }
 
-// uniqueOf is a hash of where the messages were read and of what they are; where that is not
-// known of one, a new text.
-func (t *Target) uniqueOf(g *group) string {
+// digest is a hash of where the messages were read and of what they are; nil where that is not
+// known of one.
+func digest(b event.Batch) []byte {
 	h := sha256.New()
-	for _, m := range g.messages {
+	for _, m := range b {
 		o := m.Meta.Origin.Earliest()
 		switch {
 		case o != nil && len(o.Position) > 0:
@@ -232,12 +257,21 @@ func (t *Target) uniqueOf(g *group) string {
 		case m.Meta.ID != "":
 			add(h, []byte(m.Meta.ID))
 		default:
-			return fresh(time.Now())
+			return nil
 		}
 		add(h, m.Data)
 	}
 	const size = 16
-	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h.Sum(nil)[:size]))
+	return h.Sum(nil)[:size]
+}
+
+// uniqueOf is a text that says which messages they are; a new one where that is not known.
+func (t *Target) uniqueOf(g *group) string {
+	sum := digest(g.messages)
+	if sum == nil {
+		return fresh(time.Now())
+	}
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum))
 }
 
 // add hashes texts so that no others look the same.
@@ -249,21 +283,13 @@ func add(h hash.Hash, texts ...[]byte) {
 }
 
 // encode is the content of a group's object.
-func (t *Target) encode(g *group) ([]byte, error) {
+func (t *Target) encode(g *group, name string) ([]byte, error) {
 	var out bytes.Buffer
-	w := io.WriteCloser(nopCloser{&out})
-	switch t.config.Compression {
-	case gzipped:
-		w = gzip.NewWriter(&out) // without a time or a name: equal messages become equal bytes
-	case zstandard:
-		z, err := zstd.NewWriter(&out, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
-		if err != nil {
-			return nil, fault.New(fault.Fatal, fmt.Errorf("begin to compress: %w", err))
-		}
-		w = z
+	w, err := compressor(t.config.Compression, &out, name)
+	if err != nil {
+		return nil, fault.New(fault.Fatal, fmt.Errorf("begin to compress: %w", err))
 	}
 	d := []byte(t.config.delimiter())
-	var err error
 	for _, m := range g.messages {
 		if _, e := w.Write(m.Data); err == nil {
 			err = e
@@ -280,7 +306,3 @@ func (t *Target) encode(g *group) ([]byte, error) {
 	}
 	return out.Bytes(), nil
 }
-
-type nopCloser struct{ io.Writer }
-
-func (nopCloser) Close() error { return nil }

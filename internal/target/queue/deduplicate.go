@@ -1,6 +1,7 @@
 package queuetarget
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -87,30 +88,44 @@ func (d *ids) fresh(tx queue.Tx, b event.Batch) (event.Batch, error) {
 	now := d.store().Now()
 	window := uint64(now.UnixNano()) / uint64(d.window)
 	value := binary.BigEndian.AppendUint64(nil, uint64(now.UnixNano()))
-	out := make(event.Batch, 0, len(b))
-	var key []byte
+	keys := make([][]byte, 0, 2*len(b)) // of each message that has an id: of the window now, and of that before
+	var room []byte
 	for _, m := range b {
 		m.Drop("") // a transaction may run again
+		if m.Meta.ID == "" {
+			continue
+		}
+		for _, w := range [...]uint64{window, window - 1} {
+			room = d.key(room, m, w)
+			keys = append(keys, bytes.Clone(room))
+		}
+	}
+	seen, err := tx.GetAll(keys)
+	if err != nil {
+		return nil, err
+	}
+	within := func(v []byte) bool {
+		return len(v) == 8 && now.Sub(time.Unix(0, int64(binary.BigEndian.Uint64(v)))) < d.window
+	}
+	out := make(event.Batch, 0, len(b))
+	here := make(map[string]struct{}, len(b)) // the keys that b itself has put
+	for _, m := range b {
 		if m.Meta.ID == "" {
 			out = append(out, m)
 			continue
 		}
-		before := false
-		for _, w := range [...]uint64{window - 1, window} {
-			key = d.key(key, m, w)
-			v, err := tx.Get(key)
-			if err != nil {
-				return nil, err
-			}
-			before = before || len(v) == 8 && now.Sub(time.Unix(0, int64(binary.BigEndian.Uint64(v)))) < d.window
-		}
+		key := keys[0]
+		_, twice := here[string(key)]
+		before := twice || within(seen[0]) || within(seen[1])
+		keys, seen = keys[2:], seen[2:]
 		if before {
 			m.Drop(duplicate)
 			continue
 		}
-		if err := tx.Put(key, value); err != nil { // of the window now
+		if err := tx.Put(key, value); err != nil {
 			return nil, err
 		}
+		here[string(key)] = struct{}{}
 		out = append(out, m)
 	}
 	return out, nil

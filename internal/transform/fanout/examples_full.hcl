@@ -12,14 +12,31 @@ transform {
       allow_networks       = ["10.0.0.0/8"]
       geolocation_database = "places.mmdb"
     }
+
+    enrichment {
+      geolocation_database = "places.mmdb"
+      user_agent           = true
+      bots                 = "flag"
+    }
+
+    tracking_plans {
+      url             = "https://api.rudderstack.com"
+      secret          = env("WORKSPACE_TOKEN", "")
+      cache_directory = "plans"
+      patience_millis = 500
+    }
   }
 
-  # Code in files.
+  # Code and plans in files.
   use "fanout" {
     workspace_config = "workspaceConfig.json"
 
     transformations {
       directory = "transformations"
+    }
+
+    tracking_plans {
+      directory = "plans"
     }
   }
 

@@ -18,8 +18,13 @@
 //     list of conversions, if it has one, holds the event's name
 //   - where the message's scope names a destination, as that of a reverse-ETL run may, it is that one
 //
+// Before that, what package enrich knows is added to the event, and it is validated by the tracking plan of its source, where it has one: package
+// trackingplan says how, and which events it drops.
+//
 // An event that no destination gets is filtered, with the rule that decided it as the reason.
-// So is a track event that the workspace blocks, and an event of a source that is switched off.
+// So is a track event that the workspace blocks, and an event of a source that is switched off. What
+// each destination does not get is counted by the destination and the rule, whether others get the
+// event or not ([event.Message.LeaveOut]).
 //
 // An event whose source is not in the configuration any more is not filtered, since no rule
 // says so: somebody was told that it is accepted, and it is invalid.
@@ -30,8 +35,8 @@
 //
 // # Invariants
 //
-//   - Every message made carries the workspace, source and destination in its scope, and
-//     the payload and key of the event unchanged.
+//   - Every message made carries the workspace, source and destination in its scope, and the key and
+//     payload of the event, unchanged but for what enrichment and a tracking plan write into its context.
 //   - An event without a type is invalid as a whole when a destination that would get it
 //     needs one: none gets it, so that its repair delivers nothing twice.
 package fanout
@@ -43,11 +48,14 @@ import (
 	"fmt"
 	"log/slog"
 	"unicode"
+	"unsafe"
 
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/enrich"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/jsontext"
+	"github.com/weirdata/weir/internal/trackingplan"
 	"github.com/weirdata/weir/internal/usertransform"
 	"github.com/weirdata/weir/internal/workspace"
 )
@@ -63,6 +71,11 @@ type Config struct {
 	// Where the code of user transformations is, which the events for a destination pass that has
 	// one. Default: such a destination gets no events.
 	Transformations *usertransform.Config `hcl:"transformations,block"`
+	// What is added to events before anything is decided about them. Default: nothing.
+	Enrichment *enrich.Config `hcl:"enrichment,block"`
+	// Where tracking plans are, by which the events of a source are validated that has one. Default: they
+	// are not validated, with a warning.
+	TrackingPlans *trackingplan.Config `hcl:"tracking_plans,block"`
 }
 
 // Validate names what could never work.
@@ -70,6 +83,12 @@ func (c Config) Validate() []connector.Problem {
 	ps := connector.NamesWorkspace(c.WorkspaceConfig, c.Workspace)
 	if c.Transformations != nil {
 		ps = append(ps, connector.Under("transformations", c.Transformations.Validate())...)
+	}
+	if c.Enrichment != nil {
+		ps = append(ps, connector.Under("enrichment", c.Enrichment.Validate())...)
+	}
+	if c.TrackingPlans != nil {
+		ps = append(ps, connector.Under("tracking_plans", c.TrackingPlans.Validate())...)
 	}
 	return ps
 }
@@ -94,6 +113,16 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 				return nil, err
 			}
 		}
+		if c.Enrichment != nil {
+			if t.enricher, err = enrich.New(d, *c.Enrichment); err != nil {
+				return nil, err
+			}
+		}
+		if c.TrackingPlans != nil {
+			if t.plans, err = trackingplan.New(d, *c.TrackingPlans); err != nil {
+				return nil, err
+			}
+		}
 		t.warn(d.Log)
 		return t, nil
 	},
@@ -101,20 +130,30 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 
 // Transform chooses by one workspace file.
 type Transform struct {
-	file   workspace.Live
-	engine *usertransform.Engine // nil where no transformation is run
+	file     workspace.Live
+	engine   *usertransform.Engine // nil where no transformation is run
+	enricher *enrich.Enricher      // nil where nothing is added
+	plans    *trackingplan.Plans   // nil where events are not validated
 }
 
-// Calls implements connector.Caller: the code of transformations may fetch.
-func (t *Transform) Calls() bool { return t.engine != nil }
+// Calls implements connector.Caller: the code of transformations may fetch, and tracking plans are
+// fetched.
+func (t *Transform) Calls() bool { return t.engine != nil || t.plans != nil }
 
-// warn names the destinations that get no events because their transformation cannot be run.
+// warn names the sources whose events are not located or not validated, and the destinations that get no events
+// because their transformation cannot be run.
 func (t *Transform) warn(log *slog.Logger) {
 	if log == nil {
 		return
 	}
 	seen := map[string]bool{}
 	for _, s := range t.file.Current().Sources {
+		if s.GeoEnrichment && !t.enricher.Locates() {
+			log.Warn("the events of a source get no location", "source", s.ID, "error", "it has geoEnrichment, and there is no database of places: write a block enrichment with geolocation_database")
+		}
+		if s.TrackingPlan != nil && t.plans == nil {
+			log.Warn("the events of a source are not validated", "source", s.ID, "plan", s.TrackingPlan.ID, "error", "it is not said where tracking plans are: write a block tracking_plans")
+		}
 		for _, c := range s.Connections {
 			d := c.Destination
 			if d.Transformation() == nil || !d.Enabled || seen[d.ID] {
@@ -130,7 +169,7 @@ func (t *Transform) warn(log *slog.Logger) {
 
 // Worker implements connector.Transform.
 func (t *Transform) Worker() (connector.Worker, error) {
-	w := &Worker{file: t.file, engine: t.engine}
+	w := &Worker{file: t.file, engine: t.engine, enricher: t.enricher, plans: t.plans}
 	if t.engine != nil {
 		return &Transformer{w}, nil
 	}
@@ -139,14 +178,17 @@ func (t *Transform) Worker() (connector.Worker, error) {
 
 // Worker is a Transform with the memory of one goroutine.
 type Worker struct {
-	file   workspace.Live
-	engine *usertransform.Engine
-	event  parsed
-	chosen []*workspace.Connection
+	file     workspace.Live
+	engine   *usertransform.Engine
+	enricher *enrich.Enricher
+	plans    *trackingplan.Plans
+	event    parsed
+	chosen   []*workspace.Connection
+	without  []event.LeftOut // of the message, should it not be invalid
 }
 
 // Apply appends a message for each destination.
-func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
+func (t *Worker) Apply(ctx context.Context, out event.Batch, m *event.Message) (event.Batch, error) {
 	if m.Meta.Scope == nil || m.Meta.Scope.Source == "" {
 		return nil, invalid(errNoSource)
 	}
@@ -162,6 +204,16 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 		m.Drop(noConnection)
 		return out, nil
 	}
+	if t.enricher != nil {
+		data, drop := t.enricher.Apply(s, m.Data)
+		if drop {
+			m.Drop(robot)
+			return out, nil
+		}
+		if !sameMemory(data, m.Data) {
+			m.Replace(data)
+		}
+	}
 	if err := t.event.read(m.Data); err != nil {
 		return nil, invalid(err)
 	}
@@ -169,7 +221,12 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 		m.Drop(blocked)
 		return out, nil
 	}
-	t.chosen = t.chosen[:0]
+	if s.TrackingPlan != nil && t.plans != nil {
+		if err := t.validate(ctx, s, m); err != nil || m.Dropped() != "" {
+			return out, err
+		}
+	}
+	t.chosen, t.without = t.chosen[:0], t.without[:0]
 	why, only, connected := "", m.Meta.Scope.Destination, false
 	for _, c := range s.Connections {
 		if only != "" && c.Destination.ID != only {
@@ -183,14 +240,19 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 		switch {
 		case no == "":
 			t.chosen = append(t.chosen, c)
+			continue
 		case why == "":
 			why = no
 		case why != no:
 			why = several
 		}
+		t.without = append(t.without, event.LeftOut{Destination: c.Destination.ID, Reason: no})
 	}
 	if !connected {
 		return nil, unconnected(m.Meta.Scope)
+	}
+	for _, x := range t.without {
+		m.LeaveOut(x.Destination, x.Reason)
 	}
 	if len(t.chosen) == 0 {
 		m.Drop(why)
@@ -206,8 +268,32 @@ func (t *Worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 	return out, nil
 }
 
+// validate has the event say what the tracking plan of its source does not allow of it. One that the plan
+// drops is filtered.
+func (t *Worker) validate(ctx context.Context, s *workspace.Source, m *event.Message) error {
+	v, err := t.plans.Check(ctx, s, string(t.event.kind), string(t.event.name), m.Data)
+	if err != nil {
+		return err
+	}
+	if v.Data != nil {
+		m.Replace(v.Data)
+		err = t.event.read(m.Data)
+	}
+	if v.Drops != "" {
+		m.Drop(unplanned + v.Drops)
+	}
+	return err
+}
+
+// sameMemory reports whether data is what it was.
+func sameMemory(a, b []byte) bool {
+	return len(a) == len(b) && unsafe.SliceData(a) == unsafe.SliceData(b)
+}
+
 // The rules by which an event goes to no destination.
 const (
+	robot        = "bot"
+	unplanned    = "tracking plan: "
 	sourceOff    = "source is switched off"
 	noConnection = "source has no destination"
 	blocked      = "event is blocked"

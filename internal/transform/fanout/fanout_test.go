@@ -203,6 +203,34 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// TestLeftOut: what a destination does not get is said of it, with the rule, whoever else gets it; of an
+// event that is invalid, nothing.
+func TestLeftOut(t *testing.T) {
+	t.Parallel()
+	tr := build(t)
+	rest := []event.LeftOut{{Destination: "raw", Reason: notProcessed}, {Destination: "off", Reason: notEnabled}}
+	for _, row := range []struct {
+		data string
+		want []event.LeftOut
+	}{
+		{`{"type":"track","event":"Order"}`, rest},
+		{`{"type":"page","event":"Order"}`, append(rest[:2:2], event.LeftOut{Destination: "hook", Reason: workspace.NotSupported})},
+		{`{"type":"track","event":"Other","integrations":{"Webhook":false}}`, []event.LeftOut{
+			rest[0], rest[1], {Destination: "ads", Reason: workspace.NoConversion}, {Destination: "hook", Reason: integrations}}},
+		{`{"type":"track","event":"Order","context":{"consentManagement":{"deniedConsentIds":["C4"]}}}`, append(rest[:2:2], event.LeftOut{Destination: "ads", Reason: consent})},
+		{`{"event":"no type"}`, nil},
+	} {
+		m := message("src1", row.data)
+		_, err := apply(t, tr, m)
+		if d := cmp.Diff(row.want, m.TakeLeftOut(nil)); d != "" || (err != nil) != (row.want == nil) {
+			t.Errorf("%s: %v, -want +got:\n%s", row.data, err, d)
+		}
+		if again := m.TakeLeftOut(nil); again != nil {
+			t.Errorf("%s: told twice: %v", row.data, again)
+		}
+	}
+}
+
 // TestIntegrationsProperty compares the choice with one made of decoded JSON.
 func TestIntegrationsProperty(t *testing.T) {
 	t.Parallel()

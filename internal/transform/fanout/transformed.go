@@ -64,6 +64,9 @@ func (t *Transformer) ApplyAll(ctx context.Context, b event.Batch) []connector.O
 			o := &outcomes[w.of[k]]
 			at := slices.Index(o.Out, x)
 			o.Out = slices.Replace(o.Out, at, at+1, made...)
+			if len(made) == 0 {
+				b[w.of[k]].LeaveOut(w.connection.Destination.ID, why)
+			}
 			if len(o.Out) == 0 {
 				b[w.of[k]].Drop(why)
 			}

@@ -7,6 +7,10 @@ transform {
     jq_command = ".app_id == \"shop\""
   }
 
+  use "jqPartitionKeys" {
+    jq_command = "{shop: .app_id}"
+  }
+
   use "jq" {
     jq_command = "."
   }

@@ -1,5 +1,6 @@
 // Package jq is the transforms "jq", which makes a new payload of the first output of a
-// jq program, and "jqFilter", which keeps the messages a jq program answers true for.
+// jq program, "jqFilter", which keeps the messages a jq program answers true for, and
+// "jqPartitionKeys", which notes the partition keys that a jq program makes of a message.
 //
 // The program is given the payload, a JSON object, or in snowplow_mode the enriched
 // event as an object whose timestamps are RFC 3339 strings. What "jq" writes has its
@@ -99,10 +100,11 @@ var Filter = connector.Of(connector.Spec[Config, connector.Transform]{
 	},
 })
 
-// maps and filters are the two transforms of a program.
+// maps, filters and partitions are the transforms of a program.
 type (
-	maps    struct{ *program }
-	filters struct{ *program }
+	maps       struct{ *program }
+	filters    struct{ *program }
+	partitions struct{ *program }
 )
 
 // Worker implements connector.Transform.

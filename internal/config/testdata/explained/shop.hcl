@@ -42,6 +42,18 @@ collect "shop" {
       messages_per_second = 5
     }
   }
+  archive {
+    target {
+      use "object" {
+        path = "s3://acme-archive/events"
+      }
+    }
+    retry {
+      transient {
+        delay_ms = 500
+      }
+    }
+  }
 }
 
 # Everything by itself.

@@ -27,7 +27,7 @@ func (l *Log) Append(group []*log.Entry) error {
 			return err
 		}
 	}
-	if l.torn || l.current.size >= l.opt.SegmentBytes {
+	if l.torn || l.current.size >= l.segmentBytes.Load() {
 		if err := l.roll(); err != nil {
 			return err
 		}

@@ -92,6 +92,8 @@ type Log struct {
 	older bool // FORMAT says 1; of who appends
 	epoch uint32
 
+	segmentBytes atomic.Int64 // see Options
+
 	files atomic.Int64 // segments open for reading
 	size  atomic.Int64 // of the segments
 
@@ -117,11 +119,15 @@ var _ log.Log = (*Log)(nil)
 // Open opens the log in dir, making it when there is none.
 func Open(dir string, opt Options) (*Log, error) {
 	l := &Log{dir: dir, opt: opt, fs: opt.FS, segments: map[uint64]*segment{}}
+	l.SetSegmentBytes(opt.SegmentBytes)
 	if err := l.open(); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
+
+// SetSegmentBytes changes the size at which a new segment is begun.
+func (l *Log) SetSegmentBytes(n int64) { l.segmentBytes.Store(n) }
 
 func (l *Log) path(name string) string { return l.fs.PathJoin(l.dir, name) }
 

@@ -1,0 +1,5 @@
+transform {
+  use "archive" {
+    workspace_config = "workspaceConfig.json"
+  }
+}

@@ -1,0 +1,5 @@
+transform {
+  use "formatConversion" {
+    columns = { id = "bigint", at = "timestamp" }
+  }
+}

@@ -1,0 +1,5 @@
+transform {
+  use "lambda" {
+    command = ["./bootstrap"]
+  }
+}

@@ -1,0 +1,7 @@
+transform {
+  use "decompress" {}
+
+  use "cloudWatchLogs" {}
+
+  use "deaggregate" {}
+}
