@@ -98,6 +98,7 @@ var places = map[string]place{
 	"internal/trace":          {floor: mechanisms, beside: []string{"internal/otlp"}},
 	"internal/frontdoor":      {floor: mechanisms},
 	"internal/api":            {floor: mechanisms},
+	"internal/tap":            {floor: mechanisms},
 	"internal/httpclient":     {floor: access},
 	"internal/tlsconfig":      {floor: access},
 	"internal/lambda":         {floor: mechanisms},

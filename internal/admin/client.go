@@ -45,6 +45,26 @@ type Where struct {
 // its config; a server that listens on every address of the machine is reached by the loopback
 // one.
 func Dial(ctx context.Context, at Where) (*Client, error) {
+	c, err := newClient(at)
+	if err != nil {
+		return nil, err
+	}
+	short, done := context.WithTimeout(ctx, 5*time.Second)
+	defer done()
+	var s storeAnswer
+	err = c.get(short, "/v1/store", nil, &s)
+	if err == nil && s.Identity == "" {
+		err = errors.New("something else answers")
+	}
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("%w at %s: %w", ErrNoServer, c.base, err)
+	}
+	c.identity = s.Identity
+	return c, nil
+}
+
+func newClient(at Where) (*Client, error) {
 	address := at.Address
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -61,18 +81,6 @@ func Dial(ctx context.Context, at Where) (*Client, error) {
 	if len(at.HostNames) > 0 { // where it shares its address, the name tells who is meant
 		c.name = at.HostNames[0]
 	}
-	short, done := context.WithTimeout(ctx, 5*time.Second)
-	defer done()
-	var s storeAnswer
-	err = c.get(short, "/v1/store", nil, &s)
-	if err == nil && s.Identity == "" {
-		err = errors.New("something else answers")
-	}
-	if err != nil {
-		c.Close()
-		return nil, fmt.Errorf("%w at %s: %w", ErrNoServer, c.base, err)
-	}
-	c.identity = s.Identity
 	return c, nil
 }
 

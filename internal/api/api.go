@@ -43,14 +43,14 @@ const (
 )
 
 // rights are their names in configs and descriptions.
-var rights = map[Right]string{See: "see", Payloads: "payloads", Operate: "operate"}
+var rights = map[Right]string{Open: "", Figures: "", See: "see", Payloads: "payloads", Operate: "operate"}
 
 func (r Right) String() string { return rights[r] }
 
 // RightOf is the right with a name.
 func RightOf(name string) (Right, bool) {
 	for r, n := range rights {
-		if n == name {
+		if n == name && n != "" {
 			return r, true
 		}
 	}
@@ -134,7 +134,7 @@ func RefusePartly(w http.ResponseWriter, status int, why string, jobs int) {
 	w.WriteHeader(status)
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(Problem{"about:blank", http.StatusText(status), status, why, why, jobs}) // who asked has gone
+	_ = e.Encode(Problem{"about:blank", http.StatusText(status), status, why, why, jobs}) //nolint:errchkjson // who asked has gone
 }
 
 // Answer answers with v.
@@ -142,5 +142,5 @@ func Answer(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(v) // who asked has gone
+	_ = e.Encode(v) //nolint:errchkjson // who asked has gone
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/weirdata/weir/internal/pipeline"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/retry"
+	"github.com/weirdata/weir/internal/tap"
 	"github.com/weirdata/weir/internal/throttle"
 	"github.com/weirdata/weir/internal/trace"
 	"github.com/weirdata/weir/internal/workspace"
@@ -39,6 +40,8 @@ type Builder struct {
 	Paths []string
 	// Store is the durable store, once it is open; see [App.Run].
 	Store queue.Store
+	// Taps, if set, is where the pipelines can be listened to.
+	Taps *tap.Hub
 	// Stdout, if set, is what events are printed to in place of standard output.
 	Stdout io.Writer
 	// Wrap, if set, may replace the parts of a pipeline before it is made; tests of
@@ -252,6 +255,7 @@ func (a *assembly) make(ctx context.Context) pipeline.Parts {
 		Look:             a.b.look("--pipeline", ownerOf(pc)),
 		Meter:            meter.NewPipeline(pc.Name),
 		Trace:            a.b.tracer,
+		Tap:              a.b.Taps.Pipeline(pc.Name),
 		Steps:            pc.Steps(),
 		Log:              a.log,
 		Format:           Failures(pc.FailureParser.Format, a.b.Version, a.named()),

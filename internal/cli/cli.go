@@ -104,7 +104,7 @@ Snowbridge runs unchanged:
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w; see %q", err, c.CommandPath()+" --help")
 	})
-	root.AddCommand(initCommand(s), runCommand(s), checkCommand(s), explainCommand(s), convertCommand(s), testCommand(s), queueCommand(s), storeCommand(s), failuresCommand(s), listCommand(s), lakeCommand(s), produceCommand(s), docsCommand(s), versionCommand(s))
+	root.AddCommand(initCommand(s), runCommand(s), checkCommand(s), explainCommand(s), convertCommand(s), testCommand(s), queueCommand(s), storeCommand(s), failuresCommand(s), tapCommand(s), topCommand(s), listCommand(s), lakeCommand(s), produceCommand(s), docsCommand(s), versionCommand(s))
 	root.SetHelpCommand(helpCommand(s))
 	completes(root)
 	return root

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirdata/weir/internal/admin"
 	"github.com/weirdata/weir/internal/app"
 	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/connector"
@@ -57,9 +58,45 @@ type failureReader struct {
 	places  []*failurePlace // of rows
 	store   bool            // the dead messages of the store's queues are looked for
 	skipped failures.Skipped
-	unasked error // why the store could not be looked through
-	raised  int   // dead messages that wait again
-	without bool  // rows are not looked for in the store
+	unasked error          // why the store could not be looked through
+	raised  int            // dead messages that wait again
+	without bool           // rows are not looked for in the store
+	open    admin.Operator // the store, in the process that has it open
+	from    *start         // where in the list to begin; nil: at its beginning
+}
+
+// start is a place of the list of failures.
+type start struct {
+	place, id string // id: after it; empty: the whole place
+	only      bool   // and no other
+}
+
+// key names the open or dead jobs, or the rows, of a place.
+func (p *failurePlace) key(dead bool) string {
+	switch {
+	case p.file != "":
+		return "file " + p.file
+	case p.dead:
+		return "messages " + p.queue
+	case dead:
+		return "dead rows " + p.queue
+	}
+	return "rows " + p.queue
+}
+
+// begin is the ID after which a place is read, and whether it is read at all.
+func (r *failureReader) begin(key string) (after string, read bool) {
+	switch {
+	case r.from == nil:
+		return "", true
+	case r.from.place != key:
+		return "", false
+	case r.from.only:
+		return "", true
+	}
+	after = r.from.id
+	r.from = nil // those behind it are read whole
+	return after, true
 }
 
 // reader reads the config and finds where its failed events are.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/weirdata/weir/internal/admin"
 	"github.com/weirdata/weir/internal/event"
@@ -41,6 +43,10 @@ func (r *failureReader) scan(ctx context.Context, fn found) error {
 }
 
 func (r *failureReader) scanFile(ctx context.Context, p *failurePlace, fn found) error {
+	after, read := r.begin(p.key(false))
+	if !read {
+		return nil
+	}
 	has := func(string) bool { return false }
 	if name := r.journal(p); name != "" {
 		var err error
@@ -52,13 +58,32 @@ func (r *failureReader) scanFile(ctx context.Context, p *failurePlace, fn found)
 	if p.file == "-" {
 		in = r.s.input()
 	}
-	skipped, err := failures.ScanFile(ctx, p.file, in, func(f *failures.Failure) error { return fn(p, f, has(f.ID)) }, r.flags.from != "")
+	behind := after == "" // the rows of a file are in the order of their offsets
+	skipped, err := failures.ScanFile(ctx, p.file, in, func(f *failures.Failure) error {
+		if !behind {
+			behind = offset(f.ID) >= offset(after)
+			if offset(f.ID) <= offset(after) {
+				return nil
+			}
+		}
+		return fn(p, f, has(f.ID))
+	}, r.flags.from != "")
 	r.skipped.Other += skipped.Other
 	r.skipped.Damaged += skipped.Damaged
 	if r.skipped.First == nil {
 		r.skipped.First = skipped.First
 	}
 	return err
+}
+
+// offset is where a row is in its file.
+func offset(id string) int64 {
+	text, _, _ := strings.Cut(id, "-")
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 // rowsInStore reports whether rows of a chosen pipeline are in the store.
@@ -146,6 +171,9 @@ var errUnasked = errors.New("the store cannot be read")
 
 // operate runs do on the store; not at all when there is none yet.
 func (r *failureReader) operate(ctx context.Context, do func(admin.Operator) error) error {
+	if r.open != nil {
+		return do(r.open)
+	}
 	opener, found := r.builder.OpenerOf(ctx, r.cfg.Plan())
 	if err := report(found, r.s); err != nil {
 		return err
@@ -172,7 +200,11 @@ func (u unasked) Is(target error) bool { return target == errUnasked }
 
 // eachJob reads the open or the dead jobs of a queue.
 func (r *failureReader) eachJob(ctx context.Context, o admin.Operator, p *failurePlace, dead bool, fn found) error {
-	for after := ""; ; {
+	after, read := r.begin(p.key(dead))
+	if !read {
+		return nil
+	}
+	for {
 		page, err := o.Jobs(ctx, p.queue, r.jobs(p, dead), after, 500)
 		if err != nil {
 			return err
@@ -196,6 +228,11 @@ func (r *failureReader) eachJob(ctx context.Context, o admin.Operator, p *failur
 // jobs is as much of the selection as a store can make by itself.
 func (r *failureReader) jobs(p *failurePlace, dead bool) admin.Selection {
 	s := admin.Selection{Dead: dead}
+	if r.from != nil && r.from.only {
+		for id := range r.sel.IDs {
+			s.IDs = append(s.IDs, id)
+		}
+	}
 	for axis, value := range r.sel.Scope {
 		if p.dead { // a row may know of its scope what its job does not
 			s.By, s.Value = axis, value

@@ -101,6 +101,9 @@ func printJobs(s Streams, jobs []admin.Job, now time.Time) error {
 			fmt.Fprintf(t, "%s\t", dash(shorten(scopeOf(j), 40)))
 		}
 		payload := "(none)"
+		if j.Hidden {
+			payload = "(hidden: this token may not see it)"
+		}
 		if j.Payload != nil {
 			payload = shorten(string(*j.Payload), 48)
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/weirdata/weir/internal/memorylimit"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/outage"
+	"github.com/weirdata/weir/internal/tap"
 )
 
 func runCommand(s Streams) *cobra.Command {
@@ -48,6 +49,7 @@ The exit code is 0 only when everything that was read was settled.`,
 				return err
 			}
 			r := runner{s: s, flags: flags, paths: configPaths(args, s), quiet: quiet, builder: builder()}
+			r.builder.Taps = &tap.Hub{}
 			r.builder.Paths = r.paths
 			return r.run(c.Context())
 		},
@@ -77,7 +79,9 @@ type runner struct {
 	admin   atomic.Pointer[admin.Server] // nil without one
 	// live is set when there is a live line, and quietly when nothing is said of what runs.
 	live, quietly bool
-	drawn         drawn // for the console
+	drawn         drawn                         // for the console
+	read          *config.Config                // the last one that was built
+	config        atomic.Pointer[config.Config] // what runs
 }
 
 // limitMemory has the process keep to its memory limit, and tells why it is not known.
@@ -194,8 +198,10 @@ func (r *runner) build(ctx context.Context) (*app.Built, error) {
 			return nil, err
 		}
 	}
+	r.read = cfg
 	plan := cfg.Plan()
 	if r.app == nil {
+		r.config.Store(cfg)
 		r.decide(plan)
 	}
 	built, found := r.builder.Build(ctx, plan)
@@ -299,6 +305,7 @@ func (r *runner) reload(ctx context.Context) {
 	case err != nil:
 		r.log.Error("the new config could not start, the old one runs on", meter.KeyError, err)
 	default:
+		r.config.Store(r.read)
 		r.flags.apply(built.Plan.Process, &r.level)
 		if is, server := built.Plan.Process.Admin, r.admin.Load(); is != nil && server != nil {
 			server.SetAccess(accessOf(is))

@@ -115,7 +115,7 @@ func runningProcess(ctx context.Context, cfg *config.Config, identity string) (*
 	if cfg.Admin == nil {
 		return nil, nil
 	}
-	c, err := admin.Dial(ctx, admin.Where{Address: cfg.Admin.Address, HostNames: cfg.Admin.HostNames, Path: cfg.Admin.Path, Token: cfg.Admin.Token})
+	c, err := admin.Dial(ctx, whereOf(cfg.Admin, Streams{Env: os.LookupEnv}))
 	if err != nil {
 		return nil, err
 	}

@@ -109,6 +109,10 @@ type Worker interface {
 	Apply(ctx context.Context, out event.Batch, m *event.Message) (event.Batch, error)
 }
 
+// Caller is an optional ability of a Transform: whether its workers ask others while they work. Nobody
+// runs one that does for a try, unless he was told to.
+type Caller interface{ Calls() bool }
+
 // BatchWorker is a Worker that takes the messages of a read together, because a call costs
 // more than a message does. ApplyAll has one outcome for each of b, in their order: what
 // Apply would append for it, and nothing of another message. It is called instead of Apply.

@@ -7,6 +7,9 @@
 //
 //	GET  /v1/graph   the drawing of the config that runs: nodes, edges, places (package layout)
 //	GET  /v1/live    server-sent events: how everything stands, each second
+//	GET  /v1/tap     server-sent events: messages at a point of a pipeline (package tap)
+//	GET  /v1/failures and what is below it: what has failed, by cause, one whole, through today's
+//	                 config without writing, and again
 //	GET  /v1/session who asks, and what he may do
 //	POST /v1/session {"token": "..."}: a cookie that stands for the token, for browsers
 //
@@ -25,7 +28,7 @@
 //     again needs nothing of before.
 //   - Pages load nothing from elsewhere, and run no script but their file: the policy that goes with
 //     them says so to the browser.
-//   - What a payload or an option holds is not shown.
+//   - What a payload holds is shown to who may see payloads, and what an option holds to nobody.
 package console
 
 import (
@@ -36,6 +39,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/weirdata/weir/internal/api"
@@ -43,6 +47,7 @@ import (
 	"github.com/weirdata/weir/internal/layout"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/tap"
 )
 
 //go:generate go tool -modfile=../../tools/go.mod esbuild web/main.tsx --bundle --minify --format=esm --target=es2022 --jsx=automatic --jsx-import-source=preact --tsconfig=web/tsconfig.json --legal-comments=none --log-level=warning --outfile=static/app.js
@@ -61,6 +66,12 @@ type Options struct {
 	MaxStreams int
 	Log        *slog.Logger
 	Pipelines  *meter.Registry
+	// Taps is where pipelines can be listened to.
+	Taps *tap.Hub
+	// Points are the pipelines that run, and where they can be listened to.
+	Points func() []PipelinePoints
+	// Failures is what has failed.
+	Failures Failures
 	// Graph is the drawing of what runs, placed, and a number that grows when it is replaced.
 	Graph func() (*layout.Graph, int)
 	// Ready says why the process is not ready.
@@ -74,11 +85,13 @@ type Console struct {
 	o       Options
 	sampler *sampler
 	assets  map[string]asset
+	ended   chan struct{}
+	end     sync.Once
 }
 
 // New is a console.
 func New(o Options) (*Console, error) {
-	c := &Console{o: o, assets: map[string]asset{}}
+	c := &Console{o: o, assets: map[string]asset{}, ended: make(chan struct{})}
 	entries, err := fs.ReadDir(static, "static")
 	if err != nil {
 		return nil, err
@@ -110,6 +123,7 @@ func (c *Console) Routes(access func() *api.Access) []api.Route {
 		}},
 		{Method: "POST", Path: "/v1/session", Right: api.Open, Summary: "A cookie that stands for a token, for browsers", Body: credentials{}, Do: func(w http.ResponseWriter, r *http.Request) { c.begin(w, r, access()) }},
 	}
+	routes = append(append(routes, c.tapped()...), c.failed()...)
 	if !c.o.Pages {
 		return routes
 	}
@@ -164,7 +178,10 @@ func (c *Console) graph(w http.ResponseWriter, _ *http.Request) {
 }
 
 // Close ends all streams.
-func (c *Console) Close() { c.sampler.close() }
+func (c *Console) Close() {
+	c.end.Do(func() { close(c.ended) })
+	c.sampler.close()
+}
 
 // heartbeat keeps streams open through proxies.
 const heartbeat = 15 * time.Second

@@ -48,6 +48,18 @@ func (s *stream) take() (f *frame, lost int) {
 	return f, lost
 }
 
+// streamTo prepares w for server-sent events, to the deadline if that is not zero: the door's limits
+// are those of requests that end.
+func streamTo(w http.ResponseWriter, deadline time.Time) *http.ResponseController {
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	out := http.NewResponseController(w)
+	_ = out.SetWriteDeadline(deadline) // a server without deadlines has none to lift
+	return out
+}
+
 // live is the stream of events.
 func (c *Console) live(w http.ResponseWriter, r *http.Request) {
 	s, ok := c.sampler.join()
@@ -57,13 +69,7 @@ func (c *Console) live(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer c.sampler.leave(s)
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no")
-	out := http.NewResponseController(w)
-	// The door's limits are those of requests that end.
-	_ = out.SetWriteDeadline(time.Time{}) // a server without deadlines has none to lift
+	out := streamTo(w, time.Time{})
 	generation := -1
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()

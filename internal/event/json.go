@@ -58,7 +58,7 @@ func (t *Text) UnmarshalJSON(b []byte) error {
 }
 
 // MarshalJSON implements json.Marshaler.
-func (p *Payload) MarshalJSON() ([]byte, error) { return marshalBytes(*p) }
+func (p Payload) MarshalJSON() ([]byte, error) { return marshalBytes(p) }
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (p *Payload) UnmarshalJSON(b []byte) error {

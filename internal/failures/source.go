@@ -93,6 +93,19 @@ func (p *Plan) message(f *Failure) *event.Message {
 	if f.Doubtful && !asReadInQueue(f) {
 		p.Tally.Doubtful.Add(1)
 	}
+	return f.again(payload)
+}
+
+// Again is f as it is sent through a pipeline again.
+func (f *Failure) Again(w Which) (*event.Message, error) {
+	payload, _, err := f.Replayed(w)
+	if err != nil {
+		return nil, err
+	}
+	return f.again(payload), nil
+}
+
+func (f *Failure) again(payload []byte) *event.Message {
 	m := event.New(payload)
 	if o := f.Message; o != nil {
 		m.Key, m.Meta.ID, m.Meta.Headers, m.Meta.Scope = o.Key, o.Meta.ID, o.Meta.Headers, o.Meta.Scope

@@ -38,6 +38,7 @@ import (
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/outage"
 	"github.com/weirdata/weir/internal/retry"
+	"github.com/weirdata/weir/internal/tap"
 	"github.com/weirdata/weir/internal/throttle"
 	"github.com/weirdata/weir/internal/trace"
 )
@@ -94,7 +95,9 @@ type Parts struct {
 	Meter *meter.Pipeline
 	// Trace makes spans of what happens to messages; nil makes none.
 	Trace *trace.Tracer
-	Log   *slog.Logger
+	// Tap is where the pipeline can be listened to; nil: nowhere.
+	Tap *tap.Pipeline
+	Log *slog.Logger
 }
 
 // Particular is what is different for one value of an isolated source.

@@ -13,6 +13,7 @@ import (
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/meter"
+	"github.com/weirdata/weir/internal/tap"
 )
 
 // read is one batch on its way from the source to the sinks.
@@ -26,7 +27,8 @@ type read struct {
 	filtered event.Batch
 	leftOut  []event.LeftOut // destinations that got nothing of a message
 	invalid  []rejected
-	traced   *traced // nil when no message is sampled
+	traced   *traced  // nil when no message is sampled
+	taps     tap.Taps // nil while nobody listens
 }
 
 // rejected is a message that was refused, and why.
@@ -182,7 +184,11 @@ func (p *Pipeline) track(work context.Context, v *flow, part connector.Portion, 
 		}
 		ack()
 	})
-	return &read{flow: v, batch: part.Batch, traced: traced}
+	r := &read{flow: v, batch: part.Batch, traced: traced, taps: p.parts.Tap.Live()}
+	if r.taps != nil {
+		r.taps.Read(part.Batch)
+	}
+	return r
 }
 
 // begun sends a read on, to the workers or to the sinks.

@@ -283,6 +283,15 @@ func (s *sink) attempt(write connector.Write) connector.Write {
 		}
 		s.watch(b, begin, took, err)
 		traced.end(b, err)
+		if taps := s.p.parts.Tap.Live(); taps != nil {
+			failed := failures(b, err)
+			taps.Written(s.meter.Role, b, func(i int) error {
+				if err == nil {
+					return nil
+				}
+				return failed[i]
+			})
+		}
 		if err != nil {
 			s.count(b, err)
 		}

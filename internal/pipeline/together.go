@@ -40,7 +40,7 @@ func (w *worker) together(ctx context.Context, r *read) {
 			next = w.all(ctx, all, i, cur, next, r)
 		} else {
 			for _, m := range cur {
-				place, seen, before := event.PlaceOf(m), r.traced.before(m), len(next)
+				place, seen, before := event.PlaceOf(m), r.before(m), len(next)
 				grown, err := w.step(ctx, t, next, m)
 				if err == nil && !extends(grown, next) {
 					err = errNotAppended
@@ -75,7 +75,7 @@ func (w *worker) together(ctx context.Context, r *read) {
 
 // passed notes what the i-th step made of m.
 func (w *worker) passed(r *read, i int, m *event.Message, seen look, out event.Batch, err error) {
-	w.after(seen, i, m, out, err)
+	w.after(r, seen, i, m, out, err)
 	if left := m.TakeLeftOut(nil); err == nil {
 		r.leftOut = append(r.leftOut, left...)
 	}
@@ -100,7 +100,7 @@ func (w *worker) all(ctx context.Context, t connector.BatchWorker, i int, cur, n
 	places := event.PlacesOf(cur)
 	looks := make([]look, len(cur))
 	for k, m := range cur {
-		looks[k] = r.traced.before(m)
+		looks[k] = r.before(m)
 	}
 	outcomes := w.payloads(ctx, t, cur)
 	given := make(map[*event.Message]bool, len(cur))

@@ -11,6 +11,7 @@ import (
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/tap"
 	"github.com/weirdata/weir/internal/trace"
 )
 
@@ -136,16 +137,19 @@ type look struct {
 	size    int
 	key     string
 	headers *event.Header
-	count   int // of headers
+	count   int       // of headers
+	tapped  *tap.Seen // nil: nobody listens
 }
 
 // before looks at a message of the read that a transform gets next.
-func (t *traced) before(m *event.Message) (l look) {
-	if t == nil {
-		return l
+func (r *read) before(m *event.Message) (l look) {
+	if r.traced != nil {
+		if l.span = spanOf(m); l.span != nil {
+			l = look{l.span, time.Now(), unsafe.SliceData(m.Data), len(m.Data), m.Key, unsafe.SliceData(m.Meta.Headers), len(m.Meta.Headers), nil}
+		}
 	}
-	if l.span = spanOf(m); l.span != nil {
-		l = look{l.span, time.Now(), unsafe.SliceData(m.Data), len(m.Data), m.Key, unsafe.SliceData(m.Meta.Headers), len(m.Meta.Headers)}
+	if r.taps != nil {
+		l.tapped = tap.Before(m)
 	}
 	return l
 }
@@ -158,7 +162,10 @@ func (l *look) changed(m *event.Message) bool {
 
 // after notes what the i-th transform made of m: out, or an error. One that changed nothing
 // leaves no trace.
-func (w *worker) after(l look, i int, m *event.Message, out event.Batch, err error) {
+func (w *worker) after(r *read, l look, i int, m *event.Message, out event.Batch, err error) {
+	if l.tapped != nil {
+		r.taps.Transformed(i, w.p.step(i), l.tapped, m, out, err)
+	}
 	if l.span == nil || err == nil && len(out) == 1 && out[0] == m && !l.changed(m) {
 		return
 	}

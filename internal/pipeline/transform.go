@@ -127,19 +127,19 @@ func (w *worker) one(ctx context.Context, out event.Batch, m *event.Message, r *
 		for _, m := range cur {
 			before := len(next)
 			place := event.PlaceOf(m)
-			seen := r.traced.before(m)
+			seen := r.before(m)
 			grown, err := w.step(ctx, t, next, m)
 			if err == nil && !extends(grown, next) {
 				err = errNotAppended
 			}
 			if err != nil {
-				w.after(seen, i, m, nil, err)
+				w.after(r, seen, i, m, nil, err)
 				place.Pass(m, nil)
 				r.invalid = append(r.invalid, rejected{m, err})
 				continue
 			}
 			next = grown
-			w.after(seen, i, m, next[before:], nil)
+			w.after(r, seen, i, m, next[before:], nil)
 			r.leftOut = m.TakeLeftOut(r.leftOut)
 			place.Pass(m, next[before:])
 			if len(next) == before {

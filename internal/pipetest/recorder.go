@@ -22,6 +22,7 @@ var readAt = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // recorder takes the place of a pipeline's source and targets.
 type recorder struct {
 	input                  []message
+	id                     string // of the messages, where they have one
 	target, filter, failed sink
 	routes                 []route // instead of target, where a pipeline has several
 }
@@ -33,7 +34,7 @@ type route struct {
 }
 
 func (r *recorder) wrap(p *pipeline.Parts) {
-	p.Source = &source{input: r.input}
+	p.Source = &source{input: r.input, id: r.id}
 	p.Keep = false // what would be kept in a queue is shown as it would go to a failure target
 	// One writer and one batch at a time keep the order of the input.
 	type ends struct {
@@ -81,6 +82,7 @@ func (r *recorder) result(diagnostics string) (map[string]string, error) {
 // source reads the input of a case, once.
 type source struct {
 	input []message
+	id    string
 	at    int // the message to read next
 }
 
@@ -102,7 +104,7 @@ func (s *source) Read(_ context.Context, room connector.Room) (event.Batch, conn
 	b := event.NewBatch(readAt, data)
 	for i := range b {
 		m := &s.input[s.at+i]
-		b[i].Key, b[i].Meta.Headers = m.Key, m.Headers
+		b[i].Key, b[i].Meta.Headers, b[i].Meta.ID = m.Key, m.Headers, s.id
 		if scope := (event.Scope{Workspace: m.Workspace, Source: m.Source, Destination: m.Destination}); scope != (event.Scope{}) {
 			b[i].Meta.Scope = &scope
 		}

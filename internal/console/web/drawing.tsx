@@ -33,7 +33,7 @@ function Box({ n }: { n: Node }) {
       : <path class="mark degraded" d={`M${n.x + n.w - 4} ${n.y - 8}h8l6 6v6l-6 6h-8l-6-6v-6z`} />)}
   </g>
   if (p) return <Link page={'/p/' + p.name}>{body}</Link>
-  if (queue) return <Link page="/queues">{body}</Link>
+  if (queue) return <Link page={'/q/' + queue.name}>{body}</Link>
   return body
 }
 

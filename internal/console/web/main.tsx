@@ -1,9 +1,13 @@
 import { render } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
 import { effect } from '@preact/signals'
+import { who } from './api'
 import { connect, history as rates, link, missed, now, type Pipeline } from './now'
-import { bytes, count, Link, place, rate, Since, span, State } from './show'
+import { bytes, count, Link, place, rate, Since, span, State, to } from './show'
 import { Drawing } from './drawing'
+import { Failures } from './failures'
+import { OneQueue } from './queue'
+import { Live } from './live'
 
 const empty = `source {
   use "http" {}
@@ -65,6 +69,7 @@ function OnePipeline({ name }: { name: string }) {
     <h1>{p.name}</h1>
     <p><State of={p.state} /> {p.since && <Since at={p.since} now={n.at} />}</p>
     <div class="panel"><dl class="facts">{facts.map(([k, v]) => <div><dt>{k}</dt><dd>{v}</dd></div>)}</dl><Spark of={rates.get(p.name) ?? []} /></div>
+    <p><a href={to('/live') + '?pipeline=' + encodeURIComponent(p.name)}>Listen to it</a> · <a href={to('/failures') + '?pipeline=' + encodeURIComponent(p.name)}>What has failed in it</a></p>
     <h2>Targets</h2>
     <div class="panel scroll" tabIndex={0} role="region" aria-label="Targets"><table>
       <thead><tr><th>Target</th><th>State</th><th class="n">Rate</th><th class="n">Written</th><th class="n">Failed attempts</th><th class="n">Retries</th></tr></thead>
@@ -95,7 +100,7 @@ function Queues() {
     <div class="panel scroll" tabIndex={0} role="region" aria-label="Queues"><table>
       <thead><tr><th>Queue</th><th>State</th><th class="n">Waiting</th><th class="n">In work</th><th class="n">To be retried</th><th class="n">Dead</th><th class="n">Growth</th><th class="n">On disk</th></tr></thead>
       <tbody>{n.queues.map(q => <>
-        <tr key={q.name}><td>{q.name}</td><td>{q.paused ? <State of="waiting" word="paused" /> : q.growth > 0.5 ? <State of="waiting" word="growing" /> : <State of={q.waiting + q.leased ? 'running' : 'idle'} word={q.waiting + q.leased ? 'in work' : 'empty'} />}</td>
+        <tr key={q.name}><td><Link page={'/q/' + q.name}>{q.name}</Link></td><td>{q.paused ? <State of="waiting" word="paused" /> : q.growth > 0.5 ? <State of="waiting" word="growing" /> : <State of={q.waiting + q.leased ? 'running' : 'idle'} word={q.waiting + q.leased ? 'in work' : 'empty'} />}</td>
           <td class="n">{count(q.waiting)}</td><td class="n">{count(q.leased)}</td><td class="n">{count(q.retrying)}</td><td class={q.dead ? 'n bad' : 'n'}>{count(q.dead)}</td><td class="n">{(q.growth > 0 ? '+' : '') + (Math.abs(q.growth) < 0.05 ? '0' : q.growth.toFixed(1)) + '/s'}</td><td class="n">{bytes(q.bytes)}</td></tr>
         {by && (values?.queues.find(x => x.name === q.name)?.values ?? []).map(v => <tr key={q.name + v.value}><td class="soft">&nbsp;&nbsp;{v.value || '(none)'}</td><td /><td class="n">{count(v.waiting)}</td><td class="n">{count(v.leased)}</td><td class="n">{count(v.retrying)}</td><td class={v.dead ? 'n bad' : 'n'}>{count(v.dead)}</td><td /><td class="n">{bytes(v.bytes)}</td></tr>)}
       </>)}</tbody>
@@ -109,9 +114,9 @@ function Sign() {
     e.preventDefault()
     const token = new FormData(e.currentTarget).get('token')
     const r = await fetch('v1/session', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ token }) })
-    if (r.ok) { link.value = 'asked'; connect() } else tell((await r.json() as { error: string }).error)
+    if (r.ok) { link.value = 'asked'; connect() } else tell((await r.json() as { detail: string }).detail)
   }}>
-    <label for="token">Token of the admin block</label>
+    <label for="token">Token of the admin block, or one of yours</label>
     <input id="token" name="token" type="password" autocomplete="current-password" required />
     {wrong && <p class="bad" role="alert">{wrong}</p>}
     <button>Go on</button>
@@ -121,7 +126,10 @@ function Sign() {
 function Page() {
   const at = place.value
   if (at.startsWith('/p/')) return <OnePipeline name={at.slice(3)} />
+  if (at.startsWith('/q/')) return <OneQueue key={at} name={at.slice(3)} />
   if (at === '/queues') return <Queues />
+  if (at === '/failures') return <Failures />
+  if (at === '/live') return <Live />
   return <Overview />
 }
 
@@ -132,8 +140,9 @@ function App() {
     <a class="skip" href={location.pathname + '#content'}>To the content</a>
     <header>
       <Link page="/" class="name">Weir</Link>
-      <nav aria-label="Pages">{tab('/', 'Overview')}{tab('/queues', 'Queues')}</nav>
+      <nav aria-label="Pages">{tab('/', 'Overview')}{tab('/queues', 'Queues')}{tab('/failures', 'Failures')}{tab('/live', 'Live')}</nav>
       <span class="grow" />
+      {who.value && who.value.name !== 'anybody' && <span class="small">{who.value.name} may {who.value.right === 'payloads' ? 'see payloads' : who.value.right}</span>}
       {n && <span class="small">{n.store ? 'store ' + n.store + ', ' : ''}version {n.version}</span>}
       {link.value === 'lost' ? <State of="lost" word="lost, trying" /> : n ? n.unready ? <State of="unready" word="not ready" /> : <State of="ready" /> : null}
     </header>

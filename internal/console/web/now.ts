@@ -1,4 +1,5 @@
 import { computed, signal } from '@preact/signals'
+import { ask, who } from './api'
 
 // What GET /v1/live sends, as console.Now has it.
 export type Sink = { role: string; written: number; rate: number; failures: number; retries: number; failing?: string; destinations?: number }
@@ -34,6 +35,7 @@ export async function loadGraph() {
   const r = await fetch('v1/graph')
   if (r.status === 401) { link.value = 'refused'; return }
   if (r.ok) graph.value = await r.json() as Graph
+  who.value = await ask<{ name: string; right: string }>('v1/session').catch(() => null)
 }
 
 function take(text: string) {

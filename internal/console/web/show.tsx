@@ -47,6 +47,12 @@ export function Since({ at, now }: { at: string; now: string }) {
   return <time dateTime={at} title={new Date(at).toLocaleString()}>for {span(ago)}</time>
 }
 
+/** A moment, as people say it, with the whole of it behind. */
+export function Moment({ at }: { at: string }) {
+  const d = new Date(at), today = d.toDateString() === new Date().toDateString()
+  return <time dateTime={at} title={d.toLocaleString()}>{today ? d.toLocaleTimeString() : d.toLocaleString()}</time>
+}
+
 // A state is a word and a shape; colour only adds to them.
 const shapes: Record<string, string> = {
   running: 'M5 0a5 5 0 1 0 .01 0z', ready: 'M5 0a5 5 0 1 0 .01 0z', idle: 'M5 1a4 4 0 1 0 .01 0zm0 1.6a2.4 2.4 0 1 1-.01 0z',

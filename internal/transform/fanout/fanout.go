@@ -136,6 +136,10 @@ type Transform struct {
 	plans    *trackingplan.Plans   // nil where events are not validated
 }
 
+// Calls implements connector.Caller: the code of transformations may fetch, and tracking plans are
+// fetched.
+func (t *Transform) Calls() bool { return t.engine != nil || t.plans != nil }
+
 // warn names the sources whose events are not located or not validated, and the destinations that get no events
 // because their transformation cannot be run.
 func (t *Transform) warn(log *slog.Logger) {

@@ -168,6 +168,9 @@ func (t *Transform) Inspect() error {
 	return nil
 }
 
+// Calls implements connector.Caller: the function is another's.
+func (t *Transform) Calls() bool { return true }
+
 // Worker implements connector.Transform. The first one opens the handler, and the last that is
 // closed ends its processes.
 func (t *Transform) Worker() (connector.Worker, error) {
