@@ -144,7 +144,7 @@ pipeline "second" {
 	eventually(t, "the second knows what the first does", func() bool {
 		_, text := get(t, "http://"+admin+"/metrics")
 		var counts []string
-		for _, line := range strings.Split(text, "\n") {
+		for line := range strings.SplitSeq(text, "\n") {
 			if name, value, ok := strings.Cut(line, "} "); ok && strings.HasPrefix(name, "weir_suppressed_users{") {
 				counts = append(counts, value)
 			}

@@ -120,39 +120,46 @@ func (e *Enricher) Apply(s *workspace.Source, data []byte) (out []byte, drop boo
 	if geography && !has("geo") {
 		add("geo", e.place(whole, ctx))
 	}
-	if agents {
-		text := ctx.text("userAgent")
-		a := parse(text)
-		name, marked := a.Bot, a.Bot != ""
-		if v, _ := ctx.value("isBot"); v == "true" {
-			marked = true
-		}
-		switch {
-		case marked && e.c.Bots == Drop:
-			return data, true
-		case marked && e.c.Bots == Flag:
-			add("isBot", []byte("true"))
-			if name != "" {
-				add("bot", written("name", name))
-			}
-		}
-		if e.c.UserAgent && text != "" {
-			if a.Browser != "" {
-				add("browser", written("name", a.Browser, "version", a.Version))
-			}
-			if a.OS != "" {
-				add("os", written("name", a.OS, "version", a.OSVersion))
-			}
-			if a.Device != "" {
-				add("deviceType", jsontext.AppendString(nil, a.Device))
-			}
-		}
+	if agents && e.agent(ctx, add) {
+		return data, true
 	}
 	if len(set) == 0 {
 		return data, false
 	}
 	out, _ = jsontext.SetIn(data, "context", set...)
 	return out, false
+}
+
+// agent adds what the user agent of a context says. drop says that it is a robot's, and unwanted.
+func (e *Enricher) agent(ctx object, add func(name string, value []byte)) (drop bool) {
+	text := ctx.text("userAgent")
+	a := parse(text)
+	marked := a.Bot != ""
+	if v, _ := ctx.value("isBot"); v == "true" {
+		marked = true
+	}
+	switch {
+	case marked && e.c.Bots == Drop:
+		return true
+	case marked && e.c.Bots == Flag:
+		add("isBot", []byte("true"))
+		if a.Bot != "" {
+			add("bot", written("name", a.Bot))
+		}
+	}
+	if !e.c.UserAgent || text == "" {
+		return false
+	}
+	if a.Browser != "" {
+		add("browser", written("name", a.Browser, "version", a.Version))
+	}
+	if a.OS != "" {
+		add("os", written("name", a.OS, "version", a.OSVersion))
+	}
+	if a.Device != "" {
+		add("deviceType", jsontext.AppendString(nil, a.Device))
+	}
+	return false
 }
 
 // place is where an event comes from, as JSON.
@@ -200,7 +207,7 @@ func (o object) text(name string) string {
 // written is texts as a JSON object, without those that are empty.
 func written(pairs ...string) []byte {
 	out := []byte{'{'}
-	for i := 0; i < len(pairs); i += 2 {
+	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] == "" {
 			continue
 		}

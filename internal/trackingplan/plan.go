@@ -33,6 +33,9 @@ type rule struct {
 	err    error
 }
 
+// broken reports whether there is a rule, and it cannot be used.
+func (r *rule) broken() bool { return r.err != nil }
+
 // planDocument is a plan as the control plane gives it, in its newer form and, by Rules, its older.
 type planDocument struct {
 	Events []struct {

@@ -168,7 +168,7 @@ func (p *Plans) Check(ctx context.Context, s *workspace.Source, kind, name strin
 	case r == nil && kind == track:
 		v.Violations = []Violation{{Type: Unplanned, Message: "no schema for event: " + name}}
 	case r == nil:
-	case r.err != nil:
+	case r.broken():
 		return v, nil // which was told
 	default:
 		value, err := decode(data)
@@ -180,7 +180,8 @@ func (p *Plans) Check(ctx context.Context, s *workspace.Source, kind, name strin
 				fault.Detail{Type: "transformation", Code: "400", Safe: "the event cannot be validated by the tracking plan"})
 		}
 	}
-	return v, v.judge(s.TrackingPlan, options, data)
+	err = v.judge(s.TrackingPlan, options, data)
+	return v, err
 }
 
 // loaded is a plan that is loaded, or will be.

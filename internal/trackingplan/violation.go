@@ -82,8 +82,8 @@ func (t *telling) one(e *jsonschema.ValidationError) {
 		t.told = append(t.told, Violation{kindOf, message, property, Place{&instance, fragment(append(slices.Clone(at), keyword...))}})
 	}
 	// limit tells of a keyword whose value in the schema the message ends with.
-	limit := func(keyword, message string, args ...any) {
-		tell(Advanced, "", fmt.Sprintf(message, append([]any{t.value(at, keyword)}, args...)...), keyword)
+	limit := func(keyword, message string) {
+		tell(Advanced, "", fmt.Sprintf(message, t.value(at, keyword)), keyword)
 	}
 	defer t.conditional(e, at, len(t.told))
 	if names, ok := e.ErrorKind.(*kind.PropertyNames); ok {
@@ -230,8 +230,10 @@ func (t *telling) conditional(e *jsonschema.ValidationError, at []string, from i
 // named reports whether the end of a path is the name of a property and no keyword.
 func (t *telling) named(at []string) bool {
 	n := len(at)
-	return n > 1 && slices.Contains([]string{"properties", "patternProperties", "definitions", "$defs", "dependentSchemas", "dependencies"}, at[n-2]) &&
-		!(n > 2 && t.named(at[:n-1]))
+	if n < 2 || !slices.Contains([]string{"properties", "patternProperties", "definitions", "$defs", "dependentSchemas", "dependencies"}, at[n-2]) {
+		return false
+	}
+	return n == 2 || !t.named(at[:n-1])
 }
 
 // find is what is at a path of the schema; nil when nothing is.

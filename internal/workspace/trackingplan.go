@@ -113,5 +113,5 @@ func overlaid(all []PlanOption, o PlanOption) []PlanOption {
 			return all
 		}
 	}
-	return append(all[:len(all):len(all)], o)
+	return append(slices.Clip(all), o)
 }
