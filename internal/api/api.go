@@ -97,16 +97,6 @@ func Handler(access func() *Access, routes []Route) http.Handler {
 	})
 }
 
-// Bearer lets in who has the token, and everybody where there is none.
-func Bearer(token string, next http.Handler) http.Handler {
-	a := &Access{Token: token}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, may := admit(w, r, a, See); may {
-			next.ServeHTTP(w, r)
-		}
-	})
-}
-
 // admit is who asks, and whether he may; where he may not, he has been told.
 func admit(w http.ResponseWriter, q *http.Request, a *Access, needed Right) (who Who, may bool) {
 	who, known := a.Who(q)

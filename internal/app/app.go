@@ -167,7 +167,7 @@ func (a *App) start(ctx context.Context, b *Built) error {
 		members[i] = &member{Runner: r, log: a.Log, ended: make(chan struct{})}
 	}
 	next := newGeneration(members, b.Plan.Queues)
-	next.empty, next.plan = b.Plan.Empty, b.Plan
+	next.empty, next.plan, next.planes = b.Plan.Empty, b.Plan, b.Planes
 	for _, m := range members {
 		if m.Terms().Fed {
 			m.FeedUntil(next.drained(m))
@@ -181,6 +181,7 @@ func (a *App) start(ctx context.Context, b *Built) error {
 		return err
 	}
 	a.planes.follow(a.Builder, b.Planes)
+	a.Meter.Beside(measuredPlanes(b.Planes)...)
 	a.warnOrphans(ctx, old, b, a.warnStranded(ctx, b))
 	a.Builder.inFlight().Resize(b.limit)
 	a.mu.Lock()
@@ -423,7 +424,7 @@ func (a *App) Degraded() []string {
 			lines = append(lines, s.String())
 		}
 	}
-	return append(lines, a.paused()...)
+	return append(append(lines, a.behind()...), a.paused()...)
 }
 
 // Status is how each pipeline and machine of the running config does, in its order.

@@ -16,6 +16,7 @@ type generation struct {
 	queues  []connector.Queue    // by name
 	empty   bool                 // no pipeline is written in the config
 	plan    *config.Plan         // what it was made of
+	planes  []*Plane
 }
 
 func newGeneration(members []*member, queues []connector.Queue) *generation {

@@ -13,6 +13,7 @@ import (
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/controlplane"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/workspace"
 )
 
@@ -102,6 +103,29 @@ func newFollowing(ctx context.Context) *following {
 func (f *following) end() {
 	f.stop()
 	f.done.Wait()
+}
+
+// measuredPlanes are planes as the metrics have them.
+func measuredPlanes(planes []*Plane) []meter.Measured {
+	all := make([]meter.Measured, len(planes))
+	for i, p := range planes {
+		all[i] = p.Poller
+	}
+	return all
+}
+
+// behind are the lines of control planes that do not answer, for those who ask how the process does.
+func (a *App) behind() (lines []string) {
+	g := a.generation()
+	if g == nil {
+		return nil
+	}
+	for _, p := range g.planes {
+		if line := p.Trouble(); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // first has the planes of b give their first configuration, before anything is opened that stands on it.

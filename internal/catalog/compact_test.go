@@ -464,3 +464,68 @@ func TestCompactLeavesTables(t *testing.T) {
 		t.Errorf("Compact of a dataset that is a table = %v", err)
 	}
 }
+
+// TestCompactionOfATakenNumber: a compactor of a store that has slept through a whole compaction
+// plans its number again. A third one settles that plan while the sleeper goes on: what it then
+// creates is no part of the dataset.
+func TestCompactionOfATakenNumber(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	m := &memory{objects: map[string][]byte{}, marks: map[string]string{}}
+	sound := func() blob.Bucket { return (&hand{m: m, fate: func() fate { return well }}).bucket(true) }
+	d, err := openIn(ctx, sound(), "lake", false, Options{Layout: Layout{Year}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	land := func() {
+		for range 2 {
+			n++
+			if err := landFile(t, d, day, fmt.Sprint("events-", n), eventAt(n, day, "")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	count := func() (rows int) {
+		all, _, err := rowsOf(ctx, reading{path: "lake", bucket: sound()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range all {
+			rows += len(r)
+		}
+		return rows
+	}
+	land()
+	options := CompactOptions{Small: 1 << 20, Large: 1 << 20, Memory: 500, now: day.AddDate(5, 0, 0)}
+	settled := false
+	sleeper, err := compactIn(ctx, sound(), "lake", false, func(step string) {
+		if step != "planned" {
+			return
+		}
+		if _, err := compactIn(ctx, sound(), "lake", false, nil); err != nil {
+			t.Error(err)
+		}
+		settled = true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	awake, err := compactIn(ctx, sound(), "lake", false, nil)
+	if err == nil {
+		err = awake.compact(ctx, options)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	land()
+	if err := sleeper.compact(ctx, options); err == nil {
+		t.Error("the number is another one's, and nobody is told")
+	}
+	if !settled {
+		t.Fatal("the sleeper has planned nothing")
+	}
+	if got := count(); got != n {
+		t.Errorf("a reader finds %d rows of %d", got, n)
+	}
+}

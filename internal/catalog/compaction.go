@@ -305,7 +305,9 @@ func (c *compactor) end(ctx context.Context, o compacted) (compacted, error) {
 // no lock has ended its writer, that may create files later still: then the plan of one that was
 // undone stays until it is expired.
 func (c *compactor) clear(ctx context.Context, p compaction, o compacted) error {
-	files, undone := slices.Clone(o.Replaced), len(o.Replaced) == 0
+	// The outcome may be that of a plan that had the number before, and was removed with it: who
+	// has planned this one did not know, and cannot commit it either.
+	files, undone := slices.Clone(o.Replaced), len(o.Replaced) == 0 || o.Writer != p.Writer
 	for _, f := range p.Files {
 		if !slices.Contains(o.Files, f) {
 			files = append(files, f)

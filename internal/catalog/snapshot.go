@@ -49,6 +49,9 @@ func (s *Snapshot) Open(ctx context.Context, file blob.Info) (*parquet.Reader, e
 	return r, nil
 }
 
+// adopted reports whether others write the files.
+func (s *Snapshot) adopted() bool { return s.d.about.Adopted != nil }
+
 // Keys are the columns whose values are in the names of folders.
 func (s *Snapshot) Keys() (keys []Key) {
 	if a := s.d.about.Adopted; a != nil {

@@ -97,7 +97,7 @@ that are being landed, or compacted, and are not part of the dataset yet, or no 
 		},
 	}
 	snapshots.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.AddCommand(ls, schema, head, files, lakeSQLCommand(s), view, lakeCompactCommand(s), lakeCrawlCommand(s), snapshots, lakeExpireCommand(s), lakeServeCommand(s))
+	c.AddCommand(ls, schema, head, files, lakeSQLCommand(s), view, lakeCompactCommand(s), lakeCrawlCommand(s), lakeRewriteCommand(s), snapshots, lakeExpireCommand(s), lakeServeCommand(s))
 	return c
 }
 

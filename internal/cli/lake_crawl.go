@@ -96,8 +96,18 @@ func printCrawl(w io.Writer, r catalog.Crawl) error {
 		}
 		fmt.Fprintf(w, "  folders: %s\n", strings.Join(names, ", "))
 	}
+	return printChanges(w, r.Changes, func(x catalog.ColumnChange) string {
+		if x.Applied {
+			return ""
+		}
+		return "\tstays as it is"
+	})
+}
+
+// printChanges prints how columns differ, with what else is to be said of each.
+func printChanges(w io.Writer, all []catalog.ColumnChange, more func(catalog.ColumnChange) string) error {
 	t := newTable(w)
-	for _, x := range r.Changes {
+	for _, x := range all {
 		sign, what := "+", x.To
 		switch x.Change {
 		case "changed":
@@ -105,10 +115,7 @@ func printCrawl(w io.Writer, r catalog.Crawl) error {
 		case "gone":
 			sign, what = "-", x.From
 		}
-		if !x.Applied {
-			what += "\tstays as it is"
-		}
-		fmt.Fprintf(t, "  %s %s\t%s\n", sign, x.Column, what)
+		fmt.Fprintf(t, "  %s %s\t%s%s\n", sign, x.Column, what, more(x))
 	}
 	return t.Flush()
 }

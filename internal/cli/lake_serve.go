@@ -19,7 +19,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/weirdata/weir/internal/api"
 	"github.com/weirdata/weir/internal/blob/place"
 	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/fault"
@@ -91,12 +90,13 @@ func (o serveLake) serve(ctx context.Context, out io.Writer) (err error) {
 	if names, err := catalog.Names(ctx); err == nil && len(names) > 0 && !slices.Contains(names, o.name) {
 		return usagef("the database has no tables of the catalog %q, but of %s; name one with --catalog", o.name, strings.Join(names, ", "))
 	}
-	handler := (&restserver.Server{Catalog: catalog, Read: readMetadata, Properties: o.properties, Log: log}).Handler()
-	token := os.Getenv(tokenVariable)
+	handler := (&restserver.Server{
+		Catalog: catalog, Read: readMetadata, Properties: o.properties, Token: os.Getenv(tokenVariable), Log: log,
+	}).Handler()
 	p, err := frontdoor.Enter(ctx, frontdoor.Door{
 		Address: o.address, Log: log,
 		Settings: frontdoor.Settings{ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10, MaxConnections: 200},
-	}, reading{frontdoor.Guard(o.hosts, api.Bearer(token, handler))})
+	}, reading{frontdoor.Guard(o.hosts, handler)})
 	if err != nil {
 		return fault.New(fault.Setup, fmt.Errorf("serve the catalog: %w; choose another --address", err))
 	}

@@ -36,6 +36,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirdata/weir/internal/fault"
@@ -86,9 +87,13 @@ type Poller struct {
 	etag  map[string]string // by URL; one at most
 	older time.Time         // since when the plane has given older states; zero: it does not
 
+	answered atomic.Int64 // when the plane last gave something, in Unix nanoseconds; 0: never
+	failures atomic.Int64 // of requests
+
 	telling sync.Mutex
-	trouble string // told and not ended
-	cache   string // the same of the cache
+	trouble string    // told and not ended
+	since   time.Time // when the trouble began
+	cache   string    // the same of the cache
 }
 
 // New makes a Poller; it touches neither network nor disk.
@@ -208,7 +213,11 @@ func (p *Poller) tell(err error) {
 	text := p.hidden.Hide(err.Error())
 	p.telling.Lock()
 	defer p.telling.Unlock()
+	p.failures.Add(1)
 	if text != p.trouble {
+		if p.trouble == "" {
+			p.since = time.Now()
+		}
 		p.trouble = text
 		p.o.Log.Error("the control plane gives no configuration; what is in force stays", "workspace", p.o.Name, "error", text)
 	}
@@ -237,6 +246,7 @@ func (p *Poller) fetch(ctx context.Context) (wait time.Duration, err error) {
 	}
 	if a.unchanged {
 		p.older = time.Time{}
+		p.answered.Store(time.Now().UnixNano())
 		return 0, p.known.odd
 	}
 	now := time.Now()
@@ -255,6 +265,7 @@ func (p *Poller) fetch(ctx context.Context) (wait time.Duration, err error) {
 		return 0, fmt.Errorf("the control plane answers with a configuration that is older than the one in force: of %s, and not of %s; it counts if that is still so after %s", next.updated, p.known.updated, staleFor)
 	}
 	p.apply(next, now)
+	p.answered.Store(now.UnixNano())
 	clear(p.etag)
 	if a.etag != "" && (p.o.Namespace == "" || p.known.updatedAfter() == after) {
 		p.etag[after] = a.etag

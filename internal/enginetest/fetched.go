@@ -228,10 +228,13 @@ func maven(libraries ...string) func(ctx context.Context, dir string, log io.Wri
 		var deps strings.Builder
 		for _, l := range libraries {
 			p := strings.Split(l, ":")
-			if len(p) != 3 {
-				return fmt.Errorf("%q is not group:name:version", l)
+			classifier := ""
+			if len(p) == 4 {
+				classifier = "<classifier>" + p[3] + "</classifier>"
+			} else if len(p) != 3 {
+				return fmt.Errorf("%q is not group:name:version, nor group:name:version:classifier", l)
 			}
-			fmt.Fprintf(&deps, "<dependency><groupId>%s</groupId><artifactId>%s</artifactId><version>%s</version></dependency>", p[0], p[1], p[2])
+			fmt.Fprintf(&deps, "<dependency><groupId>%s</groupId><artifactId>%s</artifactId><version>%s</version>%s</dependency>", p[0], p[1], p[2], classifier)
 		}
 		pom := `<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>` +
 			`<groupId>test</groupId><artifactId>engine</artifactId><version>1</version><dependencies>` + deps.String() + `</dependencies></project>`

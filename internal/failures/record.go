@@ -57,9 +57,11 @@ func (f Format) Record(m *event.Message, cause error, limit int) ([]byte, error)
 			data = data[:left]
 		case len(data) > 0:
 			data = data[:0]
-		case len(why.Message) > 0: // what it is matters less than that it is
+		case beside.contextJSON != (contextJSON{}):
+			beside.contextJSON = contextJSON{}
+		case why.Message != "": // what it is matters less than that it is
 			short := *why
-			short.Message, beside.contextJSON = "", contextJSON{}
+			short.Message = ""
 			why = &short
 		default:
 			return nil, errNoRoom

@@ -88,7 +88,7 @@ func TestGlueConflictsAndLostAnswers(t *testing.T) {
 		return nil
 	})
 	dir, n := t.TempDir(), newName()
-	conflicts(t, 1, dir, n, func() iceberg.Pointer { return glueCatalog(t, lossy.URL) },
+	conflicts(t, 1, dir, n, losing(func() iceberg.Pointer { return glueCatalog(t, lossy.URL) }),
 		func(filter string) enginetest.PyTable { return readGlue(t, rules.URL, n, filter) })
 	if lost == 0 {
 		t.Error("no answer was lost: the test shows nothing")

@@ -54,18 +54,26 @@ func sqlite(t testing.TB, dir string) iceberg.Pointer {
 
 func lakeWith(t testing.TB, dir string, c iceberg.Pointer, o iceberg.Options) *lake {
 	t.Helper()
+	l := lakeOf(t, dir, iceberg.Pointing(c), o)
+	l.catalog = c
+	return l
+}
+
+// lakeOf is one whose table is in any catalog.
+func lakeOf(t testing.TB, dir string, c iceberg.Catalog, o iceberg.Options) *lake {
+	t.Helper()
 	b, err := directory.Make(filepath.Join(dir, "events"), directory.Options{Staging: "_weir/staging"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.Close() })
-	l := &lake{t: t, dir: dir, bucket: b, catalog: c, schema: &parquet.Schema{},
+	l := &lake{t: t, dir: dir, bucket: b, schema: &parquet.Schema{},
 		options: parquet.Options{MaxDepth: 10, MaxColumns: 100, Expected: map[string]parquet.Kind{"at": parquet.Timestamp}}}
 	if o.Name == nil {
 		o.Name = name
 	}
 	o.Address = "file://" + filepath.ToSlash(filepath.Join(dir, "events"))
-	if l.table, err = iceberg.New(iceberg.Pointing(c), b, o); err != nil {
+	if l.table, err = iceberg.New(c, b, o); err != nil {
 		t.Fatal(err)
 	}
 	return l

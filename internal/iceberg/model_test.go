@@ -43,17 +43,22 @@ func TestConflictsAndLostAnswers(t *testing.T) {
 		t.Run(strconv.Itoa(run), func(t *testing.T) {
 			dir := t.TempDir()
 			open := func() iceberg.Pointer { return sqlite(t, dir) }
-			conflicts(t, uint64(run), dir, name, open, lakeWith(t, dir, open(), iceberg.Options{}).read)
+			conflicts(t, uint64(run), dir, name, losing(open), lakeWith(t, dir, open(), iceberg.Options{}).read)
 		})
 	}
 }
 
+// losing opens catalogs whose answers are lost when lose says so.
+func losing(open func() iceberg.Pointer) func(lose func() bool) iceberg.Catalog {
+	return func(lose func() bool) iceberg.Catalog { return iceberg.Pointing(&faulty{Pointer: open(), lose: lose}) }
+}
+
 // conflicts has them append to the table of the name in a catalog that open opens, and read reads.
-func conflicts(t *testing.T, seed uint64, dir string, n iceberg.Name, open func() iceberg.Pointer, read func(filter string) enginetest.PyTable) {
+func conflicts(t *testing.T, seed uint64, dir string, n iceberg.Name, open func(lose func() bool) iceberg.Catalog, read func(filter string) enginetest.PyTable) {
 	t.Helper()
 	const writers, numbers = 3, 25
 	c := &chance{r: rand.New(rand.NewPCG(seed, 7))}
-	first := lakeWith(t, dir, open(), iceberg.Options{Name: n, Snapshots: 4})
+	first := lakeOf(t, dir, open(nil), iceberg.Options{Name: n, Snapshots: 4})
 	all := make([]iceberg.Commit, numbers)
 	var want []string
 	for i := range all {
@@ -67,13 +72,13 @@ func conflicts(t *testing.T, seed uint64, dir string, n iceberg.Name, open func(
 	var group sync.WaitGroup
 	lost, done := make([]int, writers), make([]error, writers)
 	for w := range writers {
-		l := lakeWith(t, dir, &faulty{Pointer: open(), lose: func() bool {
+		l := lakeOf(t, dir, open(func() bool {
 			if c.below(4) > 0 {
 				return false
 			}
 			lost[w]++
 			return true
-		}}, iceberg.Options{Name: n, Snapshots: 4})
+		}), iceberg.Options{Name: n, Snapshots: 4})
 		group.Go(func() {
 			for at := 0; at < numbers; {
 				n := 1 + c.below(4)

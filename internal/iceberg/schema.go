@@ -54,8 +54,15 @@ func (t *Table) coverOnce(ctx context.Context, s *parquet.Schema) (ids map[strin
 	if err != nil {
 		return nil, false, fault.New(fault.Setup, fmt.Errorf("the table %s cannot have the columns of the dataset %s: %w", t.o.Name, t.o.Address, err))
 	}
-	if !g.changed {
+	if !g.changed && m.properties[nameMapping] != "" {
 		return g.ids, true, nil
+	}
+	if !g.changed { // files that have no ids are read by it
+		mapping, err := mappingOf(have)
+		if err == nil {
+			err = t.change(ctx, f, m, change{properties: map[string]string{nameMapping: mapping}})
+		}
+		return nil, false, err
 	}
 	newID, err := m.newSchemaID()
 	if err != nil {
@@ -66,14 +73,18 @@ func (t *Table) coverOnce(ctx context.Context, s *parquet.Schema) (ids map[strin
 	if err != nil {
 		return nil, false, err
 	}
-	err = t.catalog.commit(ctx, t.o.Name, f, m, change{schema: next, lastColumn: g.next, properties: map[string]string{nameMapping: mapping}})
+	return nil, false, t.change(ctx, f, m, change{schema: next, lastColumn: g.next, properties: map[string]string{nameMapping: mapping}})
+}
+
+// change changes what the table says of its columns.
+func (t *Table) change(ctx context.Context, f *files, seen *metadata, c change) error {
+	err := t.catalog.commit(ctx, t.o.Name, f, seen, c)
 	if errors.Is(err, ErrConflict) {
 		f.discard()
+	} else if err != nil {
+		err = fmt.Errorf("change the columns of the table %s: %w", t.o.Name, err)
 	}
-	if err != nil && !errors.Is(err, ErrConflict) {
-		err = fmt.Errorf("add columns to the table %s: %w", t.o.Name, err)
-	}
-	return nil, false, err
+	return err
 }
 
 // newSchemaID is an id that no schema has.

@@ -74,6 +74,14 @@ var (
 	memoryShort = gauge("weir_memory_short", "1 while new work is put off or refused, since what is in use comes near the memory limit.")
 )
 
+// The control planes of workspaces.
+var (
+	// PlaneAnswered, and what follows it, are of the control plane of a workspace block.
+	PlaneAnswered = gauge("weir_control_plane_last_answer_timestamp_seconds", "When a control plane last gave a configuration that could be read, or said that nothing has changed; not there before.", "workspace")
+	PlaneChanged  = gauge("weir_control_plane_last_change_timestamp_seconds", "Since when the configuration is in force that this process got from a control plane, or from the cache.", "workspace")
+	PlaneFailures = counter("weir_control_plane_failures_total", "Requests to a control plane that brought no configuration, or one that could be read in part only.", "workspace")
+)
+
 // What connectors tell. Their labels pipeline and component are added for them.
 var (
 	// Answers are what a door answered; see [Responses].

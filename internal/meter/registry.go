@@ -18,6 +18,7 @@ type Registry struct {
 
 	mu        sync.Mutex
 	pipelines []*Pipeline
+	beside    []Measured
 }
 
 // Replace sets the pipelines that are reported from now on.
@@ -25,6 +26,14 @@ func (r *Registry) Replace(ps ...*Pipeline) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pipelines = slices.Clone(ps)
+}
+
+// Beside sets what is reported beside pipelines from now on. Its metrics have the labels that it gives
+// them.
+func (r *Registry) Beside(ms ...Measured) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.beside = slices.Clone(ms)
 }
 
 // Pipelines is the pipelines reported now, by name.
@@ -50,6 +59,12 @@ func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, p := range r.Pipelines() {
 		p.collect(emit, ch)
+	}
+	r.mu.Lock()
+	beside := r.beside
+	r.mu.Unlock()
+	for _, m := range beside {
+		m.Measure(emit)
 	}
 }
 

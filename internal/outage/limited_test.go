@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,18 +157,36 @@ func TestUnlimited(t *testing.T) {
 	}
 }
 
+// said is a log that is read while it is written.
+type said struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.Write(p)
+}
+
+// take is what was written since the last call.
+func (s *said) take() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.buf.Reset()
+	return s.buf.String()
+}
+
 // TestWhatComesNoMoreIsTold: a warning that has repeated itself, and stops, is told of once more; one
 // that comes in bursts is no flood, and a line that is no warning ends in silence.
 func TestWhatComesNoMoreIsTold(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var text bytes.Buffer
+		var text said
 		log := slog.New(outage.Limit(slog.NewTextHandler(&text, nil))).With("pipeline", "p")
 		took := func() []string {
 			synctest.Wait()
-			all := strings.Split(strings.TrimSpace(text.String()), "\n")
-			text.Reset()
-			return all
+			return strings.Split(strings.TrimSpace(text.take()), "\n")
 		}
 		for range 300 {
 			log.Warn("the stream cannot be opened, trying again", "component", "source", "error", "no route")

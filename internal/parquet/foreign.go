@@ -187,7 +187,7 @@ func (r *Reader) adoptLeaf(e *element, def, lists int) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("column %q: %w", e.Name, err)
 	}
-	n.field, n.foreign = &Field{Kind: kind}, f
+	n.field, n.foreign = &Field{Kind: kind, Digits: digitsOf(e.SchemaElement)}, f
 	r.leaves = append(r.leaves, n)
 	return n, nil
 }

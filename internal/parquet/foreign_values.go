@@ -142,6 +142,26 @@ func int96(i deprecated.Int96) time.Time {
 	return time.Unix((int64(int32(i[2]))-epoch)*86400, int64(uint64(i[1])<<32|uint64(i[0]))).UTC()
 }
 
+// digitsOf is how many digits the values of a column have, where no other kind holds so many.
+func digitsOf(e *format.SchemaElement) int {
+	logical := e.LogicalType.Value
+	if logical == nil && e.ConvertedType.Valid {
+		logical = logicalOf(e)
+	}
+	switch l := logical.(type) {
+	case *format.DecimalType:
+		return int(l.Precision)
+	case *format.TimestampType:
+		if nanosOf(l.Unit) == 1 {
+			return 9
+		}
+	}
+	if e.Type.Valid && e.Type.V == format.Int96 {
+		return 9
+	}
+	return 0
+}
+
 // logicalOf is the logical type that an old description means; nil for none.
 func logicalOf(e *format.SchemaElement) format.LogicalTypeValue {
 	milli, micro := format.TimeUnit{Value: &format.MilliSeconds{}}, format.TimeUnit{Value: &format.MicroSeconds{}}

@@ -155,6 +155,8 @@ type Field struct {
 	Variant Variant  `json:"variant,omitempty"`
 	Fields  []*Field `json:"fields,omitempty"`  // of an Object
 	Elem    *Field   `json:"element,omitempty"` // of a List
+	// Digits is how many a Decimal has, or a Timestamp that is finer than microseconds behind the point.
+	Digits int `json:"digits,omitempty"`
 
 	parent       *Field
 	index        map[string]*Field // Main fields by key

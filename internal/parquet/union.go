@@ -58,7 +58,7 @@ func named(fields []*Field, name string) int {
 // stored is f as the schema of a dataset has it: a list or a map whose values no file tells the
 // type of has none.
 func stored(f *Field) *Field {
-	c := &Field{Key: f.Key, Name: f.Name, Kind: f.Kind, Variant: f.Variant}
+	c := &Field{Key: f.Key, Name: f.Name, Kind: f.Kind, Variant: f.Variant, Digits: f.Digits}
 	for _, kid := range f.Fields {
 		c.Fields = append(c.Fields, stored(kid))
 	}
@@ -73,7 +73,7 @@ func stored(f *Field) *Field {
 // both is a column that holds the values of two of one name.
 func both(a, b *Field) *Field {
 	b = stored(b)
-	c := &Field{Key: a.Key, Name: a.Name, Kind: a.Kind, Variant: a.Variant}
+	c := &Field{Key: a.Key, Name: a.Name, Kind: a.Kind, Variant: a.Variant, Digits: max(a.Digits, b.Digits)}
 	switch {
 	case a.Kind == Unknown:
 		b.Key, b.Name, b.Variant = a.Key, a.Name, a.Variant
@@ -88,7 +88,7 @@ func both(a, b *Field) *Field {
 	case pair(a, b, Int, Double), pair(a, b, Decimal, Double):
 		c.Kind = Double
 	case pair(a, b, Int, Decimal):
-		c.Kind = Decimal
+		c.Kind, c.Digits = Decimal, max(c.Digits, 19)
 	case timed(a) && timed(b):
 		c.Kind = Timestamp
 	default:

@@ -17,7 +17,7 @@ type change struct {
 	s     *Set
 	b     *pebble.Batch
 	delta int64
-	put   [][16]byte
+	put   map[[16]byte]struct{}
 }
 
 // change applies what fn asks for, synced.
@@ -29,7 +29,7 @@ func (s *Set) change(fn func(*change) error) error {
 	if s.db == nil {
 		return fault.New(fault.Transient, errClosed)
 	}
-	c := &change{s: s, b: s.db.NewIndexedBatch()}
+	c := &change{s: s, b: s.db.NewIndexedBatch(), put: map[[16]byte]struct{}{}}
 	defer func() { _ = c.b.Close() }() // it is committed, or is not to be
 	if err := fn(c); err != nil {
 		return err
@@ -40,7 +40,7 @@ func (s *Set) change(fn func(*change) error) error {
 	}
 	// Before anybody can be told that they are there.
 	f := s.filter.Load()
-	for _, h := range c.put {
+	for h := range c.put {
 		for _, f := range []*filter{f, s.making} {
 			if f != nil {
 				f.add(h)
@@ -58,9 +58,12 @@ func (s *Set) change(fn func(*change) error) error {
 func (c *change) apply(i *Item, round uint64) error {
 	h := hash(i.Workspace, i.User)
 	key := append([]byte("u"), h[:]...)
-	was, err := get(c.b, key)
-	if err != nil {
-		return err
+	var was []byte
+	if _, here := c.put[h]; here || c.known(h) {
+		var err error
+		if was, err = get(c.b, key); err != nil {
+			return err
+		}
 	}
 	found, sources := readUser(was)
 	if found != round {
@@ -84,8 +87,14 @@ func (c *change) apply(i *Item, round uint64) error {
 	case was == nil:
 		c.delta++
 	}
-	c.put = append(c.put, h)
+	c.put[h] = struct{}{}
 	return c.b.Set(key, writeUser(round, sources), nil)
+}
+
+// known reports whether a user may have been there before the change.
+func (c *change) known(h [16]byte) bool {
+	f := c.s.filter.Load()
+	return f == nil || f.may(h)
 }
 
 // sources are those that an item is about.

@@ -228,6 +228,24 @@ is no file, and the working directory counts.
 Snowbridge's line of statistics, which begins with TargetResults and comes each buffer_sec seconds,
 is logged at level debug. At level info one summary tells what changed, and nothing where nothing did.
 
+## Streams
+
+The options that each release had for these blocks are checked as they are, and written and read with by a test
+(` + "`TestSnowbridgeStreams`" + `), but for those that need more than the engine has:
+
+| block | in the forms of | run against | only checked here |
+| --- | --- | --- | --- |
+| ` + "`kafka`" + `, source and target | 1.0 and 2.2, 5.0 | Apache Kafka | SASL and TLS, which the tests of the connector run |
+| ` + "`kinesis`" + `, source and target | 2.0, 5.0 | moto: streams, tables of leases, roles | |
+| ` + "`sqs`" + `, source and target | 2.0, 5.0 | moto, with roles | |
+| ` + "`pubsub`" + `, source and target | 1.0, 3.0, 5.0 | Google's fake | ` + "`credentials_path`" + ` |
+| ` + "`eventhub`" + `, target | 1.0, 2.0, 5.0 | a stand-in | keys and Microsoft Entra ID in the environment |
+
+Some files in the repository of Snowbridge no release of it takes, and they are refused here too, with what to write:
+` + "`custom_aws_edpoint`" + ` in its release tests, options of the source in a ` + "`target`" + ` for Kafka, certificates as text
+(` + "`tls_cert`, `tls_key`, `tls_ca`" + `), ` + "`shard_check_frequency`" + `, ` + "`testUrl`" + ` as a URL and ` + "`testDsn`" + ` as a DSN of Sentry, and
+what was never released: ` + "`rabbitmq`, `pulsar`, `response_handler`" + ` and the transforms from and to Thrift.
+
 ## Older forms
 
 `

@@ -106,7 +106,10 @@ func Parse(text string, kind Kind) (*Prefix, error) {
 		}
 		p.parts, rest = append(p.parts, x), after
 	}
-	return p, p.complete(kind)
+	if err := p.complete(kind); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // expression cuts what begins behind "!{" at its end. A brace between quotes of a time pattern is

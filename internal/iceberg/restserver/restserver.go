@@ -20,6 +20,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,7 +54,9 @@ type Server struct {
 	// Properties are what clients take for their own where they say nothing else, such as
 	// "s3.endpoint".
 	Properties map[string]string
-	Log        *slog.Logger
+	// Token is what requests must have, as Authorization: Bearer; empty is nothing.
+	Token string
+	Log   *slog.Logger
 
 	mu   sync.Mutex
 	kept map[string][]byte // metadata by its address
@@ -94,7 +97,25 @@ func (s *Server) Handler() http.Handler {
 		}
 		refuse(w, http.StatusNotAcceptable, "UnsupportedOperationException", "this catalog can be read only: what lands in it a pipeline of weir decides")
 	})
-	return mux
+	return s.guarded(mux)
+}
+
+// guarded lets in who has the token.
+func (s *Server) guarded(next http.Handler) http.Handler {
+	if s.Token == "" {
+		return next
+	}
+	want := sha256.Sum256([]byte(s.Token)) // of one length, which tells nothing
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		scheme, said, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		got := sha256.Sum256([]byte(strings.TrimSpace(said)))
+		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			refuse(w, http.StatusUnauthorized, "NotAuthorizedException", "the token of the server is missing or wrong")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (s *Server) config(w http.ResponseWriter, _ *http.Request) {

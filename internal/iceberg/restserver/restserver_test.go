@@ -155,3 +155,14 @@ func TestSnapshotsAndTags(t *testing.T) {
 		t.Errorf("all snapshots, with the tag of some: %d", status)
 	}
 }
+
+func TestToken(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer((&restserver.Server{Catalog: fixed{}, Token: "hush-hush"}).Handler())
+	t.Cleanup(server.Close)
+	for said, want := range map[string]int{"": 401, "Bearer": 401, "Bearer hush": 401, "Basic hush-hush": 401, "Bearer hush-hush": 200, "bearer hush-hush": 200} {
+		if status, text, _ := ask(t, server, "GET", "/v1/namespaces", "Authorization", said); status != want || strings.Contains(text, "hush") {
+			t.Errorf("%q: %d %s", said, status, text)
+		}
+	}
+}

@@ -170,6 +170,10 @@ func (c *committer) close() {
 // do waits until r is committed or is not. A request that waits for its turn is given up
 // when ctx ends; one that was taken is not.
 func (c *committer) do(ctx context.Context, r *request) error {
+	var gone <-chan struct{} // of the database, for who does not wait for it
+	if r.brings() {          // what r holds is the writer's once it is queued
+		gone = c.s.link.present().Done()
+	}
 	c.mu.Lock()
 	if c.closing {
 		c.mu.Unlock()
@@ -179,10 +183,6 @@ func (c *committer) do(ctx context.Context, r *request) error {
 	c.queue = append(c.queue, r)
 	c.wake.Signal()
 	c.mu.Unlock()
-	var gone <-chan struct{} // of the database, for who does not wait for it
-	if r.brings() {
-		gone = c.s.link.present().Done()
-	}
 	err := ctx.Err
 	select {
 	case err := <-r.done:

@@ -235,7 +235,9 @@ func TestInstanceKilled(t *testing.T) {
 				in.DSN = enginetest.Postgres(t)
 			}
 			a, b, c := run(t, in), run(t, in), run(t, in)
-			until(t, "three share", func() bool { return a.owned() == partitions/3 && b.owned() == partitions/3 && c.owned() == partitions/3 })
+			until(t, "three share", func() bool {
+				return a.owned() == partitions/3 && b.owned() == partitions/3 && c.owned() == partitions/3
+			})
 			stop := load(t, hub, partitions, 0)
 			until(t, "the first is at work", func() bool { return len(a.said()) > 100 })
 			killed := time.Now()
@@ -255,7 +257,9 @@ func TestInstanceKilled(t *testing.T) {
 			}
 			stop = load(t, hub, partitions, len(n)/partitions)
 			e := run(t, in)
-			until(t, "the new one has its share", func() bool { return b.owned() == partitions/3 && c.owned() == partitions/3 && e.owned() == partitions/3 })
+			until(t, "the new one has its share", func() bool {
+				return b.owned() == partitions/3 && c.owned() == partitions/3 && e.owned() == partitions/3
+			})
 			until(t, "the new one is at work", func() bool { return len(e.said()) > 100 })
 			n = everything(t, partitions, stop(), a, b, c, e)
 			t.Logf("%d events, %d more twice after another came", len(n), twice(n)-d)

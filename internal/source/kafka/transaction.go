@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -63,6 +64,8 @@ func (s *Source) Producer() (*kgo.Client, error) {
 //
 // The fields are guarded by the session's mutex, but for group.
 type transaction struct {
+	ending sync.Mutex // held while a transaction is ended: by a read, or by close
+
 	ss    *session
 	group *kgo.GroupTransactSession
 
@@ -154,7 +157,18 @@ func (t *transaction) settle(ctx context.Context) error {
 
 // end commits the transaction with the positions of all that was read in it, or aborts it.
 func (t *transaction) end(ctx context.Context) error {
+	t.ending.Lock()
+	defer t.ending.Unlock()
+	return t.ended(ctx)
+}
+
+// ended is end for who holds t.ending.
+func (t *transaction) ended(ctx context.Context) error {
 	t.ss.mu.Lock()
+	if !t.begun { // another has ended it
+		t.ss.mu.Unlock()
+		return nil
+	}
 	try := kgo.TransactionEndTry(!t.spoiled)
 	t.ss.mu.Unlock()
 	// A call that is cut leaves the producer in no state to go on with.
@@ -197,6 +211,8 @@ func (ss *session) startOver() {
 // close ends what is open: committed where all of it has settled, and everything that was
 // polled was handed on.
 func (t *transaction) close(ctx context.Context, whole bool) {
+	t.ending.Lock() // a read that is ending one has its way first
+	defer t.ending.Unlock()
 	t.ss.mu.Lock()
 	begun := t.begun && !t.since.IsZero()
 	if t.ss.flying > 0 || !whole || t.ss.broken != nil {
@@ -206,7 +222,7 @@ func (t *transaction) close(ctx context.Context, whole bool) {
 	if !begun || ctx.Err() != nil {
 		return // what is not ended is aborted by the next producer of its name, or by its timeout
 	}
-	if err := t.end(ctx); err != nil {
+	if err := t.ended(ctx); err != nil {
 		t.ss.s.log.Warn("the last transaction was not committed: its messages are read again", meter.KeyError, err)
 	}
 }

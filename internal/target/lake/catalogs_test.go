@@ -13,6 +13,7 @@ import (
 	"github.com/weirdata/weir/internal/enginetest"
 	"github.com/weirdata/weir/internal/faultproxy"
 	"github.com/weirdata/weir/internal/glue"
+	"github.com/weirdata/weir/internal/iceberg/restcatalog"
 )
 
 // inStore are the properties by which PyIceberg reaches files in the store of an engine.
@@ -23,10 +24,10 @@ func inStore(engine string, more map[string]string) map[string]string {
 }
 
 // TestTableInAStore: files, metadata and manifests are in S3, some answers of which are lost, and
-// PyIceberg reads them from there: by a catalog in a file, and by Glue.
+// PyIceberg reads them from there: by a catalog in a file, by Glue, and by the REST protocol.
 func TestTableInAStore(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{"sqlite", "glue"} {
+	for _, kind := range []string{"sqlite", "glue", "rest"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			engine, bucket := bucketS3(t)
@@ -42,6 +43,11 @@ func TestTableInAStore(t *testing.T) {
 				rules := faultproxy.NewGlue(t, enginetest.Moto(t))
 				c.Table.SQLite, c.Table.Glue = nil, &glue.Access{Region: "us-east-1", CustomAWSEndpoint: rules.URL}
 				reader = inStore(engine, map[string]string{"type": "glue", "glue.endpoint": rules.URL, "glue.region": "us-east-1", "glue.access-key-id": "x", "glue.secret-access-key": "x"})
+			}
+			if kind == "rest" {
+				uri := enginetest.IcebergCatalog(t)
+				c.Table.SQLite, c.Table.REST = nil, &restcatalog.Access{URL: uri}
+				reader = inStore(engine, map[string]string{"type": "rest", "uri": uri, "token": "any"})
 			}
 			target := opened(t, c)
 			if err := target.Check(t.Context()); err != nil {

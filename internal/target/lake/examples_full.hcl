@@ -155,3 +155,63 @@ pipeline "folders" {
     }
   }
 }
+
+# Iceberg tables in catalogs that speak its REST protocol.
+pipeline "polaris" {
+  source {
+    use "http" {
+      url = "127.0.0.1:8082"
+    }
+  }
+  target {
+    use "lake" {
+      path       = "s3://my-lake/clicks"
+      time_field = "created_at"
+      table {
+        name = "lake.clicks"
+        rest {
+          url = "https://polaris.example.com/api/catalog"
+          warehouse = "production"
+          oauth2 {
+            client_id     = "weir"
+            client_secret = env.POLARIS_SECRET
+            token_url     = "https://polaris.example.com/api/catalog/v1/oauth/tokens"
+            scopes        = ["PRINCIPAL_ROLE:ALL"]
+            # Of a server that gives out no tokens without one.
+            refresh_token = env.POLARIS_REFRESH_TOKEN
+          }
+        }
+      }
+    }
+  }
+  failure_target {
+    use "lake" {
+      path         = "s3://my-lake/refused-clicks"
+      partition_by = []
+      table {
+        name = "lake.refused_clicks"
+        rest {
+          url = "https://glue.eu-central-1.amazonaws.com/iceberg"
+          sigv4 {
+            service  = "glue"
+            region   = "eu-central-1"
+            role_arn = "arn:aws:iam::123456789012:role/weir-catalog"
+          }
+        }
+      }
+    }
+  }
+  filter_target {
+    use "lake" {
+      path         = "s3://my-lake/filtered-clicks"
+      partition_by = []
+      table {
+        name = "lake.filtered_clicks"
+        rest {
+          url = "https://lakekeeper.example.com/catalog"
+          token = env.LAKEKEEPER_TOKEN
+        }
+      }
+    }
+  }
+}

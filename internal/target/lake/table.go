@@ -15,6 +15,7 @@ import (
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/glue"
 	"github.com/weirdata/weir/internal/iceberg"
+	"github.com/weirdata/weir/internal/iceberg/restcatalog"
 	"github.com/weirdata/weir/internal/iceberg/sqlcatalog"
 	"github.com/weirdata/weir/internal/parquet"
 )
@@ -42,6 +43,9 @@ type Table struct {
 	// Glue is the Data Catalog of AWS Glue, from which Athena, Redshift and EMR read tables. The name
 	// is then that of a database and a table, in lower case; the database is made where there is none.
 	Glue *glue.Access `hcl:"glue,block"`
+	// REST is a catalog that speaks the REST protocol of Iceberg: Polaris, Lakekeeper, Unity Catalog,
+	// S3 Tables and others.
+	REST *restcatalog.Access `hcl:"rest,block"`
 }
 
 // SQLite is a catalog in a file: in the tables of PyIceberg's SqlCatalog, which reads it.
@@ -83,9 +87,13 @@ func (c Config) validateTable(refuse func(field, fix, format string, args ...any
 	}
 	switch {
 	case t.catalogs() != 1:
-		refuse("table", "give it one of the blocks sqlite, postgres and glue", "a table has one catalog")
+		refuse("table", "give it one of the blocks sqlite, postgres, glue and rest", "a table has one catalog")
 	case t.Glue != nil:
 		c.validateGlue("table.glue.", t.Name, *t.Glue, refuse)
+	case t.REST != nil:
+		for _, p := range t.REST.Problems() {
+			refuse("table.rest."+p.Field, p.Fix, "%s", p.What)
+		}
 	case t.SQLite != nil && t.SQLite.Path == "":
 		refuse("table.sqlite.path", "name the file of the catalog", "path must not be empty")
 	case t.PostgreSQL != nil:
@@ -111,7 +119,7 @@ func (c Config) validateTable(refuse func(field, fix, format string, args ...any
 
 // catalogs is how many catalogs the table has.
 func (t *Table) catalogs() (n int) {
-	for _, there := range []bool{t.SQLite != nil, t.PostgreSQL != nil, t.Glue != nil} {
+	for _, there := range []bool{t.SQLite != nil, t.PostgreSQL != nil, t.Glue != nil, t.REST != nil} {
 		if there {
 			n++
 		}
@@ -162,28 +170,38 @@ func (c Config) tableName() string {
 
 // openTable opens the catalog of the table, and with it the table.
 func (t *Target) openTable(ctx context.Context, b blob.Bucket) (catalog.Table, error) {
+	var c iceberg.Catalog
+	var err error
+	if r := t.config.Table.REST; r != nil {
+		c, err = restcatalog.Open(ctx, *r, t.store.Version)
+	} else {
+		var p iceberg.Pointer
+		if p, err = t.openCatalog(ctx); err == nil {
+			c = iceberg.Pointing(p)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	table, err := t.tableIn(c, b)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return following{table}, nil
+}
+
+// tableIn is the table in a catalog.
+func (t *Target) tableIn(in iceberg.Catalog, b blob.Bucket) (*iceberg.Table, error) {
 	c := t.config.Table
 	name, err := iceberg.ParseName(c.Name)
 	if err != nil {
 		return nil, connector.Blame("table.name", "write NAMESPACE.TABLE", err)
 	}
-	p, err := t.openCatalog(ctx)
+	address, err := t.address()
 	if err != nil {
 		return nil, err
 	}
-	address, err := t.address()
-	if err != nil {
-		return nil, errors.Join(err, p.Close())
-	}
-	snapshots := c.SnapshotsKept
-	if snapshots == 0 {
-		snapshots = defaultSnapshots
-	}
-	table, err := iceberg.New(iceberg.Pointing(p), b, iceberg.Options{Name: name, Address: address, Unit: t.config.unit(), Time: t.config.TimeField, Snapshots: snapshots})
-	if err != nil {
-		return nil, errors.Join(err, p.Close())
-	}
-	return following{table}, nil
+	return iceberg.New(in, b, iceberg.Options{Name: name, Address: address, Unit: t.config.unit(), Time: t.config.TimeField, Snapshots: cmp.Or(c.SnapshotsKept, defaultSnapshots)})
 }
 
 func (t *Target) openCatalog(ctx context.Context) (iceberg.Pointer, error) {
@@ -212,6 +230,9 @@ func (t *Target) checkTable(ctx context.Context) error {
 			return connector.TryFolder(filepath.Dir(path), true)
 		}
 	}
+	if c.REST != nil {
+		return t.checkREST(ctx)
+	}
 	name, err := iceberg.ParseName(c.Name)
 	if err != nil {
 		return err
@@ -224,6 +245,19 @@ func (t *Target) checkTable(ctx context.Context) error {
 		err = nil
 	}
 	return errors.Join(err, p.Close())
+}
+
+// checkREST tries whether the catalog lets the table be looked up, and whether it is the dataset's.
+func (t *Target) checkREST(ctx context.Context) error {
+	c, err := restcatalog.Open(ctx, *t.config.Table.REST, t.store.Version)
+	if err != nil {
+		return err
+	}
+	table, err := t.tableIn(c, nil) // such a catalog has the metadata itself
+	if err == nil {
+		_, _, err = table.Through(ctx)
+	}
+	return errors.Join(err, c.Close())
 }
 
 func orDefault(name string) string {

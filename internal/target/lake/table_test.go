@@ -12,6 +12,7 @@ import (
 	"github.com/weirdata/weir/internal/enginetest"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/glue"
+	"github.com/weirdata/weir/internal/iceberg/restcatalog"
 )
 
 // tabled is a config with a table, in a catalog beside the dataset.
@@ -140,6 +141,7 @@ func TestTableIsValidated(t *testing.T) {
 		"table.postgres.dsn": func(c *Config) { c.Table.SQLite, c.Table.PostgreSQL = nil, &PostgreSQL{DSN: "postgres://u:p^%@h/d"} },
 		"missing_time":       func(c *Config) { c.MissingTime = "read_time" },
 		"time_format":        func(c *Config) { c.TimeFormat = "epoch_ns" },
+		"table.rest.url":     func(c *Config) { c.Table.SQLite, c.Table.REST = nil, &restcatalog.Access{URL: "catalog"} },
 		"table.glue.region": func(c *Config) {
 			c.Table.SQLite, c.Table.Glue, c.Path = nil, &glue.Access{Region: "Frankfurt am Main"}, "s3://lake/events"
 		},

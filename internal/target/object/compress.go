@@ -89,7 +89,7 @@ func (f *frames) flush() {
 }
 
 func (f *frames) length(n int) {
-	f.out.Write(binary.BigEndian.AppendUint32(nil, uint32(n))) //nolint:gosec // a block is small
+	f.out.Write(binary.BigEndian.AppendUint32(nil, uint32(n)))
 }
 
 func (f *frames) Close() error {

@@ -3,6 +3,7 @@ package object
 import (
 	"crypto/rand"
 	"fmt"
+	"path"
 	"regexp"
 	"strings"
 	"time"
@@ -69,9 +70,9 @@ func (c Config) key(d connector.Deps) (key, error) {
 	}
 	stream := c.StreamName
 	if stream == "" {
-		stream = d.Pipeline
+		stream = path.Base(d.Pipeline) // the one that takes failures to their target is called failures/NAME
 	}
-	if stream == "" {
+	if stream == "." {
 		stream = "default"
 	}
 	return key{

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -24,7 +25,7 @@ import (
 
 // made is a target in a block of a config, or why there is none.
 func made(dir, block string, change func(*object.Config)) (connector.Target, error) {
-	return object.Entry.Build(nil, connector.Deps{Dir: dir, Pipeline: "orders", Component: block + ".object"}, func(into any) error { //nolint:staticcheck // New needs no context
+	return object.Entry.Build(context.Background(), connector.Deps{Dir: dir, Pipeline: "orders", Component: block + ".object"}, func(into any) error {
 		c := into.(*object.Config)
 		c.Path = "out"
 		change(c)
@@ -107,7 +108,12 @@ func TestPrefix(t *testing.T) {
 func TestErrorPrefix(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	target, err := made(dir, "failure_target", prefixed("bad/!{firehose:error-output-type}/!{timestamp:yyyy}/"))
+	target, err := object.Entry.Build(t.Context(), connector.Deps{Dir: dir, Pipeline: "failures/orders", Component: "failure_target.object"}, func(into any) error {
+		c := into.(*object.Config)
+		c.Path = "out"
+		prefixed("bad/!{firehose:error-output-type}/!{timestamp:yyyy}/")(c)
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +135,9 @@ func TestErrorPrefix(t *testing.T) {
 	}
 	lines := map[string]int{}
 	for name, content := range objects(t, dir) {
+		if !strings.Contains(name, "/2026/orders-1-2026-11-29-") {
+			t.Errorf("the name is %s", name)
+		}
 		lines[name[:strings.LastIndexByte(name, '/')]] += strings.Count(content, "\n")
 	}
 	if len(lines) != 3 || lines["bad/processing-failed/2026"] != 4 || lines["bad/format-conversion-failed/2026"] != 1 || lines["bad/activePartitionExceeded/2026"] != 1 {

@@ -101,7 +101,7 @@ func (r *reader) scalar(dst []byte, text string, quoted bool, c *column) ([]byte
 		}
 		return jsontext.AppendString(dst, t.Format(time.DateOnly)), nil
 	}
-	t, err := r.instant(text, quoted)
+	t, err := r.instant(text)
 	if err != nil {
 		return dst, err
 	}
@@ -160,7 +160,7 @@ var isoLayouts = []string{time.RFC3339, "2006-01-02T15:04:05Z0700", "2006-01-02T
 // jdbcLayout is the form of times that Hive reads.
 const jdbcLayout = "2006-01-02 15:04:05"
 
-func (r *reader) instant(text string, quoted bool) (time.Time, error) {
+func (r *reader) instant(text string) (time.Time, error) {
 	layouts := isoLayouts
 	if r.strict {
 		if layouts = r.formats; len(layouts) == 0 {

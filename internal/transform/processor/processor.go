@@ -23,6 +23,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -254,7 +255,7 @@ func (a aggregation) Apply(_ context.Context, out event.Batch, m *event.Message)
 	if a.c.SubRecordType == recordsDelimited {
 		for text := range bytes.SplitSeq(m.Data, []byte(a.c.Delimiter)) {
 			if len(text) > 0 {
-				records = append(records, text[:len(text):len(text)])
+				records = append(records, slices.Clip(text))
 			}
 		}
 	} else {
