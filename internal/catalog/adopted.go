@@ -280,7 +280,7 @@ func (d reading) unfold(ctx context.Context, file blob.Info) (_ *parquet.Reader,
 	if rows.Len() > 0 {
 		w.Write(rows)
 	}
-	if err = errors.Join(err, w.Close()); err != nil {
+	if err := errors.Join(err, w.Close()); err != nil {
 		return nil, err
 	}
 	size, err := out.Seek(0, io.SeekEnd)

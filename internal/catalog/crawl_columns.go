@@ -6,8 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weirdata/weir/internal/parquet"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/weirdata/weir/internal/parquet"
 )
 
 // columns finds the columns that the files have, and what they become by the policy.

@@ -8,10 +8,11 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/weirdata/weir/internal/blob"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/parquet"
-	"golang.org/x/sync/errgroup"
 )
 
 // remembered finds out which files the last crawl has seen as they are.

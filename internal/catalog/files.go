@@ -11,10 +11,11 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/weirdata/weir/internal/blob"
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/parquet"
-	"golang.org/x/sync/errgroup"
 )
 
 // FileSummary is what is known of one file.

@@ -50,7 +50,7 @@ func (s *Snapshot) view(name string, pattern bool) (string, error) {
 		files = "[" + strings.Join(names, ", ") + "]"
 	}
 	lines := s.d.about.Adopted != nil && s.d.about.Adopted.Files == jsonFiles
-	how, columns := s.duckKeys(root), []string(nil)
+	how, columns := s.duckKeys(), []string(nil)
 	note := ""
 	for _, f := range s.Schema.Fields {
 		switch {
@@ -88,7 +88,7 @@ func hasValues(fields []*parquet.Field, f *parquet.Field) bool {
 const duckFile = "_weir_file"
 
 // duckKeys is how DuckDB finds the columns in the names of folders.
-func (s *Snapshot) duckKeys(root string) (how []string) {
+func (s *Snapshot) duckKeys() (how []string) {
 	var types []string
 	bare := false
 	for _, k := range s.Keys() {

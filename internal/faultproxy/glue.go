@@ -65,17 +65,24 @@ func (g *Glue) Stale() int {
 
 // glueCall has what calls have in common that this proxy looks at.
 type glueCall struct {
-	DatabaseName string
-	TableName    string
-	Name         string
+	DatabaseName string  `json:"DatabaseName"`
+	TableName    string  `json:"TableName"`
 	VersionID    *string `json:"VersionId"`
-	SkipArchive  bool
-	MaxResults   int
-	TableInput   struct{ Name string }
+	MaxResults   int     `json:"MaxResults"`
+	TableInput   struct {
+		Name string `json:"Name"`
+	} `json:"TableInput"`
 
-	PartitionInputList []struct{ Values []string }
-	Entries            []struct{ PartitionValueList []string }
-	PartitionsToGet    []struct{ Values []string }
+	PartitionInputList []glueValues `json:"PartitionInputList"`
+	PartitionsToGet    []glueValues `json:"PartitionsToGet"`
+	Entries            []struct {
+		PartitionValueList []string `json:"PartitionValueList"`
+	} `json:"Entries"`
+}
+
+// glueValues are those of a partition.
+type glueValues struct {
+	Values []string `json:"Values"`
 }
 
 // ServeHTTP implements http.Handler.
@@ -165,8 +172,8 @@ func (g *Glue) partitions(r *http.Request, c *glueCall, all [][]string, most int
 
 // glueTable is what rules need to know of a table.
 type glueTable struct {
-	VersionID     string `json:"VersionId"`
-	PartitionKeys []struct{ Name string }
+	VersionID     string            `json:"VersionId"`
+	PartitionKeys []json.RawMessage `json:"PartitionKeys"`
 }
 
 // table is a table of the engine; nil for none.
@@ -179,7 +186,9 @@ func (g *Glue) table(r *http.Request, database, name string) (*glueTable, error)
 	if err != nil || a.status != http.StatusOK {
 		return nil, err
 	}
-	var out struct{ Table glueTable }
+	var out struct {
+		Table glueTable `json:"Table"`
+	}
 	err = json.Unmarshal(a.body, &out)
 	return &out.Table, err
 }

@@ -129,7 +129,7 @@ func (f Folders) same(t *types.Table) error {
 	for _, k := range t.PartitionKeys {
 		keys = append(keys, sdk.ToString(k.Name))
 	}
-	what := ""
+	var what string
 	switch {
 	case isIceberg(t):
 		what = "an Iceberg table"

@@ -50,7 +50,10 @@ func (c *rest) path(ctx context.Context, parts ...string) (string, error) {
 		if err == nil && status != http.StatusOK {
 			err = refused(status, text)
 		}
-		var said struct{ Defaults, Overrides map[string]string }
+		var said struct {
+			Defaults  map[string]string `json:"defaults"`
+			Overrides map[string]string `json:"overrides"`
+		}
 		if err == nil {
 			err = json.Unmarshal(text, &said)
 		}
@@ -68,11 +71,12 @@ func (c *rest) path(ctx context.Context, parts ...string) (string, error) {
 			c.base += strings.ReplaceAll(url.PathEscape(p), "%2F", "/") + "/"
 		}
 	}
-	path := c.base + "namespaces"
+	var path strings.Builder
+	path.WriteString(c.base + "namespaces")
 	for _, p := range parts {
-		path += "/" + url.PathEscape(p)
+		path.WriteString("/" + url.PathEscape(p))
 	}
-	return path, nil
+	return path.String(), nil
 }
 
 // ask makes a request, and reads what is answered to it.
@@ -117,7 +121,10 @@ func (r *refusal) Error() string {
 func refused(status int, text []byte) error {
 	const longest = 500
 	var said struct {
-		Error struct{ Message, Type string }
+		Error struct {
+			Message string `json:"message"`
+			Type    string `json:"type"`
+		} `json:"error"`
 	}
 	r := &refusal{status: status}
 	if json.Unmarshal(text, &said) == nil && said.Error.Type != "" {

@@ -154,7 +154,8 @@ func (x condition) meets(low, high int) bool {
 
 // allows reports whether a column that is v everywhere may meet the condition.
 func (x condition) allows(v any) bool {
-	c, ok := 0, false
+	var c int
+	var ok bool
 	switch v := v.(type) {
 	case int64:
 		c, ok = x.compare(parquet.Cell{Kind: parquet.Int, Int: v})

@@ -54,8 +54,8 @@ func whole(value func(v pq.Value) int64) *foreign {
 	}
 }
 
-// real is a column of numbers with a fraction. Those that JSON has no number for are text.
-func real(value func(v pq.Value) float64) *foreign {
+// fractions is a column of numbers with a fraction. Those that JSON has no number for are text.
+func fractions(value func(v pq.Value) float64) *foreign {
 	return &foreign{
 		text: func(dst []byte, v pq.Value) []byte {
 			x := value(v)
@@ -117,9 +117,9 @@ func foreignType(e *format.SchemaElement) (Kind, *foreign, error) {
 	case format.Int96:
 		return Timestamp, moments(func(v pq.Value) time.Time { return int96(v.Int96()) }), nil
 	case format.Float:
-		return Double, real(shortFloat), nil
+		return Double, fractions(shortFloat), nil
 	case format.Double:
-		return Double, real(pq.Value.Double), nil
+		return Double, fractions(pq.Value.Double), nil
 	case format.ByteArray, format.FixedLenByteArray:
 		return Binary, quoting(func(v pq.Value) string { return base64.StdEncoding.EncodeToString(v.ByteArray()) }), nil
 	}
@@ -208,7 +208,7 @@ func logicalType(e *format.SchemaElement, logical format.LogicalTypeValue) (kind
 	case *format.UUIDType:
 		return UUID, quoting(uuid), physical == format.FixedLenByteArray && e.TypeLength.V == 16
 	case *format.Float16Type:
-		return Double, real(float16), physical == format.FixedLenByteArray && e.TypeLength.V == 2
+		return Double, fractions(float16), physical == format.FixedLenByteArray && e.TypeLength.V == 2
 	case *format.DecimalType:
 		return Decimal, decimals(physical, int(l.Scale)), l.Scale >= 0 && l.Scale <= 1000 && physical != format.Boolean && physical != format.Double && physical != format.Float && physical != format.Int96
 	case *format.DateType:
@@ -264,7 +264,7 @@ func uuid(v pq.Value) string {
 func float16(v pq.Value) float64 {
 	bits := binary.LittleEndian.Uint16(v.ByteArray())
 	exponent, fraction := int(bits>>10&31), float64(bits&1023)/1024
-	x := 0.0
+	var x float64
 	switch exponent {
 	case 0:
 		x = math.Ldexp(fraction, -14)

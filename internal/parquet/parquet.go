@@ -87,7 +87,7 @@ const (
 	Object
 	List
 
-	// Those of files that somebody else wrote; see [Reader].
+	// Map, and those behind it, are of files that somebody else wrote; see [Reader].
 	Map       // of text to values of one type
 	Decimal   // a number with a fixed number of digits behind the point
 	Date      // a day

@@ -337,37 +337,6 @@ func (s *Store) sortResults(h *history, results []queue.Result) (map[int][]queue
 	return byPart, nil
 }
 
-// get reads records for an Update and notes their versions; 0 of one that is not there.
-func (s *Store) get(ctx context.Context, keys [][]byte, versions map[string]int64) ([][]byte, error) {
-	values := make([][]byte, len(keys))
-	place := make(map[string]int, len(keys))
-	for i, key := range keys {
-		place[string(key)] = i
-	}
-	began := time.Now()
-	err := s.try(ctx, func(ctx context.Context) error {
-		for i, key := range keys {
-			values[i], versions[string(key)] = nil, 0
-		}
-		rows, err := s.pool.Query(ctx, s.names.sql("SELECT key, value, version FROM @schema.records WHERE key = ANY($1)"), keys)
-		if err != nil {
-			return err
-		}
-		var key, value []byte
-		var version int64
-		_, err = pgx.ForEachRow(rows, []any{&key, &value, &version}, func() error {
-			values[place[string(key)]], versions[string(key)] = append(make([]byte, 0, len(value)), value...), version
-			return nil
-		})
-		return err
-	})
-	s.timed(meter.ReadJobs, began, err)
-	if err != nil {
-		return nil, fmt.Errorf("get record %.64q: %w", keys[0], meaning(err))
-	}
-	return values, nil
-}
-
 // Observe implements queue.Store.
 func (s *Store) Observe(o queue.Observer) (stop func()) { return s.observers.Observe(o) }
 
