@@ -43,7 +43,7 @@ export function OneQueue({ name }: { name: string }) {
   useEffect(() => {
     tell('')
     void load()
-    ask<{ queues: { name: string; paused?: Paused[] }[] }>('v1/queues').then(o => rest(o.queues.find(x => x.name === name)?.paused ?? []), () => {})
+    ask<{ queues: { name: string; paused?: Paused[] }[] }>('v1/queues').then(o => rest((o.queues.find(x => x.name === name)?.paused ?? []).map(r => r.by === 'none' ? { ...r, by: '', value: '' } : r)), () => {})
   }, [name, dead, by, value, turn])
   const counted = (what: string) => async (): Promise<[number, string]> => {
     const n = (await ask<{ jobs: number }>(at + 'count?' + query(params))).jobs
