@@ -328,9 +328,10 @@ func (c Case) input() ([]message, error) {
 }
 
 // printable is a payload as a line of a case: bytes that are no text, or would break the
-// line, are shown as base64.
+// line or look like the beginning of another file, are shown as base64.
 func printable(data []byte) string {
-	if utf8.Valid(data) && !bytes.ContainsAny(data, "\n\x00") {
+	begins := bytes.HasPrefix(data, []byte("-- ")) && bytes.HasSuffix(bytes.TrimSpace(data), []byte("--")) // as a file of the case
+	if utf8.Valid(data) && !bytes.ContainsAny(data, "\n\x00") && !begins {
 		return string(data)
 	}
 	return "base64:" + base64.StdEncoding.EncodeToString(data)
