@@ -81,13 +81,13 @@ func printCrawl(w io.Writer, r catalog.Crawl) error {
 	}
 	fmt.Fprintf(w, "%s: %s, %d %s files, %d rows, %s\n", r.Path, state, r.Files, r.Format, r.Rows, catalog.Size(r.Bytes))
 	if !r.New && r.More+r.Gone > 0 {
-		fmt.Fprintf(w, "  %d files are new or changed, %d are gone\n", r.More, r.Gone)
+		fmt.Fprintf(w, "  files new or changed: %d, gone: %d\n", r.More, r.Gone)
 	}
 	if r.Others > 0 {
-		fmt.Fprintf(w, "  %d files are passed over: they are no data, by their names\n", r.Others)
+		fmt.Fprintf(w, "  files passed over, which by their names are no data: %d\n", r.Others)
 	}
 	if r.Malformed > 0 {
-		fmt.Fprintf(w, "  %d rows are no JSON objects: their text is in the column _malformed\n", r.Malformed)
+		fmt.Fprintf(w, "  rows that are no JSON object, with their text in the column _malformed: %d\n", r.Malformed)
 	}
 	if len(r.Keys) > 0 {
 		names := make([]string, len(r.Keys))
