@@ -62,6 +62,30 @@ type lister struct {
 	parts   map[int]*owned // restored for this list only
 }
 
+// instant reads what is there at one instant. A segment that is dropped under it is missing, and
+// one that is compacted seems empty, which looks like damage: then it is read once more, and nothing
+// is removed meanwhile.
+func (s *Store) instant(ctx context.Context, read func(tx pgx.Tx) error) error {
+	once := func(removals string) error {
+		return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+			if removals != "" { // before anything is seen
+				if _, err := tx.Exec(ctx, removals); err != nil {
+					return err
+				}
+			}
+			return read(tx)
+		})
+	}
+	err := once("")
+	for range 4 { // a process of an earlier release may remove all the same
+		if !isUndefinedTable(err) && !errors.Is(err, queue.ErrCorrupt) {
+			return err
+		}
+		err = once(s.names.sql("LOCK TABLE @schema.meta IN SHARE MODE"))
+	}
+	return err
+}
+
 // List implements queue.Admin. It reads every partition from the database, whoever owns it.
 func (s *Store) List(ctx context.Context, search queue.Search, after queue.ID, limit int) (queue.Page, error) {
 	if err := s.ready(); err != nil {
@@ -69,18 +93,10 @@ func (s *Store) List(ctx context.Context, search queue.Search, after queue.ID, l
 	}
 	var l *lister
 	err := s.try(ctx, func(ctx context.Context) error {
-		var err error
-		for range 5 { // a segment that is dropped or compacted meanwhile ends the attempt
-			h := s.history.Load()
-			err = pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-				l = &lister{h: h, Lister: partition.Lister{Search: search, After: after, Limit: limit}, s: s, q: tx, parts: map[int]*owned{}}
-				return l.run(ctx)
-			})
-			if !isUndefinedTable(err) && !errors.Is(err, queue.ErrCorrupt) {
-				return err
-			}
-		}
-		return err
+		return s.instant(ctx, func(tx pgx.Tx) error {
+			l = &lister{h: s.history.Load(), Lister: partition.Lister{Search: search, After: after, Limit: limit}, s: s, q: tx, parts: map[int]*owned{}}
+			return l.run(ctx)
+		})
 	})
 	if err != nil {
 		return queue.Page{}, fmt.Errorf("list jobs: %w", meaning(err))

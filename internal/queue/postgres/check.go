@@ -52,19 +52,13 @@ type verifier struct {
 
 // partition checks one partition as of one instant.
 func (v *verifier) partition(ctx context.Context, part int) error {
-	var err error
-	for range 5 { // a segment that is dropped or compacted meanwhile ends the attempt
-		one := *v
-		err = pgx.BeginTxFunc(ctx, v.s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-			return one.inside(ctx, tx, part)
-		})
-		if err == nil {
-			*v = one
-			return nil
-		}
-		if !isUndefinedTable(err) {
-			return err
-		}
+	var one verifier
+	err := v.s.instant(ctx, func(tx pgx.Tx) error {
+		one = *v
+		return one.inside(ctx, tx, part)
+	})
+	if err == nil {
+		*v = one
 	}
 	return err
 }

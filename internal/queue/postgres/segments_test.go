@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -378,4 +380,65 @@ func TestReadOfADroppedSegment(t *testing.T) {
 	if now := h.head.Load().segment; now < old.segment {
 		t.Errorf("the head is still thought to be in segment %d, it is in %d", now, old.segment)
 	}
+}
+
+// TestListsBesideCompaction: whoever lists or checks what is there while segments are compacted, one
+// after the other and again, takes none of it for damage.
+func TestListsBesideCompaction(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{DSN: enginetest.Postgres(t), Partitions: 1, SegmentBytes: 64 << 10, CacheBytes: -1, Log: discard()})
+	const jobs = 60
+	for i := range jobs {
+		if err := appendTo(s, "a", fmt.Sprint(i, strings.Repeat("d", 10000))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var closed []int64
+	await(t, "segments are closed", func() bool {
+		if err := appendTo(s, "other", strings.Repeat("t", 20000)); err != nil { // so that segments turn
+			t.Fatal(err)
+		}
+		settleAll(t, s, leaseAll(t, s, "other", 1))
+		rows, err := s.pool.Query(t.Context(), `SELECT g.id FROM weir.segments g, weir.head h WHERE g.closed AND g.id < h.segment - $1
+			AND NOT EXISTS (SELECT 1 FROM weir.part_extents e JOIN weir.parts p ON p.id = e.part WHERE e.segment = g.id AND p.pos < e.last)`, compactBehind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if closed, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
+			t.Fatal(err)
+		}
+		return len(closed) > 0
+	})
+	compacting, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	c, err := s.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Release()
+	var compacted atomic.Int64
+	wg.Go(func() {
+		for i := 0; compacting.Err() == nil; i++ {
+			segment := closed[i%len(closed)]
+			err := s.remove(compacting, c, 100*time.Millisecond, func(tx pgx.Tx) error { return s.rewriteSegment(compacting, tx, segment) })
+			switch {
+			case err == nil:
+				compacted.Add(1)
+			case !later(err) && compacting.Err() == nil:
+				t.Errorf("compact segment %d: %v", segment, err)
+				return
+			}
+		}
+	})
+	for range 30 {
+		if got := len(allJobs(t, s, "a")); got != jobs {
+			t.Errorf("%d jobs are listed, want %d", got, jobs)
+		}
+		if _, err := s.Verify(t.Context(), func(int64, int64) {}); err != nil {
+			t.Error(err)
+		}
+	}
+	await(t, "segments were compacted meanwhile", func() bool { return compacted.Load() > 10 })
 }
