@@ -51,6 +51,10 @@ func TestConsoleConfig(t *testing.T) {
 	if whole := enginetest.Value[string](v.Tab, "fetch('v1/config').then(r => r.text())"); strings.Contains(whole, "hunter2") || !strings.Contains(whole, "(hidden)") {
 		t.Errorf("a secret is shown: %s", whole)
 	}
+
+	v.open("lake")
+	v.shows("that no lake is there", v.text("main")+".includes('No target of this config lands events in a lake')")
+	v.looks("lake-none")
 	v.quiet()
 	p.interrupt()
 }

@@ -94,6 +94,12 @@ type process struct {
 
 func newProcess(t *testing.T) *process {
 	t.Helper()
+	return processOf(t, failing, map[string]string{"total.js": total})
+}
+
+// processOf runs a config with places for three ports, beside files that it names.
+func processOf(t *testing.T, config string, beside map[string]string) *process {
+	t.Helper()
 	binary, err := weir()
 	if err != nil {
 		t.Fatal(err)
@@ -102,8 +108,10 @@ func newProcess(t *testing.T) *process {
 	for i := range p.ports {
 		p.ports[i] = addresstest.Port(t)
 	}
-	p.write("p.hcl", fmt.Sprintf(failing, p.ports[0], p.ports[1], p.ports[2]))
-	p.write("total.js", total)
+	p.write("p.hcl", fmt.Sprintf(config, p.ports[0], p.ports[1], p.ports[2]))
+	for name, text := range beside {
+		p.write(name, text)
+	}
 	c := exec.Command(binary, "run", "p.hcl")
 	c.Dir, c.Stdout, c.Stderr = p.dir, p.said, p.said
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
