@@ -47,7 +47,7 @@ func TestEveryKindOfConfigMistake(t *testing.T) {
 		"atomic field":         {use("transform", "spEnrichedSetPk", "atomic_field = \"apid\""), `p.hcl:3:16: error: .*apid`},
 		"regular expression":   {use("transform", "spEnrichedFilter", "atomic_field = \"app_id\"\nregex = \"(\"\nfilter_action = \"keep\""), `p.hcl:4:9: error: .*missing closing`},
 		"filter action":        {use("transform", "spEnrichedFilter", "atomic_field = \"app_id\"\nregex = \"x\"\nfilter_action = \"kep\""), `p.hcl:5:17: error: .*kep`},
-		"failure format":       {"failure_parser {\n  format = \"xml\"\n}\n", `p.hcl:2:12: error: invalid failure format found; expected one of 'snowplow', 'event_forwarding' and got 'xml'`},
+		"failure format":       {"failure_parser {\n  format = \"xml\"\n}\n", `p.hcl:2:12: error: invalid failure format found; expected one of 'snowplow', 'event_forwarding', 'firehose' and got 'xml'`},
 		"log level":            {"log_level = \"loud\"\n", `p.hcl:1:13: error: supported log levels are`},
 		"no environment":       {"target {\n  use \"http\" {\n    url = env.NOT_THERE_AT_ALL\n  }\n}\n", `p.hcl:3:\d+: error: .*NOT_THERE_AT_ALL`},
 		"unknown block":        {"sorce {\n}\n", `p.hcl:1:1: error: unknown block: sorce`},

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/weirdata/weir/internal/api"
@@ -52,8 +53,13 @@ func (c *Console) listening(r *http.Request) (o tap.Options, err error) {
 	for _, p := range c.o.Pipelines.Pipelines() {
 		names = append(names, p.Name)
 	}
-	if !slices.Contains(names, o.Pipeline) {
-		return o, fmt.Errorf("no pipeline %q runs; those that do are %q", o.Pipeline, names)
+	switch {
+	case o.Pipeline == "" && len(names) == 1:
+		o.Pipeline = names[0]
+	case o.Pipeline == "":
+		return o, fmt.Errorf("name one of the pipelines that run: %s", strings.Join(names, ", "))
+	case !slices.Contains(names, o.Pipeline):
+		return o, fmt.Errorf("no pipeline %q runs; those that do: %s", o.Pipeline, strings.Join(names, ", "))
 	}
 	if text := r.FormValue("every"); text != "" {
 		if o.Every, err = strconv.Atoi(text); err != nil || o.Every < 1 {

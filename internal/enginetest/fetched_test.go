@@ -12,7 +12,7 @@ import (
 
 // TestEngines: each engine that is installed starts beside others of its kind and answers.
 func TestEngines(t *testing.T) {
-	for _, f := range []*fetched{apacheKafka, kinesisLocal, kinesalite, dynalite, fauxqs, moto, azurite, versitygw, fakeGCS, eventHubs} {
+	for _, f := range []*fetched{apacheKafka, kinesisLocal, kinesalite, dynalite, fauxqs, moto, azurite, versitygw, fakeGCS, icebergCatalog, eventHubs} {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			shared, own := f.get(t), f.alone(t)
