@@ -45,7 +45,7 @@ func Show(file File, older Older) Shown {
 	if ds.HasErrors() {
 		hidden = append(hidden, hideLines(f.Src)...)
 	} else if older != nil {
-		older.Modernize(f)
+		_ = older.Modernize(f) // for what it hides
 		hidden = append(hidden, f.hidden...)
 	}
 	tokens, _ := hclsyntax.LexConfig(f.Src, file.Name, hcl.InitialPos)

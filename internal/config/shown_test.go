@@ -25,6 +25,8 @@ func TestShow(t *testing.T) {
 		"a repetition":        {"x {\n  password = \"4711abcd\"\n  name = \"4711abcd\"\n}\n", "x {\n  password = \"(hidden)\"\n  name = \"(hidden)\"\n}\n"},
 		"no end":              {"x {\n  password = \"4711abcd\n}\ny {\n", "x {\n  password = \"(hidden)\n"},
 		"JSON":                {"{\"password\": \"4711abcd\",\n\"a\": 1}\n", "{\"password\": \"(hidden)\n"},
+		"tokens of operators": {"token \"ann\" {\n  sha256 = \"4711abcd\"\n}\n", "token \"(hidden)\" {\n  (hidden) = \"(hidden)\"\n}\n"},
+		"a default":           {"x {\n  token = env(\"TOKEN\", \"4711abcd\")\n}\n", "x {\n  token = (hidden)"},
 		"nothing":             {"source {\n  use \"stdin\" {}\n}\n", "source {\n  use \"stdin\" {}\n}\n"},
 	} {
 		got := config.Show(config.File{Name: "a.hcl", Src: []byte(c.src)}, snowbridge.Older)
