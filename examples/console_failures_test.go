@@ -94,6 +94,12 @@ type process struct {
 
 func newProcess(t *testing.T) *process {
 	t.Helper()
+	return processOf(t, failing, map[string]string{"total.js": total})
+}
+
+// processOf runs a config with places for three ports, beside files that it names.
+func processOf(t *testing.T, config string, beside map[string]string) *process {
+	t.Helper()
 	binary, err := weir()
 	if err != nil {
 		t.Fatal(err)
@@ -102,8 +108,10 @@ func newProcess(t *testing.T) *process {
 	for i := range p.ports {
 		p.ports[i] = addresstest.Port(t)
 	}
-	p.write("p.hcl", fmt.Sprintf(failing, p.ports[0], p.ports[1], p.ports[2]))
-	p.write("total.js", total)
+	p.write("p.hcl", fmt.Sprintf(config, p.ports[0], p.ports[1], p.ports[2]))
+	for name, text := range beside {
+		p.write(name, text)
+	}
 	c := exec.Command(binary, "run", "p.hcl")
 	c.Dir, c.Stdout, c.Stderr = p.dir, p.said, p.said
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -147,44 +155,9 @@ func TestConsoleFailures(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
 	base := fmt.Sprintf("http://127.0.0.1:%d/", p.ports[0])
-	b, pictures := enginetest.NewTab(t), t.ArtifactDir()
-	shows := func(what, expression string) {
-		t.Helper()
-		p.until(what+" (the page: "+base+")", func() bool { return enginetest.Value[bool](b, expression) })
-	}
-	text := func(selector string) string {
-		return fmt.Sprintf("(document.querySelector(%q)?.textContent ?? '')", selector)
-	}
-	press := func(word string) {
-		t.Helper()
-		shows("a button "+word, fmt.Sprintf("(() => { const x = [...document.querySelectorAll('main button')].find(x => x.textContent.startsWith(%q) && !x.disabled); x?.click(); return !!x })()", word))
-	}
-	looks := func(name string) {
-		t.Helper()
-		for _, width := range []int64{1280, 390} {
-			for _, theme := range []string{"light", "dark"} {
-				b.Theme(theme)
-				b.Do(chromedp.EmulateViewport(width, 900))
-				for _, line := range b.Barriers() {
-					t.Errorf("%s, %s, %d: %s", name, theme, width, line)
-				}
-				if enginetest.Value[bool](b, "document.documentElement.scrollWidth > innerWidth") {
-					t.Errorf("%s, %d: the page is wider than the screen", name, width)
-				}
-				b.Keep(pictures, fmt.Sprintf("%s-%s-%d", name, theme, width))
-			}
-		}
-		b.Do(chromedp.EmulateViewport(1280, 900))
-	}
+	v := p.visit()
+	b, pictures, shows, text, press, looks := v.Tab, v.pictures, v.shows, v.text, v.press, v.looks
 
-	p.until("the console", func() bool {
-		r, err := http.Get(base + "readyz")
-		if err != nil {
-			return false
-		}
-		_ = r.Body.Close()
-		return r.StatusCode == http.StatusOK
-	})
 	b.Do(chromedp.Navigate(base + "failures"))
 	shows("that nothing has failed", text("main")+".includes('Nothing has failed')")
 	looks("failures-none")
@@ -254,13 +227,6 @@ func TestConsoleFailures(t *testing.T) {
 	if said := p.said.String(); !strings.Contains(said, "an operator has dead messages wait again") || !strings.Contains(said, "an operator has paused a queue") || !strings.Contains(said, "somebody listens to a pipeline") {
 		t.Errorf("the log does not tell what was done:\n%s", said)
 	}
-	for _, url := range b.Asked() {
-		if !strings.HasPrefix(url, base) && !strings.HasPrefix(url, "data:") && !strings.HasPrefix(url, "blob:"+base) {
-			t.Errorf("the page asks for %s", url)
-		}
-	}
-	for _, e := range b.Errors() {
-		t.Errorf("the browser says: %s", e)
-	}
+	v.quiet()
 	p.interrupt()
 }

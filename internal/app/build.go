@@ -118,6 +118,7 @@ type Built struct {
 	// Planes are the control planes that workspace configurations come from.
 	Planes []*Plane
 
+	lakes     []Lake
 	inspected []inspected
 	listening []listening
 	limit     int64 // of payload bytes in flight
@@ -441,6 +442,7 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 	})
 	a.locate(u, made)
 	a.measured = append(a.measured, measured{component, made})
+	a.lands(component, made)
 	return made, true
 }
 

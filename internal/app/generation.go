@@ -17,6 +17,7 @@ type generation struct {
 	empty   bool                 // no pipeline is written in the config
 	plan    *config.Plan         // what it was made of
 	planes  []*Plane
+	lakes   []Lake
 }
 
 func newGeneration(members []*member, queues []connector.Queue) *generation {

@@ -32,6 +32,8 @@ type Summary struct {
 	Files      int         `json:"files"`
 	Rows       int64       `json:"rows"`
 	Bytes      int64       `json:"bytes"`
+	// Written is when the newest file was.
+	Written time.Time `json:"-"`
 }
 
 // Partition is what one folder of a dataset holds.
@@ -139,9 +141,13 @@ type reading struct {
 	schema *parquet.Schema // the newest one, where files do not have theirs
 }
 
-// look opens the dataset at path for reading.
+// look opens the dataset at path for reading, as the environment says how.
 func look(ctx context.Context, path string) (reading, error) {
-	b, err := openToRead(ctx, path, place.Options{})
+	return lookIn(ctx, path, place.Options{})
+}
+
+func lookIn(ctx context.Context, path string, o place.Options) (reading, error) {
+	b, err := openToRead(ctx, path, o)
 	if err != nil {
 		return reading{}, notDataset(path, err)
 	}
@@ -159,49 +165,55 @@ func (d reading) close() { _ = d.bucket.Close() } // only read
 
 // Describe says what the dataset at path holds.
 func Describe(ctx context.Context, path string) (Summary, error) {
-	s := Summary{Path: path}
-	d, err := look(ctx, path)
+	s, err := Look(ctx, path)
 	if err != nil {
-		return s, err
+		return Summary{Path: path}, err
 	}
-	defer d.close()
-	schema, err := newestSchema(ctx, d.bucket, path)
+	defer s.Close()
+	return s.Describe(ctx)
+}
+
+// Describe says what the dataset holds.
+func (s *Snapshot) Describe(ctx context.Context) (Summary, error) {
+	out := Summary{Path: s.Path, Schema: s.Schema.Version, Columns: countLeaves(s.Schema.Fields)}
+	records, err := s.d.records(ctx, s.Files)
 	if err != nil {
-		return s, err
+		return out, err
 	}
-	s.Schema, s.Columns = schema.Version, countLeaves(schema.Fields)
 	at := map[string]int{}
-	files, err := d.settled(ctx)
-	if err != nil {
-		return s, err
-	}
-	records, err := d.records(ctx, files)
-	if err != nil {
-		return s, err
-	}
-	for n, file := range files {
+	for n, file := range s.Files {
 		r := records[n]
 		dir := folderOf(file.Name)
 		i, ok := at[dir]
 		if !ok {
-			i = len(s.Partitions)
+			i = len(out.Partitions)
 			at[dir] = i
-			s.Partitions = append(s.Partitions, Partition{Path: dir})
+			out.Partitions = append(out.Partitions, Partition{Path: dir})
 		}
-		s.Partitions[i].add(r)
-		s.Files++
-		s.Rows += r.Rows
-		s.Bytes += r.Bytes
+		out.Partitions[i].add(r)
+		out.Files++
+		out.Rows += r.Rows
+		out.Bytes += r.Bytes
+		if r.At.After(out.Written) {
+			out.Written = r.At
+		}
 	}
-	return s, nil
+	return out, nil
 }
 
 func notDataset(path string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fault.New(fault.Setup, fmt.Errorf("%s is not a dataset: it has no %s", path, filepath.FromSlash(description)))
+		return fault.New(fault.Setup, absent{fmt.Errorf("%s is not a dataset: it has no %s", path, filepath.FromSlash(description))})
 	}
 	return err
 }
+
+// ErrAbsent is that there is no dataset in a place.
+var ErrAbsent = errors.New("there is no dataset")
+
+type absent struct{ error }
+
+func (absent) Is(target error) bool { return target == ErrAbsent }
 
 func (p *Partition) add(r Record) {
 	p.Files++

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/weirdata/weir/internal/blob"
+	"github.com/weirdata/weir/internal/blob/place"
 	"github.com/weirdata/weir/internal/parquet"
 )
 
@@ -21,7 +22,19 @@ type Snapshot struct {
 
 // Look takes a snapshot of the dataset at path.
 func Look(ctx context.Context, path string) (*Snapshot, error) {
-	d, err := look(ctx, path)
+	return LookIn(ctx, path, place.Options{})
+}
+
+// Lander is what writes a dataset and can have others look at it, by the access that it has itself.
+type Lander interface {
+	// Dataset is where it is, and Look a snapshot of it; [ErrAbsent] when nothing has landed yet.
+	Dataset() string
+	Look(ctx context.Context) (*Snapshot, error)
+}
+
+// LookIn takes a snapshot of the dataset at path, which o says how to reach.
+func LookIn(ctx context.Context, path string, o place.Options) (*Snapshot, error) {
+	d, err := lookIn(ctx, path, o)
 	if err != nil {
 		return nil, err
 	}

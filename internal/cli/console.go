@@ -50,7 +50,7 @@ func (r *runner) console(o *admin.Options, a *config.Admin) (end func(), err err
 	}
 	c, err := console.New(console.Options{
 		Path: a.Path, Pages: a.Console != nil, Version: Version(), MaxStreams: settings.MaxStreams, Log: r.log, Pipelines: r.meter,
-		Taps: r.builder.Taps, Failures: failed{r}, Points: r.points, Graph: r.drawing, Ready: r.app.Ready, Store: r.app.Store,
+		Taps: r.builder.Taps, Failures: failed{r}, Points: r.points, Config: r.standing, Lakes: lakes{r.app}, Graph: r.drawing, Ready: r.app.Ready, Store: r.app.Store,
 	})
 	if err != nil {
 		return nil, err

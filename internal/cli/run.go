@@ -82,6 +82,7 @@ type runner struct {
 	drawn         drawn                         // for the console
 	read          *config.Config                // the last one that was built
 	config        atomic.Pointer[config.Config] // what runs
+	since         atomic.Int64                  // when that came into force, in milliseconds of Unix time
 }
 
 // limitMemory has the process keep to its memory limit, and tells why it is not known.
@@ -201,7 +202,7 @@ func (r *runner) build(ctx context.Context) (*app.Built, error) {
 	r.read = cfg
 	plan := cfg.Plan()
 	if r.app == nil {
-		r.config.Store(cfg)
+		r.inForce(cfg)
 		r.decide(plan)
 	}
 	built, found := r.builder.Build(ctx, plan)
@@ -212,6 +213,12 @@ func (r *runner) build(ctx context.Context) (*app.Built, error) {
 		return nil, err
 	}
 	return built, nil
+}
+
+// inForce makes cfg the config that runs, as others see it.
+func (r *runner) inForce(cfg *config.Config) {
+	r.config.Store(cfg)
+	r.since.Store(time.Now().UnixMilli())
 }
 
 // report tells what is wrong with a config: on a reload in the log where that is JSON, which
@@ -305,7 +312,7 @@ func (r *runner) reload(ctx context.Context) {
 	case err != nil:
 		r.log.Error("the new config could not start, the old one runs on", meter.KeyError, err)
 	default:
-		r.config.Store(r.read)
+		r.inForce(r.read)
 		r.flags.apply(built.Plan.Process, &r.level)
 		if is, server := built.Plan.Process.Admin, r.admin.Load(); is != nil && server != nil {
 			server.SetAccess(accessOf(is))

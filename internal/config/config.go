@@ -75,6 +75,8 @@ type Config struct {
 	// Empty says that no pipeline is written: there is only the built-in one, from stdin to
 	// stdout.
 	Empty bool
+
+	doc *document
 }
 
 // Lone reports whether the pipeline of the top level is the only one.

@@ -91,7 +91,7 @@ func loadEnvironment(o Options) (cfg *Config, ds Diagnostics, ok bool) {
 	}
 	cfg, more := ParseFiles([]File{{Name: name, Src: src}}, o)
 	if cfg != nil {
-		cfg.Files, cfg.Dir = nil, ""
+		cfg.Files, cfg.Dir, cfg.doc = nil, "", nil
 	}
 	return cfg, append(ds, more...), true
 }
@@ -224,7 +224,7 @@ func (d *document) build() (*Config, Diagnostics) {
 		return nil, ds
 	}
 
-	cfg := &Config{}
+	cfg := &Config{doc: d}
 	cfg.Process.SetDefaults()
 	ds = append(ds, d.decode(part(root, schemaOf(processType)), &cfg.Process, root.SrcRange)...)
 	ds = append(ds, d.bindProcess(&cfg.Process)...)

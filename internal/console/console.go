@@ -10,6 +10,9 @@
 //	GET  /v1/tap     server-sent events: messages at a point of a pipeline (package tap)
 //	GET  /v1/failures and what is below it: what has failed, by cause, one whole, through today's
 //	                 config without writing, and again
+//	GET  /v1/config  the files of the config as they are now, what is wrong with them, and what they
+//	                 were for what runs
+//	GET  /v1/lake/datasets, POST /v1/lake/query: the datasets that events land in, and questions to one
 //	GET  /v1/session who asks, and what he may do
 //	POST /v1/session {"token": "..."}: a cookie that stands for the token, for browsers
 //
@@ -33,12 +36,14 @@ package console
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"encoding/json"
 	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,6 +77,10 @@ type Options struct {
 	Points func() []PipelinePoints
 	// Failures is what has failed.
 	Failures Failures
+	// Config is the files of the config, as they are now and as they were for what runs.
+	Config func(ctx context.Context) (*Config, error)
+	// Lakes are the datasets that what runs lands events in.
+	Lakes Lakes
 	// Graph is the drawing of what runs, placed, and a number that grows when it is replaced.
 	Graph func() (*layout.Graph, int)
 	// Ready says why the process is not ready.
@@ -86,12 +95,14 @@ type Console struct {
 	sampler *sampler
 	assets  map[string]asset
 	ended   chan struct{}
+	reads   chan struct{} // holds one who has the config read
+	asks    chan struct{} // and those who look at, or ask, a lake
 	end     sync.Once
 }
 
 // New is a console.
 func New(o Options) (*Console, error) {
-	c := &Console{o: o, assets: map[string]asset{}, ended: make(chan struct{})}
+	c := &Console{o: o, assets: map[string]asset{}, ended: make(chan struct{}), reads: make(chan struct{}, 1), asks: make(chan struct{}, mostAsked)}
 	entries, err := fs.ReadDir(static, "static")
 	if err != nil {
 		return nil, err
@@ -123,7 +134,7 @@ func (c *Console) Routes(access func() *api.Access) []api.Route {
 		}},
 		{Method: "POST", Path: "/v1/session", Right: api.Open, Summary: "A cookie that stands for a token, for browsers", Body: credentials{}, Do: func(w http.ResponseWriter, r *http.Request) { c.begin(w, r, access()) }},
 	}
-	routes = append(append(routes, c.tapped()...), c.failed()...)
+	routes = slices.Concat(routes, c.tapped(), c.failed(), c.configured(), c.lakes())
 	if !c.o.Pages {
 		return routes
 	}
@@ -131,7 +142,7 @@ func (c *Console) Routes(access func() *api.Access) []api.Route {
 		return api.Route{Method: "GET", Path: path, Do: func(w http.ResponseWriter, r *http.Request) { c.give(w, r, name(r)) }}
 	}
 	routes = append(routes, page("/assets/{name}", func(r *http.Request) string { return r.PathValue("name") }))
-	for _, path := range []string{"/{$}", "/p/{name...}", "/queues", "/q/{name...}", "/failures", "/live"} {
+	for _, path := range []string{"/{$}", "/p/{name...}", "/queues", "/q/{name...}", "/failures", "/live", "/config", "/lake"} {
 		routes = append(routes, page(path, func(*http.Request) string { return index }))
 	}
 	return routes

@@ -33,6 +33,7 @@
 package lakesql
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -55,6 +56,8 @@ type Options struct {
 	// Distinct is the field with the id of an event, as keys with dots between; with it each
 	// dataset that has the field has a second table, NAME_distinct.
 	Distinct string
+	// MaxValue is how long a value may be, in bytes; 64 MiB where it is 0.
+	MaxValue int
 }
 
 // DB is datasets that can be asked. It is for one goroutine.
@@ -69,23 +72,34 @@ type DB struct {
 }
 
 // Open takes a snapshot of the dataset at path, or of each one in the folder path.
-func Open(ctx context.Context, path string, o Options) (_ *DB, err error) {
+func Open(ctx context.Context, path string, o Options) (*DB, error) {
 	paths, err := catalog.Find(ctx, path)
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{}
+	var snapshots []*catalog.Snapshot
+	for _, p := range paths {
+		s, err := catalog.Look(ctx, p)
+		if err != nil {
+			for _, s := range snapshots {
+				s.Close()
+			}
+			return nil, err
+		}
+		snapshots = append(snapshots, s)
+	}
+	return Of(ctx, path, snapshots, o)
+}
+
+// Of is the datasets of snapshots, which it closes; path is what they are called together.
+func Of(ctx context.Context, path string, snapshots []*catalog.Snapshot, o Options) (_ *DB, err error) {
+	d := &DB{snapshots: snapshots}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
 		}
 	}()
-	for _, p := range paths {
-		s, err := catalog.Look(ctx, p)
-		if err != nil {
-			return nil, err
-		}
-		d.snapshots = append(d.snapshots, s)
+	for _, s := range snapshots {
 		if err := d.add(s, o); err != nil {
 			return nil, err
 		}
@@ -93,7 +107,7 @@ func Open(ctx context.Context, path string, o Options) (_ *DB, err error) {
 	if o.Distinct != "" && !slices.ContainsFunc(d.tables, func(t *table) bool { return t.distinct > 0 }) {
 		return nil, fault.New(fault.Setup, fmt.Errorf("no dataset in %s has the field %q that tells events apart%s", path, o.Distinct, d.tables[0].near(o.Distinct)))
 	}
-	err = d.connect(ctx)
+	err = d.connect(ctx, cmp.Or(o.MaxValue, most))
 	return d, err
 }
 
@@ -143,7 +157,7 @@ func (o opener) Connect(context.Context) (driver.Conn, error) {
 	return o.driver.Open("file::memory:?_dqs=0&_pragma=temp_store(1)")
 }
 
-func (d *DB) connect(ctx context.Context) error {
+func (d *DB) connect(ctx context.Context, most int) error {
 	own := &sqlite.Driver{}
 	err := own.RegisterModule(moduleName, module{d})
 	for name, unit := range collations {
@@ -195,6 +209,19 @@ func (d *DB) Tables() (names []string) {
 		names = append(names, t.name)
 	}
 	return names
+}
+
+// Column is a column of a table: its name in SQL, and what its values are.
+type Column struct{ Name, Type string }
+
+// Columns are those of the first table, without those that SELECT * leaves out.
+func (d *DB) Columns() (columns []Column) {
+	for i := range d.tables[0].columns {
+		if c := &d.tables[0].columns[i]; !c.hidden {
+			columns = append(columns, Column{c.path, c.kind.String()})
+		}
+	}
+	return columns
 }
 
 // Query asks one question.

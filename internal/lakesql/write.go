@@ -140,3 +140,44 @@ func shown(s string) string {
 	}
 	return b.String()
 }
+
+// Page is the first rows of an answer, as texts; nil is null.
+type Page struct {
+	Columns []string
+	Rows    [][]*string
+	// More says that there are more rows than that, and Cut that a cell is longer than what is here.
+	More, Cut bool
+}
+
+// PageLimits bound a page: rows, bytes of all cells, and bytes of one.
+type PageLimits struct{ Rows, Bytes, Cell int }
+
+// Page reads as many rows as the limits allow, and ends the answer.
+func (r *Rows) Page(most PageLimits) (*Page, error) {
+	p := &Page{Columns: r.Columns}
+	for size := 0; ; {
+		row, ok := r.Next()
+		if !ok {
+			break
+		}
+		if len(p.Rows) == most.Rows || size >= most.Bytes {
+			p.More = true
+			break
+		}
+		cells := make([]*string, len(row))
+		for i, v := range row {
+			if v == nil {
+				continue
+			}
+			s := text(v)
+			if len(s) > most.Cell {
+				s, p.Cut = s[:most.Cell], true
+			}
+			s = strings.ToValidUTF8(s, "\uFFFD")
+			size += len(s)
+			cells[i] = &s
+		}
+		p.Rows = append(p.Rows, cells)
+	}
+	return p, r.Close()
+}

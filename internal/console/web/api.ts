@@ -33,9 +33,19 @@ export function readable(p: Payload): string {
 }
 export const text = (p: Payload) => p === null || p === undefined ? '' : typeof p === 'string' ? p : 'base64 ' + p.base64
 
-/** The lines of a and b, each with what became of it: ' ', '-' or '+'. */
+/** The lines of a and b, each with what became of it: ' ', '-' or '+'. Where more than a thousand lines lie
+ * between the first and the last difference, all of these are other ones. */
 export function difference(a: string, b: string): [string, string][] {
-  const x = a.split('\n').slice(0, 600), y = b.split('\n').slice(0, 600)
+  const from = a.split('\n'), into = b.split('\n')
+  let head = 0, tail = 0
+  while (head < from.length && head < into.length && from[head] === into[head]) head++
+  while (tail < from.length - head && tail < into.length - head && from[from.length - 1 - tail] === into[into.length - 1 - tail]) tail++
+  const x = from.slice(head, from.length - tail), y = into.slice(head, into.length - tail)
+  const same = (lines: string[]) => lines.map((l): [string, string] => [' ', l])
+  return [...same(from.slice(0, head)), ...between(x, y), ...same(from.slice(from.length - tail))]
+}
+function between(x: string[], y: string[]): [string, string][] {
+  if (x.length > 1000 || y.length > 1000) return [...x.map((l): [string, string] => ['-', l]), ...y.map((l): [string, string] => ['+', l])]
   const long = Array.from({ length: x.length + 1 }, () => new Uint16Array(y.length + 1))
   for (let i = x.length - 1; i >= 0; i--) for (let j = y.length - 1; j >= 0; j--) {
     long[i]![j] = x[i] === y[j] ? long[i + 1]![j + 1]! + 1 : Math.max(long[i + 1]![j]!, long[i]![j + 1]!)
@@ -48,6 +58,13 @@ export function difference(a: string, b: string): [string, string][] {
     else out.push(['+', y[j++]!])
   }
   return out
+}
+
+/** Of a difference what has changed and three lines around that, with '…' for what is left out. */
+export function around(lines: [string, string][]): [string, string][] {
+  const near = new Set<number>()
+  lines.forEach(([mark], i) => { if (mark !== ' ') for (let k = i - 3; k <= i + 3; k++) near.add(k) })
+  return lines.flatMap((l, i): [string, string][] => near.has(i) ? [l] : near.has(i - 1) || i === 0 ? [['…', '']] : [])
 }
 
 /** Gives the browser a file to keep. */

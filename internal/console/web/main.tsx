@@ -8,6 +8,8 @@ import { Drawing } from './drawing'
 import { Failures } from './failures'
 import { OneQueue } from './queue'
 import { Live } from './live'
+import { Config } from './config'
+import { Lake } from './lake'
 
 const empty = `source {
   use "http" {}
@@ -130,6 +132,8 @@ function Page() {
   if (at === '/queues') return <Queues />
   if (at === '/failures') return <Failures />
   if (at === '/live') return <Live />
+  if (at === '/lake') return <Lake />
+  if (at === '/config') return <Config />
   return <Overview />
 }
 
@@ -140,7 +144,7 @@ function App() {
     <a class="skip" href={location.pathname + '#content'}>To the content</a>
     <header>
       <Link page="/" class="name">Weir</Link>
-      <nav aria-label="Pages">{tab('/', 'Overview')}{tab('/queues', 'Queues')}{tab('/failures', 'Failures')}{tab('/live', 'Live')}</nav>
+      <nav aria-label="Pages">{tab('/', 'Overview')}{tab('/queues', 'Queues')}{tab('/failures', 'Failures')}{tab('/live', 'Live')}{tab('/lake', 'Lake')}{tab('/config', 'Config')}</nav>
       <span class="grow" />
       {who.value && who.value.name !== 'anybody' && <span class="small">{who.value.name} may {who.value.right === 'payloads' ? 'see payloads' : who.value.right}</span>}
       {n && <span class="small">{n.store ? 'store ' + n.store + ', ' : ''}version {n.version}</span>}

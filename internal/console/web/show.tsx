@@ -42,9 +42,9 @@ export function span(seconds: number) {
   if (seconds < 172800) return Math.floor(seconds / 3600) + ' h'
   return Math.floor(seconds / 86400) + ' d'
 }
-export function Since({ at, now }: { at: string; now: string }) {
-  const ago = Math.max(0, (Date.parse(now) - Date.parse(at)) / 1000)
-  return <time dateTime={at} title={new Date(at).toLocaleString()}>for {span(ago)}</time>
+export function Since({ at, now, ago }: { at: string; now: string; ago?: boolean }) {
+  const passed = Math.max(0, (Date.parse(now) - Date.parse(at)) / 1000)
+  return <time dateTime={at} title={new Date(at).toLocaleString()}>{ago ? span(passed) + ' ago' : 'for ' + span(passed)}</time>
 }
 
 /** A moment, as people say it, with the whole of it behind. */

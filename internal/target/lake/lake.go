@@ -109,6 +109,7 @@ var (
 	_ connector.Limiter    = (*Target)(nil)
 	_ connector.Checker    = (*Target)(nil)
 	_ connector.Successive = (*Target)(nil)
+	_ catalog.Lander       = (*Target)(nil)
 )
 
 // New returns a target that is not opened.
@@ -148,6 +149,16 @@ func (t *Target) Limits() connector.Limits { return t.config.limits() }
 
 // Inspect implements connector.Inspector.
 func (t *Target) Inspect() error { return t.place.Inspect(t.store) }
+
+// Dataset implements catalog.Lander.
+func (t *Target) Dataset() string { return t.path }
+
+// Look implements catalog.Lander.
+func (t *Target) Look(ctx context.Context) (*catalog.Snapshot, error) {
+	reading := t.store
+	reading.Make = false
+	return catalog.LookIn(ctx, t.path, reading)
+}
 
 // Check implements connector.Checker.
 func (t *Target) Check(ctx context.Context) error {
