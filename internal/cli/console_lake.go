@@ -20,6 +20,9 @@ type lakes struct{ app *app.App }
 
 var _ console.Lakes = lakes{}
 
+// errStarting is that what a config lands is not known before it runs.
+var errStarting = errors.New("Weir has not started yet: its state says what it waits for")
+
 // Limits of what the console is given.
 const (
 	datasetPatience = 15 * time.Second
@@ -32,7 +35,10 @@ var lakePage = lakesql.PageLimits{Rows: 1000, Bytes: 4 << 20, Cell: 8 << 10}
 func lakeID(l *app.Lake) string { return l.Pipeline + "/" + l.Component }
 
 // Datasets implements console.Lakes.
-func (l lakes) Datasets(ctx context.Context) []console.Dataset {
+func (l lakes) Datasets(ctx context.Context) ([]console.Dataset, error) {
+	if l.app.Plan() == nil {
+		return nil, errStarting
+	}
 	all := l.app.Lakes()
 	out := make([]console.Dataset, len(all))
 	slots := make(chan struct{}, datasetsAtOnce)
@@ -45,7 +51,7 @@ func (l lakes) Datasets(ctx context.Context) []console.Dataset {
 		})
 	}
 	wait.Wait()
-	return out
+	return out, nil
 }
 
 func datasetOf(ctx context.Context, l *app.Lake) console.Dataset {
@@ -109,6 +115,9 @@ func (l lakes) Query(ctx context.Context, id, sql string) (_ *console.LakeAnswer
 			return nil, err
 		}
 		return asked(ctx, s, sql)
+	}
+	if l.app.Plan() == nil {
+		return nil, errStarting
 	}
 	return nil, fmt.Errorf("%w: no target that runs lands events in a dataset %q", console.ErrQuery, id)
 }

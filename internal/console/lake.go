@@ -12,8 +12,8 @@ import (
 
 // Lakes are the datasets that what runs lands events in.
 type Lakes interface {
-	// Datasets looks at each. What keeps it from one is told in that.
-	Datasets(ctx context.Context) []Dataset
+	// Datasets looks at each. What keeps it from one is told in that; the error is that nothing runs yet.
+	Datasets(ctx context.Context) ([]Dataset, error)
 	// Query asks the dataset with an id; the limits are in ctx and in how much it gives. An error is
 	// the asker's where [ErrQuery] is in it.
 	Query(ctx context.Context, id, sql string) (*LakeAnswer, error)
@@ -105,7 +105,12 @@ func (c *Console) datasets(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer end()
-	api.Answer(w, LakeDatasets{c.o.Lakes.Datasets(ctx)})
+	all, err := c.o.Lakes.Datasets(ctx)
+	if err != nil {
+		api.Refuse(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	api.Answer(w, LakeDatasets{all})
 }
 
 func (c *Console) query(w http.ResponseWriter, r *http.Request) {
