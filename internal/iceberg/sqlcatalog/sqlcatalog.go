@@ -44,7 +44,7 @@ var _ iceberg.Pointer = (*Catalog)(nil)
 
 // SQLite opens the catalog of the name in the file at path, which is made when it is not there.
 func SQLite(ctx context.Context, path, name string) (*Catalog, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fault.New(fault.Setup, fmt.Errorf("make the folder of the catalog: %w", err))
 	}
 	// What a commit says must survive power loss; who finds another commit under way waits.
