@@ -134,7 +134,7 @@ func (a *Admin) validate(ps *problems) {
 	}
 	ps.least("admin.console.max_streams", 1, a.Console.MaxStreams, "leave it out for 50")
 	if !a.Asks() && !a.Local() {
-		ps.add("admin.console", fmt.Sprintf("whoever reaches %s sees the console, and there is no token", a.Address), `set admin.token = env("WEIR_ADMIN_TOKEN"), or an address of this machine such as "127.0.0.1:8080"`)
+		ps.add("admin.console", fmt.Sprintf("whoever reaches %s sees the console, and there is no token", a.Address), `set admin.token = env("WEIR_ADMIN_TOKEN"), write an auth block, or an address of this machine such as "127.0.0.1:8080"`)
 	}
 }
 
