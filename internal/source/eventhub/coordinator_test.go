@@ -383,3 +383,29 @@ func TestLateRenewal(t *testing.T) {
 		}
 	})
 }
+
+// TestGivesBackWhatWasCutOff: whenever an instance stops, in the middle of a claim or of a renewal too
+// whose answer nobody waits for any more, nothing is its own afterwards.
+func TestGivesBackWhatWasCutOff(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		after := time.Duration(rapid.IntRange(0, 5000).Draw(rt, "stopped after ms")) * time.Millisecond
+		var left map[string]ownership
+		synctest.Test(t, func(t *testing.T) {
+			s := newShelf()
+			n := start(t, "one", s, []string{"0", "1", "2"})
+			time.Sleep(after)
+			n.stop()
+			<-n.ended
+			if err := n.c.close(context.Background()); err != nil {
+				t.Error(err)
+			}
+			left = s.own
+		})
+		for p, o := range left {
+			if o.owner != "" {
+				rt.Fatalf("partition %s is still of %q", p, o.owner)
+			}
+		}
+	})
+}

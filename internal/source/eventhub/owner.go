@@ -299,16 +299,27 @@ func (c *coordinator) run(ctx context.Context, said func(err error)) {
 	}
 }
 
-// close gives back all that is held, so that others need not wait.
+// close gives back all that is held, so that others need not wait. A renewal or a claim that was cut
+// off may have been written all the same, so what is there counts, where it can be looked at.
 func (c *coordinator) close(ctx context.Context) error {
-	var failed error
+	mine := map[string]ownership{}
 	for p, h := range c.held {
-		claim, holds := h.current()
+		if claim, holds := h.current(); holds {
+			mine[p] = claim
+		}
 		h.end("the source was closed")
 		delete(c.held, p)
-		if !holds {
-			continue
+	}
+	if owners, err := c.ledger.owners(ctx); err == nil {
+		clear(mine)
+		for p, o := range owners {
+			if o.owner == c.me {
+				mine[p] = o
+			}
 		}
+	}
+	var failed error
+	for p, claim := range mine {
 		back := claim
 		back.owner = ""
 		if _, err := c.ledger.claim(ctx, claim, back); err != nil && !errors.Is(err, errLost) {
