@@ -7,8 +7,8 @@
 // it belongs a target that keeps lines, as "object". The payload is the event as it is written, so that
 // it can be sent again.
 //
-// Events of a source that is transient leave nothing in an archive: they are filtered. So are those of a
-// source that has left the configuration, of which nobody can say that they may be kept.
+// Events of a source that is transient leave nothing in an archive: they are filtered. Those of a source
+// that has left the configuration are failures, as where they are processed: they were acknowledged.
 package archive
 
 import (
@@ -58,11 +58,8 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 
 type worker struct{ file workspace.Live }
 
-// Why events are filtered.
-const (
-	transient = "source is transient"
-	gone      = "source is not in the workspace configuration any more"
-)
+// transient is why events are filtered.
+const transient = "source is transient"
 
 var (
 	errNoSource = errors.New("the message does not say which source it is from: put the transform behind a gateway, or a queue that a gateway fills")
@@ -76,8 +73,7 @@ func (w *worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 	}
 	switch s := w.file.Current().BySource(m.Meta.Scope.Source); {
 	case s == nil:
-		m.Drop(gone)
-		return out, nil
+		return nil, gone(m.Meta.Scope.Source)
 	case s.Transient:
 		m.Drop(transient)
 		return out, nil
@@ -101,6 +97,13 @@ func (w *worker) Apply(_ context.Context, out event.Batch, m *event.Message) (ev
 	line = append(created.UTC().AppendFormat(line, time.RFC3339Nano), `","messageId":`...)
 	m.Replace(append(append(line, id...), '}'))
 	return append(out, m), nil
+}
+
+// gone is the error of an event whose source has left the configuration.
+func gone(source string) error {
+	return fault.Describe(fault.Invalid,
+		fmt.Errorf("the source %q, which accepted the event, is not in the workspace configuration any more: put it back and send the event again, or delete the failure", source),
+		fault.Detail{Type: "transformation", Code: "410", Safe: "the source is not in the workspace configuration any more"})
 }
 
 func invalid(err error) error {
