@@ -199,8 +199,13 @@ func (l *lane) free(p pos) {
 	}
 }
 
-// keyEnded says that the earliest open job of the key h is gone: the next may go on.
-func (l *lane) keyEnded(h uint64) {
+// keyEnded says that the job at p with the key h is gone: the next may go on, unless it has
+// already. What is committed can be read before the owner is told: a scan may have found the
+// key free and made another its head, which withholds those that follow.
+func (l *lane) keyEnded(h uint64, p pos) {
+	if k := l.keys[h]; k != nil && k.hasHead && k.head != p {
+		return
+	}
 	if l.parked > 0 || l.parking {
 		// A parked job of the key, if there is one, comes before those in the window.
 		l.check(h)

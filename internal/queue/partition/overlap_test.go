@@ -78,3 +78,31 @@ func TestKeyEndsWhileScanning(t *testing.T) {
 		}
 	}
 }
+
+// TestKeyEndsBeforeTheOwnerKnows has a scan find in storage that a job has ended which its
+// owner still has to be told of: the job that goes on then withholds those that follow it.
+func TestKeyEndsBeforeTheOwnerKnows(t *testing.T) {
+	t.Parallel()
+	m := newMemory(newClock(), 0)
+	defer m.p.Close()
+	m.append(1, keyed("k", "1")...)
+	c, err := m.p.Begin(context.Background(), []queue.Result{wantLeased(t, m, "1")[0].Again(m.clock.now(), "again")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.end(c, true)
+	c = m.begin(t, wantLeased(t, m, "1")...)
+	m.append(1, keyed("k", "2")...)
+	m.append(1, keyed("k", "3")...)
+	m.commit(c)
+	second := m.lease(t, 1)
+	m.p.End(c, true)
+	if len(second) == 0 { // may also wait until the owner knows
+		second = wantLeased(t, m, "2")
+	}
+	if got := payloads(m.lease(t, 100)); len(got) > 0 {
+		t.Fatalf("leased %q while the job before it is leased", got)
+	}
+	m.end(m.begin(t, second...), true)
+	wantLeased(t, m, "3")
+}

@@ -45,6 +45,7 @@ type pendingChange struct {
 	results []queue.Result
 	wall    time.Time // of Begin
 	steady  int64
+	stored  bool // is committed; the owner is not told yet
 }
 
 func (w *model) job(id queue.ID) *want {
@@ -119,7 +120,7 @@ func (w *model) lease(t *rapid.T) {
 	if err != nil {
 		t.Fatalf("Lease: %v", err)
 	}
-	if n := min(limit, len(may)); len(got) > n || w.m.window == 0 && len(got) < n {
+	if n := min(limit, len(may)); len(got) > n || w.m.window == 0 && len(got) < n && !w.behind() {
 		t.Fatalf("leased %d jobs, want %d", len(got), n)
 	}
 	newest := map[uint64]queue.ID{}
@@ -207,7 +208,23 @@ func (w *model) begin(t *rapid.T) {
 	for _, r := range results {
 		w.job(r.ID).settling = true
 	}
-	w.pending = append(w.pending, pendingChange{c, results, w.m.clock.now(), w.m.clock.steady()})
+	w.pending = append(w.pending, pendingChange{c: c, results: results, wall: w.m.clock.now(), steady: w.m.clock.steady()})
+}
+
+// behind reports whether the owner does not know yet all that is committed: it may hand out
+// less then, and never more.
+func (w *model) behind() bool { return len(w.pending) > 0 && w.pending[0].stored }
+
+// store commits the oldest change that is not committed; the owner is told later.
+func (w *model) store(*rapid.T) {
+	for i := range w.pending {
+		if p := &w.pending[i]; !p.stored {
+			w.m.commit(p.c)
+			p.stored = true
+			w.settled(p)
+			return
+		}
+	}
 }
 
 // end ends the oldest change.
@@ -217,21 +234,33 @@ func (w *model) end(t *rapid.T) {
 	}
 	next := w.pending[0]
 	w.pending = w.pending[1:]
-	commits := rapid.IntRange(0, 3).Draw(t, "refused") > 0
-	w.m.end(next.c, commits)
+	if next.stored {
+		w.m.p.End(next.c, true)
+		return
+	}
+	if rapid.IntRange(0, 3).Draw(t, "refused") > 0 {
+		w.m.end(next.c, true)
+		w.settled(&next)
+		return
+	}
+	w.m.end(next.c, false)
 	for _, r := range next.results {
+		w.job(r.ID).settling = false
+	}
+}
+
+// settled says that p is committed.
+func (w *model) settled(p *pendingChange) {
+	for _, r := range p.results {
 		j := w.job(r.ID)
-		if j.settling = false; !commits {
-			continue
-		}
-		j.token = 0
+		j.settling, j.token = false, 0
 		switch r.Verdict {
 		case queue.Done:
 			w.jobs = slices.DeleteFunc(w.jobs, func(o *want) bool { return o == j })
 		case queue.Again:
 			j.attempt++
-			if j.due, j.after = r.At, 0; !r.At.After(next.wall) {
-				j.due, j.after = time.Time{}, next.steady+int64(r.After)
+			if j.due, j.after = r.At, 0; !r.At.After(p.wall) {
+				j.due, j.after = time.Time{}, p.steady+int64(r.After)
 			}
 		case queue.Dead:
 			j.dead = true
@@ -261,7 +290,7 @@ func (w *model) renew(t *rapid.T) {
 // restart has another owner take over: every lease is lost, and what was not committed.
 func (w *model) restart(t *rapid.T) {
 	var snapshot []Lane
-	if rapid.Bool().Draw(t, "snapshot") {
+	if !w.behind() && rapid.Bool().Draw(t, "snapshot") {
 		// What is being settled is not in a snapshot.
 		snapshot = w.m.snapshot()
 	}
@@ -281,6 +310,9 @@ func (w *model) set(t *rapid.T) {
 
 // check compares the counters.
 func (w *model) check(t *rapid.T) {
+	if w.behind() {
+		return
+	}
 	var want queue.Stats
 	for _, j := range w.jobs {
 		switch {
@@ -359,6 +391,7 @@ func history(t *rapid.T, window int) {
 		"append":  w.append,
 		"lease":   w.lease,
 		"begin":   w.begin,
+		"store":   w.store,
 		"end":     w.end,
 		"renew":   w.renew,
 		"restart": w.restart,

@@ -285,7 +285,7 @@ func (p *Partition) finish(e *end) {
 		delete(l.sides, s.row.ID)
 		p.unlease(l, s)
 		if s.row.Hash != 0 && !e.stays {
-			l.keyEnded(s.row.Hash)
+			l.keyEnded(s.row.Hash, pos{s.row.ID.Seq, s.row.ID.Index})
 		}
 		return
 	}
@@ -303,9 +303,9 @@ func (p *Partition) finish(e *end) {
 		switch {
 		case h == 0:
 		case !e.stays:
-			l.keyEnded(h)
+			l.keyEnded(h, pos{e.batch.seq, i})
 		default:
-			if k := l.keys[h]; k != nil {
+			if k := l.keys[h]; k != nil && (!k.hasHead || k.head == pos{e.batch.seq, i}) {
 				k.hasHead = false
 				l.dropKey(h, k)
 			}
