@@ -115,6 +115,18 @@ func (a *App) storeIdentity() string {
 	return a.storeID
 }
 
+// Drained waits until the pipelines that run now have ended, as those do that a reload replaces.
+func (a *App) Drained() (wait func()) {
+	g := a.running()
+	return func() {
+		if g != nil {
+			for _, m := range g.order {
+				<-m.ended
+			}
+		}
+	}
+}
+
 // Store is the durable store, its identity, and the names of the queues of the running
 // config. It is nil before the store is open, after it is closed, and when there is none.
 func (a *App) Store() (s queue.Store, identity string, queues []connector.Queue) {

@@ -55,19 +55,21 @@ func (w *writer) run(ctx context.Context, g *group) {
 	}()
 	pause := 2 * time.Millisecond
 	for {
-		turn := w.s.link.now()
+		turn, answered := w.s.link.now(), w.s.link.asks()
 		err := w.connect(ctx)
 		g.dropLost()
 		if err == nil {
 			g.dropPast(of(w.conn))
 		}
 		if len(g.requests) == 0 {
+			answered()
 			return
 		}
 		a := w.layOut(g)
 		if err == nil {
 			err = w.commit(ctx, a)
 		}
+		answered()
 		if err == nil {
 			w.finish(ctx, a)
 			return
