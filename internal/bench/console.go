@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -122,7 +123,7 @@ func (b *bench) consolePaired() (section, error) {
 		all  []float64
 		aim  string
 	}{{"with the console by without", with, fmt.Sprintf("at most %.3f, which is the median of the identical ones, their spread and 0.01", middle(same)+spread+0.01)}, {"without by without", same, "-"}} {
-		s.rows = append(s.rows, []string{x.name, fmt.Sprint(len(x.all)), fmt.Sprintf("%.3f", quartile(x.all, 1)), fmt.Sprintf("%.3f", middle(x.all)), fmt.Sprintf("%.3f", quartile(x.all, 3)), x.aim})
+		s.rows = append(s.rows, []string{x.name, strconv.Itoa(len(x.all)), fmt.Sprintf("%.3f", quartile(x.all, 1)), fmt.Sprintf("%.3f", middle(x.all)), fmt.Sprintf("%.3f", quartile(x.all, 3)), x.aim})
 	}
 	return s, nil
 }
@@ -178,8 +179,8 @@ func (b *bench) consoleViewed() (section, error) {
 	none, one := median(idle, same), median(viewed, same)
 	b.say("console viewer: %.2f %% of a core, %.2f without", one, none)
 	s.rows = [][]string{
-		{"none", fmt.Sprintf("%.2f", none), "-", fmt.Sprint(peak / 1024), "-"},
-		{"one", fmt.Sprintf("%.2f", one), fmt.Sprintf("%.2f", float64(frames)/float64(b.rounds)/consoleLook.Seconds()), fmt.Sprint(peak / 1024), fmt.Sprintf("below %.2f, which is 1 more than without", none+1)},
+		{"none", fmt.Sprintf("%.2f", none), "-", strconv.FormatInt(peak/1024, 10), "-"},
+		{"one", fmt.Sprintf("%.2f", one), fmt.Sprintf("%.2f", float64(frames)/float64(b.rounds)/consoleLook.Seconds()), strconv.FormatInt(peak/1024, 10), fmt.Sprintf("below %.2f, which is 1 more than without", none+1)},
 	}
 	return s, nil
 }

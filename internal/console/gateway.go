@@ -174,7 +174,7 @@ func (c *Console) gatewayList(_ http.ResponseWriter, r *http.Request) (any, erro
 			if one != "" && s.ID != one || text != "" && !strings.Contains(strings.ToLower(s.Name+"\x00"+s.ID+"\x00"+s.Workspace), text) {
 				continue
 			}
-			n := tally.Of(w, s)
+			n := tally.Of(s)
 			if refused && len(n.Refused) == 0 {
 				continue
 			}

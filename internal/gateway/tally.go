@@ -20,10 +20,12 @@ type Tally struct {
 	inside  Count
 }
 
-// tallied are the counts of the sources of one state of the configuration. It does not change.
+// tallied are the counts of the sources of one state of the configuration. It does not change. A reload
+// reads the same configuration again: what still counts by the state before is found by its id.
 type tallied struct {
-	of *workspace.Workspace
-	by map[*workspace.Source]*Count
+	of   *workspace.Workspace
+	by   map[*workspace.Source]*Count
+	byID map[string]*Count
 }
 
 // Count is what became of the requests of one source.
@@ -89,46 +91,41 @@ func (g *Gateway) Tally(c *Call, a *Answer, events int) {
 	n.add(a, events, c.leftOut, c.now)
 }
 
-// of is the count of a source, whose configuration may have changed since the request began.
+// of is the count of a source; those of one that has left are of an unknown one.
 func (t *Tally) of(w *workspace.Workspace, s *workspace.Source) *Count {
-	if now := t.now.Load(); now != nil {
+	now := t.now.Load()
+	if now != nil {
 		if n := now.by[s]; n != nil {
 			return n
 		}
 	}
-	if n := t.in(w).by[s]; n != nil {
+	if now == nil || now.of != w && !w.Loaded.Before(now.of.Loaded) {
+		now = t.renew(w)
+	}
+	if n := now.byID[s.ID]; n != nil {
 		return n
 	}
-	if same := w.BySource(s.ID); same != nil {
-		return t.in(w).by[same]
-	}
-	return &t.unknown // it has left
+	return &t.unknown
 }
 
-// in is the counts for a state of the configuration.
-func (t *Tally) in(w *workspace.Workspace) *tallied {
-	if now := t.now.Load(); now != nil && now.of == w {
-		return now
-	}
+// renew is the counts for a state of the configuration, unless there are those of a newer one.
+func (t *Tally) renew(w *workspace.Workspace) *tallied {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now.Load()
-	if now != nil && now.of == w {
+	if now != nil && (now.of == w || w.Loaded.Before(now.of.Loaded)) {
 		return now
 	}
-	before := map[string]*Count{}
-	if now != nil {
-		for s, n := range now.by {
-			before[s.ID] = n
-		}
-	}
-	next := &tallied{w, make(map[*workspace.Source]*Count, len(w.Sources))}
+	next := &tallied{w, make(map[*workspace.Source]*Count, len(w.Sources)), make(map[string]*Count, len(w.Sources))}
 	for _, s := range w.Sources {
-		n := before[s.ID]
+		var n *Count
+		if now != nil {
+			n = now.byID[s.ID]
+		}
 		if n == nil {
 			n = &Count{}
 		}
-		next.by[s] = n
+		next.by[s], next.byID[s.ID] = n, n
 	}
 	t.now.Store(next)
 	return next
@@ -192,10 +189,12 @@ func (n *Count) Counts() Counts {
 	return out
 }
 
-// Of is what became of the requests of a source of w.
-func (t *Tally) Of(w *workspace.Workspace, s *workspace.Source) Counts {
-	if n := t.in(w).by[s]; n != nil {
-		return n.Counts()
+// Of is what became of the requests of a source.
+func (t *Tally) Of(s *workspace.Source) Counts {
+	if now := t.now.Load(); now != nil {
+		if n := now.byID[s.ID]; n != nil {
+			return n.Counts()
+		}
 	}
 	return Counts{}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -89,8 +90,8 @@ func TestTally(t *testing.T) {
 		got  gateway.Counts
 		want gateway.Counts
 	}{
-		{"KEY1", tally.Of(w, w.BySource("s1")), gateway.Counts{Requests: 401, Events: 402, Refused: []gateway.Refused{refused(400, "request neither has anonymousId nor userId", 2)}}},
-		{"KEY2", tally.Of(w, w.BySource("s2")), gateway.Counts{Requests: 400, Events: 1200, Refused: []gateway.Refused{refused(400, "request neither has anonymousId nor userId", 400), refused(404, "source is disabled", 2)}}},
+		{"KEY1", tally.Of(w.BySource("s1")), gateway.Counts{Requests: 401, Events: 402, Refused: []gateway.Refused{refused(400, "request neither has anonymousId nor userId", 2)}}},
+		{"KEY2", tally.Of(w.BySource("s2")), gateway.Counts{Requests: 400, Events: 1200, Refused: []gateway.Refused{refused(400, "request neither has anonymousId nor userId", 400), refused(404, "source is disabled", 2)}}},
 		{"nobody", tally.Unknown(), gateway.Counts{Refused: []gateway.Refused{refused(400, "invalid http request method", 1), refused(401, "failed to read writekey from header", 1), refused(401, "invalid write key", 400)}}},
 		{"inside", tally.Inside(), gateway.Counts{}},
 	} {
@@ -108,6 +109,53 @@ func newGet(path string) *http.Request {
 	r := post(path, "", "")
 	r.Method = http.MethodGet
 	return r
+}
+
+// TestTallyOverReloads: while one gateway takes the place of another that has read the same configuration,
+// both count, and neither undoes what the other did.
+func TestTallyOverReloads(t *testing.T) {
+	t.Parallel()
+	tally := &gateway.Tally{}
+	gateways := make([]*gateway.Gateway, 2)
+	var live [2]workspace.State
+	for i := range gateways {
+		w, err := workspace.Parse("workspace", fmt.Appendf(nil, two, true), received.Add(time.Duration(i)*time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		live[i].Set(w)
+		gateways[i] = gateway.New(&live[i], gateway.Options{Tally: tally})
+	}
+	for range 10 {
+		for _, g := range gateways {
+			tallied(t, g, post("/v1/track", "KEY1", `{"userId":"u"}`))
+		}
+	}
+	for i := range live {
+		if got := tally.Of(live[i].Current().BySource("s1")); got.Requests != 20 || got.Events != 20 {
+			t.Errorf("by the configuration %d: %+v", i, got)
+		}
+	}
+	// What leaves the configuration is counted no more, and what was counted of it is forgotten.
+	w, err := workspace.Parse("workspace", []byte(`{"workspaceId":"w","sources":[]}`), received.Add(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := live[1].Current().BySource("s1")
+	tallied(t, gateways[1], post("/v1/track", "KEY1", `{"userId":"u"}`))
+	live[1].Set(w)
+	var c gateway.Call
+	if a := gateways[0].Begin(&c, post("/v1/track", "KEY1", ""), received); a != nil {
+		t.Fatal(a.Code)
+	}
+	live[0].Set(w)
+	gateways[0].Tally(&c, gateway.OK, 1)
+	if got := tally.Of(gone); got.Requests != 0 {
+		t.Errorf("of a source that has left is counted %+v", got)
+	}
+	if got := tally.Unknown(); got.Requests != 1 || got.Events != 1 {
+		t.Errorf("of nobody is counted %+v", got)
+	}
 }
 
 // TestTallyIsBounded: what a client makes up is counted without being kept.

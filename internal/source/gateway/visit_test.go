@@ -55,7 +55,7 @@ func TestTry(t *testing.T) {
 		}
 	}
 	w, tally := closed.Now()
-	if n := tally.Of(w, w.Sources[0]); n.Requests != 2 || n.Events != 2 || len(n.Refused) != 0 {
+	if n := tally.Of(w.Sources[0]); n.Requests != 2 || n.Events != 2 || len(n.Refused) != 0 {
 		t.Errorf("of the source is counted %+v", n)
 	}
 	if n := tally.Unknown(); len(n.Refused) != 1 || n.Refused[0] != (gateway.Refused{Code: 401, Answer: "invalid write key", Requests: 2}) {
