@@ -165,12 +165,12 @@ func (e *Entra) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	defer raw.Close()
+	defer func() { _ = raw.Close() }()
 	if _, err := io.WriteString(raw, "HTTP/1.1 200 Connection established\r\n\r\n"); err != nil {
 		return
 	}
 	c := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{e.Server}, MinVersion: tls.VersionTLS12})
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	for in := bufio.NewReader(c); ; {
 		ask, err := http.ReadRequest(in)
 		if err != nil {

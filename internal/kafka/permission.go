@@ -13,7 +13,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 )
 
-// MayTopics says with which topic whoever has signed in may not do something, or that one is not
+// MayTopics says which topic whoever has signed in may not read, or write to, or that one is not
 // there. What a broker does not say, which those before Kafka 2.3 and other makes do not, counts
 // as permitted. Nothing is read or written.
 func MayTopics(ctx context.Context, cl *kgo.Client, do kmsg.ACLOperation, topics ...string) error {
@@ -37,18 +37,15 @@ func MayTopics(ctx context.Context, cl *kgo.Client, do kmsg.ACLOperation, topics
 			return Fault(fmt.Errorf("topic %q (kafka-topics.sh --create --topic %s makes it): %w", name, name, err))
 		}
 		if may := topic.AuthorizedOperations; may != math.MinInt32 && may&(1<<do|1<<kmsg.ACLOperationAll) == 0 {
-			word := verbs[do]
+			does, operation := "read", "Read"
+			if do == kmsg.ACLOperationWrite {
+				does, operation = "write to", "Write"
+			}
 			return fault.New(fault.Setup, fmt.Errorf("the user may not %s topic %q: give the user the permission %s on it (kafka-acls.sh --add --allow-principal User:NAME --operation %s --topic %s; with aws_msk_iam kafka-cluster:%sData)",
-				word.does, name, word.operation, word.operation, name, word.operation))
+				does, name, operation, operation, name, operation))
 		}
 	}
 	return nil
-}
-
-// verbs are operations as people and Kafka's commands call them.
-var verbs = map[kmsg.ACLOperation]struct{ does, operation string }{
-	kmsg.ACLOperationRead:  {"read", "Read"},
-	kmsg.ACLOperationWrite: {"write to", "Write"},
 }
 
 // MayJoin says whether whoever has signed in may be a member of a group. It is found out by the

@@ -157,12 +157,12 @@ func TestSigningInAtAmazon(t *testing.T) {
 	c.ControlKey(int16(kmsg.SASLAuthenticate), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		resp := r.ResponseKind().(*kmsg.SASLAuthenticateResponse)
-		if err := verified(r.(*kmsg.SASLAuthenticateRequest).SASLAuthBytes, "127.0.0.1", "eu-west-1", keys); err != nil {
-			resp.ErrorCode, resp.ErrorMessage = kerr.SaslAuthenticationFailed.Code, kmsg.StringPtr("Access denied")
-			return resp, nil, true
+		if refused := verified(r.(*kmsg.SASLAuthenticateRequest).SASLAuthBytes, "127.0.0.1", "eu-west-1", keys); refused == nil {
+			letIn.Add(1)
+			resp.SASLAuthBytes = []byte(`{"version":"2020_10_22","request-id":"1"}`)
+		} else {
+			resp.ErrorCode, resp.ErrorMessage = kerr.SaslAuthenticationFailed.Code, new("Access denied")
 		}
-		letIn.Add(1)
-		resp.SASLAuthBytes = []byte(`{"version":"2020_10_22","request-id":"1"}`)
 		return resp, nil, true
 	})
 	reach := func() error {
