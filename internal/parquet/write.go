@@ -130,7 +130,7 @@ func newWriter(w io.Writer, s *Schema, metadata map[string]string, ids map[strin
 // Write writes the rows as the next row group. Close says what went wrong.
 func (w *Writer) Write(r *Rows) {
 	f := w.f
-	f.rows, f.chunks, f.total, f.described = r.n, nil, 0, len(f.meta.RowGroups) > 0
+	f.level, f.rows, f.chunks, f.total, f.described = r.level, r.n, nil, 0, len(f.meta.RowGroups) > 0
 	start := f.at
 	f.element("weir", nil, len(w.fields), "")
 	f.fields(w.fields, chain{{c: r.root, kind: Object}}, nil, "")
@@ -170,6 +170,7 @@ func columnsOf(fields []*Field) []*Field {
 // fileWriter writes one file. The first error of the output stays.
 type fileWriter struct {
 	w         io.Writer
+	level     Level
 	rows      int  // of the row group
 	described bool // the schema is complete
 	at        int64
@@ -452,7 +453,10 @@ const (
 
 // compressorFor is the compressor for a page; the first large one of a column decides for all.
 func (f *fileWriter) compressorFor(page []byte) *zstd.Encoder {
-	if len(page) < worthwhile {
+	switch {
+	case f.level == Fast:
+		return f.fast
+	case f.level == Thorough, len(page) < worthwhile:
 		return f.thorough
 	}
 	if f.zstd == nil {
