@@ -462,35 +462,6 @@ func (f *fileWriter) put(chunk *format.ColumnMetaData, h *format.PageHeader) {
 	f.write(f.packed)
 }
 
-// A page from worthwhile bytes on is compressed fast where the thorough way gains less than
-// a fiftieth on a sample of it: it takes three times as long to find matches that are not
-// there, as in a column of random ids.
-const (
-	worthwhile  = 96 << 10
-	sampleBytes = 32 << 10
-)
-
-// compressorFor is the compressor for a page; the first large one of a column decides for all.
-func (f *fileWriter) compressorFor(page []byte) *zstd.Encoder {
-	switch {
-	case f.level == Fast:
-		return f.fast
-	case f.level == Thorough, len(page) < worthwhile:
-		return f.thorough
-	}
-	if f.zstd == nil {
-		middle := (len(page) - sampleBytes) / 2
-		sample := page[middle : middle+sampleBytes]
-		f.sample = f.thorough.EncodeAll(sample, f.sample[:0])
-		best := len(f.sample)
-		f.sample = f.fast.EncodeAll(sample, f.sample[:0])
-		if f.zstd = f.thorough; len(f.sample) <= best+best/50 {
-			f.zstd = f.fast
-		}
-	}
-	return f.zstd
-}
-
 // bitWidth is how many bits numbers up to highest need.
 func bitWidth(highest int) int {
 	n := 0
