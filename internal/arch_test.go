@@ -128,6 +128,7 @@ var places = map[string]place{
 	"internal/kinesis/lease":  {floor: mechanisms},
 
 	"internal/firehose/prefix": {floor: mechanisms},
+	"internal/firehose/serde":  {floor: mechanisms},
 
 	"internal/source/*":    {floor: leaves},
 	"internal/transform/*": {floor: leaves},

@@ -278,6 +278,9 @@ func (a *assembly) make(ctx context.Context) pipeline.Parts {
 		p.Target, p.Routes = p.Routes[0].Sink, nil
 	}
 	p.Filter = a.sink(ctx, pc.FilterTarget.Use)
+	if u := pc.BackupTarget; u != nil {
+		p.Backup, p.BackUpFailed = a.sink(ctx, u.Use), u.Mode == config.BackupFailed
+	}
 	if p.Keep = pc.FailureTarget.Keep; !p.Keep {
 		p.Failure = a.failureSink(ctx, pc)
 	}
@@ -286,6 +289,7 @@ func (a *assembly) make(ctx context.Context) pipeline.Parts {
 	}
 	a.suits(p.Source)
 	a.transacts(&p)
+	a.partitions(&p)
 	return p
 }
 
@@ -331,37 +335,12 @@ func (a *assembly) transacts(p *pipeline.Parts) {
 		join(s.Target, a.config.Targets[i].Use)
 	}
 	join(p.Filter.Target, a.config.FilterTarget.Use)
+	if u := a.config.BackupTarget; u != nil {
+		join(p.Backup.Target, u.Use)
+	}
 	if !p.Keep {
 		join(p.Failure.Target, a.config.FailureTarget.Use)
 	}
-}
-
-// fit has failures that spill made to fit the failure target that they come to in the end.
-func fit(made []*assembly) {
-	takers := map[string]connector.Limits{}
-	for _, a := range made {
-		if a.config.FailuresOf() != nil && len(a.parts.Transforms)+len(a.parts.Routes) == 0 {
-			for _, q := range a.config.Upstream() {
-				if l := a.parts.Target.Limits; tighter(l, takers[q]) {
-					takers[q] = l
-				}
-			}
-		}
-	}
-	for _, a := range made {
-		if a.parts.Keep {
-			continue
-		}
-		own := &a.parts.Failure.Limits
-		if to := takers[a.config.FailureTarget.Use.Queue()]; tighter(to, *own) {
-			own.MaxMessageBytes, own.Size = to.MaxMessageBytes, to.Size
-		}
-	}
-}
-
-// tighter reports whether a takes smaller messages only than b.
-func tighter(a, b connector.Limits) bool {
-	return a.MaxMessageBytes > 0 && (b.MaxMessageBytes == 0 || a.MaxMessageBytes < b.MaxMessageBytes)
 }
 
 // transforms compiles the transforms of a pipeline, once for all of its workers.
@@ -428,6 +407,11 @@ func build[T any](ctx context.Context, a *assembly, entries []connector.Entry[T]
 		deps.Partly = len(a.config.Targets) > 1 && u.Block == string(config.KindTarget)
 	}
 	made, err := e.Build(ctx, deps, u.Decode)
+	if doubtful, can := any(made).(connector.Doubter); can && err == nil {
+		for _, p := range doubtful.Doubts() {
+			a.found = append(a.found, u.Doubt(p))
+		}
+	}
 	for _, text := range warnings() {
 		a.found = append(a.found, u.Warn(text))
 	}

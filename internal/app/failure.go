@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/weirdata/weir/internal/config"
+	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/failures"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/pipeline"
@@ -78,4 +79,32 @@ func (a *App) warnStranded(ctx context.Context, b *Built) (told map[string]bool)
 		}
 	}
 	return told
+}
+
+// fit has failures that spill made to fit the failure target that they come to in the end.
+func fit(made []*assembly) {
+	takers := map[string]connector.Limits{}
+	for _, a := range made {
+		if a.config.FailuresOf() != nil && len(a.parts.Transforms)+len(a.parts.Routes) == 0 {
+			for _, q := range a.config.Upstream() {
+				if l := a.parts.Target.Limits; tighter(l, takers[q]) {
+					takers[q] = l
+				}
+			}
+		}
+	}
+	for _, a := range made {
+		if a.parts.Keep {
+			continue
+		}
+		own := &a.parts.Failure.Limits
+		if to := takers[a.config.FailureTarget.Use.Queue()]; tighter(to, *own) {
+			own.MaxMessageBytes, own.Size = to.MaxMessageBytes, to.Size
+		}
+	}
+}
+
+// tighter reports whether a takes smaller messages only than b.
+func tighter(a, b connector.Limits) bool {
+	return a.MaxMessageBytes > 0 && (b.MaxMessageBytes == 0 || a.MaxMessageBytes < b.MaxMessageBytes)
 }

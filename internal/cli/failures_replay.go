@@ -362,7 +362,7 @@ func (r *failureReader) run(ctx context.Context, p *config.Pipeline, plan failur
 	r.builder.Log = log
 	r.builder.Wrap = func(parts *pipeline.Parts) {
 		if parts.Name == p.Name {
-			parts.Source = source
+			parts.Source, parts.Backup = source, pipeline.Sink{} // what was read is backed up
 		}
 	}
 	built, found := r.builder.Build(ctx, r.cfg.Plan())

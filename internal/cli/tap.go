@@ -56,7 +56,7 @@ minutes, and what passes faster is counted.`,
 		},
 	}
 	c.Flags().StringVar(&pipeline, "pipeline", "", "pipeline to listen to (default: the only one)")
-	c.Flags().StringVar(&at, "point", "", "source, transform.N (from 0), target, target.NAME, filter_target or failure_target (default: all)")
+	c.Flags().StringVar(&at, "point", "", "source, transform.N (from 0), target, target.NAME, filter_target, backup_target or failure_target (default: all)")
 	c.Flags().StringVar(&when, "when", "", "messages that this condition is true for, written like that of a target")
 	c.Flags().IntVar(&every, "every", 1, "one message in so many")
 	c.Flags().IntVar(&limit, "limit", 0, "end after so many messages; 0 means after five minutes")

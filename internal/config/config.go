@@ -118,6 +118,9 @@ type Pipeline struct {
 	// Where messages go that a filter took out. Any target will do. Default: the
 	// target "silent", which drops them.
 	FilterTarget *Target `hcl:"filter_target,block"`
+	// Where messages go as they were read, beside what becomes of them. Any target will do.
+	// Default: nowhere.
+	BackupTarget *BackupTarget `hcl:"backup_target,block"`
 	// How a failed message is wrapped for the failure target.
 	FailureParser *FailureParser `hcl:"failure_parser,block"`
 	// How often, and how long apart, a failed write is tried again.
@@ -178,14 +181,19 @@ func (p *Pipeline) Diagnose(field, what, fix string) Diagnostic {
 func (p *Pipeline) Dir() string { return p.dir }
 
 // Uses lists the components of p that a connector decodes, in the order they are built:
-// source, transforms, targets, filter target, failure target, if failures go to one.
+// source, transforms, targets, filter target, backup target, if there is one, failure target, if failures
+// go to one.
 func (p *Pipeline) Uses() []*Use {
 	us := []*Use{p.Source.Use}
 	us = append(us, p.Transform.Use...)
 	for _, r := range p.Targets {
 		us = append(us, r.Use)
 	}
-	if us = append(us, p.FilterTarget.Use); p.FailureTarget.Keep {
+	us = append(us, p.FilterTarget.Use)
+	if p.BackupTarget != nil && p.BackupTarget.Use != nil {
+		us = append(us, p.BackupTarget.Use)
+	}
+	if p.FailureTarget.Keep {
 		return us
 	}
 	return append(us, p.FailureTarget.Use)

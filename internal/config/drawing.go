@@ -20,6 +20,7 @@ const (
 	roleSource  = "source"
 	roleTarget  = "target"
 	roleFilter  = "filter_target"
+	roleBackup  = "backup_target"
 	roleFailure = "failure_target"
 )
 
@@ -30,7 +31,7 @@ const drops = "silent"
 // them. The id of a pipeline's node is "pipeline/NAME", that of a queue "queue/NAME" and that of a
 // machine "machine/NAME"; what is outside is "source/PIPELINE" or the role and the pipeline, with
 // the name of the target where there are several. The role of an edge is "source", "target",
-// "target.NAME", "filter_target" or "failure_target", as in the metrics. Targets that nobody wrote,
+// "target.NAME", "filter_target", "backup_target" or "failure_target", as in the metrics. Targets that nobody wrote,
 // and those that drop what they get, are left out. It is not placed.
 func (p *Plan) Drawing() *layout.Graph {
 	d := &drawing{Graph: &layout.Graph{}, has: map[string]bool{}}
@@ -84,6 +85,9 @@ func (d *drawing) pipeline(p *Pipeline) {
 	}
 	if p.FilterTarget.Use.written() && p.FilterTarget.Use.Name != drops {
 		d.target(id, p.Name, roleFilter, p.FilterTarget.Use)
+	}
+	if b := p.BackupTarget; b != nil {
+		d.target(id, p.Name, roleBackup, b.Use)
 	}
 	if f := p.FailureTarget; !f.Keep && f.Use.written() && f.Use.Name != drops {
 		d.target(id, p.Name, roleFailure, f.Use)

@@ -44,7 +44,7 @@ type Use struct {
 	// Kind says what is used.
 	Kind Kind
 	// Block is the block the use is in: "source", "transform", "target",
-	// "failure_target", "filter_target" or "stats_receiver".
+	// "failure_target", "filter_target", "backup_target" or "stats_receiver".
 	Block string
 	// Pipeline is the name of the pipeline; empty for a use outside of one.
 	Pipeline string
@@ -161,6 +161,15 @@ func (u *Use) Diagnose(err error) Diagnostics {
 func (u *Use) Warn(what string) Diagnostic {
 	d := u.document()
 	w := d.problem(u.body(), u.place(), connector.Problem{What: what}, d.hiddenValues(u.body()))
+	w.Severity = Warning
+	return w
+}
+
+// Doubt is a warning about an option of u, or about u where the option is not written.
+func (u *Use) Doubt(p connector.Problem) Diagnostic {
+	d := u.document()
+	p.What = fmt.Sprintf("%s: %s", u, p.What)
+	w := d.problem(u.body(), u.place(), p, d.hiddenValues(u.body()))
 	w.Severity = Warning
 	return w
 }

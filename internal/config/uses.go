@@ -12,7 +12,7 @@ import (
 // componentKinds are the blocks that choose a component.
 var componentKinds = map[string]Kind{
 	"source": KindSource, "transform": KindTransform,
-	"target": KindTarget, "failure_target": KindTarget, "filter_target": KindTarget,
+	"target": KindTarget, "failure_target": KindTarget, "filter_target": KindTarget, "backup_target": KindTarget,
 	"store": KindStore,
 }
 

@@ -79,6 +79,7 @@ func (p *Pipeline) Validate() []connector.Problem {
 	ps.oneOf("failure_parser.format", failureFormats, p.FailureParser.Format,
 		fmt.Sprintf("invalid failure format found; expected one of 'snowplow', 'event_forwarding', 'firehose' and got '%s'", p.FailureParser.Format))
 	p.FailureTarget.validate(&ps)
+	p.validateBackup(&ps)
 	p.Retry.Transient.validate(&ps, "retry.transient")
 	p.Retry.Setup.validate(&ps, "retry.setup")
 	p.Retry.Throttle.validate(&ps, "retry.throttle")
@@ -251,6 +252,9 @@ func (d *document) bindPipeline(p *Pipeline, b *hclsyntax.Body, header hcl.Range
 	}
 	p.FailureTarget.Use.bind(d, KindTarget, "failure_target", p.Name, 0, header)
 	p.FilterTarget.Use.bind(d, KindTarget, "filter_target", p.Name, 0, header)
+	if p.BackupTarget != nil && p.BackupTarget.Use != nil {
+		p.BackupTarget.Use.bind(d, KindTarget, "backup_target", p.Name, 0, header)
+	}
 	p.keepByDefault(b, header)
 	return d.routes(p, b, header)
 }

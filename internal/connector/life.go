@@ -17,6 +17,9 @@ type (
 	// machine, without the network and without changing anything: a file that is missing.
 	// The error says it as New's does ([Blame]).
 	Inspector interface{ Inspect() error }
+	// Doubter knows which of its options work, and contradict what they are meant to be like: warnings,
+	// each at its option.
+	Doubter interface{ Doubts() []Problem }
 	// Capacity is a target that knows, without a write, whether the other side has room for
 	// anything: Full is an error of fault.NoRoom while it has none. It returns at once, also
 	// before Open and after Close.

@@ -24,7 +24,7 @@ func (c *Console) tapped() []api.Route {
 	}}, {Method: "GET", Path: "/v1/tap", Right: api.Payloads, Kind: "text/event-stream", Answer: tap.Record{}, Do: c.tap,
 		Summary: "Messages at a point of a pipeline as they pass, for five minutes: server-sent events message, lost and end. Lossy: at most 100 messages and 1 MiB in a second",
 		Query: []api.Parameter{
-			{Name: "pipeline", Doc: "which"}, {Name: "point", Doc: "source, transform.N, target, target.NAME, filter_target or failure_target; all when left out"},
+			{Name: "pipeline", Doc: "which"}, {Name: "point", Doc: "source, transform.N, target, target.NAME, filter_target, backup_target or failure_target; all when left out"},
 			{Name: "every", Doc: "one message in so many"}, {Name: "when", Doc: "a condition as those of targets: the messages that it is true for"},
 		}}}
 }

@@ -36,6 +36,12 @@ const (
 	FromLambda KeySource = "partitionKeyFromLambda"
 )
 
+// Noter is a transform that notes partition keys: of which source, and their names, where these are the
+// same for all messages; none where it depends.
+type Noter interface {
+	Notes() (source KeySource, names []string)
+}
+
 // MostKeys is how many partition keys a record may have.
 const MostKeys = 50
 

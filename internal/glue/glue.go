@@ -86,6 +86,7 @@ type client struct {
 // sees it behind an interface keeps all of its three hundred calls, which are 7 MB.
 type calls struct {
 	getTable         call[glue.GetTableInput, glue.GetTableOutput]
+	getTableVersion  call[glue.GetTableVersionInput, glue.GetTableVersionOutput]
 	createTable      call[glue.CreateTableInput, glue.CreateTableOutput]
 	updateTable      call[glue.UpdateTableInput, glue.UpdateTableOutput]
 	createDatabase   call[glue.CreateDatabaseInput, glue.CreateDatabaseOutput]
@@ -102,7 +103,7 @@ func dial(ctx context.Context, a Access, version string) (*client, error) {
 	}
 	api := glue.NewFromConfig(cfg)
 	c := &client{config: cfg, calls: calls{
-		getTable: api.GetTable, createTable: api.CreateTable, updateTable: api.UpdateTable, createDatabase: api.CreateDatabase,
+		getTable: api.GetTable, getTableVersion: api.GetTableVersion, createTable: api.CreateTable, updateTable: api.UpdateTable, createDatabase: api.CreateDatabase,
 		getPartitions: api.GetPartitions, createPartitions: api.BatchCreatePartition,
 	}}
 	if a.CatalogID != "" {

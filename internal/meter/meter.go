@@ -44,6 +44,8 @@ const (
 	RoleFailure = "failure_target"
 	// RoleOverflow is the queue that keeps failures whole which the failure target cannot hold.
 	RoleOverflow = "failure_overflow"
+	// RoleBackup is the target of what was read, as it was read.
+	RoleBackup = "backup_target"
 )
 
 // Pipeline is what one pipeline has done since it was built.
@@ -89,10 +91,11 @@ type Pipeline struct {
 	routes  []*Sink
 
 	// Target counts for all targets together; see [Pipeline.Route] for each of several.
-	Target, Filter, Failure, Overflow Sink
-	Latency                           prometheus.Histogram // from read to settled, seconds
-	Transform                         prometheus.Histogram // of one read, through all transforms, seconds
-	Lag                               prometheus.Histogram // from created to settled, seconds
+	Target, Filter, Failure, Overflow, Backup Sink
+
+	Latency   prometheus.Histogram // from read to settled, seconds
+	Transform prometheus.Histogram // of one read, through all transforms, seconds
+	Lag       prometheus.Histogram // from created to settled, seconds
 }
 
 // Sink is what one of a pipeline's targets has done.
@@ -117,7 +120,7 @@ var durations = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5,
 func NewPipeline(name string) *Pipeline {
 	p := &Pipeline{Name: name}
 	p.Latency, p.Transform, p.Lag = settleSeconds.Histogram(name), transformSeconds.Histogram(name), lagSeconds.Histogram(name)
-	for role, s := range map[string]*Sink{RoleTarget: &p.Target, RoleFilter: &p.Filter, RoleFailure: &p.Failure, RoleOverflow: &p.Overflow} {
+	for role, s := range map[string]*Sink{RoleTarget: &p.Target, RoleFilter: &p.Filter, RoleFailure: &p.Failure, RoleOverflow: &p.Overflow, RoleBackup: &p.Backup} {
 		s.begin(name, role)
 	}
 	return p
@@ -149,8 +152,10 @@ func (p *Pipeline) Sinks() []*Sink {
 	if len(p.routes) == 0 {
 		all = append([]*Sink{&p.Target}, all...)
 	}
-	if p.Overflow.Writes.Load() > 0 { // few pipelines have one
-		all = append(all, &p.Overflow)
+	for _, s := range []*Sink{&p.Backup, &p.Overflow} { // few pipelines have one
+		if s.Writes.Load() > 0 {
+			all = append(all, s)
+		}
 	}
 	return all
 }

@@ -14,6 +14,7 @@ type Rows struct {
 	n     int
 	bytes int
 	total int // rows that there will be, as far as it is known
+	level Level
 }
 
 // column holds the slots of one field.
@@ -41,7 +42,7 @@ func NewRows() *Rows { return used.Get().(*Rows) }
 // Release lets others have the memory of r, which must not be used any more.
 func (r *Rows) Release() {
 	r.root.reset()
-	r.n, r.bytes, r.total = 0, 0, 0
+	r.n, r.bytes, r.total, r.level = 0, 0, 0, Balanced
 	used.Put(r)
 }
 
@@ -54,6 +55,9 @@ func (c *column) reset() {
 	}
 	*c = column{there: c.there[:0], words: c.words[:0], text: c.text[:0], ends: c.ends[:0], lens: c.lens[:0], kids: c.kids}
 }
+
+// Compress says how hard files of r are compressed.
+func (r *Rows) Compress(l Level) { r.level = l }
 
 // Len is the number of rows.
 func (r *Rows) Len() int { return r.n }

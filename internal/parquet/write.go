@@ -130,7 +130,7 @@ func newWriter(w io.Writer, s *Schema, metadata map[string]string, ids map[strin
 // Write writes the rows as the next row group. Close says what went wrong.
 func (w *Writer) Write(r *Rows) {
 	f := w.f
-	f.rows, f.chunks, f.total, f.described = r.n, nil, 0, len(f.meta.RowGroups) > 0
+	f.level, f.rows, f.chunks, f.total, f.described = r.level, r.n, nil, 0, len(f.meta.RowGroups) > 0
 	start := f.at
 	f.element("weir", nil, len(w.fields), "")
 	f.fields(w.fields, chain{{c: r.root, kind: Object}}, nil, "")
@@ -170,6 +170,7 @@ func columnsOf(fields []*Field) []*Field {
 // fileWriter writes one file. The first error of the output stays.
 type fileWriter struct {
 	w         io.Writer
+	level     Level
 	rows      int  // of the row group
 	described bool // the schema is complete
 	at        int64
@@ -459,32 +460,6 @@ func (f *fileWriter) put(chunk *format.ColumnMetaData, h *format.PageHeader) {
 	chunk.TotalUncompressedSize += int64(len(header) + len(f.page))
 	f.write(header)
 	f.write(f.packed)
-}
-
-// A page from worthwhile bytes on is compressed fast where the thorough way gains less than
-// a fiftieth on a sample of it: it takes three times as long to find matches that are not
-// there, as in a column of random ids.
-const (
-	worthwhile  = 96 << 10
-	sampleBytes = 32 << 10
-)
-
-// compressorFor is the compressor for a page; the first large one of a column decides for all.
-func (f *fileWriter) compressorFor(page []byte) *zstd.Encoder {
-	if len(page) < worthwhile {
-		return f.thorough
-	}
-	if f.zstd == nil {
-		middle := (len(page) - sampleBytes) / 2
-		sample := page[middle : middle+sampleBytes]
-		f.sample = f.thorough.EncodeAll(sample, f.sample[:0])
-		best := len(f.sample)
-		f.sample = f.fast.EncodeAll(sample, f.sample[:0])
-		if f.zstd = f.thorough; len(f.sample) <= best+best/50 {
-			f.zstd = f.fast
-		}
-	}
-	return f.zstd
 }
 
 // bitWidth is how many bits numbers up to highest need.

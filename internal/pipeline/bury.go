@@ -21,6 +21,7 @@ func (p *Pipeline) bury(fs []Failure) {
 		p.keep(fs)
 		return
 	}
+	p.backUpFailed(fs)
 	b := make(event.Batch, 0, len(fs))
 	var whole event.Batch
 	for _, f := range fs {

@@ -25,6 +25,8 @@ type Failure struct {
 	// Oversized is set when the only thing wrong is the size: more than Limit bytes.
 	Oversized bool
 	Limit     int
+
+	ofBackup bool // what failed is what the backup was to get
 }
 
 // storedBatch bounds the bytes of one write of failures into a queue: small enough to find

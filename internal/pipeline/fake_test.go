@@ -256,6 +256,9 @@ func (f transform) Apply(ctx context.Context, out event.Batch, m *event.Message)
 	return f(ctx, out, m)
 }
 
+// refusedBackup is what failure payloads begin with of what the backup refused.
+const refusedBackup = "backup of "
+
 // fakeFormat makes failure payloads "payload|cause", cut to the limit.
 type fakeFormat struct{ err error }
 
@@ -264,6 +267,9 @@ func (f fakeFormat) Format(x Failure, limit int) ([]byte, error) {
 		return nil, f.err
 	}
 	s := fmt.Sprintf("%s|%v", x.Message.Data, x.Cause)
+	if x.ofBackup {
+		return []byte(refusedBackup + s), nil
+	}
 	if x.Oversized {
 		s = fmt.Sprintf("%s|oversized: %d > %d|%v", x.Message.Data[:min(len(x.Message.Data), 100)], len(x.Message.Data), x.Limit, x.Cause)
 	}
@@ -275,9 +281,9 @@ func (f fakeFormat) Format(x Failure, limit int) ([]byte, error) {
 
 // bench is a pipeline with fake ends, ready to be changed and run.
 type bench struct {
-	source                  *fakeSource
-	target, filter, failure *fakeTarget
-	parts                   Parts
+	source                          *fakeSource
+	target, filter, failure, backup *fakeTarget
+	parts                           Parts
 }
 
 // limits are small and quick.
@@ -286,7 +292,7 @@ func limits() connector.Limits {
 }
 
 func newBench(script ...step) *bench {
-	b := &bench{source: &fakeSource{script: script}, target: &fakeTarget{}, filter: &fakeTarget{}, failure: &fakeTarget{}}
+	b := &bench{source: &fakeSource{script: script}, target: &fakeTarget{}, filter: &fakeTarget{}, failure: &fakeTarget{}, backup: &fakeTarget{}}
 	b.parts = Parts{
 		Name: "test", Source: b.source,
 		Target:  Sink{Target: b.target, Limits: limits()},

@@ -35,6 +35,13 @@ func (p *Pipeline) open(ctx context.Context) error {
 		}
 	}
 	patient := p.patient()
+	if b := &p.parts.Backup; b.Target != nil {
+		one := part{what: "backup target", opener: b.Target}
+		if patient {
+			one.late = &b.late
+		}
+		all = append(all, one)
+	}
 	if r, ok := p.parts.Source.(connector.Refuser); ok {
 		r.RefuseWhile(p.full.now)
 	}

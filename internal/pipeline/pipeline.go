@@ -8,6 +8,8 @@
 //	                                               ├─ filtered ─▶ filter target
 //	                                               └─ invalid  ─▶ failure target
 //
+// A backup target, where there is one, gets what was read, as it was read.
+//
 // Each target has its own sink: batchers that group by count, bytes and age, and writers
 // that call retry(throttle(target.Write)). A slow sink holds back the reads, never the
 // other sinks, because what is in flight is bounded once, at the read.
@@ -15,7 +17,7 @@
 // # Invariants (numbers as in ARCHITECTURE.md)
 //
 //  1. A read is acknowledged after every message it became is durable in the target, the
-//     filter target or the failure target.
+//     filter target or the failure target, and after what is backed up of it is durable there.
 //  2. A message that cannot be delivered goes to the failure target whole, or is left
 //     unacknowledged and the pipeline ends with an error.
 //  3. An error or panic for one message changes no other message's outcome.
@@ -27,7 +29,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +65,10 @@ type Parts struct {
 	// Failure receives what Format makes of messages that cannot be delivered.
 	Failure Sink
 	Format  FailureFormat
+	// Backup, with a target, gets messages as the source read them: all of them, or, with
+	// BackUpFailed, those of which something failed. They are settled when they are there too.
+	Backup       Sink
+	BackUpFailed bool
 	// Overflow is a queue that keeps a failure whole of which Failure gets what fits, or nothing,
 	// because it takes no larger messages or refuses it; without a target nothing does.
 	Overflow Sink
@@ -189,13 +194,16 @@ type sinks struct {
 	targets         []*sink // as the routes
 	filter, failure *sink
 	overflow        *sink // nil when there is none
+	backup          *sink // nil when there is none
 }
 
 // all is every sink, what feeds the failure sink before it.
 func (s *sinks) all() []*sink {
-	all := append([]*sink{s.filter}, append(slices.Clip(s.targets), s.failure)...)
-	if s.overflow != nil {
-		all = append(all, s.overflow)
+	all := append([]*sink{s.filter}, s.targets...)
+	for _, one := range []*sink{s.backup, s.failure, s.overflow} {
+		if one != nil {
+			all = append(all, one)
+		}
 	}
 	return all
 }
@@ -313,6 +321,9 @@ func (p *Pipeline) move(ctx, work context.Context, cut context.CancelCauseFunc) 
 		p.sinks.overflow = newSink(p.parts.Overflow, &p.parts.Meter.Overflow)
 	}
 	p.sinks.filter = newSink(p.parts.Filter, &p.parts.Meter.Filter)
+	if p.parts.Backup.Target != nil {
+		p.sinks.backup = newSink(p.parts.Backup, &p.parts.Meter.Backup)
+	}
 	p.sinks.targets = p.newTargets(newSink)
 	for i, s := range p.sinks.targets {
 		s.index = i
@@ -389,8 +400,8 @@ func (p *Pipeline) stages(reading, work context.Context) {
 	for _, s := range feeders {
 		s.wg.Wait()
 	}
-	// The failure target feeds the overflow.
-	for _, s := range []*sink{p.sinks.failure, p.sinks.overflow} {
+	// They feed the backup, which feeds the failure target, which feeds the overflow.
+	for _, s := range []*sink{p.sinks.backup, p.sinks.failure, p.sinks.overflow} {
 		if s != nil {
 			s.close()
 			s.wg.Wait()

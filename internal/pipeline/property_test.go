@@ -44,6 +44,7 @@ type world struct {
 	invalidAfter   bool
 	attempts       int
 	badAcks        bool
+	backup         string // "": none; all; failed
 }
 
 func drawWorld(t *rapid.T) *world {
@@ -65,6 +66,7 @@ func drawWorld(t *rapid.T) *world {
 		invalidAfter:  rapid.Bool().Draw(t, "invalid after max"),
 		attempts:      rapid.IntRange(0, 4).Draw(t, "attempts"),
 		badAcks:       rapid.Bool().Draw(t, "bad acks"),
+		backup:        rapid.SampledFrom([]string{"", "all", "failed"}).Draw(t, "backup"),
 	}
 	if rapid.IntRange(0, 9).Draw(t, "failure target is bad") == 0 {
 		w.failureTrouble = 30
@@ -276,6 +278,10 @@ func (w *world) bench(released <-chan struct{}) *bench {
 		s.Limits = connector.Limits{MaxBatchMessages: w.batch, MaxConcurrentBatches: w.writers, FlushPeriod: w.flush,
 			Eager: w.eager, MaxMessageBytes: w.maxMessage, MaxBatchBytes: 4 * w.maxMessage}
 	}
+	if w.backup != "" {
+		b.backup.before = w.write("backup", w.trouble, released)
+		b.parts.Backup, b.parts.BackUpFailed = Sink{Target: b.backup, Limits: b.parts.Filter.Limits}, w.backup == "failed"
+	}
 	b.parts.Target.Limits.Alone = func(m *event.Message) bool { return w.die(5, "alone", string(m.Data)) == 0 }
 	return b
 }
@@ -371,10 +377,18 @@ func written(t *fakeTarget) map[string]bool {
 
 // missing is what was made of read n, and is nowhere although it counts as handled.
 func (w *world) missing(b *bench, n int, o event.Outcomes) (leaves []string) {
-	target, filter, failure := written(b.target), written(b.filter), written(b.failure)
+	target, filter, failure, backup := written(b.target), written(b.filter), written(b.failure), written(b.backup)
 	for i, p := range b.source.payloadsOf(n) {
 		if o != nil && o[i] != nil {
 			continue
+		}
+		due := w.backup == "all"
+		for _, leaf := range w.leaves(p) {
+			_, name, _ := strings.Cut(leaf, " ")
+			due = due || w.backup == "failed" && failure[name]
+		}
+		if due && !backup[p] && !failure[refusedBackup+p] {
+			leaves = append(leaves, "backup "+p)
 		}
 		for _, leaf := range w.leaves(p) {
 			_, name, _ := strings.Cut(leaf, " ")

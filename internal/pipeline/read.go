@@ -24,6 +24,7 @@ type read struct {
 	out      event.Batch   // what they made of it so far
 	routes   []event.Batch // what each target gets, once decided; batch is empty then
 	ready    bool          // the transforms are done; guarded by the flow
+	copies   event.Batch   // for the backup
 	filtered event.Batch
 	leftOut  []event.LeftOut // destinations that got nothing of a message
 	invalid  []rejected
@@ -171,7 +172,7 @@ func (p *Pipeline) track(work context.Context, v *flow, part connector.Portion, 
 	p.acks.Add(1)
 	tag, traced := p.begin(part.Batch, part.Settle)
 	n := len(part.Batch)
-	event.TrackTagged(part.Batch, tag, func(o event.Outcomes) {
+	event.TrackTagged(part.Batch, p.remember(part.Batch, tag), func(o event.Outcomes) {
 		traced.end(p, o)
 		ack := func() {
 			defer p.acks.Done()
@@ -193,6 +194,7 @@ func (p *Pipeline) track(work context.Context, v *flow, part connector.Portion, 
 
 // begun sends a read on, to the workers or to the sinks.
 func (p *Pipeline) begun(work context.Context, r *read, todo *rota) {
+	p.copyRead(r)
 	r.sort()
 	if todo == nil {
 		p.route(work, r)

@@ -31,7 +31,7 @@ func (p *Pipeline) plan() {
 	}
 	several := len(p.routes) > 1
 	p.routed = several || p.routes[0].When != nil
-	p.copies = several && !p.parts.First
+	p.copies = several && !p.parts.First || p.backsUpAll()
 	p.full.targets = p.capacities()
 }
 

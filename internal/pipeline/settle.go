@@ -91,7 +91,9 @@ func (s *sink) undelivered(ctx context.Context, policy retry.Policy, m *event.Me
 		event.Settle(m, err)
 		p.fail(fmt.Errorf("write to the %s: %w", s.called(), err))
 	case fault.Of(err) == fault.Invalid:
-		return append(refused, p.reject(m, err))
+		f := p.reject(m, err)
+		f.ofBackup = s.backup
+		return append(refused, f)
 	default:
 		why := fmt.Errorf("write to the %s: %w", s.meter.Role, err)
 		if d := fault.DetailOf(err); d.Fix != "" {
@@ -134,7 +136,7 @@ func (s *sink) oversized(m *event.Message, refused []Failure) []Failure {
 	}
 	cause := fmt.Errorf("payload of %d bytes is larger than the %s takes (%d)", len(m.Data), s.meter.Role, most)
 	p.traceRefused(m, fault.New(fault.Invalid, cause), true)
-	return append(refused, Failure{Message: m, Oversized: true, Limit: most, Cause: cause})
+	return append(refused, Failure{Message: m, Oversized: true, Limit: most, Cause: cause, ofBackup: s.backup})
 }
 
 // called is what errors call the sink of failures.

@@ -34,6 +34,7 @@ type sink struct {
 	seed   maphash.Seed
 	eager  bool   // batches leave as soon as a writer is free
 	target bool   // it is one of the pipeline's targets
+	backup bool   // it gets what was read
 	index  int    // its place among them
 	use    string // the name of its connector
 	// failures says that it has failures: the failure target's, or the overflow's.
@@ -73,6 +74,7 @@ func (p *Pipeline) newSink(ctx context.Context, c Sink, ms []*meter.Sink, eager 
 	if p.refuses() {
 		s.policy.Back = fault.Full
 	}
+	s.backup = m == &p.parts.Meter.Backup
 	s.failures = m == &p.parts.Meter.Failure || m == &p.parts.Meter.Overflow
 	if _, stored := c.Target.(connector.StoreTarget); stored && s.failures {
 		s.policy = s.ofStore(s.policy)
@@ -105,7 +107,7 @@ func (s *sink) chain(t connector.Target, policy retry.Policy, limit *throttle.Li
 	}
 	// A source that delivers again would deliver to the targets that have the message, too:
 	// where a message is copied, each copy is retried here first.
-	here := !p.redelivers || p.copies && s.target
+	here := !p.redelivers || p.copies && s.target || s.backup
 	switch {
 	case limit == nil:
 	case here:

@@ -110,6 +110,7 @@ func outcome(err error) trace.Outcome {
 
 // settleIn is what settles the read with a tag in a transaction, if anything does.
 func settleIn(tag any) connector.SettleIn {
+	tag = tagOf(tag)
 	if t, ok := tag.(*traced); ok {
 		return t.settle
 	}
@@ -123,7 +124,7 @@ func spanOf(m *event.Message) *trace.Span {
 	if !ok {
 		return nil
 	}
-	if t, ok := tag.(*traced); ok {
+	if t, ok := tagOf(tag).(*traced); ok {
 		return t.spans[i]
 	}
 	return nil

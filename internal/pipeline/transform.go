@@ -217,6 +217,9 @@ func (w *worker) step(ctx context.Context, t connector.Worker, out event.Batch, 
 // route hands a read to the sinks. Those of one flow come in the order they were made.
 func (p *Pipeline) route(work context.Context, r *read) {
 	r.traced.routed(r)
+	if len(r.copies) > 0 {
+		p.sinks.backup.put(r.flow, r.copies)
+	}
 	if p.routed {
 		for i, b := range r.routes {
 			p.sinks.targets[i].put(r.flow, b)

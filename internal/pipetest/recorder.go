@@ -35,7 +35,8 @@ type route struct {
 
 func (r *recorder) wrap(p *pipeline.Parts) {
 	p.Source = &source{input: r.input, id: r.id}
-	p.Keep = false // what would be kept in a queue is shown as it would go to a failure target
+	p.Backup = pipeline.Sink{} // it gets what the case has
+	p.Keep = false             // what would be kept in a queue is shown as it would go to a failure target
 	// One writer and one batch at a time keep the order of the input.
 	type ends struct {
 		sink *pipeline.Sink

@@ -126,7 +126,7 @@ func property(options []Option, o Option, kind string) node {
 func usedKind(o Option) string {
 	b := o.Block()
 	switch b = b[strings.LastIndexByte(b, '.')+1:]; b {
-	case "failure_target", "filter_target":
+	case "failure_target", "filter_target", "backup_target":
 		return "target"
 	default:
 		return b

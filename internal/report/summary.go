@@ -25,7 +25,7 @@ var told = [...]struct {
 	{"failed", func(p *meter.Pipeline) int64 { return p.Invalid.Load() + p.Oversized.Load() }},
 	{"failed_reads", func(p *meter.Pipeline) int64 { return p.ReadErrors.Load() }},
 	{"failed_writes", func(p *meter.Pipeline) int64 {
-		return failures(&p.Target) - p.Target.Failures[fault.Invalid].Load() + failures(&p.Filter) + failures(&p.Failure)
+		return failures(&p.Target) - p.Target.Failures[fault.Invalid].Load() + failures(&p.Filter) + failures(&p.Backup) + failures(&p.Failure)
 	}},
 	{"given_back", func(p *meter.Pipeline) int64 { return p.Unsettled.Load() }},
 	{"unconfirmed", func(p *meter.Pipeline) int64 { return p.Unconfirmed.Load() }},

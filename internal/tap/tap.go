@@ -5,7 +5,7 @@
 //
 //	source          each message that is read
 //	transform.N     before and after the N-th transform, from 0: pieces, filtered or failed
-//	ROLE            each attempt to write to a target: target, target.NAME, filter_target, failure_target
+//	ROLE            each attempt to write to a target: target, target.NAME, filter_target, backup_target, failure_target
 //
 // # Invariants
 //

@@ -15,9 +15,12 @@ import (
 
 // Access is how a container of Azure Blob storage is reached.
 type Access struct {
-	// Account is the storage account; AZURE_STORAGE_ACCOUNT by default.
+	// Account is the storage account; AZURE_STORAGE_ACCOUNT, or that of
+	// AZURE_STORAGE_CONNECTION_STRING, by default.
 	Account string `hcl:"account,optional"`
-	// AccountKey is a key of the account; the identity of the environment without one.
+	// AccountKey is a key of the account. By default, for the account that the environment names, it
+	// is AZURE_STORAGE_KEY or that of AZURE_STORAGE_CONNECTION_STRING; without one, the identity of the
+	// environment counts.
 	AccountKey string `hcl:"account_key,optional"`
 	// Endpoint is another address of the service than https://ACCOUNT.blob.core.windows.net, such
 	// as "http://127.0.0.1:10000/devstoreaccount1" for Azurite.
@@ -57,8 +60,15 @@ func (a Access) Problems() []connector.Problem {
 // says.
 func (a Access) Container(account, name string) (azure.ContainerName, error) {
 	n := azure.ContainerName{AccountKey: a.AccountKey}
-	account = cmp.Or(account, a.Account, os.Getenv("AZURE_STORAGE_ACCOUNT"))
+	e := environment()
+	account = cmp.Or(account, a.Account)
 	base := a.Endpoint
+	if account == "" || account == e.account {
+		account = e.account
+		if base == "" {
+			n.AccountKey, base = cmp.Or(n.AccountKey, e.key), e.endpoint
+		}
+	}
 	if base == "" && account == "" {
 		return n, connector.Blame("azblob.account", "add azblob { account = \"NAME\" }, or set AZURE_STORAGE_ACCOUNT", errors.New("no storage account is known"))
 	}
@@ -67,4 +77,20 @@ func (a Access) Container(account, name string) (azure.ContainerName, error) {
 	}
 	n.URL = strings.TrimRight(base, "/") + "/" + name
 	return n, nil
+}
+
+// named is what the environment says of a storage account, in the variables of the Azure CLI.
+type named struct{ account, key, endpoint string }
+
+func environment() named {
+	n := named{account: os.Getenv("AZURE_STORAGE_ACCOUNT"), key: os.Getenv("AZURE_STORAGE_KEY")}
+	parts := map[string]string{}
+	for part := range strings.SplitSeq(os.Getenv("AZURE_STORAGE_CONNECTION_STRING"), ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		parts[strings.ToLower(name)] = value
+	}
+	if account := parts["accountname"]; account != "" && (n.account == "" || n.account == account) {
+		n.account, n.key, n.endpoint = account, cmp.Or(n.key, parts["accountkey"]), parts["blobendpoint"]
+	}
+	return n
 }

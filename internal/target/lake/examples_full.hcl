@@ -35,6 +35,7 @@ target {
     max_concurrent_batches = 3
 
     max_file_bytes      = 134217728
+    compression_level   = "fast"
     max_open_partitions = 64
     max_depth           = 8
     max_columns         = 500

@@ -86,6 +86,7 @@ type Target struct {
 	path    string // of place, for errors and the log
 	layout  catalog.Layout
 	options parquet.Options
+	level   parquet.Level
 	clock   clock
 	log     *slog.Logger
 	step    func(string) // of the dataset's commits; for tests
@@ -124,7 +125,7 @@ func New(d connector.Deps, c Config) (*Target, error) {
 	}
 	p = p.In(d.Path)
 	return &Target{
-		config: c, place: p, path: p.String(), layout: c.layout(), options: c.decoding(), log: log,
+		config: c, place: p, path: p.String(), layout: c.layout(), options: c.decoding(), level: c.level(), log: log,
 		store: place.Options{Access: c.access(), Make: true, Properties: remote.Properties{ContentType: contentType}, Resolve: d.Path, Version: d.Version, Log: log},
 		clock: newClock(c), resolve: d.Path,
 		slots:  make(chan struct{}, runtime.GOMAXPROCS(0)),

@@ -206,6 +206,7 @@ func (w *write) decode(ctx context.Context, d *parquet.Decoder, r *round, start 
 				return i
 			}
 			r.begin(f, at, w.expected(r, i), known)
+			f.open.rows.Compress(w.t.level)
 		}
 		p := f.open
 		p.add(d, i, at)

@@ -53,6 +53,9 @@ type Config struct {
 	// writes the buffer that began first, whatever its size, so that nothing is refused; "fail" has
 	// the message fail, as Firehose does (activePartitionExceeded).
 	WhenExceeded string `hcl:"when_exceeded,optional"`
+	// FirehoseLimits says what becomes of settings beside a prefix that Firehose would refuse, and that
+	// work here: "warn" (default), a warning for each, or "ignore".
+	FirehoseLimits string `hcl:"firehose_limits,optional"`
 	// Each says what becomes an object: "batch" (default), all messages of a write whose name
 	// is the same but for its unique part, or "message".
 	Each string `hcl:"each,optional"`
@@ -71,10 +74,13 @@ type Config struct {
 	Compression string `hcl:"compression,optional"`
 	// Extension is what "!{extension}" stands for; by default ".jsonl", or ".json" with each =
 	// "message", and ".gz", ".zst", ".zip" or ".snappy" behind it; behind a prefix only the latter, as
-	// with Firehose.
+	// with Firehose. Objects of a format_conversion end in ".parquet", those of a csv block in ".csv"
+	// and what compression adds, behind a prefix too.
 	Extension *string `hcl:"extension,optional"`
 	// ContentType of objects in a store; by default "application/x-ndjson", or
-	// "application/json" with each = "message", and "application/octet-stream" behind a prefix.
+	// "application/json" with each = "message", "text/csv" of a csv block,
+	// "application/vnd.apache.parquet" of a format_conversion, and "application/octet-stream" behind a
+	// prefix.
 	ContentType string `hcl:"content_type,optional"`
 	// ContentEncoding of objects in a store; none by default, and behind a prefix what Firehose
 	// writes: "gzip", "zip", "snappy-java" or "hadoop-snappy". With "gzip" most readers unpack by
@@ -82,6 +88,12 @@ type Config struct {
 	ContentEncoding string `hcl:"content_encoding,optional"`
 	// Metadata of objects in a store. Names are lower-case letters, digits and _.
 	Metadata map[string]string `hcl:"metadata,optional"`
+	// FormatConversion makes Parquet of JSON records. Batches should be large then: a file of a few
+	// records costs its readers more than it holds.
+	FormatConversion *FormatConversion `hcl:"format_conversion,block"`
+	// CSV makes lines of comma-separated values of JSON objects. The delimiter is their line end: "\n" by
+	// default, or "\r\n".
+	CSV *CSV `hcl:"csv,block"`
 	// S3 is how a bucket of Amazon S3 is reached; the environment's credentials and region by default.
 	S3 *s3.Access `hcl:"s3,block"`
 	// GCS is how a bucket of Google Cloud Storage is reached.
@@ -106,7 +118,7 @@ const (
 func defaults() Config {
 	return Config{
 		Name: defaultName, Each: eachBatch, Existing: existingRefuse, Compression: plain,
-		CustomTimeZone: "UTC", MaxPartitions: 500, WhenExceeded: exceededWrite,
+		CustomTimeZone: "UTC", MaxPartitions: 500, WhenExceeded: exceededWrite, FirehoseLimits: limitsWarn,
 		Batching: &connector.Batching{MaxBatchMessages: 5000, MaxBatchBytes: 16 << 20, MaxMessageBytes: 16 << 20, MaxConcurrentBatches: 4, FlushPeriodMillis: 60_000},
 	}
 }
@@ -129,6 +141,10 @@ func (c Config) extension() string {
 	}
 	e := ".jsonl"
 	switch {
+	case c.FormatConversion != nil:
+		return ".parquet"
+	case c.CSV != nil:
+		e = ".csv"
 	case c.Prefix != nil:
 		e = ""
 	case c.Each == eachMessage:
@@ -146,6 +162,10 @@ func (c Config) properties() remote.Properties {
 	case p.ContentType != "":
 	case c.Prefix != nil:
 		p.ContentType = "application/octet-stream"
+	case c.FormatConversion != nil:
+		p.ContentType = "application/vnd.apache.parquet"
+	case c.CSV != nil:
+		p.ContentType = "text/csv"
 	case c.Each == eachMessage:
 		p.ContentType = "application/json"
 	default:
@@ -169,6 +189,7 @@ func (c Config) Validate() []connector.Problem {
 	oneOf("existing", c.Existing, existingRefuse, existingOthers)
 	oneOf("compression", c.Compression, plain, gzipped, zstandard, zipped, snappy, hadoopSnappy)
 	oneOf("when_exceeded", c.WhenExceeded, exceededWrite, exceededFail)
+	oneOf("firehose_limits", c.FirehoseLimits, limitsWarn, limitsIgnore)
 	if c.MaxPartitions < 1 || c.MaxPartitions > mostPartitions {
 		refuse("max_partitions", "leave it out for 500", "max_partitions must be from 1 to %d, not %d", mostPartitions, c.MaxPartitions)
 	}
@@ -178,6 +199,7 @@ func (c Config) Validate() []connector.Problem {
 	if c.Each == eachMessage && c.Delimiter != nil {
 		refuse("delimiter", "leave it out", "delimiter is of no use with each = \"message\"")
 	}
+	ps = append(ps, c.formProblems()...)
 	if c.Prefix != nil {
 		ps = append(ps, c.prefixProblems()...)
 	} else {
@@ -190,6 +212,39 @@ func (c Config) Validate() []connector.Problem {
 		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) || len(value) > 1024 {
 			refuse("metadata", "use at most 1024 characters of ASCII", "metadata has a value that no header can hold, of %q", name)
 		}
+	}
+	return ps
+}
+
+// formProblems are those of what objects hold.
+func (c Config) formProblems() (ps []connector.Problem) {
+	refuse := func(field, fix, what string) { ps = append(ps, connector.Problem{Field: field, What: what, Fix: fix}) }
+	form := ""
+	switch f, v := c.FormatConversion, c.CSV; {
+	case f != nil && v != nil:
+		refuse("csv", "keep one of the two", "there are both a format_conversion and a csv block")
+		return ps
+	case f != nil:
+		form, ps = "a format_conversion", connector.Under("format_conversion", f.problems())
+		if c.Compression != plain {
+			refuse("compression", "leave it out", "compression is of no use with a format_conversion: columns are compressed within the file")
+		}
+		if c.Delimiter != nil {
+			refuse("delimiter", "leave it out", "delimiter is of no use with a format_conversion")
+		}
+	case v != nil:
+		form, ps = "a csv block", connector.Under("csv", v.problems())
+		if d := c.delimiter(); c.Each == eachBatch && d != "\n" && d != "\r\n" {
+			refuse("delimiter", `use "\n", or "\r\n"`, "delimiter is the line end of a csv block")
+		}
+	default:
+		return nil
+	}
+	if c.Each == eachMessage {
+		refuse("each", "leave it out", "each = \"message\" is of no use with "+form)
+	}
+	if c.AllowDelimiters {
+		refuse("allow_delimiters", "leave it out", "allow_delimiters is of no use with "+form)
 	}
 	return ps
 }

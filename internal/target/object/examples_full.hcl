@@ -51,6 +51,74 @@ target {
   }
 }
 
+# The records as they came, beside what becomes of them.
+backup_target {
+  use "object" {
+    path            = "s3://my-backup/orders"
+    prefix          = "raw/!{timestamp:yyyy/MM/dd/HH}/"
+    firehose_limits = "ignore"
+    batching {
+      flush_period_millis = 900000
+      max_batch_bytes     = 67108864
+    }
+  }
+}
+
+# Parquet by partition, with the columns of a table in AWS Glue.
+target {
+  use "object" {
+    path   = "s3://my-events/tables"
+    prefix = "orders/shop=!{partitionKeyFromQuery:shop}/"
+    format_conversion {
+      catalog_table {
+        name        = "lake.orders"
+        version_id  = "LATEST"
+        region      = "eu-central-1"
+        role_arn    = "arn:aws:iam::123456789012:role/weir-reader"
+        external_id = "orders"
+        catalog_id  = "123456789012"
+
+        # Something else that speaks the protocol of Glue.
+        custom_aws_endpoint = "https://glue.example.com"
+      }
+      deserializer      = "hive"
+      timestamp_formats = ["millis"]
+      unknown_keys      = "invalid"
+    }
+  }
+}
+
+# Or with columns that are declared here.
+target {
+  use "object" {
+    path = "s3://my-events/declared"
+    format_conversion {
+      columns                                  = { id = "bigint", ts = "timestamp", user_id = "bigint" }
+      compression_level                        = "fast"
+      deserializer                             = "openx"
+      case_insensitive                         = true
+      convert_dots_in_json_keys_to_underscores = true
+      column_to_json_key_mappings              = { ts = "timestamp" }
+    }
+  }
+}
+
+# Comma-separated values, for those who want files.
+target {
+  use "object" {
+    path      = "s3://my-events/csv"
+    delimiter = "\r\n"
+    csv {
+      columns      = ["id", "shop.id", "at"]
+      header       = true
+      separator    = ";"
+      quote        = "all"
+      null         = "\\N"
+      unknown_keys = "invalid"
+    }
+  }
+}
+
 failure_target {
   use "object" {
     path = "gs://my-failures/weir"

@@ -15,6 +15,8 @@
 //   - A prefix is read as Firehose reads it (package firehose/prefix), and what stands behind it is as
 //     its names are; the UUID is a hash as above.
 //   - A value of a payload never leads out of its part of the name, nor out of the prefix.
+//   - Objects of Parquet and of CSV have the columns that are declared, and a message that does not fit
+//     them is invalid as a whole. Equal messages make equal bytes.
 //   - What fails fails with its object: the messages of the others are written.
 package object
 
@@ -23,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,14 +53,17 @@ type Target struct {
 	key     key
 	zone    *time.Location
 	log     *slog.Logger
+	table   *table // of CSV; nil: payloads are no lines of it
 
-	mu     sync.RWMutex
-	bucket blob.Bucket // nil while closed
+	mu         sync.RWMutex
+	bucket     blob.Bucket // nil while closed
+	conversion *conversion // nil while closed, and where payloads stay as they are
 }
 
 var (
 	_ connector.Limiter = (*Target)(nil)
 	_ connector.Checker = (*Target)(nil)
+	_ connector.Doubter = (*Target)(nil)
 )
 
 // New returns a target that is not opened.
@@ -70,6 +76,9 @@ func New(d connector.Deps, c Config) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.FormatConversion != nil && strings.HasPrefix(d.Component, failureBlock) {
+		return nil, connector.Blame("format_conversion", "leave the block out", errors.New("failed messages have a form of their own, and not the columns of a table"))
+	}
 	zone, err := time.LoadLocation(c.CustomTimeZone)
 	if err != nil {
 		return nil, connector.Blame("custom_time_zone", "", err)
@@ -78,8 +87,12 @@ func New(d connector.Deps, c Config) (*Target, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	var lines *table
+	if c.CSV != nil {
+		lines = c.CSV.table(c.delimiter())
+	}
 	return &Target{
-		config: c, place: p.In(d.Path), key: k, zone: zone, log: log,
+		config: c, place: p.In(d.Path), key: k, zone: zone, log: log, table: lines,
 		options: place.Options{Access: c.access(), Make: true, Properties: c.properties(), Resolve: d.Path, Version: d.Version, Log: log},
 	}, nil
 }
@@ -111,7 +124,14 @@ func (t *Target) Limits() connector.Limits {
 func (t *Target) Inspect() error { return t.place.Inspect(t.options) }
 
 // Check implements connector.Checker.
-func (t *Target) Check(ctx context.Context) error { return t.place.Check(ctx, t.options) }
+func (t *Target) Check(ctx context.Context) error {
+	if f := t.config.FormatConversion; f != nil {
+		if _, err := f.resolve(ctx, t.options.Version); err != nil {
+			return err
+		}
+	}
+	return t.place.Check(ctx, t.options)
+}
 
 // sweepAge is how old an upload must be that nobody can be writing any more.
 const sweepAge = 24 * time.Hour
@@ -123,6 +143,13 @@ func (t *Target) Open(ctx context.Context) error {
 	if t.bucket != nil {
 		return nil
 	}
+	var converts *conversion
+	if f := t.config.FormatConversion; f != nil {
+		var err error
+		if converts, err = f.resolve(ctx, t.options.Version); err != nil {
+			return err
+		}
+	}
 	b, err := t.place.Open(ctx, t.options)
 	if err != nil {
 		return err
@@ -133,7 +160,7 @@ func (t *Target) Open(ctx context.Context) error {
 		}
 		t.log.Warn("what dead writers have left of their uploads cannot be removed, and costs what it is stored for", "path", t.place.String(), "error", err)
 	}
-	t.bucket = b
+	t.bucket, t.conversion = b, converts
 	return nil
 }
 
@@ -145,7 +172,7 @@ func (t *Target) Close(context.Context) error {
 		return nil
 	}
 	err := t.bucket.Close()
-	t.bucket = nil
+	t.bucket, t.conversion = nil, nil
 	return err
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/weirdata/weir/internal/blob"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/parquet"
 )
 
 // writers is how many objects of a batch are written at once.
@@ -28,6 +29,9 @@ type group struct {
 	values   string // of the key
 	at       []int  // in the batch
 	messages event.Batch
+
+	rows  *parquet.Rows // of an object of Parquet
+	lines []byte        // of one of CSV
 }
 
 // divide puts the messages of a batch into groups, in their order. Those that have no place are
@@ -35,10 +39,11 @@ type group struct {
 func (t *Target) divide(b event.Batch, failed map[int]error) []*group {
 	var all []*group
 	open := map[string]*group{}
+	f := t.former()
 	for i, m := range b {
 		values, err := t.key.group(m)
 		if err == nil {
-			err = t.fits(m)
+			err = f.read(m)
 		}
 		if err != nil {
 			failed[i] = err
@@ -51,6 +56,7 @@ func (t *Target) divide(b event.Batch, failed map[int]error) []*group {
 			all = append(all, g)
 		}
 		g.at, g.messages = append(g.at, i), append(g.messages, m)
+		f.add(g)
 	}
 	if t.config.Each == eachMessage { // of those with one name the last one counts
 		for _, g := range all {
@@ -58,15 +64,6 @@ func (t *Target) divide(b event.Batch, failed map[int]error) []*group {
 		}
 	}
 	return all
-}
-
-// fits reports why a message cannot be told from its neighbours in an object.
-func (t *Target) fits(m *event.Message) error {
-	d := t.config.delimiter()
-	if d != "" && !t.config.AllowDelimiters && bytes.Contains(m.Data, []byte(d)) {
-		return fault.New(fault.Invalid, fmt.Errorf("the payload holds the delimiter %q, and a reader would take it for several: set allow_delimiters, or another delimiter", d))
-	}
-	return nil
 }
 
 // writeAll writes groups, some at once.
@@ -79,6 +76,7 @@ func (t *Target) writeAll(ctx context.Context, groups []*group, failed map[int]e
 		wg.Go(func() {
 			defer func() { <-room }()
 			err := t.put(ctx, g)
+			g.release()
 			if err == nil {
 				return
 			}
@@ -280,29 +278,4 @@ func add(h hash.Hash, texts ...[]byte) {
 		_, _ = h.Write(binary.AppendUvarint(nil, uint64(len(text)))) // a hash takes everything
 		_, _ = h.Write(text)
 	}
-}
-
-// encode is the content of a group's object.
-func (t *Target) encode(g *group, name string) ([]byte, error) {
-	var out bytes.Buffer
-	w, err := compressor(t.config.Compression, &out, name)
-	if err != nil {
-		return nil, fault.New(fault.Fatal, fmt.Errorf("begin to compress: %w", err))
-	}
-	d := []byte(t.config.delimiter())
-	for _, m := range g.messages {
-		if _, e := w.Write(m.Data); err == nil {
-			err = e
-		}
-		if _, e := w.Write(d); err == nil {
-			err = e
-		}
-	}
-	if e := w.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return nil, fmt.Errorf("compress an object: %w", err)
-	}
-	return out.Bytes(), nil
 }

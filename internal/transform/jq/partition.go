@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
+
+	"github.com/itchyny/gojq"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
@@ -28,6 +31,26 @@ var PartitionKeys = connector.Of(connector.Spec[Config, connector.Transform]{
 
 // Worker implements connector.Transform.
 func (p partitions) Worker() (connector.Worker, error) { return &Partitioner{p.worker()}, nil }
+
+// Notes implements firehose.Noter: the names that an object of the program's own has.
+func (p partitions) Notes() (source firehose.KeySource, names []string) {
+	source = firehose.FromQuery
+	q, err := gojq.Parse(p.config.Command)
+	if err != nil || q.Term == nil || q.Term.Object == nil || len(q.Term.SuffixList) > 0 {
+		return source, nil
+	}
+	for _, kv := range q.Term.Object.KeyVals {
+		name := kv.Key
+		if kv.KeyString != nil && len(kv.KeyString.Queries) == 0 {
+			name = kv.KeyString.Str
+		}
+		if name == "" || strings.HasPrefix(name, "$") {
+			return source, nil
+		}
+		names = append(names, name)
+	}
+	return source, names
+}
 
 // Partitioner is a worker of the transform "jqPartitionKeys".
 type Partitioner struct{ p *run }

@@ -118,6 +118,11 @@ var Entry = connector.Of(connector.Spec[Config, connector.Transform]{
 	New: func(_ context.Context, d connector.Deps, c Config) (connector.Transform, error) { return New(d, c) },
 })
 
+// Notes implements firehose.Noter: what the handler answers is its own.
+func (*Transform) Notes() (source firehose.KeySource, names []string) {
+	return firehose.FromLambda, nil
+}
+
 // Transform is a handler that several workers share.
 type Transform struct {
 	config Config

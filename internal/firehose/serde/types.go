@@ -1,4 +1,4 @@
-package conversion
+package serde
 
 import (
 	"fmt"
@@ -26,9 +26,10 @@ const (
 // column is a type, with what is within it.
 type column struct {
 	kind   kind
-	bits   int // of an integer
-	digits int // of a decimal; the most characters of a string, 0 for any number
-	scale  int // of a decimal
+	bits   int  // of an integer
+	single bool // of a number with a fraction: it has 32 bits
+	digits int  // of a decimal; the most characters of a string, 0 for any number
+	scale  int  // of a decimal
 	of     *column
 	names  []string // of a struct
 	fields []*column
@@ -42,7 +43,7 @@ const (
 var simple = map[string]column{
 	"boolean": {kind: isBoolean}, "tinyint": {kind: isInteger, bits: 8}, "smallint": {kind: isInteger, bits: 16},
 	"int": {kind: isInteger, bits: 32}, "integer": {kind: isInteger, bits: 32}, "bigint": {kind: isInteger, bits: 64},
-	"float": {kind: isFloat}, "double": {kind: isFloat}, "decimal": {kind: isDecimal, digits: 10}, "string": {kind: isString},
+	"float": {kind: isFloat, single: true}, "double": {kind: isFloat}, "decimal": {kind: isDecimal, digits: 10}, "string": {kind: isString},
 	"date": {kind: isDate}, "timestamp": {kind: isTimestamp},
 }
 

@@ -1,4 +1,4 @@
-package conversion
+package serde
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ import (
 )
 
 // value appends value, which is valid JSON and not null, as a value of c.
-func (r *reader) value(dst, value []byte, c *column) ([]byte, error) {
+func (r *Reader) value(dst, value []byte, c *column) ([]byte, error) {
 	switch c.kind {
 	case isStruct:
 		return r.members(dst, value, c, r.fields(c))
@@ -67,7 +67,7 @@ var (
 	errForm  = errors.New("it is in no form that is read")
 )
 
-func (r *reader) scalar(dst []byte, text string, quoted bool, c *column) ([]byte, error) {
+func (r *Reader) scalar(dst []byte, text string, quoted bool, c *column) ([]byte, error) {
 	switch c.kind {
 	case isBoolean:
 		switch strings.ToLower(text) {
@@ -160,7 +160,7 @@ var isoLayouts = []string{time.RFC3339, "2006-01-02T15:04:05Z0700", "2006-01-02T
 // jdbcLayout is the form of times that Hive reads.
 const jdbcLayout = "2006-01-02 15:04:05"
 
-func (r *reader) instant(text string) (time.Time, error) {
+func (r *Reader) instant(text string) (time.Time, error) {
 	layouts := isoLayouts
 	if r.strict {
 		if layouts = r.formats; len(layouts) == 0 {
@@ -219,7 +219,7 @@ func since(milliseconds, nanos int64) (time.Time, error) {
 }
 
 // elements appends a list of values of c.
-func (r *reader) elements(dst, data []byte, c *column) ([]byte, error) {
+func (r *Reader) elements(dst, data []byte, c *column) ([]byte, error) {
 	if data[0] != '[' {
 		return dst, fmt.Errorf("%s is no list", shown(data))
 	}
@@ -248,7 +248,7 @@ func (r *reader) elements(dst, data []byte, c *column) ([]byte, error) {
 }
 
 // entries appends a map with values of c. Its keys stay as they are.
-func (r *reader) entries(dst, data []byte, c *column) ([]byte, error) {
+func (r *Reader) entries(dst, data []byte, c *column) ([]byte, error) {
 	s := jsontext.Scan(data)
 	members, ok := s.Object(nil)
 	if !ok {
