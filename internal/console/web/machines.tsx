@@ -115,6 +115,7 @@ function List({ name, status, shown, show }: { name: string; status: string; sho
 function Execution({ name, id, job, close }: { name: string; id: string; job?: string; close: () => void }) {
   const [x, set] = useState<One | null>(null), [wrong, tell] = useState(''), [turn, again] = useState(0)
   useEffect(() => { tell(''); ask<One>(`v1/machines/${encodeURIComponent(name)}/executions/${encodeURIComponent(id)}?` + query({ job })).then(set, (e: Error) => { set(null); tell(e.message) }) }, [name, id, job, turn])
+  const bad = x ? shapes[x.status] === 'degraded' : false
   const here = new Set(x?.here), passed = new Set(x?.passed), perhaps = new Set(x?.perhaps)
   return <section class="panel one" aria-label="One execution">
     <div class="bar"><h2>One execution</h2><span class="grow" /><button onClick={() => again(turn + 1)}>Look again</button><button onClick={close}>Close</button></div>
@@ -122,9 +123,9 @@ function Execution({ name, id, job, close }: { name: string; id: string; job?: s
     {x && <>
       {x.cause && <p class="cause">{x.cause}</p>}{x.trouble && <p class="cause bad">{x.trouble}</p>}
       <Facts of={[['execution', x.id], ['status', <Status of={x.status} />], ['started', x.started && <Moment at={x.started} />], ['ended', x.stopped && <Moment at={x.stopped} />], ['goes on', x.due && <Due l={x} />], ['events', x.events ? count(x.events) : ''], ['message of the queue', x.job]]} />
-      {x.graph && <><States g={x.graph} name="The way of the execution through the states; the table below it says where it is" of={n => here.has(n) ? (x.status === 'failed' || x.status === 'timed out' || x.status === 'aborted' ? 'here wrong' : 'here') : passed.has(n) ? 'through' : perhaps.has(n) ? 'perhaps' : x.here.length ? 'aside' : ''} />
-        <p class="legend"><span class="key here">{x.status === 'running' || x.status === 'waiting' ? 'is here' : 'ended here'}</span><span class="key through">must have passed</span>{x.perhaps.length > 0 && <span class="key perhaps">may have passed</span>}</p></>}
-      <p class="soft why">Where it is, is recorded, and what it must have passed to come there follows from the definition it was started with. Which of several ways it took is not recorded.</p>
+      {x.graph && <><States g={x.graph} name="The way of the execution through the states; the table below it says where it is" of={n => here.has(n) ? (bad ? 'here wrong' : 'here') : passed.has(n) ? 'through' : perhaps.has(n) ? 'perhaps' : x.here.length ? 'aside' : ''} />
+        <p class="legend"><span class={bad ? 'key here wrong' : 'key here'}>{x.status === 'running' || x.status === 'waiting' ? 'is here' : 'ended here'}</span><span class="key through">must have passed</span>{x.perhaps.length > 0 && <span class="key perhaps">may have passed</span>}</p></>}
+      <p class="soft why">Where it is, is recorded, and what it must have passed to come there follows from {x.job ? 'the definition as it is today' : 'the definition it was started with'}. Which of several ways it took is not recorded.</p>
       {x.threads.length > 0 && <div class="panel scroll" tabIndex={0} role="region" aria-label="Where it is"><table>
         <thead><tr><th>State</th><th>Is</th><th>Since</th><th class="n">Retries</th><th>Of a branch or item</th></tr></thead>
         <tbody>{x.threads.map(t => <tr><td style={`padding-left:${14 + 18 * t.depth}px`}>{t.state}</td><td>{t.phase === 'task' ? 'at work' : t.phase === 'branches' ? `at work, ${count(t.left ?? 0)} of ${count(t.count ?? 0)} not ended` : t.phase}</td><td>{t.entered && <Moment at={t.entered} />}</td><td class="n">{t.retries || ''}</td><td>{t.branch >= 0 ? t.branch + 1 : ''}</td></tr>)}</tbody>
