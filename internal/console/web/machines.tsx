@@ -1,4 +1,4 @@
-import { useEffect, useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import { ask, query, type Payload } from './api'
 import { graph, type Graph, type Node } from './now'
 import { Facts, Held } from './parts'
@@ -90,9 +90,11 @@ function Due({ l }: { l: Line }) {
 
 function List({ name, status, shown, show }: { name: string; status: string; shown: string; show: (l: Line) => void }) {
   const [page, set] = useState<Page | null>(null), [wrong, tell] = useState(''), [busy, work] = useState(false)
+  const asked = useRef(0)
   const load = (after?: string) => {
+    const turn = ++asked.current, last = () => turn === asked.current // an answer to what was asked before comes too late
     work(true); tell('')
-    ask<Page>(`v1/machines/${encodeURIComponent(name)}/executions?` + query({ status, after })).then(p => set(was => after && was ? { ...p, executions: [...was.executions, ...p.executions] } : p), (e: Error) => tell(e.message)).finally(() => work(false))
+    ask<Page>(`v1/machines/${encodeURIComponent(name)}/executions?` + query({ status, after })).then(p => { if (last()) set(was => after && was ? { ...p, executions: [...was.executions, ...p.executions] } : p) }, (e: Error) => { if (last()) tell(e.message) }).finally(() => { if (last()) work(false) })
   }
   useEffect(() => { set(null); load() }, [name, status])
   const past = status === 'failed' || status === 'ended'
@@ -114,7 +116,12 @@ function List({ name, status, shown, show }: { name: string; status: string; sho
 
 function Execution({ name, id, job, close }: { name: string; id: string; job?: string; close: () => void }) {
   const [x, set] = useState<One | null>(null), [wrong, tell] = useState(''), [turn, again] = useState(0)
-  useEffect(() => { tell(''); ask<One>(`v1/machines/${encodeURIComponent(name)}/executions/${encodeURIComponent(id)}?` + query({ job })).then(set, (e: Error) => { set(null); tell(e.message) }) }, [name, id, job, turn])
+  useEffect(() => {
+    let over = false
+    tell('')
+    ask<One>(`v1/machines/${encodeURIComponent(name)}/executions/${encodeURIComponent(id)}?` + query({ job })).then(x => { if (!over) set(x) }, (e: Error) => { if (!over) { set(null); tell(e.message) } })
+    return () => { over = true }
+  }, [name, id, job, turn])
   const bad = x ? shapes[x.status] === 'degraded' : false
   const here = new Set(x?.here), passed = new Set(x?.passed), perhaps = new Set(x?.perhaps)
   return <section class="panel one" aria-label="One execution">
@@ -141,7 +148,13 @@ export function OneMachine({ name }: { name: string }) {
   const address = new URLSearchParams(location.search)
   const [m, set] = useState<Whole | null>(null), [wrong, tell] = useState(''), [status, choose] = useState(address.get('status') ?? 'running'), [turn, again] = useState(0)
   const [one, show] = useState<{ id: string; job?: string } | null>(address.get('execution') ? { id: address.get('execution')!, job: address.get('job') ?? undefined } : null)
-  useEffect(() => { if (graph.value) { tell(''); ask<Whole>('v1/machines/' + encodeURIComponent(name)).then(set, (e: Error) => tell(e.message)) } }, [name, turn, graph.value])
+  useEffect(() => {
+    if (!graph.value) return
+    let over = false
+    tell('')
+    ask<Whole>('v1/machines/' + encodeURIComponent(name)).then(x => { if (!over) set(x) }, (e: Error) => { if (!over) tell(e.message) })
+    return () => { over = true }
+  }, [name, turn, graph.value])
   useEffect(() => { history.replaceState(null, '', location.pathname + '?' + query({ status, execution: one?.id, job: one?.job })) }, [status, one])
   return <>
     <div class="bar"><h1>{name}</h1><span class="grow" /><button onClick={() => again(turn + 1)}>Look again</button></div>
