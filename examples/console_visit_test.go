@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"github.com/weirdata/weir/internal/enginetest"
 )
@@ -59,8 +60,8 @@ func (v *visit) press(word string) {
 	v.shows("a button "+word, fmt.Sprintf("(() => { const x = [...document.querySelectorAll('main button')].find(x => x.textContent.startsWith(%q) && !x.disabled); x?.click(); return !!x })()", word))
 }
 
-// looks keeps pictures of the page in light and dark, on a wide and on a narrow screen, and tells what
-// keeps people from using it.
+// looks keeps pictures of the page in light and dark, on a wide and on a narrow screen, and at twice the
+// size; and tells what keeps people from using it.
 func (v *visit) looks(name string) {
 	v.t.Helper()
 	for _, width := range []int64{1280, 390} {
@@ -76,7 +77,55 @@ func (v *visit) looks(name string) {
 			v.Keep(v.pictures, fmt.Sprintf("%s-%s-%d", name, theme, width))
 		}
 	}
+	v.Do(chromedp.EmulateViewport(640, 450, chromedp.EmulateScale(2))) // as a browser does at 200 %
+	if enginetest.Value[bool](v.Tab, "document.documentElement.scrollWidth > innerWidth") {
+		v.t.Errorf("%s, at 200 %%: the page is wider than the screen", name)
+	}
+	v.Keep(v.pictures, name+"-twice")
+	v.Still()
+	if n := enginetest.Value[int](v.Tab, "document.getAnimations().length + [...document.querySelectorAll('animate, animateTransform, animateMotion')].length"); n > 0 {
+		v.t.Errorf("%s: %d things move for who wants nothing to", name, n)
+	}
+	v.Theme("light")
 	v.Do(chromedp.EmulateViewport(1280, 900))
+}
+
+// walk goes through the page by keyboard: what can be pressed, written into or scrolled is come to, and
+// is seen to be.
+func (v *visit) walk(name string) {
+	v.t.Helper()
+	type place struct {
+		Wanted  int    `json:"wanted"`
+		Missing string `json:"missing"`
+	}
+	p := enginetest.Value[place](v.Tab, `(() => {
+		const all = [...document.querySelectorAll('a[href], button:not(:disabled), input, select, textarea, summary, [tabindex="0"]')].filter(x => x.checkVisibility({ visibilityProperty: true }))
+		window.toWalk = new Set(all)
+		window.unseen = []
+		document.activeElement?.blur()
+		return { wanted: all.length, missing: '' }
+	})()`)
+	for range p.Wanted + 5 {
+		v.Do(chromedp.KeyEvent(kb.Tab))
+		if enginetest.Value[bool](v.Tab, `(() => {
+			const x = document.activeElement
+			if (x && x !== document.body) {
+				const s = getComputedStyle(x)
+				if (toWalk.has(x) && s.outlineStyle === 'none') unseen.push(x.outerHTML.slice(0, 200))
+				toWalk.delete(x)
+			}
+			for (const x of toWalk) if (!x.isConnected) toWalk.delete(x) // the page went on meanwhile
+			return toWalk.size === 0
+		})()`) {
+			break
+		}
+	}
+	if got := enginetest.Value[[]string](v.Tab, `[...toWalk].map(x => x.outerHTML.slice(0, 200))`); len(got) > 0 {
+		v.t.Errorf("%s: by keyboard nobody comes to %d of %d, such as %s", name, len(got), p.Wanted, got[0])
+	}
+	if got := enginetest.Value[[]string](v.Tab, `unseen`); len(got) > 0 {
+		v.t.Errorf("%s: it is not seen where one is: %s", name, got[0])
+	}
 }
 
 // quiet tells what the pages asked others for, and what the browser had to say.

@@ -106,7 +106,18 @@ func Value[T any](b *Tab, expression string) T {
 // Theme has pages shown as on a machine that prefers "light" or "dark".
 func (b *Tab) Theme(name string) {
 	b.t.Helper()
-	features := []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}
+	b.prefer("prefers-color-scheme", name)
+}
+
+// Still has pages shown as on a machine whose owner wants nothing to move, in its theme otherwise.
+func (b *Tab) Still() {
+	b.t.Helper()
+	b.prefer("prefers-reduced-motion", "reduce")
+}
+
+func (b *Tab) prefer(name, value string) {
+	b.t.Helper()
+	features := []*emulation.MediaFeature{{Name: name, Value: value}}
 	if _, err := chromedp.Call(b.Context, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features}); err != nil {
 		b.t.Fatalf("Chromium: %v", err)
 	}

@@ -1,4 +1,4 @@
-import { useEffect, useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import { ask, query, type Payload } from './api'
 import { graph, type Graph, type Node } from './now'
 import { Facts, Held } from './parts'
@@ -90,9 +90,11 @@ function Due({ l }: { l: Line }) {
 
 function List({ name, status, shown, show }: { name: string; status: string; shown: string; show: (l: Line) => void }) {
   const [page, set] = useState<Page | null>(null), [wrong, tell] = useState(''), [busy, work] = useState(false)
+  const asked = useRef(0)
   const load = (after?: string) => {
+    const turn = ++asked.current, last = () => turn === asked.current // an answer to what was asked before comes too late
     work(true); tell('')
-    ask<Page>(`v1/machines/${encodeURIComponent(name)}/executions?` + query({ status, after })).then(p => set(was => after && was ? { ...p, executions: [...was.executions, ...p.executions] } : p), (e: Error) => tell(e.message)).finally(() => work(false))
+    ask<Page>(`v1/machines/${encodeURIComponent(name)}/executions?` + query({ status, after })).then(p => { if (last()) set(was => after && was ? { ...p, executions: [...was.executions, ...p.executions] } : p) }, (e: Error) => { if (last()) tell(e.message) }).finally(() => { if (last()) work(false) })
   }
   useEffect(() => { set(null); load() }, [name, status])
   const past = status === 'failed' || status === 'ended'
@@ -114,7 +116,13 @@ function List({ name, status, shown, show }: { name: string; status: string; sho
 
 function Execution({ name, id, job, close }: { name: string; id: string; job?: string; close: () => void }) {
   const [x, set] = useState<One | null>(null), [wrong, tell] = useState(''), [turn, again] = useState(0)
-  useEffect(() => { tell(''); ask<One>(`v1/machines/${encodeURIComponent(name)}/executions/${encodeURIComponent(id)}?` + query({ job })).then(set, (e: Error) => { set(null); tell(e.message) }) }, [name, id, job, turn])
+  useEffect(() => {
+    let over = false
+    tell('')
+    ask<One>(`v1/machines/${encodeURIComponent(name)}/executions/${encodeURIComponent(id)}?` + query({ job })).then(x => { if (!over) set(x) }, (e: Error) => { if (!over) { set(null); tell(e.message) } })
+    return () => { over = true }
+  }, [name, id, job, turn])
+  const bad = x ? shapes[x.status] === 'degraded' : false
   const here = new Set(x?.here), passed = new Set(x?.passed), perhaps = new Set(x?.perhaps)
   return <section class="panel one" aria-label="One execution">
     <div class="bar"><h2>One execution</h2><span class="grow" /><button onClick={() => again(turn + 1)}>Look again</button><button onClick={close}>Close</button></div>
@@ -122,9 +130,9 @@ function Execution({ name, id, job, close }: { name: string; id: string; job?: s
     {x && <>
       {x.cause && <p class="cause">{x.cause}</p>}{x.trouble && <p class="cause bad">{x.trouble}</p>}
       <Facts of={[['execution', x.id], ['status', <Status of={x.status} />], ['started', x.started && <Moment at={x.started} />], ['ended', x.stopped && <Moment at={x.stopped} />], ['goes on', x.due && <Due l={x} />], ['events', x.events ? count(x.events) : ''], ['message of the queue', x.job]]} />
-      {x.graph && <><States g={x.graph} name="The way of the execution through the states; the table below it says where it is" of={n => here.has(n) ? (x.status === 'failed' || x.status === 'timed out' || x.status === 'aborted' ? 'here wrong' : 'here') : passed.has(n) ? 'through' : perhaps.has(n) ? 'perhaps' : x.here.length ? 'aside' : ''} />
-        <p class="legend"><span class="key here">{x.status === 'running' || x.status === 'waiting' ? 'is here' : 'ended here'}</span><span class="key through">must have passed</span>{x.perhaps.length > 0 && <span class="key perhaps">may have passed</span>}</p></>}
-      <p class="soft why">Where it is, is recorded, and what it must have passed to come there follows from the definition it was started with. Which of several ways it took is not recorded.</p>
+      {x.graph && <><States g={x.graph} name="The way of the execution through the states; the table below it says where it is" of={n => here.has(n) ? (bad ? 'here wrong' : 'here') : passed.has(n) ? 'through' : perhaps.has(n) ? 'perhaps' : x.here.length ? 'aside' : ''} />
+        <p class="legend"><span class={bad ? 'key here wrong' : 'key here'}>{x.status === 'running' || x.status === 'waiting' ? 'is here' : 'ended here'}</span><span class="key through">must have passed</span>{x.perhaps.length > 0 && <span class="key perhaps">may have passed</span>}</p></>}
+      <p class="soft why">Where it is, is recorded, and what it must have passed to come there follows from {x.job ? 'the definition as it is today' : 'the definition it was started with'}. Which of several ways it took is not recorded.</p>
       {x.threads.length > 0 && <div class="panel scroll" tabIndex={0} role="region" aria-label="Where it is"><table>
         <thead><tr><th>State</th><th>Is</th><th>Since</th><th class="n">Retries</th><th>Of a branch or item</th></tr></thead>
         <tbody>{x.threads.map(t => <tr><td style={`padding-left:${14 + 18 * t.depth}px`}>{t.state}</td><td>{t.phase === 'task' ? 'at work' : t.phase === 'branches' ? `at work, ${count(t.left ?? 0)} of ${count(t.count ?? 0)} not ended` : t.phase}</td><td>{t.entered && <Moment at={t.entered} />}</td><td class="n">{t.retries || ''}</td><td>{t.branch >= 0 ? t.branch + 1 : ''}</td></tr>)}</tbody>
@@ -140,7 +148,13 @@ export function OneMachine({ name }: { name: string }) {
   const address = new URLSearchParams(location.search)
   const [m, set] = useState<Whole | null>(null), [wrong, tell] = useState(''), [status, choose] = useState(address.get('status') ?? 'running'), [turn, again] = useState(0)
   const [one, show] = useState<{ id: string; job?: string } | null>(address.get('execution') ? { id: address.get('execution')!, job: address.get('job') ?? undefined } : null)
-  useEffect(() => { if (graph.value) { tell(''); ask<Whole>('v1/machines/' + encodeURIComponent(name)).then(set, (e: Error) => tell(e.message)) } }, [name, turn, graph.value])
+  useEffect(() => {
+    if (!graph.value) return
+    let over = false
+    tell('')
+    ask<Whole>('v1/machines/' + encodeURIComponent(name)).then(x => { if (!over) set(x) }, (e: Error) => { if (!over) tell(e.message) })
+    return () => { over = true }
+  }, [name, turn, graph.value])
   useEffect(() => { history.replaceState(null, '', location.pathname + '?' + query({ status, execution: one?.id, job: one?.job })) }, [status, one])
   return <>
     <div class="bar"><h1>{name}</h1><span class="grow" /><button onClick={() => again(turn + 1)}>Look again</button></div>

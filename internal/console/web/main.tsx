@@ -151,7 +151,7 @@ function App() {
     <a class="skip" href={location.pathname + '#content'}>To the content</a>
     <header>
       <Link page="/" class="name">Weir</Link>
-      <nav aria-label="Pages">{tab('/', 'Overview')}{tab('/gateway', 'Gateway')}{tab('/queues', 'Queues')}{tab('/machines', 'Machines')}{tab('/failures', 'Failures')}{tab('/m', 'Message')}{tab('/live', 'Live')}{tab('/lake', 'Lake')}{tab('/config', 'Config')}</nav>
+      <nav aria-label="Pages">{tab('/', 'Overview')}{tab('/queues', 'Queues')}{tab('/gateway', 'Gateway')}{tab('/machines', 'Machines')}{tab('/failures', 'Failures')}{tab('/m', 'Message')}{tab('/live', 'Live')}{tab('/lake', 'Lake')}{tab('/config', 'Config')}</nav>
       <span class="grow" />
       {who.value && who.value.name !== 'anybody' && <span class="small">{who.value.name} may {who.value.right === 'payloads' ? 'see payloads' : who.value.right}</span>}
       {n && <span class="small" title={n.store ? 'store ' + n.store : undefined}>version {n.version}{n.store ? ', store ' + n.store : ''}</span>}
