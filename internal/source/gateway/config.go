@@ -32,9 +32,10 @@ type Config struct {
 	// default, allows pages of every origin. It is the browser that keeps other pages out: requests
 	// without an origin, and what a browser sends without asking first, are taken all the same.
 	AllowedOrigins []string `hcl:"allowed_origins,optional"`
-	// InternalEndpoints serves the paths below /internal: extract, retl, replay, audiencelist and
-	// batch. But for the first and audiencelist they ask for no key, only for the id of a source: turn
-	// them on where nobody outside of your network reaches the address. Off by default.
+	// InternalEndpoints serves the paths below /internal: extract, retl, replay, audiencelist,
+	// batch, and the status of job runs, where queues of the config count them. But for the first and
+	// audiencelist they ask for no key, at most for the id of a source: turn them on where nobody outside
+	// of your network reaches the address. Off by default.
 	InternalEndpoints bool `hcl:"internal_endpoints,optional"`
 	// RequireDestinationID refuses requests to /internal/v1/retl that do not say by
 	// X-Rudder-Destination-Id which destination of the source they are for; off by default, when

@@ -38,6 +38,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/frontdoor"
 	"github.com/weirdata/weir/internal/gateway"
+	"github.com/weirdata/weir/internal/runs"
 	"github.com/weirdata/weir/internal/suppression"
 	"github.com/weirdata/weir/internal/tlsconfig"
 	"github.com/weirdata/weir/internal/trace"
@@ -74,6 +75,8 @@ type Source struct {
 	opening sync.Mutex
 	opened  bool // users are open
 	leftOut atomic.Int64
+
+	status http.Handler // of job runs; nil: it is not served
 
 	frontdoor.Tenant
 }
@@ -114,6 +117,9 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 		if c.Suppression.Token != "" {
 			s.list = s.users.Handler(c.Suppression.Token)
 		}
+	}
+	if c.InternalEndpoints {
+		s.status, o.JobStatus = runs.Of(d).Handler(), true
 	}
 	s.door = gateway.New(file, o)
 	s.limit, s.inside = c.limiters()
@@ -182,7 +188,7 @@ func (s *Source) KeepTraceContext() { s.traced = true }
 func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Set before anything is refused: the server reads what is left of a refused body.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.readTimeout()))
-	if s.userList(w, r) {
+	if s.userList(w, r) || s.jobStatus(w, r) {
 		return
 	}
 	if s.door.CORS(w, r) {

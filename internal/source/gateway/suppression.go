@@ -194,20 +194,6 @@ func (s *session) userList(w http.ResponseWriter, r *http.Request) bool {
 	if s.list == nil || !strings.HasPrefix(r.URL.Path, suppression.Paths) {
 		return false
 	}
-	told := &status{ResponseWriter: w, code: http.StatusOK}
-	s.list.ServeHTTP(told, r)
-	s.Answered(told.code)
+	s.told(w, r, s.list)
 	return true
-}
-
-// status is a response of which the code is known afterwards.
-type status struct {
-	http.ResponseWriter
-	code int
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (s *status) WriteHeader(code int) {
-	s.code = code
-	s.ResponseWriter.WriteHeader(code)
 }
