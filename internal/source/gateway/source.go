@@ -38,6 +38,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/frontdoor"
 	"github.com/weirdata/weir/internal/gateway"
+	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/runs"
 	"github.com/weirdata/weir/internal/suppression"
 	"github.com/weirdata/weir/internal/tlsconfig"
@@ -66,9 +67,10 @@ type Source struct {
 	dir    string      // of relative paths
 	tls    *tls.Config // nil without TLS
 	door   *gateway.Gateway
-	limit  *limiter // of workspaces; nil without a limit
-	inside *limiter // of /internal/v1/batch; nil without a limit
-	traced bool     // messages keep the trace context of their request; set before Open
+	store  func() queue.Store // nil without one
+	limit  *limiter           // of workspaces; nil without a limit
+	inside *limiter           // of /internal/v1/batch; nil without a limit
+	traced bool               // messages keep the trace context of their request; set before Open
 
 	users   *suppression.Set // nil: nobody is suppressed
 	list    http.Handler     // serves users; nil: it is not served
@@ -106,7 +108,7 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{c: c, log: d.Log, dir: d.Dir}
+	s := &Source{c: c, log: d.Log, dir: d.Dir, store: d.Store}
 	o := gateway.Options{
 		Version: d.Version, MaxEvents: c.MaxRequestEvents, AnyID: c.AllowEventsWithoutIDs,
 		Origins: c.AllowedOrigins, Internal: c.InternalEndpoints, RequireDestination: c.RequireDestinationID, Hooks: hooks,

@@ -137,6 +137,9 @@ func (s *Suppression) access() suppression.Access {
 
 // Open implements connector.Source. Nobody is let in before it is known who is suppressed.
 func (s *Source) Open(ctx context.Context) error {
+	if s.store != nil {
+		s.limit.share(s.store(), s.log)
+	}
 	if s.users == nil {
 		return s.Tenant.Open(ctx)
 	}
