@@ -36,20 +36,23 @@ func (t *turn) resolve(ctx context.Context, l *lane) error {
 			}
 			return err
 		}
-		heads, err := p.cfg.Storage.Heads(ctx, l.id, hashes)
+		heads, fresh, err := t.heads(l, func() ([]Side, error) { return p.cfg.Storage.Heads(ctx, l.id, hashes) })
 		if err != nil {
 			return again(fmt.Errorf("look up %d keys: %w", len(hashes), err))
 		}
 		c := &Change{}
 		p.mu.Lock()
 		for i, h := range hashes {
-			switch k := l.keys[h]; heads[i].State {
-			case Parked:
+			k := l.keys[h]
+			_, changed := fresh[h]
+			switch {
+			case changed:
+				l.check(h)
+			case k != nil && k.hasHead: // the end of that job has it looked up again
+			case heads[i].State == Parked:
 				c.Side = append(c.Side, promote(heads[i]))
-			case Gone:
-				if k != nil && !k.hasHead {
-					l.release(h)
-				}
+			case heads[i].State == Gone && k != nil:
+				l.release(h)
 			}
 		}
 		p.mu.Unlock()
@@ -57,6 +60,21 @@ func (t *turn) resolve(ctx context.Context, l *lane) error {
 			return again(err)
 		}
 	}
+}
+
+// heads reads side rows of l, and says which keys got others meanwhile: what was read of those
+// does not count.
+func (t *turn) heads(l *lane, read func() ([]Side, error)) (rows []Side, fresh map[uint64]struct{}, err error) {
+	p := t.p
+	p.mu.Lock()
+	l.beginRead()
+	p.mu.Unlock()
+	rows, err = read()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fresh = l.fresh
+	l.endRead()
+	return rows, fresh, err
 }
 
 // promote makes a parked row due at its own time.
@@ -79,7 +97,7 @@ func (t *turn) sweep(ctx context.Context, l *lane) error {
 		if !going {
 			return nil
 		}
-		heads, err := p.cfg.Storage.Sweep(ctx, l.id, after, keysAtOnce)
+		heads, fresh, err := t.heads(l, func() ([]Side, error) { return p.cfg.Storage.Sweep(ctx, l.id, after, keysAtOnce) })
 		if err != nil {
 			return fmt.Errorf("look for parked keys: %w", err)
 		}
@@ -90,6 +108,9 @@ func (t *turn) sweep(ctx context.Context, l *lane) error {
 			if h.ID.Seq >= l.scan {
 				l.sweepSeq = h.ID.Seq
 				break
+			}
+			if _, changed := fresh[h.Hash]; changed {
+				break // it is read again
 			}
 			after = h.Hash
 			if k := l.keys[h.Hash]; h.State == Parked && (k == nil || !k.hasHead) {

@@ -55,6 +55,7 @@ type memory struct {
 	refuses func() error             // the outcome of Move, when it is set
 	reading func()                   // called by Values, when it is set
 	headed  func()                   // called by Heads when it has read, when it is set
+	beside  func()                   // called before and after what Lease reads or moves, when it is set
 	open    int                      // Config.OpenBytes
 	read    int                      // bytes of values that were read
 	parts   int                      // calls of Part
@@ -189,6 +190,7 @@ func (m *memory) Values(_ context.Context, lane, seq uint64, bytes int) ([]Value
 	if m.reading != nil {
 		m.reading()
 	}
+	defer m.others()()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []Value
@@ -201,6 +203,21 @@ func (m *memory) Values(_ context.Context, lane, seq uint64, bytes int) ([]Value
 		m.read += len(v)
 		out = append(out, Value{Seq: seq, Data: v})
 	}
+}
+
+// others has others do something before and after what is read.
+func (m *memory) others() (after func()) {
+	beside := m.beside
+	if beside == nil {
+		return func() {}
+	}
+	run := func() {
+		m.beside = nil // what they do reads too
+		beside()
+		m.beside = beside
+	}
+	run()
+	return run
 }
 
 // rows are the side rows of a lane that choose chooses, in order of ID.
@@ -234,6 +251,7 @@ func (m *memory) Part(_ context.Context, lane, seq uint64, from, size int) ([]by
 
 // Due implements Storage.
 func (m *memory) Due(_ context.Context, lane uint64, from DueKey, until int64, limit, bytes int) ([]Side, int64, error) {
+	defer m.others()()
 	rows := m.rows(lane, func(r *Side) bool { return r.State == Retry && from.compare(r.key()) < 0 })
 	slices.SortFunc(rows, func(a, b Side) int { return a.key().compare(b.key()) })
 	m.mu.Lock()
@@ -252,6 +270,7 @@ func (m *memory) Due(_ context.Context, lane uint64, from DueKey, until int64, l
 
 // Heads implements Storage.
 func (m *memory) Heads(_ context.Context, lane uint64, hashes []uint64) ([]Side, error) {
+	defer m.others()()
 	out := make([]Side, len(hashes))
 	for i, h := range hashes {
 		if rows := m.rows(lane, func(r *Side) bool { return r.Open() && r.Hash == h }); len(rows) > 0 {
@@ -266,6 +285,7 @@ func (m *memory) Heads(_ context.Context, lane uint64, hashes []uint64) ([]Side,
 
 // Sweep implements Storage.
 func (m *memory) Sweep(_ context.Context, lane, after uint64, limit int) ([]Side, error) {
+	defer m.others()()
 	var out []Side
 	for _, r := range m.rows(lane, func(r *Side) bool { return r.Open() && r.Hash > after }) {
 		if !slices.ContainsFunc(out, func(o Side) bool { return o.Hash == r.Hash }) {
@@ -283,7 +303,9 @@ func (m *memory) Move(_ context.Context, c *Change) error {
 		m.end(c, false)
 		return err
 	}
-	m.end(c, true)
+	m.commit(c)
+	m.others()
+	m.p.End(c, true)
 	return nil
 }
 

@@ -110,37 +110,57 @@ func (w *model) lease(t *rapid.T) {
 		f.By, f.Value = queue.BySource, fmt.Sprint(one)
 	}
 	limit := rapid.IntRange(1, 7).Draw(t, "limit")
-	var may []*want
-	for _, j := range w.jobs {
-		if w.eligible(j) && (f.By == "" || f.Value == fmt.Sprint(j.id.Lane)) {
-			may = append(may, j)
+	may := map[*want]bool{} // at some time of the call
+	look := func() {
+		for _, j := range w.jobs {
+			if w.eligible(j) && (f.By == "" || f.Value == fmt.Sprint(j.id.Lane)) {
+				may[j] = true
+			}
 		}
 	}
+	look()
+	alone := true
+	var ended any // a draw that found nothing more; it must not end the call that it is beside
+	w.m.beside = func() {
+		if ended != nil {
+			return
+		}
+		defer func() { ended = recover() }()
+		if others := rapid.SampledFrom([]func(*rapid.T){nil, nil, w.store, w.end, w.begin, w.append}).Draw(t, "beside"); others != nil {
+			alone = false
+			others(t)
+			look()
+		}
+	}
+	defer func() { w.m.beside = nil }()
 	got, err := w.m.p.Lease(context.Background(), queue.Query{Filter: f, Limit: limit, For: 10 * time.Second})
+	w.m.beside = nil
+	if ended != nil {
+		panic(ended)
+	}
 	if err != nil {
 		t.Fatalf("Lease: %v", err)
 	}
-	if n := min(limit, len(may)); len(got) > n || w.m.window == 0 && len(got) < n && !w.behind() {
+	if n := min(limit, len(may)); len(got) > n || w.m.window == 0 && len(got) < n && alone && !w.behind() {
 		t.Fatalf("leased %d jobs, want %d", len(got), n)
 	}
 	newest := map[uint64]queue.ID{}
 	for i := range got {
 		g := &got[i]
-		at := slices.IndexFunc(may, func(j *want) bool { return j.id == g.ID })
-		if at < 0 {
+		j := w.job(g.ID)
+		if j == nil || !may[j] {
 			t.Fatalf("leased job %s, which may not be handed out", g.ID)
 		}
-		j := may[at]
 		if string(g.Msg.Data) != j.payload || g.Attempt != j.attempt || g.Msg.Key != j.key {
 			t.Fatalf("job %s came as %q, key %q, attempt %d, want %+v", g.ID, g.Msg.Data, g.Msg.Key, g.Attempt, j)
 		}
 		if !j.handed && j.due.IsZero() {
-			if last, ok := newest[g.ID.Lane]; ok && g.ID.Before(last) {
+			if last, ok := newest[g.ID.Lane]; ok && alone && g.ID.Before(last) {
 				t.Fatalf("new job %s was handed out after %s", g.ID, last)
 			}
 			newest[g.ID.Lane] = g.ID
 		}
-		may = slices.Delete(may, at, at+1) // each once
+		delete(may, j) // each once
 		j.token, j.handed = g.Lease.Token, true
 	}
 	if len(got) > 0 {

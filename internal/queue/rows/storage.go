@@ -238,7 +238,7 @@ func (s *Store) Heads(_ context.Context, lane uint64, hashes []uint64) ([]partit
 	out := make([]partition.Side, len(hashes))
 	for i, h := range hashes {
 		if it.SeekGE(row(rowKey, lane, h)) && binary.BigEndian.Uint64(it.Key()[9:]) == h {
-			if out[i], err = s.side(parseID(lane, it.Key()), false); err != nil {
+			if out[i], err = s.head(it, lane, h); err != nil {
 				return nil, err
 			}
 		}
@@ -247,6 +247,17 @@ func (s *Store) Heads(_ context.Context, lane uint64, hashes []uint64) ([]partit
 		}
 	}
 	return out, nil
+}
+
+// head is the first open row of the key that it stands at; a zero one when there is none.
+func (s *Store) head(it *pebble.Iterator, lane, hash uint64) (partition.Side, error) {
+	for ok := true; ok && binary.BigEndian.Uint64(it.Key()[9:]) == hash; ok = it.Next() {
+		// The row may have ended since the look at the index: then the next one is the head.
+		if r, err := s.side(parseID(lane, it.Key()), false); err != nil || r.Open() {
+			return r, err
+		}
+	}
+	return partition.Side{}, nil
 }
 
 // Sweep implements partition.Storage.
@@ -263,11 +274,13 @@ func (s *Store) Sweep(_ context.Context, lane, after uint64, limit int) ([]parti
 	}
 	for ok && len(out) < limit {
 		h := binary.BigEndian.Uint64(it.Key()[9:])
-		r, err := s.side(parseID(lane, it.Key()), false)
+		r, err := s.head(it, lane, h)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, r)
+		if r.Open() {
+			out = append(out, r)
+		}
 		end := rowEnd(row(rowKey, lane, h))
 		ok = end != nil && it.SeekGE(end)
 	}
