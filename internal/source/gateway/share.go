@@ -107,7 +107,11 @@ func (s *shared) spent(r rate, workspace string) time.Duration {
 
 // wait is how long it is until n events may be asked for. a is locked.
 func (a *account) wait(r rate, now time.Time, n int64) time.Duration {
-	return max(r.short(a.free, now, n), a.next.Sub(now), 0)
+	gap := a.next.Sub(now)
+	if gap > askGap { // the clock of the store was set back
+		gap = 0
+	}
+	return max(r.short(a.free, now, n), gap, 0)
 }
 
 // take takes n events, or returns how long it is until so many may come. Where the store cannot say, own
