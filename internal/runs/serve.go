@@ -32,7 +32,10 @@ type token struct {
 }
 
 func (t *Token) String() string {
-	text, _ := json.Marshal(token{hex.EncodeToString(t.of), t.record}) // two strings can be written
+	text, err := json.Marshal(token{hex.EncodeToString(t.of), t.record})
+	if err != nil { // two strings can be written
+		return ""
+	}
 	return base64.URLEncoding.EncodeToString(text)
 }
 
