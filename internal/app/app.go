@@ -115,6 +115,18 @@ func (a *App) storeIdentity() string {
 	return a.storeID
 }
 
+// Drained waits until the pipelines that run now have ended, as those do that a reload replaces.
+func (a *App) Drained() (wait func()) {
+	g := a.running()
+	return func() {
+		if g != nil {
+			for _, m := range g.order {
+				<-m.ended
+			}
+		}
+	}
+}
+
 // Store is the durable store, its identity, and the names of the queues of the running
 // config. It is nil before the store is open, after it is closed, and when there is none.
 func (a *App) Store() (s queue.Store, identity string, queues []connector.Queue) {
@@ -167,7 +179,7 @@ func (a *App) start(ctx context.Context, b *Built) error {
 		members[i] = &member{Runner: r, log: a.Log, ended: make(chan struct{})}
 	}
 	next := newGeneration(members, b.Plan.Queues)
-	next.empty, next.plan, next.planes, next.lakes = b.Plan.Empty, b.Plan, b.Planes, b.lakes
+	next.empty, next.plan, next.planes, next.lakes, next.gateways = b.Plan.Empty, b.Plan, b.Planes, b.lakes, b.gateways
 	for _, m := range members {
 		if m.Terms().Fed {
 			m.FeedUntil(next.drained(m))

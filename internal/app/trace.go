@@ -10,28 +10,39 @@ import (
 	"github.com/weirdata/weir/internal/trace"
 )
 
+// Tracing is where the spans of pipelines go: nowhere where it is nil.
+type Tracing = trace.Tracer
+
 // Trace has the pipelines traced that b builds from now on, as the config of the process
-// says. dropped counts spans that could not be exported. EndTrace exports what is left.
-func (b *Builder) Trace(ctx context.Context, p config.Process, dropped *atomic.Int64) error {
+// says. dropped counts spans that could not be exported. What it returns is to be ended when those
+// pipelines have: see [Builder.EndTrace].
+func (b *Builder) Trace(ctx context.Context, p config.Process, dropped *atomic.Int64) (*Tracing, error) {
 	t := p.Tracing
 	if t == nil {
-		return nil
+		b.tracer = nil
+		return nil, nil //nolint:nilnil // nothing is traced
 	}
-	var err error
-	b.tracer, err = trace.New(ctx, trace.Settings{
+	made, err := trace.New(ctx, trace.Settings{
 		Settings:    otlp.Settings{Endpoint: t.Endpoint, Headers: t.Headers, ServiceName: t.ServiceName, Version: b.Version, Attributes: t.Attributes},
 		SampleRatio: t.SampleRatio,
 		Log:         b.Log.With(meter.KeyComponent, "tracing"), Dropped: dropped,
 	})
-	return err
+	if err != nil {
+		return nil, err
+	}
+	b.tracer = made
+	return made, nil
 }
 
-// EndTrace exports the spans that are left, for at most [otlp.Linger]. What is not exported
+// TraceBy has the pipelines traced that b builds from now on as those before.
+func (b *Builder) TraceBy(t *Tracing) { b.tracer = t }
+
+// EndTrace exports the spans that t has left, for at most [otlp.Linger]. What is not exported
 // by then is lost, and the log says so.
-func (b *Builder) EndTrace(ctx context.Context) {
+func (b *Builder) EndTrace(ctx context.Context, t *Tracing) {
 	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), otlp.Linger)
 	defer done()
-	if err := b.tracer.Close(ctx); err != nil {
+	if err := t.Close(ctx); err != nil {
 		b.Log.Warn("not all traces were exported", meter.KeyError, err)
 	}
 }

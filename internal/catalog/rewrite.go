@@ -37,7 +37,7 @@ type RewriteOptions struct {
 	// recognises what is in it; empty for none.
 	DedupField string
 	// Types are of fields, by their path, that shall have another.
-	Types  map[string]parquet.Kind
+	Types  map[string]parquet.Type
 	Large  int64 // bytes that a file has at most, about
 	Memory int64 // bytes of JSON that are held at once
 	DryRun bool
@@ -149,7 +149,7 @@ func apart(from, to string) error {
 func (w *rewriter) prepare() error {
 	types := maps.Clone(w.o.Types)
 	if types == nil {
-		types = map[string]parquet.Kind{}
+		types = map[string]parquet.Type{}
 	}
 	taps := []string{w.o.TimeField, w.o.DedupField}
 	for _, field := range taps {
@@ -162,7 +162,7 @@ func (w *rewriter) prepare() error {
 			return fault.New(fault.Setup, errors.New("partitions need the field with the time of an event: name it, or have none"))
 		}
 		if _, declared := types[w.o.TimeField]; !declared && w.from.Schema.Find(w.o.TimeField).Kind == parquet.String {
-			types[w.o.TimeField] = parquet.Timestamp
+			types[w.o.TimeField] = parquet.Type{Kind: parquet.Timestamp}
 		}
 	}
 	var reserved []string

@@ -80,14 +80,14 @@ func rewriteOptions(o *catalog.RewriteOptions, partitions, types []string) error
 	if len(partitions) > 0 && o.TimeField == "" {
 		return usagef("--partition-by needs --time-field, the field with the time of an event")
 	}
-	o.Types = map[string]parquet.Kind{}
+	o.Types = map[string]parquet.Type{}
 	for _, text := range types {
 		field, name, ok := strings.Cut(text, "=")
-		kind, known := parquet.ParseKind(name)
+		declared, known := parquet.ParseType(name)
 		if !ok || !known || field == "" {
 			return usagef("--type must be FIELD=TYPE with one of %s, not %q", strings.Join(parquet.Declarable(), ", "), text)
 		}
-		o.Types[field] = kind
+		o.Types[field] = declared
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"reflect"
 	"slices"
 	"strings"
@@ -9,42 +8,27 @@ import (
 	"github.com/weirdata/weir/internal/config"
 )
 
-// startReports reports on what runs until end is called with what the run came to. end
-// returns when the last reports are sent, or could not be in time.
-func (r *runner) startReports(ctx context.Context) (end func(error)) {
-	r.reports.Queued = r.inQueues
-	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		r.reports.Run(ctx, r.meter.Pipelines)
-	}()
-	return func(err error) {
-		if err != nil {
-			r.reports.Failed(err)
-		}
-		stop()
-		<-ended
-	}
-}
-
 // atReload are the settings of a process that a reload changes at once, or that change nothing: each
 // for its reason. Every other one changes at the next start, and a reload says so.
 var atReload = map[string]string{
-	"log_level":                  "the level is set",
-	"max_in_flight_bytes":        "the budget is resized",
-	"admin.token":                "the server is told",
-	"admin.auth":                 "the server is told",
-	"store":                      "the open store is renewed, and names what waits for the next start",
-	"queue":                      "the pipelines are made anew with it",
-	"collect":                    "it stands for pipelines and queues",
-	"workspace":                  "it is read anew",
-	"machine":                    "it is made anew",
-	"function":                   "it is made anew",
-	"stats_receiver.timeout_sec": "it is read and ignored",
-	"license":                    "it is read and ignored",
-	"user_provided_id":           "it is read and ignored",
-	"disable_telemetry":          "it is read and ignored",
+	"log_level":           "the level is set",
+	"max_in_flight_bytes": "the budget is resized",
+	"admin.token":         "the server is told",
+	"admin.auth":          "the server is told",
+	"store":               "the open store is renewed, and names what waits for the next start",
+	"queue":               "the pipelines are made anew with it",
+	"collect":             "it stands for pipelines and queues",
+	"workspace":           "it is read anew",
+	"machine":             "it is made anew",
+	"function":            "it is made anew",
+	"stats_receiver":      "the reports are renewed",
+	"sentry":              "the reports are renewed",
+	"monitoring":          "the reports are renewed",
+	"metrics":             "the reports and the export are renewed",
+	"tracing":             "the pipelines are made anew with it",
+	"license":             "it is read and ignored",
+	"user_provided_id":    "it is read and ignored",
+	"disable_telemetry":   "it is read and ignored",
 }
 
 // warnOfLater names, in one line, the settings that a reload changed and that count from the next

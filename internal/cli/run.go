@@ -76,6 +76,7 @@ type runner struct {
 	app     *app.App
 	meter   *meter.Registry
 	reports *app.Reporter
+	exports *exports
 	admin   atomic.Pointer[admin.Server] // nil without one
 	// live is set when there is a live line, and quietly when nothing is said of what runs.
 	live, quietly bool
@@ -117,8 +118,10 @@ func (r *runner) run(ctx context.Context) error {
 			r.output.flush()
 		}
 	}()
-	defer r.builder.EndTrace(ctx)
 	built, err := r.build(ctx)
+	if r.exports != nil {
+		defer r.exports.end(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -130,11 +133,9 @@ func (r *runner) run(ctx context.Context) error {
 	defer stop()
 	r.introduce(built) // who reads it may count on a clean end
 	operated := admin.Options{Pipelines: r.meter, Process: meter.Process{Version: Version(), Commit: commit()}, Ready: r.app.Ready, Degraded: r.app.Degraded, Store: r.app.Store}
-	endMetrics, err := r.builder.ExportMetrics(ctx, process, operated.Gatherer(), &r.reports.Dropped().Metrics)
-	if err != nil {
+	if err := r.exports.measure(ctx, operated.Gatherer()); err != nil {
 		return err
 	}
-	defer endMetrics()
 	if process.Admin != nil {
 		operated.Address, operated.Path, operated.Route, operated.Log = process.Admin.Address, process.Admin.Path, app.AdminRoute(process.Admin), r.log
 		operated.Access = accessOf(process.Admin)
@@ -195,7 +196,12 @@ func (r *runner) build(ctx context.Context) (*app.Built, error) {
 		if unknown != nil {
 			r.log.Warn("the memory limit of the container is not known: set memory_limit_bytes, or GOMEMLIMIT", meter.KeyError, unknown)
 		}
-		if err := r.builder.Trace(ctx, cfg.Process, &r.reports.Dropped().Traces); err != nil {
+		r.exports = &exports{builder: r.builder, reports: r.reports}
+		if err := r.exports.trace(ctx, cfg.Process); err != nil {
+			return nil, err
+		}
+	} else if r.app != nil {
+		if err := r.exports.prepare(ctx, cfg.Process, r.app.Drained()); err != nil {
 			return nil, err
 		}
 	}
@@ -301,10 +307,14 @@ func (r *runner) reload(ctx context.Context) {
 	r.log.Info("reloading the config")
 	built, err := r.build(ctx)
 	if err == nil {
+		r.exports.replacing()
 		err = r.app.Reload(ctx, built)
 	}
 	if at, ok := errors.AsType[*app.Placed](err); ok {
 		err = r.report(at.Found)
+	}
+	if err != nil {
+		r.exports.abandon(ctx)
 	}
 	switch {
 	case errors.Is(err, errReported):
@@ -317,6 +327,7 @@ func (r *runner) reload(ctx context.Context) {
 		if is, server := built.Plan.Process.Admin, r.admin.Load(); is != nil && server != nil {
 			server.SetAccess(accessOf(is))
 		}
+		r.exports.adopt(ctx)
 		r.warnOfLater(built.Plan.Process)
 		r.log.Info("the new config runs")
 	}

@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"os"
@@ -103,7 +104,8 @@ var eventHubs = &fetched{
 	needs: []string{"npm", "node"}, fetch: npm("rhea@3.0.5"),
 	command: func(_ context.Context, w *workspace, dir, port string) ([]string, error) {
 		script := filepath.Join(w.dir, "eventhubs.js")
-		if err := os.WriteFile(script, eventHubsScript, 0o644); err != nil {
+		// The test's umask may keep the script from the user that it runs as.
+		if err := cmp.Or(os.WriteFile(script, eventHubsScript, 0o644), os.Chmod(script, 0o644)); err != nil {
 			return nil, err
 		}
 		return []string{"env", "PORT=" + port, "NODE_PATH=" + filepath.Join(dir, "node_modules"), "node", script}, nil

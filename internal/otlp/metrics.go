@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,10 @@ type Metrics struct {
 	to       exporter
 	resource *resource.Resource
 	failing  bool
+	now      chan chan struct{} // see Export
+	ended    chan struct{}
+	once     sync.Once
+	left     atomic.Bool
 }
 
 // exporter is the part of a metric exporter that is used.
@@ -43,7 +48,7 @@ func NewMetrics(ctx context.Context, s Settings, every time.Duration, from prome
 	if err := s.Check("metrics"); err != nil {
 		return nil, err
 	}
-	m := &Metrics{settings: s, every: every, log: log, dropped: dropped, from: bridge.NewMetricProducer(bridge.WithGatherer(from))}
+	m := &Metrics{settings: s, every: every, log: log, dropped: dropped, from: bridge.NewMetricProducer(bridge.WithGatherer(from)), now: make(chan chan struct{}), ended: make(chan struct{})}
 	var err error
 	if m.resource, err = s.Resource(ctx); err != nil {
 		return nil, err
@@ -69,19 +74,46 @@ func NewMetrics(ctx context.Context, s Settings, every time.Duration, from prome
 	return m, nil
 }
 
+// Export has Run export once, and waits for it, for at most [Linger].
+func (m *Metrics) Export() {
+	done := make(chan struct{})
+	late := time.NewTimer(Linger)
+	defer late.Stop()
+	select {
+	case m.now <- done:
+	case <-m.ended:
+		return
+	case <-late.C: // another export hangs
+		return
+	}
+	select {
+	case <-done:
+	case <-late.C:
+	}
+}
+
+// Leave has Run end without a last export: what there is to tell is no longer for this receiver.
+func (m *Metrics) Leave() { m.left.Store(true) }
+
 // Run exports until ctx ends, and then once more, for at most [Linger].
 func (m *Metrics) Run(ctx context.Context) {
+	defer m.once.Do(func() { close(m.ended) })
 	tick := time.NewTicker(m.every)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-tick.C:
 			m.export(ctx, m.every)
+		case done := <-m.now:
+			m.export(ctx, Linger)
+			close(done)
 		case <-ctx.Done():
 		}
 	}
 	last := context.WithoutCancel(ctx)
-	m.export(last, Linger)
+	if !m.left.Load() {
+		m.export(last, Linger)
+	}
 	if err := m.to.Shutdown(last); err != nil {
 		m.log.Warn("cannot close the export of metrics", meter.KeyError, err)
 	}

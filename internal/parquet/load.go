@@ -41,7 +41,7 @@ func (r *Rows) Load(f *Reader, s *Schema, keep func(row int) bool) (err error) {
 			}
 		}
 		for i, leaf := range f.leaves {
-			if i >= len(scan.chunks) || int(scan.chunks[i].Type().Kind()) != int(physical(leaf.field.Kind)) {
+			if i >= len(scan.chunks) || int(scan.chunks[i].Type().Kind()) != int(leaf.physical) {
 				return fmt.Errorf("the file is damaged: column %d is not of the type that its schema has", i)
 			}
 			if err := l.leaf(leaf, scan.chunks[i], n); err != nil {
@@ -90,8 +90,8 @@ func (l *loader) targets(nodes []*node, fields []*Field, c *column) error {
 }
 
 func (l *loader) target(n *node, f *Field, parent *column, place int) error {
-	if f.Kind != n.field.Kind {
-		return fmt.Errorf("column %q is of type %s, and of type %s in the schema", n.field.Name, n.field.Kind, f.Kind)
+	if f.declared() != n.field.declared() || f.Width != n.field.Width {
+		return fmt.Errorf("column %q is of type %s, and of type %s in the schema", n.field.Name, n.field.declared(), f.declared())
 	}
 	c := parent.kid(place, f)
 	l.at[n] = &target{c, c.present, c.elems}
@@ -205,9 +205,9 @@ func (w *walk) value(v *pq.Value, rep, def int) {
 		}
 		s.passed++
 		slot = s.passed - 1
-		switch s.n.field.Kind {
-		case Object:
-		case List:
+		switch kind := s.n.field.Kind; {
+		case kind == Object:
+		case kind == List:
 			some := def > s.n.def
 			if s.owned {
 				n := uint32(0)
@@ -222,15 +222,17 @@ func (w *walk) value(v *pq.Value, rep, def int) {
 			}
 			s.elements++
 			slot = s.elements - 1
-		case Bool:
+		case kind == Bool:
 			bit := uint64(0)
 			if v.Boolean() {
 				bit = 1
 			}
 			s.c.words = append(s.c.words, bit)
-		case String, JSON:
+		case s.n.field.texts():
 			s.c.text = append(s.c.text, v.ByteArray()...)
 			s.c.ends = append(s.c.ends, uint32(len(s.c.text)))
+		case s.n.field.Width == 4:
+			s.c.words = append(s.c.words, uint64(v.Int32()))
 		default:
 			s.c.words = append(s.c.words, v.Uint64())
 		}
@@ -270,16 +272,16 @@ func (c *column) pick(from *column, slots []int32, all int) {
 	} else {
 		c.present = len(slots)
 	}
-	switch from.kind {
-	case Object:
+	switch {
+	case from.kind == Object:
 		for place, k := range from.kids {
 			if k != nil && k.field != nil {
 				c.begin(place, k.field).pick(k, picked, from.present)
 			}
 		}
-	case List:
+	case from.kind == List:
 		c.pickLists(from, picked)
-	case String, JSON:
+	case from.field.texts():
 		for _, p := range picked {
 			c.text = append(c.text, from.bytes(int(p))...)
 			c.ends = append(c.ends, uint32(len(c.text)))

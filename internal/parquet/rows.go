@@ -72,7 +72,7 @@ func (r *Rows) Append(d *Decoder) {
 func (c *column) members(d *Decoder, i, end, slot int) {
 	for i < end {
 		t := &d.tokens[i]
-		if t.op != opSkip {
+		if t.op > opAside {
 			c.kid(t.field.place, t.field).put(d, i, slot)
 		}
 		i = int(t.end)

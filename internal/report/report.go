@@ -6,7 +6,8 @@
 //
 // Counters are never reset: each window of stats_receiver.buffer_sec reports how much they
 // grew since the window before, and what the pipeline's [meter.Watch] noted meanwhile. A
-// pipeline that a reload replaced is counted until it is idle. The last window ends when
+// pipeline that a reload replaced is counted until it is idle. A reload that changes how it is
+// told, or whom, ends a window, which is told as before. The last window ends when
 // the process does. A window in which nothing changed has no line in the log; at debug level
 // each pipeline has Snowbridge's line for each window.
 //
@@ -26,8 +27,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirdata/weir/internal/meter"
@@ -75,14 +78,20 @@ type Reporter struct {
 	// are dead; false while that is not known.
 	Queued func() (open, dead int64, ok bool)
 
-	o       Options
-	every   time.Duration
-	dropped meter.Reports
+	o        Options // with the settings that hold
+	dropped  meter.Reports
+	endToEnd atomic.Bool // of pipelines that are attached
+	renewals chan renewal
+	ended    chan struct{} // closed when the last window begins
 
-	statsd   *statsd
-	webhook  *webhook
-	metadata *metadata
-	sentry   *sentry
+	statsd   *statsd   // of Run
+	metadata *metadata // of Run
+	problems problems
+
+	// over is held while something is handed to what follows, and to replace it.
+	over    sync.RWMutex
+	webhook *webhook
+	sentry  *sentry
 
 	mu   sync.Mutex
 	seen map[*meter.Pipeline]*entry
@@ -101,12 +110,13 @@ type entry struct {
 // New makes a Reporter. It does no I/O.
 func New(o Options) *Reporter {
 	o.setDefaults()
-	r := &Reporter{o: o, every: o.Settings.Every, seen: map[*meter.Pipeline]*entry{}}
+	r := &Reporter{o: o, seen: map[*meter.Pipeline]*entry{}, renewals: make(chan renewal), ended: make(chan struct{})}
+	r.endToEnd.Store(o.Settings.EndToEnd)
 	if o.Settings.Statsd != nil {
 		r.statsd = newStatsd(o, &r.dropped)
 	}
 	if o.Settings.Webhook != nil {
-		r.webhook = newWebhook(o, &r.dropped)
+		r.webhook = newWebhook(o, &r.dropped, &r.problems)
 	}
 	if o.Settings.Metadata != nil {
 		r.metadata = newMetadata(o, &r.dropped)
@@ -120,31 +130,38 @@ func New(o Options) *Reporter {
 // Dropped counts what could not be reported.
 func (r *Reporter) Dropped() *meter.Reports { return &r.dropped }
 
-// Handler is inner, and, where Sentry is configured, errors go there as well.
+// Handler is inner, and errors go to Sentry as well while it is configured.
 func (r *Reporter) Handler(inner slog.Handler) slog.Handler {
-	if r.sentry == nil {
-		return inner
-	}
-	return r.sentry.handler(inner)
+	return &sentryHandler{r: r, inner: inner}
 }
 
 // Attach has p measured and reported. It must be called before p's pipeline is opened.
 func (r *Reporter) Attach(p *meter.Pipeline) {
-	p.Watch = &meter.Watch{}
-	if r.o.Settings.EndToEnd {
+	p.Watch = &meter.Watch{Tell: func(a meter.Alert) { r.tell(p, a) }}
+	if r.endToEnd.Load() {
 		p.Watch.Collected = snowplow.Collected
-	}
-	if r.webhook != nil {
-		p.Watch.Tell = func(a meter.Alert) { r.webhook.tell(p, a) }
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seen[p] = &entry{}
 }
 
+// tell notes an alert. The engine calls it: it never blocks for long.
+func (r *Reporter) tell(p *meter.Pipeline, a meter.Alert) {
+	r.over.RLock()
+	defer r.over.RUnlock()
+	if r.webhook != nil {
+		r.webhook.tell(p, a)
+		return
+	}
+	r.problems.note(p, a) // for a webhook that a reload adds
+}
+
 // Failed says that the process ends because of err. It raises an alert unless a pipeline
 // that died has done so. It must be called before the context of [Reporter.Run] ends.
 func (r *Reporter) Failed(err error) {
+	r.over.RLock()
+	defer r.over.RUnlock()
 	if r.sentry != nil {
 		r.sentry.failed(err)
 	}
@@ -159,37 +176,34 @@ func (r *Reporter) Run(ctx context.Context, current func() []*meter.Pipeline) {
 	// Sends outlive ctx, for as long as the process lingers.
 	sending, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	var wg sync.WaitGroup
+	d := &desk{r: r, ctx: ctx, current: current}
 	r.mu.Lock()
 	r.from = time.Now()
 	r.mu.Unlock()
-	if r.webhook != nil {
-		wg.Go(func() { r.webhook.run(ctx, sending, current) })
-	}
-	if r.metadata != nil {
-		wg.Go(func() { r.metadata.run(sending) })
-	}
-	ended := make(chan struct{})
-	if r.sentry != nil {
-		wg.Go(func() { r.sentry.run(sending, ended) })
-	}
-	tick := time.NewTicker(r.every)
+	d.openWebhook()
+	d.openMetadata()
+	d.openSentry()
+	tick := time.NewTicker(r.o.Settings.Every)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-tick.C:
-			r.window(sending, current(), true)
+			r.window(sending, current(), regular)
+		case n := <-r.renewals:
+			if !reflect.DeepEqual(n.settings, r.o.Settings) {
+				r.window(sending, current(), early) // what was until now is told as it was to be told
+				d.renew(n.settings)
+				tick.Reset(n.settings.Every)
+			}
+			close(n.done)
 		case <-ctx.Done():
 		}
 	}
+	close(r.ended)
 	linger := time.AfterFunc(Linger, cut)
 	defer linger.Stop()
-	r.window(sending, current(), false)
-	if r.metadata != nil {
-		close(r.metadata.queue)
-	}
-	close(ended)
-	wg.Wait()
+	r.window(sending, current(), last)
+	d.close()
 	if r.statsd != nil {
 		r.statsd.close()
 	}
@@ -207,10 +221,20 @@ type part struct {
 	lag             time.Duration
 }
 
-// window ends a window and reports it; log also writes the lines of the log.
-func (r *Reporter) window(ctx context.Context, current []*meter.Pipeline, log bool) {
+// ending is why a window ends.
+type ending int
+
+const (
+	regular ending = iota // its time is over
+	early                 // a reload changes how it is told, or whom
+	last                  // the process ends, which the log tells of itself
+)
+
+// window ends a window and reports it.
+func (r *Reporter) window(ctx context.Context, current []*meter.Pipeline, why ending) {
 	now := time.Now()
-	parts, from := r.take(current, now)
+	log := why != last
+	parts, from := r.take(current, now, why == regular)
 	for _, p := range parts {
 		if p.window.Untimed > 0 {
 			r.o.Log.Warn("messages without a collector timestamp are left out of the end-to-end latency: they are no Snowplow events",
@@ -231,8 +255,9 @@ func (r *Reporter) window(ctx context.Context, current []*meter.Pipeline, log bo
 	}
 }
 
-// take is what happened since the last window, by pipeline name.
-func (r *Reporter) take(current []*meter.Pipeline, now time.Time) (parts []*part, from time.Time) {
+// take is what happened since the last window, by pipeline name. Whole says that the window was as
+// long as windows are.
+func (r *Reporter) take(current []*meter.Pipeline, now time.Time, whole bool) (parts []*part, from time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	from, r.from = r.from, now
@@ -256,11 +281,12 @@ func (r *Reporter) take(current []*meter.Pipeline, now time.Time) (parts []*part
 			if grown == (counts{}) && moved == (changes{}) && flying == 0 {
 				// A pipeline may still be about to read when it is replaced: two windows
 				// without a change say that it is not.
-				if e.idle++; e.idle >= 2 {
+				if whole {
+					e.idle++
+				}
+				if e.idle >= 2 {
 					delete(r.seen, p)
-					if r.webhook != nil {
-						r.webhook.forget(p)
-					}
+					r.problems.forget(p)
 				}
 				continue
 			}

@@ -144,20 +144,23 @@ func sentryAddress(dsn, clientName string) (endpoint string, auth httpclient.Hea
 	return u.Scheme + "://" + u.Host + path + "/api/" + project + "/envelope/", httpclient.Header{Name: "X-Sentry-Auth", Value: value}
 }
 
-// handler is a log handler that passes everything to inner and errors to Sentry as well.
-func (s *sentry) handler(inner slog.Handler) slog.Handler {
-	return &sentryHandler{s: s, inner: inner}
-}
-
+// sentryHandler is a log handler that passes everything to inner, and errors to the Sentry of r as
+// well, while there is one.
 type sentryHandler struct {
-	s     *sentry
+	r     *Reporter
 	inner slog.Handler
 	attrs []slog.Attr // with the group they are in as part of the key
 	group string
 }
 
 func (h *sentryHandler) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= slog.LevelError || h.inner.Enabled(ctx, l)
+	return h.inner.Enabled(ctx, l) || l >= slog.LevelError && h.r.hasSentry()
+}
+
+func (r *Reporter) hasSentry() bool {
+	r.over.RLock()
+	defer r.over.RUnlock()
+	return r.sentry != nil
 }
 
 func (h *sentryHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
@@ -181,11 +184,7 @@ func (h *sentryHandler) WithGroup(name string) slog.Handler {
 
 func (h *sentryHandler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelError {
-		if h.s.admit(r.Time) {
-			h.s.offer(h.event(r))
-		} else {
-			h.s.dropped.Sentry.Add(1)
-		}
+		h.raise(r)
 	}
 	if !h.inner.Enabled(ctx, r.Level) {
 		return nil
@@ -193,12 +192,25 @@ func (h *sentryHandler) Handle(ctx context.Context, r slog.Record) error {
 	return h.inner.Handle(ctx, r)
 }
 
+// raise has a record sent to Sentry.
+func (h *sentryHandler) raise(r slog.Record) {
+	h.r.over.RLock()
+	defer h.r.over.RUnlock()
+	switch s := h.r.sentry; {
+	case s == nil:
+	case s.admit(r.Time):
+		s.offer(h.event(s, r))
+	default:
+		s.dropped.Sentry.Add(1)
+	}
+}
+
 // failed sends an event about the error the process ends with.
 func (s *sentry) failed(err error) {
-	h := &sentryHandler{s: s, inner: slog.DiscardHandler}
+	h := &sentryHandler{inner: slog.DiscardHandler}
 	r := slog.NewRecord(time.Now(), slog.LevelError, "the process ends with an error", 0)
 	r.AddAttrs(slog.Any(meter.KeyError, err))
-	e := h.event(r)
+	e := h.event(s, r)
 	e.Level = "fatal"
 	s.offer(e)
 }
@@ -225,11 +237,11 @@ func flatten(list []slog.Attr, group string, a slog.Attr) []slog.Attr {
 var sentryTags = []string{meter.KeyPipeline, meter.KeyComponent, meter.KeyKind, meter.KeyName}
 
 // event is the event of a record that is being logged by the caller.
-func (h *sentryHandler) event(r slog.Record) sentryEvent {
+func (h *sentryHandler) event(s *sentry, r slog.Record) sentryEvent {
 	e := sentryEvent{
 		ID: eventID(), Timestamp: r.Time.UTC(), Platform: "go", Level: "error",
-		Release: h.s.release, ServerName: h.s.host, Message: sentryMessage{safeText(r.Message)},
-		Tags: maps.Clone(h.s.tags), Extra: map[string]string{},
+		Release: s.release, ServerName: s.host, Message: sentryMessage{safeText(r.Message)},
+		Tags: maps.Clone(s.tags), Extra: map[string]string{},
 	}
 	if e.Tags == nil {
 		e.Tags = map[string]string{}

@@ -232,7 +232,14 @@ func TestHandlerWithoutSentry(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
 	inner := slog.NewTextHandler(&b, nil)
-	if h := report.New(report.Options{Settings: process(t, "")}).Handler(inner); h != slog.Handler(inner) {
-		t.Error("the log is wrapped without need")
+	h := report.New(report.Options{Settings: process(t, "")}).Handler(inner)
+	for _, level := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelError} {
+		if h.Enabled(t.Context(), level) != inner.Enabled(t.Context(), level) {
+			t.Errorf("%s is enabled or not without need", level)
+		}
+	}
+	slog.New(h).With("a", 1).WithGroup("g").Error("x", "b", 2)
+	if !strings.HasSuffix(b.String(), "level=ERROR msg=x a=1 g.b=2\n") {
+		t.Errorf("the log says %q", b.String())
 	}
 }

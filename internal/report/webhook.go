@@ -37,12 +37,17 @@ type webhook struct {
 	dropped  *meter.Reports
 	trouble  trouble
 
-	wake chan struct{} // has an element when the state below changed
+	wake chan struct{} // has an element when the problems changed
 
+	*problems
+}
+
+// problems are what asks for somebody. A webhook that replaces another takes them over.
+type problems struct {
 	mu     sync.Mutex
-	broken map[place]problem // what asks for somebody, by the target that does
+	broken map[place]problem // by the target that asks
 	number int
-	deaths []string
+	deaths []string // that nobody was told of
 	died   bool
 }
 
@@ -70,13 +75,13 @@ type alert struct {
 	Message string `json:"message"`
 }
 
-func newWebhook(o Options, dropped *meter.Reports) *webhook {
+func newWebhook(o Options, dropped *meter.Reports, known *problems) *webhook {
 	c := o.Settings.Webhook
 	return &webhook{
 		client: httpclient.New(httpclient.Options{Transport: o.Transport}), endpoint: c.Endpoint, every: c.Heartbeat, dropped: dropped,
 		app:     app{o.AppName, o.Version, tagsOf(c.Tags)},
 		trouble: trouble{log: o.Log, what: "heartbeats and alerts are not sent to the webhook", at: secret.URL(c.Endpoint)},
-		wake:    make(chan struct{}, 1), broken: map[place]problem{},
+		wake:    make(chan struct{}, 1), problems: known,
 	}
 }
 
@@ -90,20 +95,33 @@ func tagsOf(tags map[string]string) map[string]string {
 
 // tell notes an alert. The engine calls it: it never blocks for long.
 func (w *webhook) tell(p *meter.Pipeline, a meter.Alert) {
-	at := place{p, a.Role}
-	w.mu.Lock()
-	switch {
-	case a.Died:
+	if a.Died {
+		w.mu.Lock()
 		w.died = true
 		w.die(message(a))
-	case a.Err == nil:
-		delete(w.broken, at)
-	default:
-		w.number++
-		w.broken[at] = problem{w.number, message(a)}
+		w.mu.Unlock()
+	} else {
+		w.note(p, a)
 	}
-	w.mu.Unlock()
 	w.signal()
+}
+
+// note notes whether a target asks for somebody.
+func (k *problems) note(p *meter.Pipeline, a meter.Alert) {
+	at := place{p, a.Role}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case a.Died: // it has a webhook, or nobody is told
+	case a.Err == nil:
+		delete(k.broken, at)
+	default:
+		if k.broken == nil {
+			k.broken = map[place]problem{}
+		}
+		k.number++
+		k.broken[at] = problem{k.number, message(a)}
+	}
 }
 
 // failed notes that the process ends because of err, if nobody was told why yet.
@@ -147,11 +165,11 @@ func message(a meter.Alert) string {
 func text(err error) string { return shorten(secret.Text(err.Error()), maxAlert) }
 
 // latest is the latest error of the running pipelines that somebody must see to.
-func (w *webhook) latest(running []*meter.Pipeline) (message string, broken bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+func (k *problems) latest(running []*meter.Pipeline) (message string, broken bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	last := 0
-	for at, p := range w.broken {
+	for at, p := range k.broken {
 		// One that a reload replaced asks for nobody any more.
 		if p.number > last && slices.Contains(running, at.p) {
 			last, message = p.number, p.message
@@ -161,10 +179,10 @@ func (w *webhook) latest(running []*meter.Pipeline) (message string, broken bool
 }
 
 // forget forgets what p's targets asked for.
-func (w *webhook) forget(p *meter.Pipeline) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	maps.DeleteFunc(w.broken, func(at place, _ problem) bool { return at.p == p })
+func (k *problems) forget(p *meter.Pipeline) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	maps.DeleteFunc(k.broken, func(at place, _ problem) bool { return at.p == p })
 }
 
 // run sends until ctx ends and what is left is sent.

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -91,7 +90,7 @@ type request struct {
 }
 
 // brings reports whether r only brings something new: whoever does is told at once that the database
-// is away, and still has it.
+// is away or silent, and still has it.
 func (r *request) brings() bool { return len(r.t.Results) == 0 && r.t.Grows() }
 
 const (
@@ -189,7 +188,7 @@ func (c *committer) do(ctx context.Context, r *request) error {
 		return err
 	case <-ctx.Done():
 	case <-gone:
-		err = func() error { return fmt.Errorf("commit an update: %w", cmp.Or(c.s.Away(), queue.ErrAway)) }
+		err = func() error { return fmt.Errorf("commit an update: %w", c.s.gone()) }
 	}
 	if r.state.CompareAndSwap(requestWaiting, requestWithdrawn) {
 		r.undo()

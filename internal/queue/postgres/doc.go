@@ -76,12 +76,14 @@
 //
 // The connection for notifications asks every second whether the database answers, and when it
 // breaks it is made again: so a process knows that the database is away, since when and why, and
-// hears within two seconds that it is back (link). While it is away, updates that only bring
-// something new are refused at once, with queue.ErrAway, since whoever brings it still has it; those
-// that settle something, and reads, wait for as long as a call may. When it is back, what was begun
-// before ends, whatever it waits for: the connections of that time may be dead and not know it. A
-// process whose lease has ended in between is heard of by the others again only after it has read a
-// partition, since they give up some for it.
+// hears within two seconds that it is back (link). A network that loses everything is noticed sooner,
+// for the sake of those who can be told to come back: the database is silent when something waits
+// for an answer and no byte has come for about a second, on any connection (silence). While it is
+// away or silent, updates that only bring something new are refused at once, with queue.ErrAway,
+// since whoever brings it still has it; those that settle something, and reads, wait for as long as
+// a call may. When it is back, what was begun before ends, whatever it waits for: the connections of
+// that time may be dead and not know it. A process whose lease has ended in between is heard of by
+// the others again only after it has read a partition, since they give up some for it.
 //
 // # Invariants
 //

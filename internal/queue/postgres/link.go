@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -28,14 +29,21 @@ type link struct {
 	absences  int64
 	turn      context.Context // ends when the database is back
 	end       context.CancelFunc
-	presence  context.Context // ends when the database is found away
+	presence  context.Context // ends when the database is found away, or silent
 	leave     context.CancelFunc
 	leasing   chan struct{} // closed when jobs can be leased again; nil: nobody waits for it
 	leasesNow func() bool   // whether jobs may be leased, as long as the database answers
+
+	asked  atomic.Int64  // how many wait for an answer
+	bytes  atomic.Uint64 // how often something came
+	silent atomic.Bool   // changes under mu
+	still  atomic.Int64  // for how long nothing has come, as far as it was looked
+	seen   uint64        // bytes at the last look
 }
 
 const (
-	// askEvery is for how long the connection for notifications hears nothing before it asks.
+	// askEvery is for how long the connection for notifications hears nothing before it asks, where
+	// nobody waits for an answer: see askSooner.
 	askEvery = time.Second
 	// dialEvery is how long an attempt to connect, or a failed one, holds up the next: connections
 	// may hang for as long as a network that lost their first packet waits to send it again.
@@ -118,7 +126,7 @@ func (l *link) now() context.Context {
 }
 
 // present is the context of what waits only as long as the database answers: it ends when the database
-// is found away, and has ended while it is.
+// is found away or silent, and has ended while it is.
 func (l *link) present() context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -333,8 +341,9 @@ func (s *Store) listenOn(ctx context.Context, c *pgx.Conn) error {
 	}
 	s.figures.listens.Add(1)
 	s.hints.add(s.follows())
+	heard := time.Now()
 	for {
-		waiting, cancel := context.WithTimeout(ctx, askEvery)
+		waiting, cancel := context.WithTimeout(ctx, askSooner)
 		n, err := c.WaitForNotification(waiting)
 		cancel()
 		switch {
@@ -344,11 +353,14 @@ func (s *Store) listenOn(ctx context.Context, c *pgx.Conn) error {
 			s.hints.add(partsIn(n.Payload))
 		case ctx.Err() != nil || c.IsClosed():
 			return fmt.Errorf("wait for a notification: %w", err)
+		case time.Since(heard) < askEvery && !s.link.waits():
+			continue
 		default:
 			if err := s.askOn(ctx, c); err != nil {
 				return err
 			}
 		}
+		heard = time.Now()
 	}
 }
 
@@ -356,6 +368,7 @@ func (s *Store) listenOn(ctx context.Context, c *pgx.Conn) error {
 func (s *Store) askOn(ctx context.Context, c *pgx.Conn) error {
 	bounded, cancel := context.WithTimeout(ctx, s.patience())
 	defer cancel()
+	defer s.link.asks()()
 	err := ask(bounded, c)
 	switch {
 	case err == nil:

@@ -28,7 +28,7 @@ func (s *Store) settings() (*pgx.ConnConfig, error) {
 	cfg, err := parse(l.dsn)
 	if err == nil {
 		l.good, l.bad = cfg, ""
-		return cfg.Copy(), nil
+		return s.heardBy(cfg), nil
 	}
 	if l.good == nil {
 		return nil, err
@@ -37,7 +37,14 @@ func (s *Store) settings() (*pgx.ConnConfig, error) {
 		l.bad = err.Error()
 		s.o.Log.Warn("the files that the DSN of the store names cannot be used; connections are made by what they held before", "error", err)
 	}
-	return l.good.Copy(), nil
+	return s.heardBy(l.good), nil
+}
+
+// heardBy is a copy of cfg whose connections tell the link of what comes.
+func (s *Store) heardBy(cfg *pgx.ConnConfig) *pgx.ConnConfig {
+	cfg = cfg.Copy()
+	cfg.DialFunc = s.link.hearing(cfg.DialFunc)
+	return cfg
 }
 
 func parse(dsn string) (*pgx.ConnConfig, error) {

@@ -56,7 +56,7 @@ func (s *Store) Measure(emit meter.Emit) {
 	if s.tuned().MaxBytes > 0 {
 		emit(meter.StoreLimit, float64(s.tuned().MaxBytes))
 	}
-	emit(meter.StoreFull, meter.Bool(s.Full() != nil))
+	emit(meter.StoreFull, meter.Bool(s.full.Load()))
 }
 
 // brokenReaders is how many connections of the pool have broken: those that were made, but for

@@ -314,8 +314,16 @@ func (s *Store) forgetProcesses(ctx context.Context, c *pgxpool.Conn) error {
 	return nil
 }
 
-// Full implements queue.Filling.
+// Full implements queue.Filling. Where the database is silent, its answer is that too.
 func (s *Store) Full() error {
+	if err := s.link.silence(); err != nil {
+		return err
+	}
+	return s.overLimit()
+}
+
+// overLimit is that the store has reached its limit; nil when it has not.
+func (s *Store) overLimit() error {
 	if s.full.Load() {
 		return fmt.Errorf("update: it has reached its limit of %d bytes: %w", s.tuned().MaxBytes, queue.ErrFull)
 	}

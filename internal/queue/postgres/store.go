@@ -203,7 +203,7 @@ func (s *Store) open(ctx context.Context) error {
 	s.state.Store(stateOpen)
 	running, halt := context.WithCancel(s.live)
 	s.halt = halt
-	for _, loop := range []func(context.Context){s.heartbeat, s.membership, s.maintenance, s.listen, s.follower, s.poll, s.notifier, s.checkpoints} {
+	for _, loop := range []func(context.Context){s.heartbeat, s.membership, s.maintenance, s.listen, s.follower, s.poll, s.notifier, s.checkpoints, s.watchSilence} {
 		s.tasks.Go(func() { loop(running) })
 	}
 	return nil
@@ -250,8 +250,8 @@ func (s *Store) update(ctx context.Context, fn func(tx queue.Tx) error, deadline
 	}
 	t := tx.Finish()
 	if err == nil && !t.Empty() && t.Grows() {
-		if err = s.Full(); err == nil && len(t.Results) == 0 {
-			err = s.Away() // whoever brings something new is told at once, and still has it
+		if err = s.overLimit(); err == nil && len(t.Results) == 0 {
+			err = cmp.Or(s.Away(), s.link.silence()) // whoever brings something new is told at once, and still has it
 		}
 	}
 	if err != nil || t.Empty() {

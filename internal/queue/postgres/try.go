@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -9,17 +10,21 @@ import (
 	"github.com/weirdata/weir/internal/queue"
 )
 
-// tryPresent runs a read for who does not wait for a database that is away: it ends with that as
-// soon as it is found.
+// tryPresent runs a read for who does not wait for a database that is away or silent: it ends with
+// that as soon as it is found.
 func (s *Store) tryPresent(ctx context.Context, read func(context.Context) error) error {
 	bounded, cancel := s.link.during(ctx, s.link.present())
 	defer cancel()
+	defer s.link.asks()()
 	err := s.try(bounded, read)
-	if away := s.Away(); err != nil && away != nil && ctx.Err() == nil {
-		return away
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return s.gone()
 	}
 	return err
 }
+
+// gone is why what only brings something new is not waited for.
+func (s *Store) gone() error { return cmp.Or(s.Away(), s.link.silence(), queue.ErrAway) }
 
 // try runs a read, and again while the database is away, for as long as Patience allows.
 func (s *Store) try(ctx context.Context, read func(context.Context) error) error {

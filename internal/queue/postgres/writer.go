@@ -55,19 +55,21 @@ func (w *writer) run(ctx context.Context, g *group) {
 	}()
 	pause := 2 * time.Millisecond
 	for {
-		turn := w.s.link.now()
+		turn, answered := w.s.link.now(), w.s.link.asks()
 		err := w.connect(ctx)
 		g.dropLost()
 		if err == nil {
 			g.dropPast(of(w.conn))
 		}
 		if len(g.requests) == 0 {
+			answered()
 			return
 		}
 		a := w.layOut(g)
 		if err == nil {
 			err = w.commit(ctx, a)
 		}
+		answered()
 		if err == nil {
 			w.finish(ctx, a)
 			return
@@ -359,7 +361,9 @@ func (w *writer) finish(ctx context.Context, a *attempt) {
 				e.change = r.change.c
 			} else {
 				e.seq = uint64(a.laneBase[r.lane-1] + int64(r.seq))
-				a.h.recent.put(r.ref.id, e.seq, r.data)
+				if o.leases(r.ref.queue) { // who only keeps the partition does not read it
+					a.h.recent.put(r.ref.id, e.seq, r.data)
+				}
 			}
 			entries = append(entries, e)
 		}

@@ -12,12 +12,12 @@ func (s *session) jobStatus(w http.ResponseWriter, r *http.Request) bool {
 	if s.status == nil || !(strings.HasPrefix(r.URL.Path, runs.Path) || strings.HasPrefix(r.URL.Path, runs.DrainPath)) {
 		return false
 	}
-	s.told(w, r, s.status)
+	s.pass(w, r, s.status)
 	return true
 }
 
-// told serves a request that another handler answers, and counts the answer.
-func (s *session) told(w http.ResponseWriter, r *http.Request, by http.Handler) {
+// pass serves a request that another handler answers, and counts the answer.
+func (s *session) pass(w http.ResponseWriter, r *http.Request, by http.Handler) {
 	told := &status{ResponseWriter: w, code: http.StatusOK}
 	by.ServeHTTP(told, r)
 	s.Answered(told.code)

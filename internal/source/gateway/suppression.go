@@ -197,6 +197,6 @@ func (s *session) userList(w http.ResponseWriter, r *http.Request) bool {
 	if s.list == nil || !strings.HasPrefix(r.URL.Path, suppression.Paths) {
 		return false
 	}
-	s.told(w, r, s.list)
+	s.pass(w, r, s.list)
 	return true
 }

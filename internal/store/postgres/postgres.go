@@ -54,7 +54,8 @@ type Config struct {
 	PollIntervalMs int `hcl:"poll_interval_ms,optional"`
 	// Seconds that a call waits for a database that is away before it fails and the
 	// pipeline's retry block decides. At least 1. What brings new messages does not wait: callers of
-	// an http or gateway source get 503 with Retry-After at once.
+	// an http or gateway source get 503 with Retry-After at once, and when nothing has come from the
+	// database for about a second although something waits for it.
 	PatienceSeconds int `hcl:"patience_seconds,optional"`
 	// Seconds that a process which starts waits for a database that is away; 0 means not at all.
 	// Meanwhile /readyz answers 503 with the reason, and /healthz 200.
