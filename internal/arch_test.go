@@ -81,6 +81,7 @@ var places = map[string]place{
 	"internal/firehose":          {floor: formats},
 	"internal/machine/jsonpath":  {floor: formats},
 	"internal/queue/lease":       {floor: formats},
+	"internal/runs":              {floor: formats},
 	"internal/queue/partition":   {floor: formats},
 	"internal/kinesis/aggregate": {floor: formats},
 

@@ -187,14 +187,21 @@ func (d *document) isolations(b *hclsyntax.Block, stage string, kinds ...string)
 func expanded(b *hclsyntax.Block, taken map[string]bool) []*hclsyntax.Block {
 	x := &expansion{block: b, at: HeaderOf(b), taken: taken}
 	incoming, outgoing := b.Labels[0]+"-gateway", b.Labels[0]+"-router"
-	x.add("queue", incoming, nil)
-	x.add("queue", outgoing, nil)
+	x.counted(incoming, "sources")
+	x.counted(outgoing, "destinations")
 	x.ownWorkspace()
 	x.gateway(incoming)
 	x.processor(b.Labels[0]+"-processor", incoming, outgoing)
 	x.router(outgoing)
 	x.archive()
 	return x.out
+}
+
+// counted adds a queue of which the status of job runs counts the messages.
+func (x *expansion) counted(queue, as string) {
+	if q := x.add("queue", queue, nil); q != nil {
+		x.set(q, "job_status", cty.StringVal(as))
+	}
 }
 
 func (x *expansion) gateway(queue string) {

@@ -71,7 +71,7 @@ func (c *Config) Plan() *Plan {
 // it in order.
 func (p *Plan) queues() {
 	for _, q := range p.Process.Queues {
-		p.Declared[q.Name] = connector.Queue{Name: q.Name, Ordered: q.Ordered}
+		p.Declared[q.Name] = connector.Queue{Name: q.Name, Ordered: q.Ordered, JobStatus: q.JobStatus}
 	}
 	for _, one := range p.Pipelines {
 		q, known := p.Declared[one.Source.Use.Queue()]

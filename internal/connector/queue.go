@@ -15,6 +15,9 @@ type Queue struct {
 	// Ordered is set when the queue's block says so, or a source of the config reads the queue in
 	// order: what is put into it then keeps the order of messages with one key.
 	Ordered bool
+	// JobStatus is what the status of job runs counts the messages of the queue as; empty: they are
+	// not counted.
+	JobStatus string
 }
 
 // Queue finds a queue that the config declares.
@@ -52,6 +55,12 @@ type (
 		// has an element: there may be more room then. Errors are those of Read.
 		ReadValues(ctx context.Context, room Room, of func(value string) (messages, bytes int), again <-chan struct{}) ([]Portion, error)
 	}
+
+	// Informed is a source that wants to know which of its messages failed although they are
+	// handled: the failure target has them, whole or a part of what they became. When Informs says
+	// so, the engine has such a message, as it was read, say why ([event.Message.Refused]) before it is
+	// settled.
+	Informed interface{ Informs() bool }
 
 	// StoreSource is a source whose messages can be settled inside a transaction of their
 	// store.

@@ -362,7 +362,7 @@ func (s *QueueSource) settle(ctx context.Context, chosen []queue.Job, o event.Ou
 			rs = append(rs, chosen[i].Done())
 		}
 	}
-	done, err := s.held.Settle(ctx, rs)
+	done, err := s.held.Settle(ctx, rs, nil)
 	s.Plan.Tally.Settled.Add(int64(len(done)))
 	if err != nil && !errors.Is(err, queue.ErrLeaseLost) {
 		s.held.Hold(chosen...) // those that are not settled are given back by Close

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weirdata/weir/internal/gateway"
+	"github.com/weirdata/weir/internal/runs"
 	"github.com/weirdata/weir/internal/workspace"
 )
 
@@ -111,6 +112,24 @@ func TestOpenAPI(t *testing.T) {
 				if a := g.Begin(&c, r, received); a != nil && (a.Code == 404 || a.Code == 405) {
 					t.Errorf("%s %s is described, and answered %d", method, path, a.Code)
 				}
+			}
+		}
+	}
+}
+
+// TestDescribesJobStatus: the description has the status of job runs where that is served.
+func TestDescribesJobStatus(t *testing.T) {
+	t.Parallel()
+	for _, served := range []bool{false, true} {
+		var c gateway.Call
+		a := open(t, gateway.Options{Internal: true, JobStatus: served}).Begin(&c, httptest.NewRequest("GET", "/docs", nil), received)
+		var doc struct{ Paths map[string]map[string]any }
+		if err := json.Unmarshal(a.Body, &doc); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{runs.Path + "{run}", runs.Path + "{run}/failed-records"} {
+			if got := doc.Paths[path]; (got["get"] != nil && got["delete"] != nil) != served {
+				t.Errorf("%s: %v", path, got)
 			}
 		}
 	}

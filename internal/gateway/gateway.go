@@ -91,6 +91,8 @@ type Options struct {
 	Origins []string
 	// Internal serves the paths below /internal, most of which ask for no key.
 	Internal bool
+	// JobStatus says that the status of job runs is served beside the gateway, for its description.
+	JobStatus bool
 	// RequireDestination refuses a reverse-ETL request that does not say which destination it is for.
 	RequireDestination bool
 	// Hooks are the scripts of webhook sources.
@@ -113,7 +115,7 @@ type Gateway struct {
 
 // New makes a gateway for the sources of a workspace.
 func New(file workspace.Live, o Options) *Gateway {
-	return &Gateway{o: o, file: file, version: versionBody(o.Version), origins: originsOf(o.Origins), description: describe(o.Version, o.Internal)}
+	return &Gateway{o: o, file: file, version: versionBody(o.Version), origins: originsOf(o.Origins), description: describe(o.Version, o.Internal, o.JobStatus)}
 }
 
 // Call is a request that may carry events.

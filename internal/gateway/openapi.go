@@ -12,12 +12,15 @@ import (
 type m = map[string]any
 
 // describe is the document of the paths that are served.
-func describe(version string, internal bool) []byte {
+func describe(version string, internal, jobStatus bool) []byte {
 	paths := m{"/v1/projects/{writeKey}/settings": m{"get": m{
 		"summary": "What Segment's browser SDK starts with.", "operationId": "get_v1_projects_settings", "security": []any{},
 		"parameters": []any{parameter("path", "writeKey", true, "The write key of the source.")},
 		"responses":  m{"200": answers("application/json", "The settings."), "401": text("The write key is not known."), "404": text("The source is disabled.")},
 	}}}
+	if jobStatus {
+		describeRuns(paths)
+	}
 	for path, to := range routes {
 		if to.internal && !internal {
 			continue

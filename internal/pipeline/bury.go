@@ -25,6 +25,7 @@ func (p *Pipeline) bury(fs []Failure) {
 	b := make(event.Batch, 0, len(fs))
 	var whole event.Batch
 	for _, f := range fs {
+		inform(f.Message, f.Cause)
 		var r remains
 		if err := guard(func() (err error) { r, err = p.remains(f); return err }); err != nil {
 			event.Settle(f.Message, fmt.Errorf("%w; its failure payload: %w", f.Cause, err))

@@ -24,6 +24,8 @@ func (p *Pipeline) relate() {
 	if d, ok := p.parts.Source.(connector.Isolated); ok && d.Isolation() != queue.None {
 		p.divided = d
 	}
+	told, wants := p.parts.Source.(connector.Informed)
+	p.informs = wants && told.Informs()
 	source, from := p.parts.Source.(connector.StoreSource)
 	if !from {
 		return

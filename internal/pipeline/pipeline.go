@@ -171,6 +171,7 @@ type Pipeline struct {
 
 	redelivers bool                  // the source delivers again what was not handled
 	keeps      bool                  // what is refused stays where it comes from
+	informs    bool                  // the source wants to know what failed
 	joined     connector.StoreSource // set when source and target are queues of one store
 	divided    connector.Isolated    // the source, when it is isolated by values
 

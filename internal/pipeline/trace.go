@@ -20,6 +20,7 @@ import (
 // transforms have done to its headers. A nil *traced is of a read that is not traced.
 type traced struct {
 	settle connector.SettleIn
+	told   *informed     // nil: the source need not know what failed
 	spans  []*trace.Span // by index in the read; nil is not sampled
 	ended  atomic.Bool
 }
@@ -32,8 +33,14 @@ type openTraces struct {
 
 // begin begins the spans of a read, and returns the tag to track it with.
 func (p *Pipeline) begin(b event.Batch, settle connector.SettleIn) (tag any, t *traced) {
+	told := p.informed(b, settle)
+	if told != nil {
+		tag = told
+	} else {
+		tag = settle
+	}
 	if p.parts.Trace == nil {
-		return settle, nil
+		return tag, nil
 	}
 	for i, m := range b {
 		s := p.parts.Trace.Begin(p.parts.Name, m)
@@ -41,12 +48,12 @@ func (p *Pipeline) begin(b event.Batch, settle connector.SettleIn) (tag any, t *
 			continue
 		}
 		if t == nil {
-			t = &traced{settle: settle, spans: make([]*trace.Span, len(b))}
+			t = &traced{settle: settle, told: told, spans: make([]*trace.Span, len(b))}
 		}
 		t.spans[i] = s
 	}
 	if t == nil {
-		return settle, nil
+		return tag, nil
 	}
 	p.traces.mu.Lock()
 	defer p.traces.mu.Unlock()
@@ -110,12 +117,15 @@ func outcome(err error) trace.Outcome {
 
 // settleIn is what settles the read with a tag in a transaction, if anything does.
 func settleIn(tag any) connector.SettleIn {
-	tag = tagOf(tag)
-	if t, ok := tag.(*traced); ok {
+	switch t := tagOf(tag).(type) {
+	case *traced:
 		return t.settle
+	case *informed:
+		return t.settle
+	case connector.SettleIn:
+		return t
 	}
-	settle, _ := tag.(connector.SettleIn)
-	return settle
+	return nil
 }
 
 // spanOf is the span of the message that m comes from; nil when it is not sampled.

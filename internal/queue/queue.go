@@ -333,6 +333,20 @@ type Tx interface {
 	Delete(key []byte) error
 }
 
+// Noter is a Tx that knows notes: records that belong to the results it gives. They are Put, and a
+// store that takes no new jobs or records takes them with the results, so that it can empty.
+type Noter interface {
+	Note(key, value []byte) error
+}
+
+// Note puts a record that belongs to the results of tx.
+func Note(tx Tx, key, value []byte) error {
+	if n, ok := tx.(Noter); ok {
+		return n.Note(key, value)
+	}
+	return tx.Put(key, value)
+}
+
 // Record is one key-value record.
 type Record struct{ Key, Value []byte }
 

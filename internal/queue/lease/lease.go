@@ -145,10 +145,23 @@ const (
 	commitsAtOnce = 2
 )
 
+// Beside is what is done in the transaction that settles results, with those of them that it settles.
+// It has no effect but through tx.
+type Beside func(tx queue.Tx, rs []queue.Result) error
+
+// Settle settles results in tx, and does what is to be done beside.
+func (b Beside) Settle(tx queue.Tx, rs []queue.Result) error {
+	if err := tx.Settle(rs...); err != nil || b == nil {
+		return err
+	}
+	return b(tx, rs)
+}
+
 // share is the results of one Settle in a commit of several.
 type share struct {
 	ctx  context.Context
 	rs   []queue.Result
+	also Beside
 	done []queue.Result
 	err  error
 	over chan struct{} // closed when done and err are set
@@ -157,16 +170,17 @@ type share struct {
 // Settle gives results in one transaction, and one by one when a lease was lost, so that the
 // others are not handed out again with it. It returns those that are durable, with an error
 // that is queue.ErrLeaseLost when others were lost. Whatever becomes of them, it lets go of
-// all jobs of rs: what could not be settled is handed out again when its lease has ended.
-func (h *Holder) Settle(ctx context.Context, rs []queue.Result) (done []queue.Result, err error) {
+// all jobs of rs: what could not be settled is handed out again when its lease has ended. also, if
+// it is not nil, is part of each transaction.
+func (h *Holder) Settle(ctx context.Context, rs []queue.Result, also Beside) (done []queue.Result, err error) {
 	if len(rs) == 0 {
 		return nil, nil
 	}
 	defer h.ended(rs)
 	if len(rs) > fewResults {
-		return h.settle(ctx, rs)
+		return h.settle(ctx, rs, also)
 	}
-	s := &share{ctx: ctx, rs: rs, over: make(chan struct{})}
+	s := &share{ctx: ctx, rs: rs, also: also, over: make(chan struct{})}
 	h.mu.Lock()
 	h.waiting = append(h.waiting, s)
 	lead := h.commits < commitsAtOnce
@@ -201,11 +215,15 @@ func (h *Holder) lead() {
 // none has the failure of another.
 func (h *Holder) commit(shares []*share) {
 	if len(shares) > 1 {
-		var all []queue.Result
-		for _, s := range shares {
-			all = append(all, s.rs...)
+		together := func(tx queue.Tx) error {
+			for _, s := range shares {
+				if err := s.also.Settle(tx, s.rs); err != nil {
+					return err
+				}
+			}
+			return nil
 		}
-		if h.store().Update(shares[0].ctx, func(tx queue.Tx) error { return tx.Settle(all...) }) == nil {
+		if h.store().Update(shares[0].ctx, together) == nil {
 			for _, s := range shares {
 				s.done = s.rs
 				close(s.over)
@@ -214,13 +232,13 @@ func (h *Holder) commit(shares []*share) {
 		}
 	}
 	for _, s := range shares {
-		s.done, s.err = h.settle(s.ctx, s.rs)
+		s.done, s.err = h.settle(s.ctx, s.rs, s.also)
 		close(s.over)
 	}
 }
 
-func (h *Holder) settle(ctx context.Context, rs []queue.Result) (done []queue.Result, err error) {
-	err = h.store().Update(ctx, func(tx queue.Tx) error { return tx.Settle(rs...) })
+func (h *Holder) settle(ctx context.Context, rs []queue.Result, also Beside) (done []queue.Result, err error) {
+	err = h.store().Update(ctx, func(tx queue.Tx) error { return also.Settle(tx, rs) })
 	if err == nil {
 		return rs, nil
 	}
@@ -230,7 +248,7 @@ func (h *Holder) settle(ctx context.Context, rs []queue.Result) (done []queue.Re
 	lost := 0
 	for i := range rs {
 		r := rs[i : i+1]
-		err := h.store().Update(ctx, func(tx queue.Tx) error { return tx.Settle(r...) })
+		err := h.store().Update(ctx, func(tx queue.Tx) error { return also.Settle(tx, r) })
 		switch {
 		case err == nil:
 			done = append(done, r...)

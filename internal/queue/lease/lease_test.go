@@ -139,7 +139,7 @@ func TestRenewedUntilSettled(t *testing.T) {
 		// The commit takes longer than a lease lasts.
 		d.waiting = make(chan struct{})
 		time.AfterFunc(3*lasts, func() { close(d.waiting) })
-		if done, err := h.Settle(t.Context(), results(jobs[:1])); err != nil || len(done) != 1 {
+		if done, err := h.Settle(t.Context(), results(jobs[:1]), nil); err != nil || len(done) != 1 {
 			t.Fatalf("Settle = %v, %v", done, err)
 		}
 		h.Forget(jobs[1])
@@ -169,14 +169,14 @@ func TestSettleLost(t *testing.T) {
 		jobs := d.lease(lasts, 1, 2, 3)
 		h.Hold(jobs...)
 		delete(d.until, jobs[1].ID)
-		done, err := h.Settle(t.Context(), results(jobs))
+		done, err := h.Settle(t.Context(), results(jobs), nil)
 		if !errors.Is(err, queue.ErrLeaseLost) || len(done) != 2 || done[1].ID != jobs[2].ID || h.Len() != 0 {
 			t.Fatalf("Settle with a lost lease settled %v and left %d: %v", done, h.Len(), err)
 		}
 		jobs = d.lease(lasts, 4)
 		h.Hold(jobs...)
 		d.away = errors.New("away")
-		if done, err := h.Settle(t.Context(), results(jobs)); err != d.away && !errors.Is(err, d.away) || len(done) != 0 || h.Len() != 0 {
+		if done, err := h.Settle(t.Context(), results(jobs), nil); err != d.away && !errors.Is(err, d.away) || len(done) != 0 || h.Len() != 0 {
 			t.Fatalf("Settle while the store is away settled %v and holds %d: %v", done, h.Len(), err)
 		}
 		h.Hold(jobs...)

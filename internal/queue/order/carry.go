@@ -66,7 +66,12 @@ func (w Worker) step(ctx context.Context, o *Order, jobs []queue.Job) error {
 			remains = append(remains, keys...)
 		}
 	}
-	return w.Store.Update(ctx, func(tx queue.Tx) error { return o.settle(tx, jobs, remains, w.Store.Now()) })
+	return w.Store.Update(ctx, func(tx queue.Tx) error {
+		if err := o.settle(tx, jobs, remains, w.Store.Now()); err != nil {
+			return err
+		}
+		return o.count(tx, w.Store, jobs)
+	})
 }
 
 // Finish carries o out until nothing is left of what it chooses, and deletes it then. Jobs that

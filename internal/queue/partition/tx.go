@@ -33,7 +33,10 @@ type Append struct {
 }
 
 // Write is one record to be put, or deleted when Value is nil.
-type Write struct{ Key, Value []byte }
+type Write struct {
+	Key, Value []byte
+	Note       bool // of [Tx.Note]
+}
 
 // Read is what a transaction found in a record; Value is nil when there was none. The
 // commit must not succeed when the record has another value by then.
@@ -52,6 +55,18 @@ func (t *Transaction) Empty() bool {
 	return len(t.Appends) == 0 && len(t.Results) == 0 && len(t.Writes) == 0
 }
 
+// Grows reports whether t adds jobs, or records that are more than notes of its results.
+func (t *Transaction) Grows() bool { return len(t.Appends) > 0 || t.puts() }
+
+func (t *Transaction) puts() bool {
+	for i := range t.Writes {
+		if w := &t.Writes[i]; w.Value != nil && !(w.Note && len(t.Results) > 0) {
+			return true
+		}
+	}
+	return false
+}
+
 // Tx collects a Transaction; it is the queue.Tx of every backend.
 type Tx struct {
 	now    time.Time
@@ -61,7 +76,8 @@ type Tx struct {
 	last   int // index in t.Appends of the lane appended to last; -1 at first
 	open   map[laneKey]int
 	writes map[string][]byte
-	read   map[string]int // place in t.Reads
+	notes  map[string]struct{} // the keys of writes that are notes
+	read   map[string]int      // place in t.Reads
 	bytes  int
 	ended  bool
 
@@ -310,6 +326,18 @@ func (t *Tx) Put(key, value []byte) error {
 	return t.write(key, append(make([]byte, 0, len(value)), value...))
 }
 
+// Note implements queue.Noter.
+func (t *Tx) Note(key, value []byte) error {
+	if err := t.Put(key, value); err != nil {
+		return err
+	}
+	if t.notes == nil {
+		t.notes = map[string]struct{}{}
+	}
+	t.notes[string(key)] = struct{}{}
+	return nil
+}
+
 // Delete implements queue.Tx.
 func (t *Tx) Delete(key []byte) error { return t.write(key, nil) }
 
@@ -345,7 +373,8 @@ func (t *Tx) Finish() *Transaction {
 		queue.PutHeader(a.Value, t.now, a.Count)
 	}
 	for k, v := range t.writes {
-		t.t.Writes = append(t.t.Writes, Write{Key: []byte(k), Value: v})
+		_, note := t.notes[k]
+		t.t.Writes = append(t.t.Writes, Write{Key: []byte(k), Value: v, Note: note})
 	}
 	slices.SortFunc(t.t.Writes, func(a, b Write) int { return bytes.Compare(a.Key, b.Key) })
 	return &t.t

@@ -91,7 +91,7 @@ type request struct {
 
 // brings reports whether r only brings something new: whoever does is told at once that the database
 // is away or silent, and still has it.
-func (r *request) brings() bool { return len(r.t.Results) == 0 && grows(r.t) }
+func (r *request) brings() bool { return len(r.t.Results) == 0 && r.t.Grows() }
 
 const (
 	requestWaiting = iota

@@ -249,7 +249,7 @@ func (s *Store) update(ctx context.Context, fn func(tx queue.Tx) error, deadline
 		err = s.observers.Tell(ctx, tx, h.lanes.whose)
 	}
 	t := tx.Finish()
-	if err == nil && !t.Empty() && grows(t) {
+	if err == nil && !t.Empty() && t.Grows() {
 		if err = s.overLimit(); err == nil && len(t.Results) == 0 {
 			err = cmp.Or(s.Away(), s.link.silence()) // whoever brings something new is told at once, and still has it
 		}
@@ -272,11 +272,6 @@ func (s *Store) update(ctx context.Context, fn func(tx queue.Tx) error, deadline
 		s.o.Log.Warn("what is paused could not be read; it will be tried again", "error", meaning(err))
 	}
 	return nil
-}
-
-// grows reports whether t adds jobs or records.
-func grows(t *partition.Transaction) bool {
-	return len(t.Appends) > 0 || slices.ContainsFunc(t.Writes, func(w partition.Write) bool { return w.Value != nil })
 }
 
 // bind finds the lanes that r appends to and the partitions that its results belong to.

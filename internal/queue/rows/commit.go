@@ -28,6 +28,7 @@ type request struct {
 	wrote   []uint64 // the same of writes
 	change  *partition.Change
 	moves   bool // values are put elsewhere: committed alone
+	more    bool // it has jobs or records that are more than notes of results
 	done    chan error
 }
 
@@ -38,7 +39,7 @@ func newRequest(t *partition.Transaction, c *partition.Change) *request {
 	if t == nil {
 		return r
 	}
-	r.reads = t.Reads
+	r.reads, r.more = t.Reads, t.Grows()
 	r.read = make([]uint64, len(t.Reads))
 	for i := range t.Reads {
 		r.read[i] = mark(t.Reads[i].Key)
@@ -60,12 +61,7 @@ func newRequest(t *partition.Transaction, c *partition.Change) *request {
 
 // grows reports whether r takes more than it gives back.
 func (r *request) grows() bool {
-	for i := range r.writes {
-		if r.writes[i].put {
-			return true
-		}
-	}
-	return len(r.appends) > 0 && !r.moves
+	return r.more
 }
 
 // submit hands r to the committer and waits for its outcome. The partition is told of

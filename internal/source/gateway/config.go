@@ -32,9 +32,10 @@ type Config struct {
 	// default, allows pages of every origin. It is the browser that keeps other pages out: requests
 	// without an origin, and what a browser sends without asking first, are taken all the same.
 	AllowedOrigins []string `hcl:"allowed_origins,optional"`
-	// InternalEndpoints serves the paths below /internal: extract, retl, replay, audiencelist and
-	// batch. But for the first and audiencelist they ask for no key, only for the id of a source: turn
-	// them on where nobody outside of your network reaches the address. Off by default.
+	// InternalEndpoints serves the paths below /internal: extract, retl, replay, audiencelist,
+	// batch, and the status of job runs, where queues of the config count them. But for the first and
+	// audiencelist they ask for no key, at most for the id of a source: turn them on where nobody outside
+	// of your network reaches the address. Off by default.
 	InternalEndpoints bool `hcl:"internal_endpoints,optional"`
 	// RequireDestinationID refuses requests to /internal/v1/retl that do not say by
 	// X-Rudder-Destination-Id which destination of the source they are for; off by default, when
@@ -92,7 +93,10 @@ type Config struct {
 	// RateLimitEvents is the most events a workspace may send in rate_limit_window_seconds;
 	// more are answered 429, with the time until they may be sent in Retry-After. 0, the default, sets no
 	// limit. Requests of a reverse-ETL run are not counted: those with X-Rudder-Job-Run-Id or
-	// X-Rudder-Task-Run-Id, or whose first event has context.sources.job_run_id or task_run_id.
+	// X-Rudder-Task-Run-Id, or whose first event has context.sources.job_run_id or task_run_id. With a store
+	// in PostgreSQL the limit holds over all gateways that share it, which take from it in portions: each
+	// may let in a portion more, a thirty-second of the burst or what may come in a quarter of a second. While
+	// the store cannot be reached each lets in its share.
 	RateLimitEvents int `hcl:"rate_limit_events,optional"`
 	// RateLimitWindowSeconds is the time, in seconds, that rate_limit_events counts for;
 	// 60 by default.

@@ -38,6 +38,8 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/frontdoor"
 	"github.com/weirdata/weir/internal/gateway"
+	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/runs"
 	"github.com/weirdata/weir/internal/suppression"
 	"github.com/weirdata/weir/internal/tlsconfig"
 	"github.com/weirdata/weir/internal/trace"
@@ -68,15 +70,18 @@ type Source struct {
 	door   *gateway.Gateway
 	file   workspace.Live
 	tally  *gateway.Tally
-	limit  *limiter // of workspaces; nil without a limit
-	inside *limiter // of /internal/v1/batch; nil without a limit
-	traced bool     // messages keep the trace context of their request; set before Open
+	store  func() queue.Store // nil without one
+	limit  *limiter           // of workspaces; nil without a limit
+	inside *limiter           // of /internal/v1/batch; nil without a limit
+	traced bool               // messages keep the trace context of their request; set before Open
 
 	users   *suppression.Set // nil: nobody is suppressed
 	list    http.Handler     // serves users; nil: it is not served
 	opening sync.Mutex
 	opened  bool // users are open
 	leftOut atomic.Int64
+
+	status http.Handler // of job runs; nil: it is not served
 
 	frontdoor.Tenant
 }
@@ -106,7 +111,7 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{c: c, log: d.Log, dir: d.Dir, file: file, tally: tallyOf(d)}
+	s := &Source{c: c, log: d.Log, dir: d.Dir, file: file, tally: tallyOf(d), store: d.Store}
 	o := gateway.Options{
 		Version: d.Version, MaxEvents: c.MaxRequestEvents, AnyID: c.AllowEventsWithoutIDs,
 		Origins: c.AllowedOrigins, Internal: c.InternalEndpoints, RequireDestination: c.RequireDestinationID, Hooks: hooks, Tally: s.tally,
@@ -117,6 +122,9 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 		if c.Suppression.Token != "" {
 			s.list = s.users.Handler(c.Suppression.Token)
 		}
+	}
+	if c.InternalEndpoints {
+		s.status, o.JobStatus = runs.Of(d).Handler(), true
 	}
 	s.door = gateway.New(file, o)
 	s.limit, s.inside = c.limiters()
@@ -185,7 +193,7 @@ func (s *Source) KeepTraceContext() { s.traced = true }
 func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Set before anything is refused: the server reads what is left of a refused body.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.readTimeout()))
-	if s.userList(w, r) {
+	if s.userList(w, r) || s.jobStatus(w, r) {
 		return
 	}
 	if s.door.CORS(w, r) {

@@ -137,6 +137,9 @@ func (s *Suppression) access() suppression.Access {
 
 // Open implements connector.Source. Nobody is let in before it is known who is suppressed.
 func (s *Source) Open(ctx context.Context) error {
+	if s.store != nil {
+		s.limit.share(s.store(), s.log)
+	}
 	if s.users == nil {
 		return s.Tenant.Open(ctx)
 	}
@@ -194,20 +197,6 @@ func (s *session) userList(w http.ResponseWriter, r *http.Request) bool {
 	if s.list == nil || !strings.HasPrefix(r.URL.Path, suppression.Paths) {
 		return false
 	}
-	told := &status{ResponseWriter: w, code: http.StatusOK}
-	s.list.ServeHTTP(told, r)
-	s.Answered(told.code)
+	s.pass(w, r, s.list)
 	return true
-}
-
-// status is a response of which the code is known afterwards.
-type status struct {
-	http.ResponseWriter
-	code int
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (s *status) WriteHeader(code int) {
-	s.code = code
-	s.ResponseWriter.WriteHeader(code)
 }

@@ -39,6 +39,7 @@ import (
 	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/queue"
 	"github.com/weirdata/weir/internal/queue/lease"
+	"github.com/weirdata/weir/internal/runs"
 )
 
 // Config is the HCL of the queue source.
@@ -111,6 +112,9 @@ var Entry = connector.Of(connector.Spec[Config, connector.Source]{
 		if c.StopWhenEmpty {
 			s.settled = make(chan struct{}, 1)
 		}
+		if q.JobStatus != "" {
+			s.runs, s.stage = runs.Of(d), q.JobStatus
+		}
 		return s, nil
 	},
 })
@@ -130,6 +134,8 @@ type Source struct {
 	query  queue.Query
 	end    <-chan struct{} // of what fills the queue; nil when nothing is known of that
 
+	runs    *runs.Book    // nil: nothing is counted
+	stage   string        // that they count the queue as
 	held    *lease.Holder // every read since Open that is not settled
 	leave   func()        // ends the subscription of Open
 	loose   sync.Once     // for the warning about messages without order
@@ -195,6 +201,9 @@ func (s *Source) Open(context.Context) error {
 	s.held = lease.New(s.store, s.query.For)
 	if s.leave == nil {
 		s.leave = queue.Subscribe(s.store(), s.query.Queue)
+		if s.runs != nil {
+			s.runs.Open(s.query.Queue, s.stage)
+		}
 	}
 	return nil
 }
@@ -207,6 +216,9 @@ func (s *Source) Close(ctx context.Context) error {
 	if s.leave != nil {
 		s.leave()
 		s.leave = nil
+		if s.runs != nil {
+			s.runs.Close()
+		}
 	}
 	if _, err := s.held.Close(ctx); err != nil {
 		return fmt.Errorf("queue %q: %w", s.query.Queue, err)
@@ -236,7 +248,8 @@ func (s *Source) tellLoose(jobs []queue.Job) {
 type reading struct {
 	held    *lease.Holder // of the Open that it was read after
 	jobs    []queue.Job
-	settled []bool // in a transaction of the engine
+	settled []bool  // in a transaction of the engine
+	status  *status // nil: there is nothing to count
 }
 
 // Read implements connector.Source.
@@ -286,7 +299,7 @@ func (s *Source) ReadValues(ctx context.Context, room connector.Room, of func(st
 func (s *Source) portion(value string, jobs []queue.Job) connector.Portion {
 	s.held.Hold(jobs...)
 	s.tellLoose(jobs)
-	l := &reading{held: s.held, jobs: jobs, settled: make([]bool, len(jobs))}
+	l := &reading{held: s.held, jobs: jobs, settled: make([]bool, len(jobs)), status: s.statusOf(jobs)}
 	settle := func(tx queue.Tx, index []int) error {
 		rs := results.take()
 		defer results.give(rs)
@@ -294,7 +307,7 @@ func (s *Source) portion(value string, jobs []queue.Job) connector.Portion {
 			*rs = append(*rs, l.jobs[i].Done())
 			l.settled[i] = true
 		}
-		return tx.Settle(*rs...)
+		return l.status.beside().Settle(tx, *rs)
 	}
 	return connector.Portion{Value: value, Batch: messages(jobs, s.store().Now()), Settle: settle,
 		Ack: func(ctx context.Context, o event.Outcomes) error { return s.settle(ctx, l, o) }}
@@ -400,9 +413,10 @@ func (s *Source) settle(ctx context.Context, l *reading, o event.Outcomes) error
 			back = append(back, l.jobs[i])
 		default:
 			rs = append(rs, verdict(&l.jobs[i], err))
+			l.status.failed(&rs[len(rs)-1], err)
 		}
 	}
-	_, err := l.held.Settle(ctx, rs)
+	_, err := l.held.Settle(ctx, rs, l.status.beside())
 	if err = errors.Join(err, l.held.Release(ctx, back)); err != nil {
 		err = fmt.Errorf("settle jobs of queue %q: %w", s.query.Queue, err)
 	}

@@ -9,10 +9,12 @@ package queuetarget
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
 	"github.com/weirdata/weir/internal/queue"
+	"github.com/weirdata/weir/internal/runs"
 )
 
 // Config is the HCL of the queue target.
@@ -62,6 +64,9 @@ var Entry = connector.Of(connector.Spec[Config, connector.Target]{
 		if c.Deduplicate != nil {
 			t.ids = newIDs(d.Store, q.Name, c.Deduplicate, d.Log)
 		}
+		if q.JobStatus != "" {
+			t.runs = runs.Of(d)
+		}
 		return t, nil
 	},
 })
@@ -71,7 +76,9 @@ type Target struct {
 	store  func() queue.Store
 	queue  connector.Queue
 	limits connector.Limits
-	ids    *ids // nil: nothing is left out
+	ids    *ids       // nil: nothing is left out
+	runs   *runs.Book // nil: nothing is counted
+	opened atomic.Bool
 }
 
 var (
@@ -88,6 +95,9 @@ func (t *Target) Open(context.Context) error {
 	if t.ids != nil {
 		t.ids.open()
 	}
+	if t.runs != nil && !t.opened.Swap(true) {
+		t.runs.Open(t.queue.Name, t.queue.JobStatus)
+	}
 	return nil
 }
 
@@ -95,6 +105,9 @@ func (t *Target) Open(context.Context) error {
 func (t *Target) Close(context.Context) error {
 	if t.ids != nil {
 		t.ids.close()
+	}
+	if t.runs != nil && t.opened.Swap(false) {
+		t.runs.Close()
 	}
 	return nil
 }
@@ -156,12 +169,21 @@ func (t *Target) Accepts(m *event.Message) error {
 
 // WriteIn implements connector.StoreTarget.
 func (t *Target) WriteIn(tx queue.Tx, b event.Batch) error {
+	all := b
 	if t.ids != nil {
 		fresh, err := t.ids.fresh(tx, b)
-		if err != nil || len(fresh) == 0 {
+		if err != nil {
 			return err
 		}
 		b = fresh
+	}
+	if t.runs != nil {
+		if err := t.runs.Appended(tx, t.queue.JobStatus, all); err != nil {
+			return err
+		}
+	}
+	if len(b) == 0 {
+		return nil
 	}
 	jobs := make([]queue.Job, len(b))
 	for i, m := range b {
