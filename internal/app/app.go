@@ -179,7 +179,7 @@ func (a *App) start(ctx context.Context, b *Built) error {
 		members[i] = &member{Runner: r, log: a.Log, ended: make(chan struct{})}
 	}
 	next := newGeneration(members, b.Plan.Queues)
-	next.empty, next.plan, next.planes, next.lakes = b.Plan.Empty, b.Plan, b.Planes, b.lakes
+	next.empty, next.plan, next.planes, next.lakes, next.gateways = b.Plan.Empty, b.Plan, b.Planes, b.lakes, b.gateways
 	for _, m := range members {
 		if m.Terms().Fed {
 			m.FeedUntil(next.drained(m))

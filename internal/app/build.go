@@ -119,6 +119,7 @@ type Built struct {
 	Planes []*Plane
 
 	lakes     []Lake
+	gateways  []Gateway
 	inspected []inspected
 	listening []listening
 	limit     int64 // of payload bytes in flight
@@ -263,6 +264,7 @@ func (a *assembly) make(ctx context.Context) pipeline.Parts {
 	}
 	p.Source, _ = build(ctx, a, a.b.Set.Sources, pc.Source.Use)
 	a.listens(p.Source, pc.Source.Use)
+	a.visited(p.Source)
 	p.Transforms, p.Workers = a.transforms(ctx, pc.Transform), workers(pc.Transform)
 	p.First = pc.Routing == config.RouteFirst
 	for _, r := range pc.Targets {

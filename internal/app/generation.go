@@ -9,15 +9,16 @@ import (
 
 // generation is the runners of one config.
 type generation struct {
-	members map[string]*member
-	order   []*member            // as in the config
-	fillers map[string][]*member // by the queue they put work into
-	drawers map[string][]*member // by the queue they take work from
-	queues  []connector.Queue    // by name
-	empty   bool                 // no pipeline is written in the config
-	plan    *config.Plan         // what it was made of
-	planes  []*Plane
-	lakes   []Lake
+	members  map[string]*member
+	order    []*member            // as in the config
+	fillers  map[string][]*member // by the queue they put work into
+	drawers  map[string][]*member // by the queue they take work from
+	queues   []connector.Queue    // by name
+	empty    bool                 // no pipeline is written in the config
+	plan     *config.Plan         // what it was made of
+	planes   []*Plane
+	lakes    []Lake
+	gateways []Gateway
 }
 
 func newGeneration(members []*member, queues []connector.Queue) *generation {

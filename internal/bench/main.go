@@ -8,7 +8,7 @@
 //	go run ./internal/bench -profile DIR full   with a CPU profile of each server
 //
 // The groups are the pages of docs/bench: engine (standard input to standard output),
-// queue, gateway, lake, machine, isolation, kinesis and kafka.
+// queue, gateway, lake, machine, isolation, console, kinesis and kafka.
 //
 // Every measured program is a child process: Weir with a config, or this program as the
 // limit, the load or the sink of a case. Limit and Weir run in turn, round by round, so
@@ -92,7 +92,7 @@ type group struct {
 }
 
 func groups() []group {
-	return []group{engineGroup(), queueGroup(), gatewayGroup(), lakeGroup(), machineGroup(), isolationGroup(), kinesisGroup(), kafkaGroup()}
+	return []group{engineGroup(), queueGroup(), gatewayGroup(), lakeGroup(), machineGroup(), isolationGroup(), consoleGroup(), kinesisGroup(), kafkaGroup()}
 }
 
 func (b *bench) run(only []string, out io.Writer) (err error) {

@@ -132,14 +132,14 @@ type columnType struct{ column, kind string }
 // typesOf are the columns with their types, in order.
 func typesOf(fields []*parquet.Field, above string, out []columnType) []columnType {
 	for _, f := range fields {
-		kind, end := f.Kind.String(), f
+		kind, end := f.TypeName(), f
 		name := above + f.Name
 		for end.Elem != nil {
 			if name += "[]"; end.Kind == parquet.Map {
 				name = strings.TrimSuffix(name, "[]") + "{}"
 			}
 			end = end.Elem
-			kind += " of " + end.Kind.String()
+			kind += " of " + end.TypeName()
 		}
 		out = append(out, columnType{above + f.Name, kind})
 		out = typesOf(end.Fields, name+".", out)

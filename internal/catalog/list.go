@@ -403,11 +403,13 @@ func printFields(t *tabwriter.Writer, fields []*parquet.Field, column, key strin
 			from += " that are other numbers"
 		case parquet.AsJSON:
 			from += " of other types"
+		case parquet.Rest:
+			from = "what has no column"
 		}
-		kind, end := f.Kind.String(), f
+		kind, end := f.TypeName(), f
 		for end.Elem != nil {
 			end = end.Elem
-			kind += " of " + end.Kind.String()
+			kind += " of " + end.TypeName()
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\n", column+f.Name, kind, from)
 		lists := strings.Repeat("[]", strings.Count(kind, " of "))

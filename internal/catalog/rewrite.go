@@ -37,7 +37,10 @@ type RewriteOptions struct {
 	// recognises what is in it; empty for none.
 	DedupField string
 	// Types are of fields, by their path, that shall have another.
-	Types  map[string]parquet.Kind
+	Types map[string]parquet.Type
+	// Closed has the new dataset no columns but those of the old one: what has none, or does not fit, goes
+	// to the rest.
+	Closed bool
 	Large  int64 // bytes that a file has at most, about
 	Memory int64 // bytes of JSON that are held at once
 	DryRun bool
@@ -149,7 +152,7 @@ func apart(from, to string) error {
 func (w *rewriter) prepare() error {
 	types := maps.Clone(w.o.Types)
 	if types == nil {
-		types = map[string]parquet.Kind{}
+		types = map[string]parquet.Type{}
 	}
 	taps := []string{w.o.TimeField, w.o.DedupField}
 	for _, field := range taps {
@@ -162,7 +165,7 @@ func (w *rewriter) prepare() error {
 			return fault.New(fault.Setup, errors.New("partitions need the field with the time of an event: name it, or have none"))
 		}
 		if _, declared := types[w.o.TimeField]; !declared && w.from.Schema.Find(w.o.TimeField).Kind == parquet.String {
-			types[w.o.TimeField] = parquet.Timestamp
+			types[w.o.TimeField] = parquet.Type{Kind: parquet.Timestamp}
 		}
 	}
 	var reserved []string
@@ -174,7 +177,7 @@ func (w *rewriter) prepare() error {
 		return err
 	}
 	o := asAdopted
-	o.Taps, o.Types, o.Reserved = taps, types, reserved
+	o.Taps, o.Types, o.Reserved, o.Closed = taps, types, reserved, w.o.Closed
 	w.decoder = parquet.NewDecoder(base, o)
 	return nil
 }

@@ -58,7 +58,7 @@ func inOrder(t testing.TB, path string) []string {
 }
 
 func rewriting(layout ...Unit) RewriteOptions {
-	return RewriteOptions{Layout: layout, TimeField: "at", DedupField: "id", Types: map[string]parquet.Kind{"amount": parquet.Double}, Large: 1 << 20, Memory: 4000}
+	return RewriteOptions{Layout: layout, TimeField: "at", DedupField: "id", Types: map[string]parquet.Type{"amount": {Kind: parquet.Double}}, Large: 1 << 20, Memory: 4000}
 }
 
 // TestRewrite gives a column another type and a dataset other partitions: coarser, finer, none. All
@@ -120,7 +120,7 @@ func TestRewrite(t *testing.T) {
 		}
 	}
 	o := rewriting(Year)
-	o.Types["amont"] = parquet.Int
+	o.Types["amont"] = parquet.Type{Kind: parquet.Int}
 	if _, err := Rewrite(t.Context(), from, filepath.Join(root, "x"), o); err == nil || !strings.Contains(err.Error(), `"amont"`) {
 		t.Errorf("a type for a field that is not there: %v", err)
 	}

@@ -52,6 +52,12 @@ func (s *Snapshot) view(name string, pattern bool) (string, error) {
 	lines := s.d.about.Adopted != nil && s.d.about.Adopted.Files == jsonFiles
 	how, columns := s.duckKeys(), []string(nil)
 	note := ""
+	var rest *parquet.Field
+	for _, f := range s.Schema.Fields {
+		if f.Variant == parquet.Rest {
+			rest = f
+		}
+	}
 	for _, f := range s.Schema.Fields {
 		switch {
 		case lines && f.Key == malformed:
@@ -61,7 +67,12 @@ func (s *Snapshot) view(name string, pattern bool) (string, error) {
 			columns = append(columns, quoted(f.Key)+" AS "+quoted(f.Name))
 		case f.Variant == parquet.Main && hasValues(s.Schema.Fields, f):
 			columns = append(columns, column(s.Schema.Fields, f))
+		case f.Variant == parquet.Main && rest != nil:
+			columns = append(columns, fmt.Sprintf("json_extract(%s, %s) AS %s", quoted(rest.Name), literal("/"+strings.NewReplacer("~", "~0", "/", "~1").Replace(f.Key)), quoted(f.Name)))
 		}
+	}
+	if rest != nil && !lines {
+		columns = append(columns, quoted(rest.Name))
 	}
 	for _, k := range s.Keys() {
 		if slices.ContainsFunc(s.Schema.Fields, func(f *parquet.Field) bool { return strings.EqualFold(f.Name, k.Name) }) {

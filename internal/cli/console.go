@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"sync"
 
 	"github.com/weirdata/weir/internal/admin"
@@ -8,6 +9,7 @@ import (
 	"github.com/weirdata/weir/internal/config"
 	"github.com/weirdata/weir/internal/console"
 	"github.com/weirdata/weir/internal/layout"
+	"github.com/weirdata/weir/internal/queue"
 )
 
 // accessOf is who may do what by an admin block, which has been checked.
@@ -50,13 +52,27 @@ func (r *runner) console(o *admin.Options, a *config.Admin) (end func(), err err
 	}
 	c, err := console.New(console.Options{
 		Path: a.Path, Pages: a.Console != nil, Version: Version(), MaxStreams: settings.MaxStreams, Log: r.log, Pipelines: r.meter,
-		Taps: r.builder.Taps, Failures: failed{r}, Points: r.points, Config: r.standing, Lakes: lakes{r.app}, Graph: r.drawing, Ready: r.app.Ready, Store: r.app.Store,
+		Taps: r.builder.Taps, Failures: failed{r}, Points: r.points, Config: r.standing, OfMessage: ofMessage, Lakes: lakes{r.app}, Gateways: r.gateways, Machines: r.app.Machines, Graph: r.drawing, Ready: r.app.Ready, Store: r.app.Store,
 	})
 	if err != nil {
 		return nil, err
 	}
 	o.More = c.Routes
 	return c.Close, nil
+}
+
+func ofMessage(ctx context.Context, s queue.Store, id string, most int) (found []queue.Job, looked int, all bool, err error) {
+	return admin.Local{Store: s}.OfMessage(ctx, id, most)
+}
+
+// gateways are those of what runs.
+func (r *runner) gateways() []console.OpenGateway {
+	all := r.app.Gateways()
+	out := make([]console.OpenGateway, len(all))
+	for i, g := range all {
+		out[i] = console.OpenGateway(g)
+	}
+	return out
 }
 
 // drawn is the drawing of a plan.

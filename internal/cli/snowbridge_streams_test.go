@@ -27,6 +27,7 @@ import (
 type roundTrip struct {
 	name           string
 	target, source string
+	also           string                                             // what stands before each of them in its file
 	check          func(t *testing.T, name string, payloads []string) // in place of a source
 }
 
@@ -43,7 +44,7 @@ func payloadsOf(name string) []string {
 func (r roundTrip) run(t *testing.T, address, name string, environment ...string) {
 	t.Helper()
 	fill := strings.NewReplacer("ADDRESS", address, "NAME", name)
-	dir := files(t, "target.hcl", fill.Replace("target {\n"+r.target+"}\n"), "source.hcl", fill.Replace("source {\n"+r.source+"}\n"))
+	dir := files(t, "target.hcl", fill.Replace(r.also+"target {\n"+r.target+"}\n"), "source.hcl", fill.Replace(r.also+"source {\n"+r.source+"}\n"))
 	payloads := payloadsOf(name)
 	c := weir(t, dir, "run", "target.hcl")
 	c.Env, c.Stdin = append(c.Env, environment...), strings.NewReader(strings.Join(payloads, "\n")+"\n")
@@ -99,9 +100,12 @@ func testSnowbridgeKafka(t *testing.T) {
   }
 `, source: source + "    concurrent_writes = \"15\"\n    assignor = \"sticky\"\n    target_version = \"2.7.0\"\n  }\n"},
 		{name: "5.0", target: `  use "kafka" {
-` + required + `    target_version = "2.7.0"
-    max_retries    = 5
-    compress       = true
+` + required + `    target_version      = "2.7.0"
+    max_retries         = 5
+    compress            = true
+    wait_for_all        = true
+    idempotent          = true
+    force_sync_producer = true
     batching {
       max_batch_messages     = 2
       max_batch_bytes        = 1000000
@@ -138,7 +142,17 @@ func testSnowbridgeKinesis(t *testing.T) {
 		{name: "required", target: "  use \"kinesis\" {\n" + where + "  }\n", source: source + "  }\n"},
 		{name: "2.0", target: "  use \"kinesis\" {\n" + where + role + "    request_max_messages = 2\n  }\n",
 			source: source + role + "    start_timestamp = \"2020-01-01 10:00:00\"\n    read_throttle_delay_ms = 500\n    concurrent_writes = 15\n  }\n"},
-		{name: "5.0", target: "  use \"kinesis\" {\n" + where + role + "    batching {\n      max_batch_messages = 2\n      flush_period_millis = 10\n    }\n  }\n", source: source + role + `    shard_check_freq_seconds   = 15
+		{name: "5.0", target: "  use \"kinesis\" {\n" + where + role + `    batching {
+      max_batch_messages     = 2
+      max_batch_bytes        = 5000000
+      max_message_bytes      = 1000000
+      max_concurrent_batches = 2
+      flush_period_millis    = 10
+    }
+  }
+`, source: source + role + `    start_timestamp            = "2020-01-01 10:00:00"
+    read_throttle_delay_ms     = 500
+    shard_check_freq_seconds   = 15
     leader_action_freq_seconds = 305
     client_name                = "snowbridge-1"
     get_records_limit          = 100
@@ -170,7 +184,7 @@ func testSnowbridgeSQS(t *testing.T) {
 	for _, r := range []roundTrip{
 		{name: "required", target: "  use \"sqs\" {\n" + where + "  }\n", source: "  use \"sqs\" {\n" + where + "  }\n"},
 		{name: "2-0", target: "  use \"sqs\" {\n" + where + role + "  }\n", source: "  use \"sqs\" {\n" + where + role + "    concurrent_writes = 20\n  }\n"},
-		{name: "5-0", target: "  use \"sqs\" {\n" + where + "    batching {\n      max_batch_messages = 2\n      max_batch_bytes = 1048576\n      max_message_bytes = 262144\n    }\n  }\n", source: "  use \"sqs\" {\n" + where + role + "  }\n"},
+		{name: "5-0", target: "  use \"sqs\" {\n" + where + role + "    batching {\n      max_batch_messages = 2\n      max_batch_bytes = 1048576\n      max_message_bytes = 262144\n      max_concurrent_batches = 2\n      flush_period_millis = 10\n    }\n  }\n", source: "  use \"sqs\" {\n" + where + role + "  }\n"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
@@ -191,7 +205,7 @@ func testSnowbridgePubSub(t *testing.T) {
 	for _, r := range []roundTrip{
 		{name: "required", target: target + "  }\n", source: source + "  }\n"},
 		{name: "1-0", target: target + "  }\n", source: source + "    concurrent_writes = 20\n  }\n"},
-		{name: "3-0 and 5-0", target: target + "    batching {\n      max_batch_messages = 2\n      max_concurrent_batches = 2\n    }\n  }\n", source: source + `    concurrent_writes            = 1
+		{name: "3-0 and 5-0", target: target + "    batching {\n      max_batch_messages = 2\n      max_batch_bytes = 10000000\n      max_message_bytes = 10000000\n      max_concurrent_batches = 2\n      flush_period_millis = 10\n    }\n  }\n", source: source + `    concurrent_writes            = 1
     max_outstanding_messages     = 2000
     max_outstanding_bytes        = 2e9
     min_extension_period_seconds = 10
@@ -217,7 +231,7 @@ func testSnowbridgeEventHub(t *testing.T) {
 		{name: "required", target: required},
 		{name: "1.0", target: required + "    max_auto_retries = 2\n    context_timeout_in_seconds = 21\n" + sizes},
 		{name: "2.0", target: required + "    max_auto_retries = 2\n    set_eh_partition_key = false\n" + sizes},
-		{name: "5.0", target: required + "    set_eh_partition_key = true\n    batching {\n      max_batch_messages = 2\n      max_concurrent_batches = 2\n    }\n"},
+		{name: "5.0", target: required + "    max_auto_retries = 2\n    context_timeout_in_seconds = 21\n    set_eh_partition_key = true\n    batching {\n      max_batch_messages = 2\n      max_batch_bytes = 1000000\n      max_message_bytes = 1000000\n      max_concurrent_batches = 2\n      flush_period_millis = 200\n    }\n"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()

@@ -123,7 +123,7 @@ func (c *checker) unknownAttribute(a *hclsyntax.Attribute, s *schema, at place) 
 		c.errorAt(a.NameRange, fmt.Sprintf("%s is a block, so it takes no =", a.Name), "write "+s.example(a.Name))
 		return
 	}
-	c.errorAt(a.NameRange, fmt.Sprintf("unknown option: %s%s", a.Name, at.in()), suggestion(a.Name, s, at))
+	c.errorAt(a.NameRange, fmt.Sprintf("unknown option: %s%s", a.Name, at.in()), suggestion(a.Name, a.Expr, s, at))
 }
 
 func (c *checker) unknownBlock(b *hclsyntax.Block, s *schema, at place) {
@@ -131,12 +131,14 @@ func (c *checker) unknownBlock(b *hclsyntax.Block, s *schema, at place) {
 		c.errorAt(HeaderOf(b), fmt.Sprintf("%s is an option, not a block", b.Type), "write "+s.example(b.Type))
 		return
 	}
-	c.errorAt(HeaderOf(b), fmt.Sprintf("unknown block: %s%s", b.Type, at.in()), suggestion(b.Type, s, at))
+	c.errorAt(HeaderOf(b), fmt.Sprintf("unknown block: %s%s", b.Type, at.in()), suggestion(b.Type, nil, s, at))
 }
 
-// suggestion is what to write instead of an unknown name.
-func suggestion(name string, s *schema, at place) string {
-	if path, ok := s.inside(name); ok {
+// suggestion is what to write instead of an unknown name; value is that of an option.
+func suggestion(name string, value hclsyntax.Expression, s *schema, at place) string {
+	paths := s.inside(name)
+	if len(paths) == 1 {
+		path := paths[0]
 		return fmt.Sprintf("%s belongs in the %s block:\n%s", name, path[len(path)-1], nested(path, schemaAt(s, path).example(name)))
 	}
 	if at.outer != nil && at.outer.knows(name) {
@@ -146,7 +148,14 @@ func suggestion(name string, s *schema, at place) string {
 		return fmt.Sprintf("remove it: %s is an option of the %s, and this is the %s (%s)", name, at.otherKind, at.kind, at.name)
 	}
 	if n := spelling.Nearest(name, s.order); n != "" {
-		return "write " + s.example(n)
+		return "write " + s.instead(name, value, n)
+	}
+	if len(paths) > 1 {
+		var blocks []string
+		for _, path := range paths {
+			blocks = append(blocks, path[len(path)-1])
+		}
+		return fmt.Sprintf("%s belongs in a block: %s", name, strings.Join(blocks, " or "))
 	}
 	if len(s.order) == 0 {
 		return "remove it: nothing can be set here"

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
 )
 
 // schema is what a struct's hcl tags allow in a body. Tags mean what gohcl says they
@@ -126,17 +128,15 @@ func union(ts ...reflect.Type) *schema {
 // knows reports whether name is an attribute or block of s.
 func (s *schema) knows(name string) bool { return slices.Contains(s.order, name) }
 
-// inside finds the block of s, or of its blocks, that has the given attribute or block;
-// the path is that of the block. The outermost place counts; none is found when there
-// are two of the same depth.
-func (s *schema) inside(name string) (path []string, found bool) {
+// inside lists the paths of the blocks of s, or of its blocks, that have the given attribute or
+// block: the outermost ones, which are all of the same depth.
+func (s *schema) inside(name string) [][]string {
 	for depth := 1; depth <= 3; depth++ {
-		paths := s.pathsTo(name, depth)
-		if len(paths) > 0 {
-			return paths[0], len(paths) == 1
+		if paths := s.pathsTo(name, depth); len(paths) > 0 {
+			return paths
 		}
 	}
-	return nil, false
+	return nil
 }
 
 // pathsTo lists the paths of blocks, of exactly that depth, that have the name.
@@ -158,6 +158,43 @@ func (s *schema) pathsTo(name string, depth int) [][]string {
 		}
 	}
 	return paths
+}
+
+// instead is how the attribute or block meant is written in the place of an option that is
+// called name: with the value that stands there, if it is a number or a truth value that both
+// can have. A time keeps its length where the names differ in their unit.
+func (s *schema) instead(name string, value hclsyntax.Expression, meant string) string {
+	f, ok := s.attributes[meant]
+	if !ok || value == nil || f.typ == nil {
+		return s.example(meant)
+	}
+	v, ds := value.Value(nil)
+	if ds.HasErrors() || v.IsNull() || !v.IsKnown() {
+		return s.example(meant)
+	}
+	t := f.typ
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case v.Type() == cty.Bool && t.Kind() == reflect.Bool:
+		return fmt.Sprintf("%s = %t", meant, v.True())
+	case v.Type() != cty.Number || !isInteger(t) && t.Kind() != reflect.Float64:
+		return s.example(meant)
+	}
+	number := v.AsBigFloat().Text('f', -1)
+	to, _, isTimed := unitOf(meant, t)
+	if !isTimed {
+		return meant + " = " + number
+	}
+	from, _, wasTimed := unitOf(name, t)
+	switch {
+	case !wasTimed:
+		return s.example(meant)
+	case from.size != to.size:
+		return fmt.Sprintf("%s = %q", meant, number+from.short)
+	}
+	return meant + " = " + number
 }
 
 // example is how the attribute or block name is written.

@@ -205,6 +205,10 @@ func (ps *problems) address(field, got, example string) {
 			return
 		}
 	}
+	if got != "" && !strings.ContainsAny(got, ":/ ") { // a host alone
+		_, port, _ = net.SplitHostPort(example)
+		example = net.JoinHostPort(got, port)
+	}
 	ps.add(field, fmt.Sprintf("%s must be host:port, not %q", lastOf(field), got), fmt.Sprintf("write %s = %q", lastOf(field), example))
 }
 

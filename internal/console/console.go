@@ -13,6 +13,9 @@
 //	GET  /v1/config  the files of the config as they are now, what is wrong with them, and what they
 //	                 were for what runs
 //	GET  /v1/lake/datasets, POST /v1/lake/query: the datasets that events land in, and questions to one
+//	GET  /v1/gateways and what is below it: by write key what became of requests, and a test event
+//	GET  /v1/machines and what is below it: state graphs, and executions
+//	GET  /v1/messages: one message through every hop, as far as that is recorded
 //	GET  /v1/session who asks, and what he may do
 //	POST /v1/session {"token": "..."}: a cookie that stands for the token, for browsers
 //
@@ -49,6 +52,7 @@ import (
 
 	"github.com/weirdata/weir/internal/api"
 	"github.com/weirdata/weir/internal/connector"
+	"github.com/weirdata/weir/internal/executor"
 	"github.com/weirdata/weir/internal/layout"
 	"github.com/weirdata/weir/internal/meter"
 	"github.com/weirdata/weir/internal/queue"
@@ -79,8 +83,14 @@ type Options struct {
 	Failures Failures
 	// Config is the files of the config, as they are now and as they were for what runs.
 	Config func(ctx context.Context) (*Config, error)
+	// OfMessage is the open jobs of a store whose message has an id. It looks at a number of them at most,
+	// and no longer than ctx: all is false where there are more.
+	OfMessage func(ctx context.Context, s queue.Store, id string, most int) (found []queue.Job, looked int, all bool, err error)
 	// Lakes are the datasets that what runs lands events in.
 	Lakes Lakes
+	// Gateways take events by write keys, and Machines run executions.
+	Gateways func() []OpenGateway
+	Machines func() []*executor.Machine
 	// Graph is the drawing of what runs, placed, and a number that grows when it is replaced.
 	Graph func() (*layout.Graph, int)
 	// Ready says why the process is not ready.
@@ -97,12 +107,15 @@ type Console struct {
 	ended   chan struct{}
 	reads   chan struct{} // holds one who has the config read
 	asks    chan struct{} // and those who look at, or ask, a lake
-	end     sync.Once
+	// searches holds one who looks for a message, or through executions.
+	searches chan struct{}
+	follower *follower
+	end      sync.Once
 }
 
 // New is a console.
 func New(o Options) (*Console, error) {
-	c := &Console{o: o, assets: map[string]asset{}, ended: make(chan struct{}), reads: make(chan struct{}, 1), asks: make(chan struct{}, mostAsked)}
+	c := &Console{o: o, assets: map[string]asset{}, ended: make(chan struct{}), reads: make(chan struct{}, 1), asks: make(chan struct{}, mostAsked), searches: make(chan struct{}, 1), follower: &follower{taps: o.Taps}}
 	entries, err := fs.ReadDir(static, "static")
 	if err != nil {
 		return nil, err
@@ -134,7 +147,7 @@ func (c *Console) Routes(access func() *api.Access) []api.Route {
 		}},
 		{Method: "POST", Path: "/v1/session", Right: api.Open, Summary: "A cookie that stands for a token, for browsers", Body: credentials{}, Do: func(w http.ResponseWriter, r *http.Request) { c.begin(w, r, access()) }},
 	}
-	routes = slices.Concat(routes, c.tapped(), c.failed(), c.configured(), c.lakes())
+	routes = slices.Concat(routes, c.tapped(), c.failed(), c.configured(), c.lakes(), c.gateways(), c.machines(), c.traced())
 	if !c.o.Pages {
 		return routes
 	}
@@ -142,7 +155,7 @@ func (c *Console) Routes(access func() *api.Access) []api.Route {
 		return api.Route{Method: "GET", Path: path, Do: func(w http.ResponseWriter, r *http.Request) { c.give(w, r, name(r)) }}
 	}
 	routes = append(routes, page("/assets/{name}", func(r *http.Request) string { return r.PathValue("name") }))
-	for _, path := range []string{"/{$}", "/p/{name...}", "/queues", "/q/{name...}", "/failures", "/live", "/config", "/lake"} {
+	for _, path := range []string{"/{$}", "/p/{name...}", "/queues", "/q/{name...}", "/failures", "/live", "/config", "/lake", "/gateway", "/machines", "/machines/{name...}", "/m", "/m/{id...}"} {
 		routes = append(routes, page(path, func(*http.Request) string { return index }))
 	}
 	return routes
@@ -191,6 +204,7 @@ func (c *Console) graph(w http.ResponseWriter, _ *http.Request) {
 // Close ends all streams.
 func (c *Console) Close() {
 	c.end.Do(func() { close(c.ended) })
+	c.follower.close()
 	c.sampler.close()
 }
 

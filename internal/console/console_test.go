@@ -66,7 +66,7 @@ func TestAccess(t *testing.T) {
 		h.ServeHTTP(w, r)
 		return w
 	}
-	for _, path := range []string{"/", "/queues", "/config", "/lake", "/p/some/pipeline", "/assets/app.js", "/assets/style.css", "/assets/icon.svg"} {
+	for _, path := range []string{"/", "/queues", "/config", "/lake", "/gateway", "/machines", "/machines/orders", "/m", "/m/some/id", "/p/some/pipeline", "/assets/app.js", "/assets/style.css", "/assets/icon.svg"} {
 		w := ask("GET", path, "", nil)
 		if w.Code != 200 || w.Header().Get("Content-Security-Policy") != policy || w.Header().Get("Content-Type") == "" {
 			t.Errorf("%s: %d, %v", path, w.Code, w.Header())
@@ -82,7 +82,7 @@ func TestAccess(t *testing.T) {
 	if w := ask("GET", "/assets/nothing.js", "", nil); w.Code != 404 {
 		t.Errorf("a file that is not there: %d", w.Code)
 	}
-	for _, path := range []string{"/v1/graph", "/v1/live", "/v1/config", "/v1/lake/datasets", "/v1/session", "/assets"} {
+	for _, path := range []string{"/v1/graph", "/v1/live", "/v1/config", "/v1/lake/datasets", "/v1/gateways", "/v1/machines", "/v1/machines/orders/executions", "/v1/messages?id=x", "/v1/session", "/assets"} {
 		if w := ask("GET", path, "", nil); w.Code != http.StatusUnauthorized {
 			t.Errorf("%s without the token: %d", path, w.Code)
 		}

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -98,23 +97,6 @@ func (c *Console) failed() []api.Route {
 	choosing := []api.Parameter{{Name: "cause", Doc: "text in the cause, or /a regular expression/"}, {Name: "text", Doc: "text in the payload, for who may see payloads"},
 		{Name: "pipeline", Doc: "that it failed in"}, {Name: "workspace", Doc: "whose"}, {Name: "source", Doc: "whose"}, {Name: "destination", Doc: "whose"},
 		{Name: "message_id", Doc: "of the event"}, {Name: "since", Doc: "RFC 3339: read at or after"}, {Name: "until", Doc: "RFC 3339: read before"}}
-	with := func(f func(http.ResponseWriter, *http.Request) (any, error)) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			v, err := f(w, r)
-			switch {
-			case errors.Is(err, errNoFailure):
-				api.Refuse(w, http.StatusNotFound, err.Error())
-			case errors.Is(err, errMayNot):
-				api.Refuse(w, http.StatusForbidden, err.Error())
-			case isMistake(err):
-				api.Refuse(w, http.StatusBadRequest, err.Error())
-			case err != nil:
-				api.Refuse(w, http.StatusInternalServerError, err.Error())
-			default:
-				api.Answer(w, v)
-			}
-		}
-	}
 	return []api.Route{
 		{Method: "GET", Path: "/v1/failures", Right: api.See, Summary: "A page of what has failed or died, wherever it rests", Answer: FailurePage{}, Do: with(c.failureList),
 			Query: append([]api.Parameter{{Name: "after", Doc: "next of the page before"}, {Name: "limit", Doc: "1 to 500, default 50"}}, choosing...)},
@@ -212,12 +194,9 @@ func (c *Console) each(r *http.Request, q *FailureQuery, after Ref, fn func(*Fou
 }
 
 func (c *Console) failureList(_ http.ResponseWriter, r *http.Request) (any, error) {
-	limit := 50
-	if text := r.FormValue("limit"); text != "" {
-		var err error
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > mostPage {
-			return nil, mistake{fmt.Errorf("limit is a number from 1 to %d, not %q", mostPage, text)}
-		}
+	limit, err := limitOf(r, 50, mostPage)
+	if err != nil {
+		return nil, err
 	}
 	after, err := refOf(r.FormValue("after"))
 	if err != nil {

@@ -112,14 +112,14 @@ func byID(w *workspace.Workspace, id string) (*workspace.Source, *Answer) {
 	return nil, InvalidSourceID
 }
 
-// keyed is the enabled source whose write key a body has.
+// keyed is the source whose write key a body has, and why it may not send.
 func (g *Gateway) keyed(key []byte) (*workspace.Source, *Answer) {
 	if len(key) == 0 {
 		return nil, NoWriteKey
 	}
 	s, no := byKey(g.file.Current(), string(key))
 	if no == nil && !s.Enabled {
-		return nil, SourceDisabled
+		return s, SourceDisabled
 	}
 	return s, no
 }

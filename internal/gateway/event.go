@@ -147,10 +147,10 @@ func (g *Gateway) write(c *Call, kind kind, body []byte) (event.Batch, *Answer) 
 	}
 	if c.Keyed() {
 		source, denied := g.keyed(w.key)
+		c.source = source
 		if denied != nil {
 			return nil, denied
 		}
-		c.source = source
 	}
 	if no == nil && w.refused != nil {
 		no = w.part()

@@ -97,6 +97,8 @@ type Options struct {
 	Hooks *Hooks
 	// Suppressed reports whether nothing may be kept of a user in a source. Nil: of nobody is it so.
 	Suppressed func(workspace, source, user string) (bool, error)
+	// Tally counts what becomes of requests; nil: nobody counts.
+	Tally *Tally
 }
 
 // Gateway decides about requests. Its methods may be called by many goroutines.
@@ -202,15 +204,18 @@ func (g *Gateway) Begin(c *Call, r *http.Request, now time.Time) *Answer {
 		}
 	case webhook:
 		if r.Method != http.MethodPost && r.Method != http.MethodGet {
+			g.Tally(&Call{now: now}, getOrPost, 0)
 			return getOrPost
 		}
 	default:
 		if r.Method != http.MethodPost {
+			g.Tally(&Call{now: now}, onlyPost, 0)
 			return onlyPost
 		}
 	}
 	*c = Call{now: now, kind: to.kind, event: to.event, segment: to.segment, unnamed: to.unnamed, replayed: to.replayed, large: to.large}
 	if no := g.admit(c, &to, r); no != nil {
+		g.Tally(c, no, 0)
 		return c.Done(no)
 	}
 	if c.kind == webhook {
@@ -220,16 +225,19 @@ func (g *Gateway) Begin(c *Call, r *http.Request, now time.Time) *Answer {
 		c.request = r
 	}
 	if r.Body == nil && c.HasBody() {
+		no := NilBody
 		if c.Keyed() {
-			return NoWriteKey
+			no = NoWriteKey
 		}
-		return NilBody
+		g.Tally(c, no, 0)
+		return no
 	}
 	if c.kind == pixel {
 		c.query = r.URL.RawQuery
 	}
 	c.jobRun, c.taskRun = r.Header.Get(headerJobRun), r.Header.Get(headerTaskRun)
 	if len(c.jobRun)+len(c.taskRun) > maxRun {
+		g.Tally(c, NotAnEvent, 0)
 		return NotAnEvent
 	}
 	c.ip = clientIP(r)

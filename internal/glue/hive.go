@@ -137,8 +137,14 @@ func hiveOf(f *parquet.Field) *hiveType {
 		return &hiveType{name: "double"}
 	case parquet.String, parquet.JSON:
 		return &hiveType{name: "string"}
-	case parquet.Timestamp, parquet.TimestampS, parquet.TimestampMs, parquet.TimestampUs:
+	case parquet.Timestamp, parquet.TimestampS, parquet.TimestampMs, parquet.TimestampUs, parquet.TimestampNs, parquet.LocalTime:
 		return &hiveType{name: "timestamp"}
+	case parquet.Date:
+		return &hiveType{name: "date"}
+	case parquet.UUID:
+		return &hiveType{name: "binary"} // Hive has no other
+	case parquet.Decimal:
+		return &hiveType{name: f.TypeName()}
 	case parquet.List:
 		if elem := hiveOf(f.Elem); elem != nil {
 			return &hiveType{kind: 'a', members: []hiveMember{{typ: elem}}}

@@ -75,7 +75,7 @@ func TestTypesGrow(t *testing.T) {
 
 func TestColumnsOfADataset(t *testing.T) {
 	t.Parallel()
-	d := parquet.NewDecoder(&parquet.Schema{}, parquet.Options{MaxDepth: 10, MaxColumns: 100, Types: map[string]parquet.Kind{"at": parquet.Timestamp, "any": parquet.JSON}})
+	d := parquet.NewDecoder(&parquet.Schema{}, parquet.Options{MaxDepth: 10, MaxColumns: 100, Types: map[string]parquet.Type{"at": {Kind: parquet.Timestamp}, "any": {Kind: parquet.JSON}}})
 	if err := d.Decode([]byte(`{"Name":"a","at":"2026-01-01T00:00:00Z","any":{"x":1},"n":1,"f":1.5,"ok":true,"none":null,"o":{"In":[{"x":1}],"a:b":2},"odd":{"a,b":1,"A,B":2},"l":[["s"]]}`)); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 
 	ice "github.com/apache/iceberg-go"
@@ -199,8 +200,25 @@ func dataFile(m *metadata, f File, address string) (ice.DataFile, error) {
 		}
 		nulls[id] = c.Nulls
 		if c.Min != nil && c.Max != nil && c.Nulls < c.Values {
-			low[id], high[id] = c.Min, c.Max
+			low[id], high[id] = bound(field.Type, c.Min), bound(field.Type, c.Max)
 		}
 	}
 	return b.ColumnSizes(sizes).ValueCounts(values).NullValueCounts(nulls).LowerBoundValues(low).UpperBoundValues(high).Build(), nil
+}
+
+// bound is a bound as Parquet has it in the form of the table: of a decimal as few bytes as its number needs,
+// the highest first.
+func bound(t ice.Type, b []byte) []byte {
+	d, ok := t.(ice.DecimalType)
+	if !ok {
+		return b
+	}
+	b = slices.Clone(b)
+	if d.Precision() <= 18 { // a number, and not bytes
+		slices.Reverse(b)
+	}
+	for len(b) > 1 && (b[0] == 0 && b[1]>>7 == 0 || b[0] == 0xff && b[1]>>7 == 1) {
+		b = b[1:]
+	}
+	return b
 }

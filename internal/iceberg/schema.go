@@ -135,7 +135,10 @@ func (g *growth) merge(have []ice.NestedField, want []*parquet.Field, above stri
 		if !ok {
 			f := ice.NestedField{ID: g.id(), Name: w.Name}
 			g.ids[full] = int32(f.ID)
-			f.Type = g.typeOf(w, full)
+			var err error
+			if f.Type, err = g.typeOf(w, full); err != nil {
+				return nil, err
+			}
 			have = append(have, f)
 			continue
 		}
@@ -176,7 +179,7 @@ func (g *growth) fit(have ice.Type, w *parquet.Field, full string) (ice.Type, er
 		}
 		return &ice.ListType{ElementID: h.ElementID, Element: typ}, nil
 	default:
-		want, ok := primitive(w.Kind)
+		want, ok := primitive(w)
 		switch {
 		case ok && have.Equals(want):
 			return have, nil
@@ -185,29 +188,32 @@ func (g *growth) fit(have ice.Type, w *parquet.Field, full string) (ice.Type, er
 			return want, nil
 		}
 	}
-	return nil, fmt.Errorf("its column %q is of type %s, and the dataset's of type %s, which it cannot become; drop or rename the table's column, declare the type in a new dataset, or rewrite this one", full, have, w.Kind)
+	return nil, fmt.Errorf("its column %q is of type %s, and the dataset's of type %s, which it cannot become; drop or rename the table's column, declare the type in a new dataset, or rewrite this one", full, have, w.TypeName())
 }
 
 // typeOf is the type of a new column.
-func (g *growth) typeOf(w *parquet.Field, full string) ice.Type {
+func (g *growth) typeOf(w *parquet.Field, full string) (ice.Type, error) {
 	switch w.Kind {
 	case parquet.Object:
-		fields, _ := g.merge(nil, w.Fields, full) // nothing is there that would not fit
-		return &ice.StructType{FieldList: fields}
+		fields, err := g.merge(nil, w.Fields, full)
+		return &ice.StructType{FieldList: fields}, err
 	case parquet.List:
 		elem := parquet.FullName(full, parquet.Element)
 		l := &ice.ListType{ElementID: g.id()}
 		g.ids[elem] = int32(l.ElementID)
-		l.Element = g.typeOf(w.Elem, elem)
-		return l
+		var err error
+		l.Element, err = g.typeOf(w.Elem, elem)
+		return l, err
 	}
-	p, _ := primitive(w.Kind)
-	return p
+	if p, ok := primitive(w); ok {
+		return p, nil
+	}
+	return nil, fmt.Errorf("the column %q is of type %s, which tables of version 2 do not have; declare another type, as timestamp_us, in a new dataset, or rewrite this one", full, w.TypeName())
 }
 
 // primitive is the type of a column that has no others below it.
-func primitive(k parquet.Kind) (ice.Type, bool) {
-	switch k {
+func primitive(w *parquet.Field) (ice.Type, bool) {
+	switch w.Kind {
 	case parquet.Bool:
 		return ice.PrimitiveTypes.Bool, true
 	case parquet.Int:
@@ -218,6 +224,14 @@ func primitive(k parquet.Kind) (ice.Type, bool) {
 		return ice.PrimitiveTypes.String, true
 	case parquet.Timestamp, parquet.TimestampS, parquet.TimestampMs, parquet.TimestampUs:
 		return ice.PrimitiveTypes.TimestampTz, true
+	case parquet.LocalTime:
+		return ice.PrimitiveTypes.Timestamp, true
+	case parquet.Date:
+		return ice.PrimitiveTypes.Date, true
+	case parquet.UUID:
+		return ice.PrimitiveTypes.UUID, true
+	case parquet.Decimal:
+		return ice.DecimalTypeOf(w.Digits, w.Scale), true
 	}
 	return nil, false
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirdata/weir/internal/catalog"
 	"github.com/weirdata/weir/internal/fault"
+	"github.com/weirdata/weir/internal/jsontext"
 	"github.com/weirdata/weir/internal/parquet"
 )
 
@@ -216,7 +217,7 @@ func (c *cursor) id() (id catalog.ID, known bool, err error) {
 		return id, false, err
 	}
 	for _, p := range parts {
-		cell, err := p.At(c.row)
+		cell, err := p.at(c.row)
 		if err != nil {
 			return id, false, err
 		}
@@ -268,16 +269,39 @@ func (c *cursor) Column(n int) (vtab.Value, error) {
 	if err != nil {
 		return nil, c.fail(err)
 	}
+	var object []byte // what has a column of it
 	for _, p := range parts {
-		cell, err := p.At(c.row)
+		cell, err := p.at(c.row)
 		if err != nil {
 			return nil, c.fail(err)
 		}
-		if cell.Kind != parquet.Unknown {
-			return valueOf(cell, p.variant == parquet.AsJSON && !col.nested()), nil
+		switch {
+		case cell.Kind == parquet.Unknown:
+		case object != nil:
+			return string(parquet.AppendMerged(nil, object, cell.Text)), nil
+		case col.kind == parquet.Object && p.variant == parquet.Main && len(parts) > 1:
+			object = cell.Text
+		default:
+			return valueOf(cell, (p.variant == parquet.AsJSON || p.variant == parquet.Rest) && !col.nested()), nil
 		}
 	}
+	if object != nil {
+		return string(object), nil
+	}
 	return nil, nil
+}
+
+// at is the cell of a row: in the rest, what is below the keys.
+func (r reading) at(row int64) (parquet.Cell, error) {
+	cell, err := r.At(row)
+	if err != nil || r.variant != parquet.Rest || cell.Kind == parquet.Unknown {
+		return cell, err
+	}
+	value, found := jsontext.FindBytes(cell.Text, r.keys)
+	if !found {
+		return parquet.Cell{}, nil
+	}
+	return parquet.Cell{Kind: parquet.JSON, Text: value}, nil
 }
 
 // parts are those of a column that the row group has.

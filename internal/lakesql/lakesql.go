@@ -391,4 +391,5 @@ func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""
 // collations are the ways in which texts of times are compared, and what a number means in them.
 var collations = map[string]parquet.Kind{
 	"weir_time": parquet.Timestamp, "weir_time_s": parquet.TimestampS, "weir_time_ms": parquet.TimestampMs, "weir_time_us": parquet.TimestampUs,
+	"weir_time_ns": parquet.TimestampNs,
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/weirdata/weir/internal/parquet"
 )
 
-var decoding = parquet.Options{MaxDepth: 10, MaxColumns: 3000, Types: map[string]parquet.Kind{"at": parquet.Timestamp, "created_at": parquet.Timestamp, "s_at": parquet.TimestampS}}
+var decoding = parquet.Options{MaxDepth: 10, MaxColumns: 3000, Types: map[string]parquet.Type{"at": {Kind: parquet.Timestamp}, "created_at": {Kind: parquet.Timestamp}, "s_at": {Kind: parquet.TimestampS}}}
 
 // hours is a dataset that is written to, by the hour.
 type hours struct {

@@ -37,12 +37,19 @@ type part struct {
 	names   []string
 	variant parquet.Variant
 	kind    parquet.Kind
+	keys    []string // of its values in the rest
 }
 
 // columnsOf are the columns of the table of a dataset.
 func columnsOf(s *catalog.Snapshot) []column {
 	var out, inner []column
-	fields(s.Schema.Fields, nil, func(c column) {
+	rest := ""
+	for _, f := range s.Schema.Fields {
+		if f.Variant == parquet.Rest {
+			rest = f.Name
+		}
+	}
+	fields(s.Schema.Fields, nil, nil, rest, func(c column) {
 		if c.inner {
 			c.hidden = true
 			inner = append(inner, c)
@@ -50,6 +57,9 @@ func columnsOf(s *catalog.Snapshot) []column {
 			out = append(out, c)
 		}
 	})
+	if rest != "" {
+		out = append(out, column{path: rest, kind: parquet.JSON, parts: []part{{names: []string{rest}, kind: parquet.JSON}}})
+	}
 	taken := map[string]bool{}
 	for _, c := range out {
 		taken[strings.ToLower(c.path)] = true
@@ -68,8 +78,9 @@ func columnsOf(s *catalog.Snapshot) []column {
 	return out
 }
 
-// fields calls f with the column of each key at the top and in objects, in no list.
-func fields(fs []*parquet.Field, above []string, f func(column)) {
+// fields calls f with the column of each key at the top and in objects, in no list. Values that have no
+// column are in that of the rest, if there is one, below their keys.
+func fields(fs []*parquet.Field, above, keys []string, rest string, f func(column)) {
 	for _, main := range fs {
 		if main.Variant != parquet.Main {
 			continue
@@ -77,15 +88,19 @@ func fields(fs []*parquet.Field, above []string, f func(column)) {
 		c := column{path: strings.Join(append(slices.Clip(above), main.Name), "."), kind: main.Kind, inner: len(above) > 0}
 		for _, v := range fs {
 			if v.Key == main.Key && v.Kind != parquet.Unknown {
-				c.parts = append(c.parts, part{append(slices.Clip(above), v.Name), v.Variant, v.Kind})
+				c.parts = append(c.parts, part{append(slices.Clip(above), v.Name), v.Variant, v.Kind, nil})
 			}
+		}
+		here := append(slices.Clip(keys), main.Key)
+		if rest != "" {
+			c.parts = append(c.parts, part{[]string{rest}, parquet.Rest, parquet.JSON, here})
 		}
 		if len(c.parts) == 0 {
 			continue
 		}
 		f(c)
 		if main.Kind == parquet.Object {
-			fields(main.Fields, append(slices.Clip(above), main.Name), f)
+			fields(main.Fields, append(slices.Clip(above), main.Name), here, rest, f)
 		}
 	}
 }
@@ -96,7 +111,7 @@ func (c column) declaration() string {
 	switch {
 	case c.nested():
 		kind = jsonType
-	case len(c.parts) > 1: // values of several types
+	case len(c.parts) > 1 && c.parts[1].variant != parquet.Rest: // values of several types
 	default:
 		switch c.kind {
 		case parquet.Bool:

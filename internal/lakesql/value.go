@@ -97,6 +97,8 @@ func since(x float64, unit parquet.Kind) (time.Time, bool) {
 		per = 1e3
 	case parquet.TimestampUs:
 		per = 1
+	case parquet.TimestampNs:
+		per = 1e-3
 	}
 	us := math.Round(x * per)
 	if per == 0 || math.IsNaN(us) || math.Abs(us) > 1<<58 {
@@ -176,7 +178,7 @@ func (x condition) excludes(s *parquet.Scan) bool {
 			return false
 		case b.Values == 0:
 			continue // null meets no condition
-		case p.variant == parquet.AsJSON || b.Low.Kind == parquet.Unknown || b.High.Kind == parquet.Unknown:
+		case p.variant == parquet.AsJSON || p.variant == parquet.Rest || b.Low.Kind == parquet.Unknown || b.High.Kind == parquet.Unknown:
 			return false
 		}
 		low, ok := x.compare(b.Low)

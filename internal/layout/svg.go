@@ -17,6 +17,7 @@ const (
 	nodeHeight  = 30.0
 	twoLines    = 44.0
 	padding     = 14.0
+	ofQueue     = 17 // characters of the detail of a queue for which there is room: of how much is in it
 	widest      = 240.0
 )
 
@@ -26,6 +27,9 @@ func (n *Node) size() (w, h float64) {
 		return 18, 18
 	}
 	w = max(float64(utf8.RuneCountInString(n.Label))*labelWidth, float64(utf8.RuneCountInString(n.Detail))*detailWidth)
+	if n.Kind == Queue {
+		w = max(w, ofQueue*detailWidth)
+	}
 	h = nodeHeight
 	if n.Detail != "" {
 		h = twoLines

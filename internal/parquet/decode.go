@@ -16,6 +16,7 @@ type op uint8
 
 const (
 	opSkip    op = iota // a value that a later one of the same key replaced
+	opAside             // a value that is in the rest; bits: where it lies in the data
 	opNull              // an element of a list
 	opWord              // bits: a bool, a double or a time
 	opWhole             // bits: a whole number; a later value of the object may make its field a DOUBLE
@@ -48,7 +49,8 @@ type Decoder struct {
 	tree    *tree
 	changed bool
 	was     bool // changed, before the last Decode
-	strays  bool // a value went to a variant that was not there
+	strays  bool // a value went to a variant that was not there, or was refused
+	late    bool // the type came that an earlier value had waited for
 
 	data    []byte
 	scan    jsontext.Scanner // of data
@@ -58,6 +60,7 @@ type Decoder struct {
 	begin   []int32 // where in data the values of taps begin
 	undo    []change
 	arena   []byte // strings without their escapes, JSON that was mended
+	asides  []aside
 }
 
 // change is how to take back one change of the tree.
@@ -85,7 +88,7 @@ func (d *Decoder) Schema() *Schema {
 // Changed reports whether the decoder has learnt a column.
 func (d *Decoder) Changed() bool { return d.changed }
 
-// Strays reports whether a value made a variant: another choice of types, by a [Survey] of all
+// Strays reports whether a value made a variant, or was refused by a type that came with these objects: another choice of types, by a [Survey] of all
 // objects, may need none.
 func (d *Decoder) Strays() bool { return d.strays }
 
@@ -95,12 +98,15 @@ func (d *Decoder) Decode(data []byte) error {
 	d.data, d.was = jsontext.UTF8(data), d.changed
 	d.scan = jsontext.Scan(d.data)
 	d.scan.Most = d.options.MaxDepth
-	d.tokens, d.undo, d.arena = d.tokens[:0], d.undo[:0], d.arena[:0]
+	d.tokens, d.undo, d.arena, d.asides = d.tokens[:0], d.undo[:0], d.arena[:0], d.asides[:0]
 	for i := range d.taps {
 		d.taps[i] = -1
 	}
 	if err := d.document(); err != nil {
 		d.Forget()
+		if m := (*misfit)(nil); errors.As(err, &m) {
+			return fault.Describe(fault.Invalid, err, fault.Detail{Type: "api", Code: "SchemaMismatch", Safe: m.safe()})
+		}
 		return fault.Describe(fault.Invalid, fmt.Errorf("read JSON at byte %d: %w", d.scan.At, err),
 			fault.Detail{Type: "api", Code: "InvalidJSON", Safe: err.Error()})
 	}
@@ -137,8 +143,12 @@ func (d *Decoder) Tap(i int) Value {
 	t := &d.tokens[at]
 	v := Value{Kind: t.field.Kind, Fits: t.field.Variant == Main}
 	switch t.op {
+	case opAside:
+		v.Kind, v.Fits, v.Text = JSON, false, d.textOf(t)
 	case opText, opEscaped:
-		v.Text = d.textOf(t)
+		if v.Text = d.textOf(t); v.Kind == UUID {
+			v.Text = appendUUID(nil, v.Text)
+		}
 	case opWhole:
 		v.Int, v.Real = int64(t.bits), float64(int64(t.bits))
 	case opWord:
@@ -188,6 +198,9 @@ func (d *Decoder) document() error {
 		return errNotObject
 	}
 	if err := d.object(d.tree.root); err != nil {
+		return err
+	}
+	if err := d.settle(d.tree.root, 0); err != nil {
 		return err
 	}
 	if !d.scan.End() {
@@ -273,9 +286,18 @@ func (d *Decoder) value(f, before, kid *Field, key string, me uint64) (*Field, e
 				d.taps[kid.tap-1] = -1
 			}
 		}
+		if len(d.asides) > 0 {
+			d.replace(f, kid, key, me)
+		}
 		return kid, d.word("null")
 	}
+	if len(d.asides) > 0 {
+		d.replace(f, kid, key, me)
+	}
 	if kid == nil {
+		if d.options.Closed {
+			return nil, d.unknown(f, key)
+		}
 		var err error
 		if kid, err = d.create(f, strings.Clone(key)); err != nil {
 			return nil, err
@@ -293,14 +315,17 @@ func (d *Decoder) value(f, before, kid *Field, key string, me uint64) (*Field, e
 	if d.plain(c, kid) {
 		return kid, nil
 	}
-	start, mark, tokens, depth := d.scan.At, len(d.undo), len(d.tokens), d.scan.Depth
+	start, mark, tokens, depth, asides := d.scan.At, len(d.undo), len(d.tokens), d.scan.Depth, len(d.asides)
 	fits, err := d.fit(kid)
 	if err != nil || fits {
 		return kid, err
 	}
 	d.rollback(mark)
-	d.tokens = d.tokens[:tokens]
+	d.tokens, d.asides = d.tokens[:tokens], d.asides[:asides]
 	d.scan.At, d.scan.Depth = start, depth
+	if done, err := d.lay(f, kid); done || err != nil {
+		return kid, err
+	}
 	variant, err := d.variant(kid, AsJSON)
 	if err != nil {
 		return nil, err
@@ -374,18 +399,21 @@ func (d *Decoder) push(t token) {
 // decide reports whether f holds values of kind k; a field without a kind does from now on,
 // unless most of its values are of another.
 func (d *Decoder) decide(f *Field, k Kind) bool {
-	if f.Kind == Unknown && f.takes(k) {
+	if f.Kind == Unknown && d.takes(f, k) {
 		d.set(f, k)
 	}
 	return f.Kind == k
 }
 
 // takes reports whether f, which has no kind, may get the kind k.
-func (f *Field) takes(k Kind) bool { return f.prefer == Unknown || f.prefer == k }
+func (d *Decoder) takes(f *Field, k Kind) bool {
+	return !d.options.Closed && (f.prefer == Unknown || f.prefer == k)
+}
 
 func (d *Decoder) set(f *Field, k Kind) {
 	d.note(f)
 	f.Kind, f.open = k, true
+	d.late = d.late || f.waited
 }
 
 func (d *Decoder) note(f *Field) {
@@ -407,7 +435,7 @@ func (d *Decoder) create(parent *Field, key string) (*Field, error) {
 	d.tree.attach(parent, f, d.options)
 	d.undo = append(d.undo, change{f: f, created: true})
 	if len(d.options.Types) > 0 {
-		f.Kind = cmp.Or(d.options.Types[f.path], d.options.Types[f.within()])
+		f.declare(cmp.Or(d.options.Types[f.path], d.options.Types[f.within()]))
 	}
 	if f.Kind == Unknown {
 		f.Kind, f.prefer = d.options.Expected[f.path], d.options.Prefer[f.path]

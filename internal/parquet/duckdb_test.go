@@ -17,7 +17,7 @@ func TestDuckDBReads(t *testing.T) {
 	t.Parallel()
 	duck := enginetest.DuckDB(t)
 	o := options
-	o.Types = map[string]parquet.Kind{"ts": parquet.Timestamp}
+	o.Types = map[string]parquet.Type{"ts": {Kind: parquet.Timestamp}}
 	d := parquet.NewDecoder(&parquet.Schema{}, o)
 	path := file(t, d,
 		`{"i":-7,"b":true,"d":1.5,"s":"fuchs 🦊","ts":"2024-04-07T18:11:02.5Z","o":{"x":1,"l":[{"k":"a"},{"k":null},null]},"l":[1,null,3],"ll":[[1],[]],"empty":[]}`,
@@ -31,7 +31,7 @@ func TestDuckDBReads(t *testing.T) {
 		if err := dec.Decode(&m); err != nil {
 			t.Fatal(err)
 		}
-		for _, c := range []string{"i", "b", "d", "s", "ts", "o", "l", "ll", "empty__json", "s__json"} {
+		for _, c := range []string{"i", "b", "d", "s", "ts", "o", "l", "ll", "_rest", "s__json"} {
 			if _, ok := m[c]; !ok {
 				m[c] = nil
 			}
@@ -39,7 +39,7 @@ func TestDuckDBReads(t *testing.T) {
 		return m
 	}
 	want := []map[string]any{
-		row(`{"i":-7,"b":true,"d":1.5,"s":"fuchs 🦊","ts":"2024-04-07 18:11:02.5+00","o":{"x":1,"l":[{"k":"a"},{"k":null},null]},"l":[1,null,3],"ll":[[1],[]],"empty__json":[]}`),
+		row(`{"i":-7,"b":true,"d":1.5,"s":"fuchs 🦊","ts":"2024-04-07 18:11:02.5+00","o":{"x":1,"l":[{"k":"a"},{"k":null},null]},"l":[1,null,3],"ll":[[1],[]],"_rest":{"empty":[]}}`),
 		row(`{"i":9223372036854775807,"b":false,"d":-0.0,"s":"","o":{"x":2,"l":null},"l":[]}`),
 		row(`{"s__json":5}`), row(`{}`),
 	}

@@ -2,6 +2,7 @@ package parquet
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/weirdata/weir/internal/jsontext"
@@ -64,13 +65,9 @@ func (d *Decoder) fitString(f *Field) (bool, error) {
 		d.arena = jsontext.Unquote(d.arena, d.scan.Text[start:d.scan.At])
 		t.op, t.bits = opEscaped, spanOf(at, len(d.arena))
 	}
-	if f.Kind == Timestamp {
-		at, ok := Instant(d.textOf(&t))
-		if !ok || !readable(at.UnixMicro()) {
-			return false, nil
-		}
-		d.push(token{op: opWord, field: f, bits: uint64(at.UnixMicro())})
-		return true, nil
+	switch f.Kind {
+	case Timestamp, LocalTime, Date, UUID, Decimal:
+		return d.fitText(f, d.textOf(&t)), nil
 	}
 	if form&jsontext.Half != 0 || !d.decide(f, String) {
 		return false, nil
@@ -83,13 +80,18 @@ func (d *Decoder) fitObject(f *Field) (bool, error) {
 	if !d.decide(f, Object) {
 		return false, nil
 	}
-	at := len(d.tokens)
+	at, asides := len(d.tokens), len(d.asides)
 	d.push(token{op: opObject, field: f})
 	if err := d.object(f); err != nil {
 		return false, err
 	}
+	if f.parent.Elem == f {
+		if err := d.settle(f, asides); err != nil {
+			return false, err
+		}
+	}
 	d.tokens[at].end = int32(len(d.tokens))
-	return len(f.Fields) > 0, nil // Parquet has no groups without fields
+	return slices.ContainsFunc(f.Fields, func(k *Field) bool { return k.Kind != Unknown }), nil // Parquet has no groups without columns
 }
 
 func (d *Decoder) fitList(f *Field) (bool, error) {
@@ -104,6 +106,7 @@ func (d *Decoder) fitList(f *Field) (bool, error) {
 			return false, err
 		}
 		f.Elem = &Field{parent: f, path: f.path + "[]", prefer: d.options.Prefer[f.path+"[]"]}
+		f.Elem.declare(d.options.Types[f.Elem.path])
 		d.tree.count++
 		d.undo = append(d.undo, change{f: f.Elem, created: true})
 	}
@@ -156,6 +159,13 @@ func (d *Decoder) fitNumber(f *Field) (bool, error) {
 		}
 	}
 	switch f.Kind {
+	case Decimal:
+		return d.fitDecimal(f, text), nil
+	case TimestampNs:
+		if isInt {
+			d.push(token{op: opWord, field: f, bits: uint64(n)})
+		}
+		return isInt, nil
 	case TimestampS, TimestampMs, TimestampUs:
 		us, ok := micros(f.Kind, n)
 		if !isInt {
@@ -167,7 +177,7 @@ func (d *Decoder) fitNumber(f *Field) (bool, error) {
 		d.push(token{op: opWord, field: f, bits: uint64(us)})
 		return true, nil
 	case Unknown:
-		if !f.takes(Int) {
+		if !d.takes(f, Int) {
 			return false, nil
 		}
 	case Int, Double:
@@ -196,7 +206,7 @@ func (d *Decoder) fitNumber(f *Field) (bool, error) {
 	case f.Kind == Double && fitsDouble:
 		d.push(token{op: opWord, field: f, bits: math.Float64bits(x)})
 		return true, nil
-	case f.Kind == Int && fitsDouble && f.member():
+	case f.Kind == Int && fitsDouble && f.member() && !d.options.Refuse && (f.double != nil || !d.options.Closed):
 		variant, err := d.variant(f, AsDouble)
 		if err != nil {
 			return false, err

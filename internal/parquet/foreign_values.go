@@ -212,7 +212,7 @@ func logicalType(e *format.SchemaElement, logical format.LogicalTypeValue) (kind
 	case *format.DecimalType:
 		return Decimal, decimals(physical, int(l.Scale)), l.Scale >= 0 && l.Scale <= 1000 && physical != format.Boolean && physical != format.Double && physical != format.Float && physical != format.Int96
 	case *format.DateType:
-		return Date, quoting(func(v pq.Value) string { return time.Unix(int64(v.Int32())*86400, 0).UTC().Format("2006-01-02") }), physical == format.Int32
+		return Date, quoting(date), physical == format.Int32
 	case *format.TimeType:
 		return timeOfDay(physical, l.Unit)
 	case *format.TimestampType:
@@ -253,12 +253,22 @@ func jsonValue(dst []byte, v pq.Value) []byte {
 	return jsontext.AppendString(dst, string(v.ByteArray()))
 }
 
-func uuid(v pq.Value) string {
-	text := hex.EncodeToString(v.ByteArray())
-	if len(text) != 32 {
-		return text
+func uuid(v pq.Value) string { return string(appendUUID(nil, v.ByteArray())) }
+
+// appendUUID appends the text of 16 bytes.
+func appendUUID(dst, b []byte) []byte {
+	for i, c := range b {
+		if len(b) == 16 && (i == 4 || i == 6 || i == 8 || i == 10) {
+			dst = append(dst, '-')
+		}
+		dst = hex.AppendEncode(dst, []byte{c})
 	}
-	return strings.Join([]string{text[:8], text[8:12], text[12:16], text[16:20], text[20:]}, "-")
+	return dst
+}
+
+// date is days since 1970.
+func date(v pq.Value) string {
+	return time.Unix(int64(v.Int32())*86400, 0).UTC().Format("2006-01-02")
 }
 
 func float16(v pq.Value) float64 {

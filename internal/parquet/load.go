@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	pq "github.com/parquet-go/parquet-go"
 )
@@ -41,7 +42,7 @@ func (r *Rows) Load(f *Reader, s *Schema, keep func(row int) bool) (err error) {
 			}
 		}
 		for i, leaf := range f.leaves {
-			if i >= len(scan.chunks) || int(scan.chunks[i].Type().Kind()) != int(physical(leaf.field.Kind)) {
+			if i >= len(scan.chunks) || int(scan.chunks[i].Type().Kind()) != int(leaf.physical) {
 				return fmt.Errorf("the file is damaged: column %d is not of the type that its schema has", i)
 			}
 			if err := l.leaf(leaf, scan.chunks[i], n); err != nil {
@@ -52,6 +53,28 @@ func (r *Rows) Load(f *Reader, s *Schema, keep func(row int) bool) (err error) {
 		before += n
 	}
 	return nil
+}
+
+// Expect says how many rows will be loaded, so that their memory grows once.
+func (r *Rows) Expect(rows int) { r.total = rows }
+
+// mostExpected is how many bytes of a column are made room for at once: what a file says of itself may be wrong.
+const mostExpected = 64 << 20
+
+// room makes room in the column of a leaf that is in no list for the rows that are expected.
+func (l *loader) room(c *column, leaf *node, rows int) {
+	more := min(l.rows.total-l.base, mostExpected/8)
+	if leaf.lists > 0 || rows == 0 || more <= 0 {
+		return
+	}
+	if !leaf.field.texts() {
+		c.words = slices.Grow(c.words, more)
+		return
+	}
+	c.ends = slices.Grow(c.ends, more)
+	if before := len(c.text); before > 0 && l.base > 0 { // the others are about as long
+		c.text = slices.Grow(c.text, min(before/l.base*more, mostExpected))
+	}
 }
 
 // loader loads one row group.
@@ -90,8 +113,8 @@ func (l *loader) targets(nodes []*node, fields []*Field, c *column) error {
 }
 
 func (l *loader) target(n *node, f *Field, parent *column, place int) error {
-	if f.Kind != n.field.Kind {
-		return fmt.Errorf("column %q is of type %s, and of type %s in the schema", n.field.Name, n.field.Kind, f.Kind)
+	if f.declared() != n.field.declared() || f.Width != n.field.Width {
+		return fmt.Errorf("column %q is of type %s, and of type %s in the schema", n.field.Name, n.field.declared(), f.declared())
 	}
 	c := parent.kid(place, f)
 	l.at[n] = &target{c, c.present, c.elems}
@@ -120,6 +143,7 @@ func (l *loader) leaf(leaf *node, chunk pq.ColumnChunk, rows int) (err error) {
 		t := l.at[n]
 		way = append([]step{{target: t, n: n, owned: n.leaf == leaf, passed: t.present, elements: t.elems}}, way...)
 	}
+	l.room(l.at[leaf].c, leaf, rows)
 	pages := chunk.Pages()
 	defer func() { err = errors.Join(err, pages.Close()) }()
 	w := walk{loader: l, way: way, row: -1, slot: l.base - 1}
@@ -205,9 +229,9 @@ func (w *walk) value(v *pq.Value, rep, def int) {
 		}
 		s.passed++
 		slot = s.passed - 1
-		switch s.n.field.Kind {
-		case Object:
-		case List:
+		switch kind := s.n.field.Kind; {
+		case kind == Object:
+		case kind == List:
 			some := def > s.n.def
 			if s.owned {
 				n := uint32(0)
@@ -222,15 +246,17 @@ func (w *walk) value(v *pq.Value, rep, def int) {
 			}
 			s.elements++
 			slot = s.elements - 1
-		case Bool:
+		case kind == Bool:
 			bit := uint64(0)
 			if v.Boolean() {
 				bit = 1
 			}
 			s.c.words = append(s.c.words, bit)
-		case String, JSON:
+		case s.n.field.texts():
 			s.c.text = append(s.c.text, v.ByteArray()...)
 			s.c.ends = append(s.c.ends, uint32(len(s.c.text)))
+		case s.n.field.Width == 4:
+			s.c.words = append(s.c.words, uint64(v.Int32()))
 		default:
 			s.c.words = append(s.c.words, v.Uint64())
 		}
@@ -270,16 +296,16 @@ func (c *column) pick(from *column, slots []int32, all int) {
 	} else {
 		c.present = len(slots)
 	}
-	switch from.kind {
-	case Object:
+	switch {
+	case from.kind == Object:
 		for place, k := range from.kids {
 			if k != nil && k.field != nil {
 				c.begin(place, k.field).pick(k, picked, from.present)
 			}
 		}
-	case List:
+	case from.kind == List:
 		c.pickLists(from, picked)
-	case String, JSON:
+	case from.field.texts():
 		for _, p := range picked {
 			c.text = append(c.text, from.bytes(int(p))...)
 			c.ends = append(c.ends, uint32(len(c.text)))

@@ -17,6 +17,9 @@
 //	array                             LIST of one element type
 //	null                              like a field that is not there
 //
+// Other types are declared ([Options.Types]): times of every unit, days, decimals, UUIDs. They hold
+// the value of the text or number exactly, but for times of microseconds, which are kept to those.
+//
 // Columns are optional, elements of lists too. A field that was only ever null has no column.
 //
 // # Types never change
@@ -36,9 +39,18 @@
 // What counts as fitting: a DOUBLE holds a whole number only up to 2^53, or in a spelling with
 // a point or an exponent one that it gives back digit for digit, and no number that it would
 // make zero or infinite; an INT64 also holds 5.0; a STRING no half of a surrogate pair, which
-// is U+FFFD in the JSON text, so that every reader can read that. An array fits as a whole or not at all. An
-// empty array or object fits only where the type is known already. One value of an object
-// is in exactly one of the three columns, so coalescing them gives it back.
+// is U+FFFD in the JSON text, so that every reader can read that. An array fits as a whole or not at all.
+// One value of an object is in exactly one of the three columns, so coalescing them gives it back.
+//
+// # What has no column
+//
+// An array or an object without any value that tells a type has no column yet. It waits in one of its
+// own, _rest, which holds a JSON object of the members without a column: {"tags":[]}, or {"user":{"tags":[]}}
+// where they are deeper. Objects in lists have one of their own each. When the type is known, what
+// comes then is in the column that has it.
+//
+// Where no columns are learnt ([Options.Closed]) every field without a column is there, and every value
+// that does not fit; where they are refused ([Options.Refuse]) the object is.
 //
 // # Names
 //
@@ -84,23 +96,28 @@ const (
 	TimestampS
 	TimestampMs
 	TimestampUs
+	TimestampNs // INT64 of nanoseconds since 1970
 	Object
 	List
 
+	// These are declared too: a decimal number with a fixed number of digits behind the point, a day,
+	// a day and a time without zone, and a UUID. Those of files that somebody else wrote may be of
+	// another width in each of them; see [Field.Width].
+	Decimal
+	Date
+	LocalTime
+	UUID
+
 	// Map, and those behind it, are of files that somebody else wrote; see [Reader].
 	Map       // of text to values of one type
-	Decimal   // a number with a fixed number of digits behind the point
-	Date      // a day
 	TimeOfDay // without a day
-	LocalTime // a day and a time without zone
-	UUID
-	Binary // bytes, which JSON has as base64
-	Mixed  // of a dataset: values of several types, which its files do not agree on
+	Binary    // bytes, which JSON has as base64
+	Mixed     // of a dataset: values of several types, which its files do not agree on
 )
 
 var kindNames = [...]string{"unknown", "bool", "int64", "double", "string", "json",
-	"timestamp", "timestamp_s", "timestamp_ms", "timestamp_us", "object", "list",
-	"map", "decimal", "date", "time", "timestamp_local", "uuid", "binary", "mixed"}
+	"timestamp", "timestamp_s", "timestamp_ms", "timestamp_us", "timestamp_ns", "object", "list",
+	"decimal", "date", "timestamp_local", "uuid", "map", "time", "binary", "mixed"}
 
 func (k Kind) String() string { return kindNames[k] }
 
@@ -118,25 +135,6 @@ func (k *Kind) UnmarshalText(text []byte) error {
 	return fmt.Errorf("%q is not a type of column", text)
 }
 
-// Declarable are the names of the kinds that may be declared for a field.
-func Declarable() []string {
-	var names []string
-	for k := Bool; k < Object; k++ {
-		names = append(names, k.String())
-	}
-	return names
-}
-
-// ParseKind is the declarable kind with the given name.
-func ParseKind(name string) (Kind, bool) {
-	for k := Bool; k < Object; k++ {
-		if kindNames[k] == name {
-			return k, true
-		}
-	}
-	return Unknown, false
-}
-
 // Variant says which values of a key a column holds.
 type Variant string
 
@@ -145,6 +143,7 @@ const (
 	Main     Variant = ""       // those that fit the column's type
 	AsDouble Variant = "double" // numbers that the INT64 column cannot hold
 	AsJSON   Variant = "json"   // everything else
+	Rest     Variant = "rest"   // of all keys without a column, those of the object the column is in
 )
 
 // Field is a column, a group or a list.
@@ -157,11 +156,19 @@ type Field struct {
 	Elem    *Field   `json:"element,omitempty"` // of a List
 	// Digits is how many a Decimal has, or a Timestamp that is finer than microseconds behind the point.
 	Digits int `json:"digits,omitempty"`
+	// Scale is how many digits of a Decimal with a Width are behind the point.
+	Scale int `json:"scale,omitempty"`
+	// Width is how many bytes a Decimal, Date, LocalTime or UUID has in every file; 0 where somebody
+	// else wrote the files.
+	Width int `json:"width,omitempty"`
 
 	parent       *Field
 	index        map[string]*Field // Main fields by key
 	names        map[string]bool   // names taken, in lower case
 	json, double *Field            // variants of this Main field
+	rest         *Field            // of an Object at the top or in a list: what has no column
+	waited       bool              // a value is in the rest that its type may come for
+	fresh        bool              // the decoder has made it
 	place        int               // in parent.Fields
 	tap          uint8             // 1 + number of the tap
 	path         string            // keys from the top, with dots between, and [] after that of a list
@@ -193,7 +200,7 @@ type Options struct {
 	// Types declares the kinds of fields, by their dotted path, that inference would give
 	// another. A field that the schema has already keeps its kind. The path of a field of
 	// objects in a list is "items.price"; "items[].price" means it too.
-	Types map[string]Kind
+	Types map[string]Type
 	// Expected is the same for fields that are not declared and whose kind inference would not
 	// find.
 	Expected map[string]Kind
@@ -202,6 +209,11 @@ type Options struct {
 	Prefer map[string]Kind
 	// Taps are dotted paths of fields, in no list, whose values [Decoder.Tap] tells.
 	Taps []string
+	// Closed has no columns learnt: what has none goes to the rest.
+	Closed bool
+	// Refuse makes an object invalid that has a value which does not fit its column, or, where columns are Closed,
+	// a field without one.
+	Refuse bool
 	// Reserved are names that no column at the top may have: those of the partition folders.
 	Reserved []string
 }
@@ -235,7 +247,7 @@ func (f *Field) take(name string) {
 }
 
 func (t *tree) copyInto(parent, f *Field, o Options) {
-	c := &Field{Key: f.Key, Name: f.Name, Kind: f.Kind, Variant: f.Variant}
+	c := &Field{Key: f.Key, Name: f.Name, Kind: f.Kind, Variant: f.Variant, Digits: f.Digits, Scale: f.Scale, Width: f.Width}
 	t.attach(parent, c, o)
 	for _, kid := range f.Fields {
 		t.copyInto(c, kid, o)
@@ -246,7 +258,7 @@ func (t *tree) copyInto(parent, f *Field, o Options) {
 }
 
 func (t *tree) copyElem(parent, f *Field, o Options) {
-	c := &Field{Kind: f.Kind, parent: parent, path: parent.path + "[]"}
+	c := &Field{Kind: f.Kind, Digits: f.Digits, Scale: f.Scale, Width: f.Width, parent: parent, path: parent.path + "[]"}
 	parent.Elem = c
 	t.count++
 	for _, kid := range f.Fields {
@@ -272,6 +284,8 @@ func (t *tree) attach(parent, f *Field, o Options) {
 		base.json = f
 	case AsDouble:
 		base.double = f
+	case Rest:
+		parent.rest = f
 	default:
 		if parent.index == nil {
 			parent.index = map[string]*Field{}
@@ -323,6 +337,8 @@ func (t *tree) detach(f *Field) {
 		base.json = nil
 	case AsDouble:
 		base.double = nil
+	case Rest:
+		p.rest = nil
 	default:
 		delete(p.index, f.Key)
 		for _, x := range p.Fields {
@@ -356,7 +372,7 @@ func nameFor(parent *Field, key string) string {
 	return name
 }
 
-// schema is t without what only decoding needs, and without fields that have no column.
+// schema is t without what only decoding needs.
 func (t *tree) schema(version int) *Schema {
 	return &Schema{Version: version, Fields: plain(t.root.Fields)}
 }
@@ -364,16 +380,13 @@ func (t *tree) schema(version int) *Schema {
 func plain(fields []*Field) []*Field {
 	var out []*Field
 	for _, f := range fields {
-		if f.Kind == Unknown && f.json == nil && f.double == nil {
-			continue
-		}
 		out = append(out, f.plain())
 	}
 	return out
 }
 
 func (f *Field) plain() *Field {
-	c := &Field{Key: f.Key, Name: f.Name, Kind: f.Kind, Variant: f.Variant, Fields: plain(f.Fields)}
+	c := &Field{Key: f.Key, Name: f.Name, Kind: f.Kind, Variant: f.Variant, Digits: f.Digits, Scale: f.Scale, Width: f.Width, Fields: plain(f.Fields)}
 	if f.Elem != nil {
 		c.Elem = f.Elem.plain()
 	}
@@ -399,7 +412,7 @@ func Parse(text []byte) (*Schema, error) {
 const deepest = 1000
 
 func checkFields(fields []*Field, depth int) error {
-	names, keys := map[string]bool{}, map[string]bool{}
+	names, keys, rest := map[string]bool{}, map[string]bool{}, false
 	for _, f := range fields {
 		if f == nil {
 			return errors.New("a field is null")
@@ -409,6 +422,12 @@ func checkFields(fields []*Field, depth int) error {
 		}
 		names[f.Name] = true
 		switch {
+		case f.Variant == Rest:
+			if f.Kind != JSON || rest {
+				return fmt.Errorf("the column %q of the rest is of type %s, or not the only one", f.Name, f.Kind)
+			}
+			rest = true
+			continue
 		case f.Variant == Main && keys[f.Key]:
 			return fmt.Errorf("field %q is there twice", f.Key)
 		case f.Variant != Main && !keys[f.Key]:
@@ -436,6 +455,8 @@ func (f *Field) check(depth int, member bool) error {
 		return fmt.Errorf("a field of type %s, and whether it has an element type", f.Kind)
 	case f.Kind == Unknown && !member:
 		return errors.New("an element without a type")
+	case f.Width != 0 && f.Width != f.declared().width():
+		return fmt.Errorf("a field of type %s and %d bytes", f.declared(), f.Width)
 	case f.Kind == Object:
 		return checkFields(f.Fields, depth+1)
 	case f.Elem != nil:

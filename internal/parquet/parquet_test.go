@@ -118,11 +118,11 @@ func TestInference(t *testing.T) {
 		{"objects", "{\"o\":{\"a\":1}}\n{\"o\":{\"b\":\"x\"}}\n{\"o\":{}}\n{\"o\":{\"a\":null}}\n{}", "o object\n  a int64\n  b string\n"},
 		{"an object against a scalar", "{\"o\":{\"a\":1}}\n{\"o\":5}", "o object\n  a int64\no__json json\n"},
 		{"empty things without a type", "{\"o\":{},\"l\":[],\"n\":[null],\"e\":{\"x\":null}}\n{\"l\":[1]}",
-			"o unknown\no__json json\nl list of int64\nl__json json\nn unknown\nn__json json\ne unknown\ne__json json\n"},
+			"o unknown\nl list of int64\nn unknown\ne unknown\n_rest json\n"},
 		{"lists", "{\"l\":[1,2]}\n{\"l\":[]}\n{\"l\":[null,3]}\n{\"l\":[4.5]}", "l list of double\n"},
 		{"a list that does not fit", "{\"l\":[1,2]}\n\n{\"l\":[1.5]}\n{\"l\":[\"a\",1]}", "l list of int64\nl__json json\n"},
 		{"lists of objects", `{"l":[{"a":1},{"b":[{"c":[]},{"c":["x"]}]},null,{"a":"y"}]}`,
-			"l list of object\n  a int64\n  b list of object\n    c list of string\n    c__json json\n  a__json json\n"},
+			"l list of object\n  a int64\n  b list of object\n    c list of string\n    _rest json\n  a__json json\n"},
 		{"a list that does not fit leaves no columns", "{\"l\":[{\"a\":1}]}\n\n{\"l\":[{\"b\":2},7]}", "l list of object\n  a int64\nl__json json\n"},
 		{"lists of lists", `{"l":[[1],[],[2,3],null]}`, "l list of list of int64\n"},
 		{"names", `{"a b":1,"A_B":2,"a.b":3,"":4,"ä":5,"year":6,"x":{"year":7}}`, "a_b int64\nA_B_2 int64\na_b_3 int64\n_ int64\nä int64\nyear_2 int64\nx object\n  year int64\n"},
@@ -159,7 +159,7 @@ func TestInference(t *testing.T) {
 func TestMended(t *testing.T) {
 	t.Parallel()
 	o := options
-	o.Types = map[string]parquet.Kind{"j": parquet.JSON}
+	o.Types = map[string]parquet.Type{"j": {Kind: parquet.JSON}}
 	d := parquet.NewDecoder(&parquet.Schema{}, o)
 	got := readAll(t, file(t, d, "{\"j\":{\"k\\ud83d\\n\":[\"\\udc00\\ud83e\\udd8a\\\\ud800\xff\"]},\"s\":\"cut \\ud83d\"}"))
 	want := []string{"{\"j\":{\"k\\ufffd\\n\":[\"\\ufffd\\ud83e\\udd8a\\\\ud800\ufffd\"]},\"s\":\"cut \\ufffd\"}"}
@@ -270,7 +270,7 @@ func TestTruncated(t *testing.T) {
 	t.Parallel()
 	event := `{"s":"text","e":"\u00e9\ud83e\udd8a","i":-12,"d":1.25,"b":true,"n":null,"o":{"x":1,"y":{"z":"deep"}},"l":[1,null,2],"t":"2024-04-07T18:11:02Z"}`
 	o := options
-	o.Types = map[string]parquet.Kind{"t": parquet.Timestamp}
+	o.Types = map[string]parquet.Type{"t": {Kind: parquet.Timestamp}}
 	for _, known := range []bool{false, true} {
 		d := parquet.NewDecoder(&parquet.Schema{}, o)
 		for end := range event {
@@ -305,8 +305,8 @@ func TestTooManyColumns(t *testing.T) {
 func TestDeclaredTypes(t *testing.T) {
 	t.Parallel()
 	o := options
-	o.Types = map[string]parquet.Kind{"t": parquet.Timestamp, "o.s": parquet.TimestampS, "ms": parquet.TimestampMs,
-		"us": parquet.TimestampUs, "j": parquet.JSON, "d": parquet.Double, "n": parquet.String}
+	o.Types = map[string]parquet.Type{"t": {Kind: parquet.Timestamp}, "o.s": {Kind: parquet.TimestampS}, "ms": {Kind: parquet.TimestampMs},
+		"us": {Kind: parquet.TimestampUs}, "j": {Kind: parquet.JSON}, "d": {Kind: parquet.Double}, "n": {Kind: parquet.String}}
 	events := []string{
 		`{"t":"2024-04-07T18:11:02.123456Z","o":{"s":1712513462},"ms":-1,"us":1712513462000001,"j":{"any":[{}]},"d":1,"n":"1"}`,
 		`{"t":"yesterday","o":{"s":"x"},"ms":1.5,"us":1e30,"j":7,"d":2.5,"n":1}`,
@@ -325,7 +325,7 @@ func TestDeclaredTypes(t *testing.T) {
 func TestDeclaredTypesInLists(t *testing.T) {
 	t.Parallel()
 	o := options
-	o.Types = map[string]parquet.Kind{"items.price": parquet.Double, "rows[][].at": parquet.TimestampS, "rows.deep.n": parquet.String}
+	o.Types = map[string]parquet.Type{"items.price": {Kind: parquet.Double}, "rows[][].at": {Kind: parquet.TimestampS}, "rows.deep.n": {Kind: parquet.String}}
 	events := []string{`{"items":[{"price":1}],"rows":[[{"at":5}]],"price":2}`, `{"rows":[[{"deep":[{"n":"7"}]}]]}`}
 	d := parquet.NewDecoder(&parquet.Schema{}, o)
 	same(t, readAll(t, file(t, d, events...)), events)

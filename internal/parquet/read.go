@@ -51,7 +51,7 @@ type node struct {
 	values []pq.Value // of the row that is read; leaves only
 
 	physical format.Type // of the values in the file; leaves only
-	foreign  *foreign    // how they are read; nil: as this package writes them
+	foreign  *foreign    // how they are read; nil: as their kind alone says
 }
 
 // File is a Parquet file as the reader needs it.
@@ -156,7 +156,7 @@ func (r *Reader) node(f *Field, def, lists int) *node {
 		n.kids = []*node{r.node(f.Elem, n.def+1, lists+1)}
 		n.leaf = n.kids[0].leaf
 	default:
-		n.leaf, n.physical = n, physical(f.Kind)
+		n.leaf, n.physical, n.foreign = n, physical(f), ownType(f)
 		r.leaves = append(r.leaves, n)
 	}
 	for _, k := range n.kids {
@@ -231,9 +231,18 @@ func (r *Reader) fill() error {
 }
 
 func members(dst []byte, nodes []*node) []byte {
+	start := len(dst)
 	dst = append(dst, '{')
 	some := false
+	var rest []byte
 	for _, n := range nodes {
+		if n.field.Variant == Rest {
+			if n.there() {
+				rest = n.values[0].ByteArray()
+			}
+			n.pass()
+			continue
+		}
 		if !n.there() {
 			n.pass()
 			continue
@@ -245,7 +254,11 @@ func members(dst []byte, nodes []*node) []byte {
 		dst = append(dst, n.key...)
 		dst = n.value(dst)
 	}
-	return append(dst, '}')
+	dst = append(dst, '}')
+	if len(rest) > 0 {
+		dst = AppendMerged(dst[:start], bytes.Clone(dst[start:]), rest)
+	}
+	return dst
 }
 
 // there reports whether n has a value at its place.

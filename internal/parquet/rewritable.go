@@ -11,7 +11,7 @@ import (
 // fields, by their dotted path, and names that no other column and none of the reserved has. Kinds
 // that only files of others have become those that hold the same JSON. A field whose type is declared
 // loses its variants, which come again for what does not fit.
-func (s *Schema) Rewritable(types map[string]Kind, reserved []string) (*Schema, error) {
+func (s *Schema) Rewritable(types map[string]Type, reserved []string) (*Schema, error) {
 	o := Options{Reserved: reserved}
 	t := (&Schema{}).grow(o)
 	left := map[string]bool{}
@@ -25,8 +25,11 @@ func (s *Schema) Rewritable(types map[string]Kind, reserved []string) (*Schema, 
 	return t.schema(1), nil
 }
 
-func rewriteInto(t *tree, parent *Field, fields []*Field, types map[string]Kind, left map[string]bool, o Options) {
+func rewriteInto(t *tree, parent *Field, fields []*Field, types map[string]Type, left map[string]bool, o Options) {
 	for _, f := range fields {
+		if f.Variant == Rest {
+			continue // it comes again for what has no column then
+		}
 		path := f.Key
 		if parent.path != "" {
 			path = parent.path + "." + f.Key
@@ -38,9 +41,10 @@ func rewriteInto(t *tree, parent *Field, fields []*Field, types map[string]Kind,
 		if ok && f.Variant != Main || f.Kind == Unknown && !ok && !hasVariant(fields, f) {
 			continue
 		}
-		c := &Field{Key: f.Key, Name: nameFor(parent, f.Name), Kind: writable(f), Variant: f.Variant}
+		c := &Field{Key: f.Key, Name: nameFor(parent, f.Name), Variant: f.Variant}
+		c.declare(writable(f))
 		if ok {
-			c.Kind = declared
+			c.declare(declared)
 		}
 		t.attach(parent, c, o)
 		switch c.Kind {
@@ -55,15 +59,14 @@ func rewriteInto(t *tree, parent *Field, fields []*Field, types map[string]Kind,
 }
 
 // rewriteElem makes the element of a list, unless it is one that Weir's lists do not have.
-func rewriteElem(t *tree, list, f *Field, types map[string]Kind, left map[string]bool, o Options) bool {
-	kind := writable(f)
-	if kind == Unknown {
+func rewriteElem(t *tree, list, f *Field, types map[string]Type, left map[string]bool, o Options) bool {
+	c := &Field{parent: list, path: list.path + "[]"}
+	if c.declare(writable(f)); c.Kind == Unknown {
 		return false
 	}
-	c := &Field{Kind: kind, parent: list, path: list.path + "[]"}
 	list.Elem = c
 	t.count++
-	switch kind {
+	switch c.Kind {
 	case Object:
 		rewriteInto(t, c, f.Fields, types, left, o)
 		if len(c.Fields) == 0 {
@@ -87,24 +90,27 @@ func hasVariant(fields []*Field, f *Field) bool {
 	return false
 }
 
-// writable is the kind of a column that holds the JSON that f gives, with all its digits.
-func writable(f *Field) Kind {
+// writable is the type of a column that holds the JSON that f gives, with all its digits.
+func writable(f *Field) Type {
+	if f.Width > 0 {
+		return f.declared()
+	}
+	kind := f.Kind
 	switch f.Kind {
 	case Decimal:
-		if f.Digits > 15 {
-			return JSON
+		if kind = Double; f.Digits > 15 {
+			kind = JSON
 		}
-		return Double
 	case Timestamp:
 		if f.Digits > 6 {
-			return String
+			kind = String
 		}
 	case Date, TimeOfDay, LocalTime, UUID, Binary:
-		return String
+		kind = String
 	case Map, Mixed:
-		return JSON
+		kind = JSON
 	}
-	return f.Kind
+	return Type{Kind: kind}
 }
 
 // Find is the field with the dotted path of keys; nil for none.

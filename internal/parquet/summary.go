@@ -40,7 +40,8 @@ type ColumnSummary struct {
 	Min, Max      []byte // nil when they are not known
 	InList        bool   // several values can be of one row
 
-	kind format.Type
+	kind    format.Type
+	decimal bool
 }
 
 // ReadSummary reads the summary of a Parquet file of the given size.
@@ -88,7 +89,7 @@ func (s *Summary) leaves(in []format.SchemaElement, n int, above string, inList 
 		kids := e.NumChildren
 		switch {
 		case !kids.Valid:
-			s.Columns = append(s.Columns, ColumnSummary{Name: full, InList: inList, kind: e.Type.V})
+			s.Columns = append(s.Columns, ColumnSummary{Name: full, InList: inList, kind: e.Type.V, decimal: e.ConvertedType == thrift.New(deprecated.Decimal)})
 		case e.ConvertedType == thrift.New(deprecated.List) && kids.V == 1 && len(in) > 0 && in[0].NumChildren.Valid:
 			in, err = s.leaves(in[1:], int(in[0].NumChildren.V), full, true)
 		default:
@@ -133,5 +134,8 @@ func (c *ColumnSummary) compare(a, b []byte) int {
 			return cmp.Compare(math.Float64frombits(x), math.Float64frombits(y))
 		}
 	}
-	return bytes.Compare(a, b)
+	if c.kind == format.Int32 && len(a) == 4 && len(b) == 4 {
+		return cmp.Compare(int32(binary.LittleEndian.Uint32(a)), int32(binary.LittleEndian.Uint32(b)))
+	}
+	return orderOf(c.decimal)(a, b)
 }

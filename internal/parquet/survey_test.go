@@ -34,7 +34,7 @@ func TestSurvey(t *testing.T) {
 		"s string\ns__json json\n":             {`{"s":5}`, `{"s":"a"}`, `{"s":"b"}`, `{"s":true}`},
 		"l list of string\n":                   {`{"l":[]}`, `{"l":null}`, `{"l":["a"]}`},
 		"l list of int64\nl__json json\n":      {`{"l":["a"]}`, `{"l":[1,2]}`},
-		"o object\n  a int64\no__json json\n":  {`{"o":{}}`, `{"o":{"a":1}}`},
+		"o object\n  a int64\n_rest json\n":    {`{"o":{}}`, `{"o":{"a":1}}`},
 		"o object\n  a bool\n  a__json json\n": {`{"o":{"a":"x"}}`, `{"o":{"a":true}}`, `{"o":{"a":false}}`},
 		"i list of object\n  p double\n":       {`{"i":[{"p":1}]}`, `{"i":[{"p":1.5}]}`},
 		"b bool\nb__json json\n":               {`{"b":true}`, `{"b":"true"}`},

@@ -58,7 +58,7 @@ func named(fields []*Field, name string) int {
 // stored is f as the schema of a dataset has it: a list or a map whose values no file tells the
 // type of has none.
 func stored(f *Field) *Field {
-	c := &Field{Key: f.Key, Name: f.Name, Kind: f.Kind, Variant: f.Variant, Digits: f.Digits}
+	c := &Field{Key: f.Key, Name: f.Name, Kind: f.Kind, Variant: f.Variant, Digits: f.Digits, Scale: f.Scale, Width: f.Width}
 	for _, kid := range f.Fields {
 		c.Fields = append(c.Fields, stored(kid))
 	}
@@ -81,6 +81,9 @@ func both(a, b *Field) *Field {
 	case b.Kind == Unknown:
 		return a
 	case a.Kind == b.Kind:
+		if a.Width == b.Width && a.Digits == b.Digits && a.Scale == b.Scale {
+			c.Width, c.Scale = a.Width, a.Scale
+		}
 		c.Fields = Union(a.Fields, b.Fields)
 		if a.Elem != nil {
 			c.Elem = both(a.Elem, b.Elem)

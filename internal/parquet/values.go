@@ -2,6 +2,7 @@ package parquet
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"math"
 	"unsafe"
@@ -14,7 +15,8 @@ import (
 // values are the values of one leaf, and how they are written.
 type values struct {
 	c        *column
-	kind     Kind
+	f        *Field
+	physical format.Type
 	n        int
 	encoding format.Encoding
 	d        *dictionary // of the values, where the encoding has one
@@ -37,20 +39,20 @@ func (c *column) widenTo(k Kind) {
 }
 
 // newValues looks at the values of c and decides how they are written.
-func newValues(k Kind, c *column, d *dictionary, mem *scratch) values {
-	v := values{c: c, kind: k, n: c.present, encoding: format.Plain, d: d, scratch: mem}
-	switch k {
-	case Bool:
+func newValues(f *Field, c *column, d *dictionary, mem *scratch) values {
+	v := values{c: c, f: f, physical: physical(f), n: c.present, encoding: format.Plain, d: d, scratch: mem}
+	switch v.physical {
+	case format.Boolean:
 		return v
-	case String, JSON:
-		if v.n > 0 {
+	case format.ByteArray, format.FixedLenByteArray:
+		if v.n > 0 && v.physical == format.ByteArray {
 			v.encoding = format.DeltaLengthByteArray
 		}
 		if d.fill(v.n, func(i int) uint32 { return hashText(c.bytes(i)) }, func(i, k int) bool { return bytes.Equal(c.bytes(i), c.bytes(k)) }) {
 			v.encoding = format.RLEDictionary
 		}
 		return v
-	case Double:
+	case format.Double:
 	default:
 		v.encoding = format.DeltaBinaryPacked
 	}
@@ -73,7 +75,7 @@ func (c *column) bytes(i int) []byte {
 func (v *values) perPage() int {
 	const rows = 1 << 17 // null values and dictionaries are small, pages of them long
 	size := 8
-	if v.kind == String || v.kind == JSON {
+	if v.f.texts() {
 		size = 1 + len(v.c.text)/max(v.n, 1)
 	}
 	if v.encoding == format.RLEDictionary {
@@ -91,9 +93,14 @@ func (v *values) dictionary(page []byte) []byte {
 }
 
 func (v *values) plain(page []byte, i int) []byte {
-	if v.kind == String || v.kind == JSON {
+	switch v.physical {
+	case format.ByteArray:
 		b := v.c.bytes(i)
 		return append(binary.LittleEndian.AppendUint32(page, uint32(len(b))), b...)
+	case format.FixedLenByteArray:
+		return append(page, v.c.bytes(i)...)
+	case format.Int32:
+		return binary.LittleEndian.AppendUint32(page, uint32(v.c.words[i]))
 	}
 	return binary.LittleEndian.AppendUint64(page, v.c.words[i])
 }
@@ -106,13 +113,21 @@ func (v *values) encode(page []byte, a, b int) ([]byte, error) {
 		packed, err := e.EncodeInt32(v.scratch.packed, v.d.index[a:b])
 		v.scratch.packed = packed
 		return append(append(page, byte(e.BitWidth)), packed...), err
+	case v.encoding == format.DeltaBinaryPacked && v.physical == format.Int32:
+		short := v.scratch.lengths[:0]
+		for _, w := range v.c.words[a:b] {
+			short = append(short, int32(w))
+		}
+		packed, err := new(delta.BinaryPackedEncoding).EncodeInt32(v.scratch.packed, short)
+		v.scratch.packed, v.scratch.lengths = packed, short
+		return append(page, packed...), err
 	case v.encoding == format.DeltaBinaryPacked:
 		packed, err := new(delta.BinaryPackedEncoding).EncodeInt64(v.scratch.packed, unsafe.Slice((*int64)(unsafe.Pointer(unsafe.SliceData(v.c.words[a:b]))), b-a))
 		v.scratch.packed = packed
 		return append(page, packed...), err
 	case v.encoding == format.DeltaLengthByteArray:
 		return v.texts(page, a, b)
-	case v.kind == Bool:
+	case v.physical == format.Boolean:
 		for i := a; i < b; i += 8 {
 			bits := byte(0)
 			for k, w := range v.c.words[i:min(i+8, b)] {
@@ -153,9 +168,13 @@ func (v *values) statistics(nulls int64) format.Statistics {
 	if v.n == 0 {
 		return s
 	}
-	switch v.kind {
-	case JSON:
-	case String:
+	switch v.physical {
+	case format.FixedLenByteArray:
+		s.MinValue, s.MaxValue = v.fixedBounds()
+	case format.ByteArray:
+		if v.f.Kind == JSON {
+			break
+		}
 		low, high := v.c.bytes(0), v.c.bytes(0)
 		lowHead, highHead := head(low), head(high)
 		v.each(func(i int) {
@@ -171,11 +190,11 @@ func (v *values) statistics(nulls int64) format.Statistics {
 		if len(low) <= longestBound && len(high) <= longestBound {
 			s.MinValue, s.MaxValue = bytes.Clone(low), bytes.Clone(high)
 		}
-	case Bool:
+	case format.Boolean:
 		low, high := v.c.words[0], v.c.words[0]
 		v.each(func(i int) { low, high = min(low, v.c.words[i]), max(high, v.c.words[i]) })
 		s.MinValue, s.MaxValue = []byte{byte(low)}, []byte{byte(high)}
-	case Double:
+	case format.Double:
 		low, high := math.Inf(1), math.Inf(-1)
 		v.each(func(i int) {
 			x := math.Float64frombits(v.c.words[i])
@@ -192,10 +211,42 @@ func (v *values) statistics(nulls int64) format.Statistics {
 	default:
 		low, high := int64(math.MaxInt64), int64(math.MinInt64)
 		v.each(func(i int) { x := int64(v.c.words[i]); low, high = min(low, x), max(high, x) })
+		if v.physical == format.Int32 {
+			s.MinValue = binary.LittleEndian.AppendUint32(nil, uint32(low))
+			s.MaxValue = binary.LittleEndian.AppendUint32(nil, uint32(high))
+			break
+		}
 		s.MinValue = binary.LittleEndian.AppendUint64(nil, uint64(low))
 		s.MaxValue = binary.LittleEndian.AppendUint64(nil, uint64(high))
 	}
 	return s
+}
+
+// fixedBounds are the least and the greatest of values of one width.
+func (v *values) fixedBounds() (low, high []byte) {
+	order := orderOf(v.f.Kind == Decimal)
+	low, high = v.c.bytes(0), v.c.bytes(0)
+	v.each(func(i int) {
+		if b := v.c.bytes(i); order(b, low) < 0 {
+			low = b
+		} else if order(b, high) > 0 {
+			high = b
+		}
+	})
+	return bytes.Clone(low), bytes.Clone(high)
+}
+
+// orderOf is the order of bytes: of numbers in two's complement, or of bytes alone.
+func orderOf(numbers bool) func(a, b []byte) int {
+	if !numbers {
+		return bytes.Compare
+	}
+	return func(a, b []byte) int {
+		if len(a) > 0 && len(b) > 0 && a[0]>>7 != b[0]>>7 {
+			return cmp.Compare(b[0]>>7, a[0]>>7)
+		}
+		return bytes.Compare(a, b)
+	}
 }
 
 // head is the first eight bytes of b, which are in the order that texts are in.

@@ -271,37 +271,50 @@ func (f *fileWriter) element(name string, x *Field, kids int, full string) {
 				kind = String
 			}
 		}
-		annotate(&e, kind)
+		annotate(&e, x, kind)
 	}
 	f.meta.Schema = append(f.meta.Schema, e)
 }
 
-func annotate(e *format.SchemaElement, k Kind) {
+func annotate(e *format.SchemaElement, x *Field, k Kind) {
+	if k < Object || x.Width > 0 {
+		e.Type = thrift.New(physical(x))
+	}
 	switch k {
-	case Bool:
-		e.Type = thrift.New(format.Boolean)
-	case Int:
-		e.Type = thrift.New(format.Int64)
-	case Double:
-		e.Type = thrift.New(format.Double)
 	case String:
-		e.Type, e.ConvertedType = thrift.New(format.ByteArray), thrift.New(deprecated.UTF8)
+		e.ConvertedType = thrift.New(deprecated.UTF8)
 		e.LogicalType.Value = &format.StringType{}
 	case JSON:
-		e.Type, e.ConvertedType = thrift.New(format.ByteArray), thrift.New(deprecated.Json)
+		e.ConvertedType = thrift.New(deprecated.Json)
 		e.LogicalType.Value = &format.JsonType{}
 	case Timestamp, TimestampS, TimestampMs, TimestampUs:
-		e.Type, e.ConvertedType = thrift.New(format.Int64), thrift.New(deprecated.TimestampMicros)
+		e.ConvertedType = thrift.New(deprecated.TimestampMicros)
 		e.LogicalType.Value = &format.TimestampType{IsAdjustedToUTC: true, Unit: format.TimeUnit{Value: &format.MicroSeconds{}}}
+	case TimestampNs:
+		e.LogicalType.Value = &format.TimestampType{IsAdjustedToUTC: true, Unit: format.TimeUnit{Value: &format.NanoSeconds{}}}
+	case LocalTime:
+		e.LogicalType.Value = &format.TimestampType{Unit: format.TimeUnit{Value: &format.MicroSeconds{}}}
+	case Date:
+		e.ConvertedType = thrift.New(deprecated.Date)
+		e.LogicalType.Value = &format.DateType{}
+	case UUID:
+		e.TypeLength = thrift.New(int32(x.Width))
+		e.LogicalType.Value = &format.UUIDType{}
+	case Decimal:
+		e.ConvertedType, e.Scale, e.Precision = thrift.New(deprecated.Decimal), thrift.New(int32(x.Scale)), thrift.New(int32(x.Digits))
+		e.LogicalType.Value = &format.DecimalType{Scale: int32(x.Scale), Precision: int32(x.Digits)}
+		if physical(x) == format.FixedLenByteArray {
+			e.TypeLength = thrift.New(int32(x.Width))
+		}
 	case List:
 		e.ConvertedType = thrift.New(deprecated.List)
 		e.LogicalType.Value = &format.ListType{}
 	}
 }
 
-// physical is the type of the values of kind k in a file.
-func physical(k Kind) format.Type {
-	switch k {
+// physical is the type of the values of f in a file.
+func physical(f *Field) format.Type {
+	switch f.Kind {
 	case Bool:
 		return format.Boolean
 	case Double:
@@ -309,7 +322,13 @@ func physical(k Kind) format.Type {
 	case String, JSON:
 		return format.ByteArray
 	}
-	return format.Int64
+	switch f.Width {
+	case 0, 8:
+		return format.Int64
+	case 4:
+		return format.Int32
+	}
+	return format.FixedLenByteArray
 }
 
 // endGroup adds the row group, which begins at start, to the footer.
@@ -353,10 +372,10 @@ func (f *fileWriter) leaf(x *Field, way chain, path []string) {
 	}
 	l := &f.levels
 	l.of(way, f.rows)
-	v := newValues(x.Kind, c, &f.dictionary, &f.scratch)
+	v := newValues(x, c, &f.dictionary, &f.scratch)
 	f.zstd = nil
 	chunk := format.ColumnMetaData{
-		Type: physical(x.Kind), PathInSchema: path, Codec: format.Zstd, NumValues: int64(l.n),
+		Type: v.physical, PathInSchema: path, Codec: format.Zstd, NumValues: int64(l.n),
 		Encoding: thrift.Slice[format.Encoding]{format.RLE, v.encoding}, Statistics: v.statistics(int64(l.n - v.n)),
 	}
 	start := f.at

@@ -16,13 +16,13 @@ function flow(e: Edge): { rate: number; failing: boolean } | null {
 
 const fit = (text: string, most: number) => [...text].length > most ? [...text].slice(0, most - 1).join('') + '…' : text
 
-function Box({ n }: { n: Node }) {
+function Box({ n, mark }: { n: Node; mark?: string }) {
   const middle = n.x + n.w / 2
   const queue = queueByName.value.get(name(n.id, 'queue') ?? '')
   const p = byName.value.get(n.kind === 'machine' ? n.id : name(n.id, 'pipeline') ?? '')
   const detail = queue ? `${count(queue.waiting + queue.leased + queue.retrying)} open` + (queue.dead ? `, ${count(queue.dead)} dead` : '') : n.detail
   const round = n.kind === 'source' || n.kind === 'target' ? n.h / 2 : n.kind === 'machine' ? 8 : 4
-  const body = <g class={n.kind}>
+  const body = <g class={mark ? n.kind + ' ' + mark : n.kind}>
     <title>{[n.label, detail, p?.state].filter(Boolean).join(', ')}</title>
     <rect class="n" x={n.x} y={n.y} width={n.w} height={n.h} rx={round} />
     {n.kind === 'queue' && [5, 9].map(d => <path class="n" d={`M${n.x + n.w - d} ${n.y + 4}V${n.y + n.h - 4}`} />)}
@@ -37,7 +37,8 @@ function Box({ n }: { n: Node }) {
   return body
 }
 
-export function Drawing() {
+/** The drawing of what runs; of says of single nodes how they are to be seen. */
+export function Drawing({ of }: { of?: (node: string) => string }) {
   const g = graph.value
   if (!g) return <p class="empty">The drawing is being fetched.</p>
   const nodes = g.nodes ?? [], edges = g.edges ?? []
@@ -47,12 +48,12 @@ export function Drawing() {
       <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z" fill="context-stroke" /></marker></defs>
       {edges.map(e => {
         const f = flow(e), [a, b] = e.points
-        return <g class={[e.role?.split('.')[0], f?.failing ? 'failing' : f && f.rate > 0 ? 'live' : ''].join(' ')}>
+        return <g class={[e.role?.split('.')[0], of && (of(e.from) === 'aside' || of(e.to) === 'aside') ? 'aside' : '', f?.failing ? 'failing' : f && f.rate > 0 ? 'live' : ''].join(' ')}>
           <path class="e" d={e.path} marker-end="url(#arrow)" />
           {f && a && b && (f.rate > 0 || f.failing) && <text class="rate" x={(a[0] + b[0]) / 2} y={(a[1] + b[1]) / 2 - 5}>{f.failing ? 'takes nothing' : rate(f.rate)}</text>}
         </g>
       })}
-      {nodes.map(n => <Box key={n.id} n={n} />)}
+      {nodes.map(n => <Box key={n.id} n={n} mark={of?.(n.id)} />)}
     </svg>
   </div>
 }

@@ -2,7 +2,7 @@ import { useEffect, useState } from 'preact/hooks'
 import { ask, may, query, type Payload } from './api'
 import { Facts, headers, Held, Moment, Shown, Sure, whose, type Rehearsal } from './parts'
 import { now } from './now'
-import { bytes, count } from './show'
+import { bytes, count, Link } from './show'
 
 type Line = { ref: string; id: string; cause: string; where: string; pipeline?: string; machine?: string; workspace?: string; source?: string; destination?: string; message_id?: string; time?: string; died?: string; attempts?: number; dead?: boolean; replayed?: boolean; size: number }
 type Whole = Line & { kind: string; errors: string[]; refusal?: string; whole: boolean; as_read: boolean; hidden?: boolean; payload?: Payload; latest?: Payload; key?: string; headers?: unknown }
@@ -44,7 +44,7 @@ function One({ id, close }: { id: string; close: () => void }) {
     {f && <>
       {f.errors.map(e => <p class="cause">{e}</p>)}
       {f.refusal && f.refusal !== f.cause && <p class="cause">{f.refusal}</p>}
-      <Facts of={[['where', f.where], ['pipeline', f.pipeline], ['machine', f.machine], ['workspace', f.workspace], ['source', f.source], ['destination', f.destination], ['message', f.message_id],
+      <Facts of={[['where', f.where], ['pipeline', f.pipeline], ['machine', f.machine], ['workspace', f.workspace], ['source', f.source], ['destination', f.destination], ['message', f.message_id && <Link page={'/m/' + f.message_id}>{f.message_id}</Link>],
         ['read', f.time && <Moment at={f.time} />], ['died', f.died && <Moment at={f.died} />], ['attempts', f.attempts ? count(f.attempts) : ''], ['kind', f.kind.replaceAll('_', ' ')], ['size', bytes(f.size)], ['key', f.key], ['headers', headers(f.headers)], ['id', f.id]]} />
       <Held name={f.as_read ? 'Payload as it was read' : 'Payload as the transforms left it'} of={f.payload} hidden={f.hidden} />
       {!f.whole && <p class="bad why">The payload was cut, and cannot be sent again.</p>}

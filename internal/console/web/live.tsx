@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { ask, may, query } from './api'
 import { Facts, headers, Outcome, Record, Shown, text, whose, type Rec, type Rehearsal } from './parts'
-import { bytes, count, State } from './show'
+import { bytes, count, Link, State } from './show'
 
 type Points = { pipelines: { name: string; points: { point: string; label: string }[] }[] }
 const kept = 200
@@ -14,7 +14,7 @@ function Entry({ r }: { r: Rec & { n: number } }) {
       <span class="when">{new Date(r.at).toLocaleTimeString()}</span> <b>{r.step ?? r.point}</b> <Outcome of={r.outcome} /> <span class="soft">{whose(r)} {bytes(r.before.bytes)}</span> <span class="preview">{text(r.before.data).slice(0, 160)}</span>
     </button>
     {open && <div class="body">
-      <Facts of={[['message', r.id], ['trace', r.trace], ['key', r.before.key], ['headers', headers(r.before.headers)]]} />
+      <Facts of={[['message', r.id && <Link page={'/m/' + r.id}>{r.id}</Link>], ['trace', r.trace], ['key', r.before.key], ['headers', headers(r.before.headers)]]} />
       <Record r={r} />
       {first && !r.before.cut && !r.before.deleted && <button onClick={() => {
         tell('')
@@ -29,7 +29,7 @@ function Entry({ r }: { r: Rec & { n: number } }) {
 
 export function Live() {
   const address = new URLSearchParams(location.search)
-  const [points, set] = useState<Points | null>(null), [pipeline, choose] = useState(address.get('pipeline') ?? ''), [point, at] = useState(address.get('point') ?? ''), [every, thin] = useState('1'), [when, only] = useState('')
+  const [points, set] = useState<Points | null>(null), [pipeline, choose] = useState(address.get('pipeline') ?? ''), [point, at] = useState(address.get('point') ?? ''), [every, thin] = useState('1'), [when, only] = useState(address.get('when') ?? '')
   const [records, put] = useState<(Rec & { n: number })[]>([]), [lost, miss] = useState(0), [state, say] = useState('off'), [why, tell] = useState(''), [held, hold] = useState(false), [back, count_] = useState(0)
   const paused = useRef(false), stream = useRef<EventSource | null>(null), number = useRef(0)
   paused.current = held
@@ -39,7 +39,7 @@ export function Live() {
   const start = () => {
     stop(); put([]); miss(0); count_(0); tell(''); hold(false)
     const q = query({ pipeline, point, every: every === '1' ? '' : every, when })
-    history.replaceState(null, '', location.pathname + '?' + query({ pipeline, point }))
+    history.replaceState(null, '', location.pathname + '?' + query({ pipeline, point, when }))
     const s = stream.current = new EventSource('v1/tap?' + q)
     say('asked')
     s.addEventListener('open', () => say('on'))

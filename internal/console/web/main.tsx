@@ -10,6 +10,9 @@ import { OneQueue } from './queue'
 import { Live } from './live'
 import { Config } from './config'
 import { Lake } from './lake'
+import { Gateways } from './gateway'
+import { Machines, OneMachine } from './machines'
+import { Message } from './message'
 
 const empty = `source {
   use "http" {}
@@ -134,20 +137,24 @@ function Page() {
   if (at === '/live') return <Live />
   if (at === '/lake') return <Lake />
   if (at === '/config') return <Config />
+  if (at === '/gateway') return <Gateways />
+  if (at === '/machines') return <Machines />
+  if (at.startsWith('/machines/')) return <OneMachine key={at} name={at.slice(10)} />
+  if (at === '/m' || at.startsWith('/m/')) return <Message key={at} id={at.slice(3)} />
   return <Overview />
 }
 
 function App() {
   const n = now.value, at = place.value
-  const tab = (page: string, word: string) => <Link page={page} aria-current={at === page ? 'page' : undefined}>{word}</Link>
+  const tab = (page: string, word: string) => <Link page={page} aria-current={at === page || page.length > 1 && at.startsWith(page + '/') ? 'page' : undefined}>{word}</Link>
   return <>
     <a class="skip" href={location.pathname + '#content'}>To the content</a>
     <header>
       <Link page="/" class="name">Weir</Link>
-      <nav aria-label="Pages">{tab('/', 'Overview')}{tab('/queues', 'Queues')}{tab('/failures', 'Failures')}{tab('/live', 'Live')}{tab('/lake', 'Lake')}{tab('/config', 'Config')}</nav>
+      <nav aria-label="Pages">{tab('/', 'Overview')}{tab('/gateway', 'Gateway')}{tab('/queues', 'Queues')}{tab('/machines', 'Machines')}{tab('/failures', 'Failures')}{tab('/m', 'Message')}{tab('/live', 'Live')}{tab('/lake', 'Lake')}{tab('/config', 'Config')}</nav>
       <span class="grow" />
       {who.value && who.value.name !== 'anybody' && <span class="small">{who.value.name} may {who.value.right === 'payloads' ? 'see payloads' : who.value.right}</span>}
-      {n && <span class="small">{n.store ? 'store ' + n.store + ', ' : ''}version {n.version}</span>}
+      {n && <span class="small" title={n.store ? 'store ' + n.store : undefined}>version {n.version}{n.store ? ', store ' + n.store : ''}</span>}
       {link.value === 'lost' ? <State of="lost" word="lost, trying" /> : n ? n.unready ? <State of="unready" word="not ready" /> : <State of="ready" /> : null}
     </header>
     {link.value === 'lost' && n && <div class="lostbar" role="alert">Weir does not answer. What is shown is from {new Date(n.at).toLocaleTimeString()}; it is tried again.</div>}

@@ -12,7 +12,7 @@ export type Need = { what: string; do: string; page: string; since?: string }
 export type Now = { at: string; version: string; unready?: string; store?: string; pipelines: Pipeline[]; queues: Queue[]; needs: Need[] }
 
 export type Node = { id: string; kind: string; label: string; detail?: string; x: number; y: number; w: number; h: number }
-export type Edge = { from: string; to: string; role?: string; points: [number, number][]; path: string }
+export type Edge = { from: string; to: string; role?: string; label?: string; points: [number, number][]; path: string }
 export type Graph = { nodes: Node[] | null; edges: Edge[] | null; width: number; height: number }
 
 export const now = signal<Now | null>(null)

@@ -43,6 +43,16 @@ export function Shown({ result }: { result: Rehearsal }) {
   </div>
 }
 
+/** A button that gives the clipboard a text, and says whether it did. */
+export function Copied({ of }: { of: string }) {
+  const [said, say] = useState('')
+  const copy = async () => {
+    try { await navigator.clipboard.writeText(of); say('Copied.') } catch { say('This page may not copy: mark the text, and copy it.') }
+    setTimeout(() => say(''), 4000)
+  }
+  return <><button type="button" onClick={() => void copy()}>Copy</button><span role="status" class="soft">{said}</span></>
+}
+
 /** A button that says first how many it is about, and does nothing before that is confirmed. */
 export function Sure({ word, count, act, bad }: { word: string; count: () => Promise<[number, string]>; act: () => Promise<string>; bad?: boolean }) {
   const [asked, ask] = useState<[number, string] | null>(null), [said, say] = useState(''), [busy, work] = useState(false)

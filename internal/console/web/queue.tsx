@@ -25,7 +25,7 @@ function One({ name, id, dead }: { name: string; id: string; dead: boolean }) {
     {wrong && <p class="bad why" role="alert">{wrong}</p>}
     {j && <>
       {j.cause && <p class="cause">{j.cause}</p>}
-      <Facts of={[['id', j.id], ['due', <Due j={j} />], ['attempts that failed', count(j.attempts ?? 0)], ['came', <Moment at={j.at} />], ['workspace', j.workspace], ['source', j.source], ['destination', j.destination], ['message', j.message_id], ['key', j.key], ['order', j.ordered ? 'kept by key' : ''], ['headers', headers(j.headers)]]} />
+      <Facts of={[['id', j.id], ['due', <Due j={j} />], ['attempts that failed', count(j.attempts ?? 0)], ['came', <Moment at={j.at} />], ['workspace', j.workspace], ['source', j.source], ['destination', j.destination], ['message', j.message_id && <Link page={'/m/' + j.message_id}>{j.message_id}</Link>], ['key', j.key], ['order', j.ordered ? 'kept by key' : ''], ['headers', headers(j.headers)]]} />
       <Held name="Payload" of={j.payload} hidden={j.hidden} />
       {j.raw !== undefined && j.raw !== null && <Held name="As it was read first" of={j.raw} />}
     </>}

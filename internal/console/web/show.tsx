@@ -4,7 +4,9 @@ import { signal } from '@preact/signals'
 const base = new URL(document.baseURI).pathname
 /** The page that is shown: a path below the console's. */
 export const place = signal(current())
-function current() { return '/' + decodeURI(location.pathname).slice(base.length) }
+function current() {
+  return '/' + location.pathname.slice(base.length).split('/').map(part => { try { return decodeURIComponent(part) } catch { return part } }).join('/')
+}
 addEventListener('popstate', () => { place.value = current() })
 
 export function to(page: string) { return base + page.replace(/^\//, '').split('/').map(encodeURIComponent).join('/') }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/weirdata/weir/internal/queue"
 )
@@ -19,15 +20,26 @@ type lease struct {
 	parts   []leasePart
 }
 
+// leasePart is what one partition gave. It does not hold on to the memory of the partition, which
+// may be given up long before the lease ends.
 type leasePart struct {
-	o     *owned
-	token uint64     // of the partition
-	ids   []queue.ID // the jobs, when there are several parts
+	part   int
+	memory weak.Pointer[owned]
+	token  uint64     // of the partition
+	ids    []queue.ID // the jobs, when there are several parts
+}
+
+// owner is the memory of the partition; nil when another process has what was held, or will.
+func (p *leasePart) owner() *owned {
+	if o := p.memory.Value(); o != nil && !o.gone.Load() {
+		return o
+	}
+	return nil
 }
 
 func (l *lease) part(part int) *leasePart {
 	for i := range l.parts {
-		if l.parts[i].o.part == part {
+		if l.parts[i].part == part {
 			return &l.parts[i]
 		}
 	}
@@ -76,7 +88,7 @@ func (ls *leases) token(token uint64, part int) uint64 {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if l := ls.byToken[token]; l != nil {
-		if p := l.part(part); p != nil && !p.o.gone.Load() {
+		if p := l.part(part); p != nil && p.owner() != nil {
 			return p.token
 		}
 	}
@@ -154,7 +166,7 @@ func (s *Store) Lease(ctx context.Context, q queue.Query) ([]queue.Job, error) {
 		if len(more) == 0 {
 			continue
 		}
-		l.parts = append(l.parts, leasePart{o: o, token: more[0].Lease.Token})
+		l.parts = append(l.parts, leasePart{part: o.part, memory: weak.Make(o), token: more[0].Lease.Token})
 		if jobs == nil {
 			jobs = more
 			s.turn.Store(at + 1)
@@ -294,8 +306,8 @@ func (s *Store) renew(l *lease, jobs []queue.Job, d time.Duration) error {
 	}
 	renewed := false
 	for part, jobs := range byPart {
-		o := l.part(part).o
-		if o.gone.Load() {
+		o := l.part(part).owner()
+		if o == nil {
 			lost = fmt.Errorf("renew the lease of job %s: another process has taken over: %w", jobs[0].ID, queue.ErrLeaseLost)
 			continue
 		}
@@ -313,14 +325,15 @@ func (s *Store) renew(l *lease, jobs []queue.Job, d time.Duration) error {
 	s.leases.extend(l, s.steady()+int64(d))
 	for i := range l.parts {
 		p := &l.parts[i]
-		if _, done := byPart[p.o.part]; done || p.o.gone.Load() {
+		o := p.owner()
+		if _, done := byPart[p.part]; done || o == nil {
 			continue
 		}
 		rest := make([]queue.Job, len(p.ids))
 		for i, id := range p.ids {
 			rest[i] = queue.Job{ID: id, Lease: queue.Lease{Token: p.token}}
 		}
-		_ = p.o.p.Renew(rest, d) // some of them may be settled: that is no loss to the caller
+		_ = o.p.Renew(rest, d) // some of them may be settled: that is no loss to the caller
 	}
 	return lost
 }

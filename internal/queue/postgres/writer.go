@@ -361,7 +361,9 @@ func (w *writer) finish(ctx context.Context, a *attempt) {
 				e.change = r.change.c
 			} else {
 				e.seq = uint64(a.laneBase[r.lane-1] + int64(r.seq))
-				a.h.recent.put(r.ref.id, e.seq, r.data)
+				if o.leases(r.ref.queue) { // who only keeps the partition does not read it
+					a.h.recent.put(r.ref.id, e.seq, r.data)
+				}
 			}
 			entries = append(entries, e)
 		}

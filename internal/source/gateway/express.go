@@ -238,7 +238,7 @@ func (x *line) events(q *quick) *gateway.Answer {
 		return nil
 	}
 	if x.s.Refusing() {
-		return gateway.Unavailable
+		return x.s.told(&call, gateway.Unavailable, 0)
 	}
 	if int64(q.length) > x.s.Body.Limit || !x.s.Budget.Enter() {
 		return nil

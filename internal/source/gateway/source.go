@@ -41,6 +41,7 @@ import (
 	"github.com/weirdata/weir/internal/suppression"
 	"github.com/weirdata/weir/internal/tlsconfig"
 	"github.com/weirdata/weir/internal/trace"
+	"github.com/weirdata/weir/internal/workspace"
 )
 
 // Entry is the source's place in the registry.
@@ -65,6 +66,8 @@ type Source struct {
 	dir    string      // of relative paths
 	tls    *tls.Config // nil without TLS
 	door   *gateway.Gateway
+	file   workspace.Live
+	tally  *gateway.Tally
 	limit  *limiter // of workspaces; nil without a limit
 	inside *limiter // of /internal/v1/batch; nil without a limit
 	traced bool     // messages keep the trace context of their request; set before Open
@@ -103,10 +106,10 @@ func New(_ context.Context, d connector.Deps, c Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{c: c, log: d.Log, dir: d.Dir}
+	s := &Source{c: c, log: d.Log, dir: d.Dir, file: file, tally: tallyOf(d)}
 	o := gateway.Options{
 		Version: d.Version, MaxEvents: c.MaxRequestEvents, AnyID: c.AllowEventsWithoutIDs,
-		Origins: c.AllowedOrigins, Internal: c.InternalEndpoints, RequireDestination: c.RequireDestinationID, Hooks: hooks,
+		Origins: c.AllowedOrigins, Internal: c.InternalEndpoints, RequireDestination: c.RequireDestinationID, Hooks: hooks, Tally: s.tally,
 	}
 	if c.Suppression != nil {
 		s.users = c.Suppression.suppressed(d)
@@ -208,7 +211,7 @@ func (s *session) handle(w http.ResponseWriter, r *http.Request) *gateway.Answer
 		return a
 	}
 	if !open || s.Refusing() || !s.Budget.Enter() {
-		return call.Done(gateway.Unavailable)
+		return call.Done(s.told(&call, gateway.Unavailable, 0))
 	}
 	if !call.HasBody() {
 		return call.Done(s.accept(&call, frontdoor.BodyOf(nil), r.Header))
@@ -216,7 +219,7 @@ func (s *session) handle(w http.ResponseWriter, r *http.Request) *gateway.Answer
 	if n, err := strconv.Atoi(r.Header.Get("X-Batch-Size")); call.Stream() && err == nil && n > 0 {
 		if wait := s.inside.spent("", n, time.Now()); wait > 0 {
 			s.Budget.Leave(0)
-			return gateway.TooMany.Later(wait)
+			return s.told(&call, gateway.TooMany.Later(wait), 0)
 		}
 	}
 	encoding, known := frontdoor.Encoding(r.Header.Get("Content-Encoding"))
@@ -233,7 +236,7 @@ func (s *session) handle(w http.ResponseWriter, r *http.Request) *gateway.Answer
 	body, err := reader.Read(w, r, encoding)
 	if err != nil {
 		s.Budget.Leave(0)
-		return unread(err)
+		return s.told(&call, unread(err), 0)
 	}
 	call.Arrived(time.Now())
 	return call.Done(s.accept(&call, body, r.Header))
@@ -286,23 +289,30 @@ func (s *session) accept(call *gateway.Call, body *frontdoor.Body, header http.H
 	}
 	if no != nil {
 		s.Budget.Leave(0)
-		return no
+		return s.told(call, no, 0)
 	}
 	if n := call.LeftOut(); n > 0 {
 		s.leftOut.Add(int64(n))
 		if len(b) == 0 {
 			s.Budget.Leave(held)
-			return gateway.OK
+			return s.told(call, gateway.OK, 0)
 		}
 	}
+	events := len(b)
 	// A client that goes away has sent its events all the same.
 	switch fate, _ := s.Hall.Await(context.Background(), b, s.Budget, held); fate {
 	case frontdoor.Settled:
-		return gateway.OK
+		return s.told(call, gateway.OK, events)
 	case frontdoor.Late:
-		return gateway.Timeout
+		return s.told(call, gateway.Timeout, 0)
 	}
-	return gateway.Unavailable
+	return s.told(call, gateway.Unavailable, 0)
+}
+
+// told counts an answer, and the events that were kept with it.
+func (s *session) told(call *gateway.Call, a *gateway.Answer, events int) *gateway.Answer {
+	s.door.Tally(call, a, events)
+	return a
 }
 
 // spent refuses a call whose workspace has nothing left of its limit, before anything is made of its

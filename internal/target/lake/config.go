@@ -61,11 +61,25 @@ type Config struct {
 
 	// Types declares the types of columns that inference would give another one, by the
 	// field's keys with dots between: "bool", "int64", "double", "string", "json" (any value,
-	// as text; right for objects whose keys vary), "timestamp" (from RFC 3339 text),
-	// "timestamp_s", "timestamp_ms" or "timestamp_us" (from numbers), the last four kept to
-	// the microsecond. A field of the objects in a list is "items.price". Only columns that the
-	// dataset does not have yet.
+	// as text; right for objects whose keys vary), "timestamp" (from RFC 3339 text of any zone),
+	// "timestamp_s", "timestamp_ms" or "timestamp_us" (from numbers), these four kept to
+	// the microsecond, "timestamp_ns" (from whole numbers, all digits kept; not in Iceberg tables),
+	// "timestamp_local" (from text without a zone, to the microsecond), "date" ("2025-11-29"),
+	// "decimal(12,2)" (up to 38 digits, here 2 of them behind the point, from numbers and from text
+	// that is one, exactly) and "uuid" (from its 36 characters; it comes back in small letters). A value
+	// that is not of the type goes beside the column, whole. A field of the objects in a list is
+	// "items.price", an element of a list of plain values "tags[]". Only columns that the dataset
+	// does not have yet.
 	Types map[string]string `hcl:"types,optional"`
+	// Columns is where columns come from: "infer" (default) makes one for each field that an event
+	// has, "add" only those of types, which are added to a dataset that does not have them yet, and "strict"
+	// those of types when the dataset is made, and none afterwards. With "add" and "strict" the time_field has its
+	// column too, and types must name the dedup_field; a field of the objects in a list is "items[].price" there.
+	Columns string `hcl:"columns,optional"`
+	// Misfits is what becomes of a field without a column and of a value that is not of its
+	// column's type: "column" (default) keeps it whole in a column of JSON text, with "infer" one
+	// beside the column, otherwise the column _rest; "invalid" sends the event to the failure target.
+	Misfits string `hcl:"misfits,optional"`
 
 	// BufferMaxEvents is the most events in one write, which becomes one file for each
 	// partition it touches; 5000 by default, half of what a pipeline holds in flight by
@@ -129,7 +143,7 @@ var Entry = connector.Of(connector.Spec[Config, connector.Target]{
 	Stability: connector.Experimental,
 	Default: func() Config {
 		return Config{
-			TimeFormat: "rfc3339", MissingTime: "invalid", PartitionBy: []string{"year", "month", "day", "hour"},
+			TimeFormat: "rfc3339", MissingTime: "invalid", Columns: "infer", Misfits: "column", PartitionBy: []string{"year", "month", "day", "hour"},
 			DedupMaxIDs: 2_000_000, PositionsKept: 1_000_000, BufferMaxEvents: 5000, BufferMaxBytes: 16 << 20, BufferMaxAgeSeconds: 60,
 			MaxMessageBytes: 1 << 20, MaxConcurrentBatches: 2, MaxFileBytes: 512 << 20, MaxOpenPartitions: 256, MaxDepth: 16, MaxColumns: 1000,
 		}
@@ -157,6 +171,9 @@ func (c Config) Validate() []connector.Problem {
 	}
 	oneOf("time_format", c.TimeFormat, "rfc3339", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns")
 	oneOf("missing_time", c.MissingTime, "invalid", "read_time")
+	oneOf("columns", c.Columns, "infer", columnsAdd, columnsStrict)
+	oneOf("misfits", c.Misfits, "column", "invalid")
+	c.validateColumns(refuse)
 	units := catalog.Units()
 	for i, u := range c.PartitionBy {
 		if i >= len(units) || string(units[i]) != u {
@@ -165,12 +182,18 @@ func (c Config) Validate() []connector.Problem {
 		}
 	}
 	for _, name := range sortedKeys(c.Types) {
-		kind, ok := parquet.ParseKind(c.Types[name])
+		declared, ok := parquet.ParseType(c.Types[name])
 		if !ok {
 			refuse("types", "use one of "+strings.Join(parquet.Declarable(), ", "), "types gives %q the type %q", name, c.Types[name])
 		}
+		if ok && name == c.TimeField && !slices.Contains(clockKinds, declared.Kind) {
+			refuse("time_field", "declare a timestamp, or leave it out of types", "time_field is a column of type %s by types, which is no time", declared)
+		}
+		if declared.Kind == parquet.TimestampNs && c.iceberg() != nil {
+			refuse("types", `use "timestamp_us" or "int64"`, "types gives %q the type %s, which Iceberg tables of version 2 do not have", name, declared)
+		}
 		for field, path := range map[string]string{"time_field": c.TimeField, "dedup_field": c.DedupField} {
-			if path != "" && kind == parquet.JSON && (path == name || strings.HasPrefix(path, name+".")) {
+			if path != "" && declared.Kind == parquet.JSON && (path == name || strings.HasPrefix(path, name+".")) {
 				refuse(field, "declare another type, or none", "%s is in %q, which types makes text that is not looked into", field, name)
 			}
 		}
@@ -178,8 +201,8 @@ func (c Config) Validate() []connector.Problem {
 	if c.TimeField != "" && c.TimeField == c.DedupField {
 		refuse("dedup_field", "name a field with an id that no other event has", "dedup_field and time_field are both %q", c.DedupField)
 	}
-	if kind := c.Types[c.DedupField]; c.DedupField != "" && kind != "" && kind != "string" && kind != "int64" {
-		refuse("dedup_field", "use string or int64", "dedup_field is a column of type %s by types", kind)
+	if kind := c.Types[c.DedupField]; c.DedupField != "" && kind != "" && kind != "string" && kind != "int64" && kind != "uuid" {
+		refuse("dedup_field", "use string, uuid or int64", "dedup_field is a column of type %s by types", kind)
 	}
 	between := func(field string, v, most int) {
 		if v < 1 || v > most {
@@ -231,14 +254,15 @@ const (
 )
 
 func (c Config) decoding() parquet.Options {
-	o := parquet.Options{MaxDepth: c.MaxDepth, MaxColumns: c.MaxColumns, Types: map[string]parquet.Kind{}, Taps: []string{c.TimeField, c.DedupField}}
+	o := parquet.Options{MaxDepth: c.MaxDepth, MaxColumns: c.MaxColumns, Types: map[string]parquet.Type{}, Taps: []string{c.TimeField, c.DedupField}}
 	for name, kind := range c.Types {
-		o.Types[name], _ = parquet.ParseKind(kind)
+		o.Types[name], _ = parquet.ParseType(kind)
 	}
 	if kind := c.timeKind(); kind != parquet.Unknown {
 		o.Expected = map[string]parquet.Kind{c.TimeField: kind}
 	}
 	o.Reserved = append(o.Reserved, c.PartitionBy...)
+	o.Closed, o.Refuse = c.closed(), c.Misfits == "invalid"
 	return o
 }
 

@@ -48,7 +48,7 @@ func TestDuckDBReadsAGrowingDataset(t *testing.T) {
 		`{"a":1,"hour":18}`,
 		`{"a__double":1.5,"hour":18,"o":{"x":1}}`,
 		`{"a__json":"high","hour":19,"o":{"deep":{"k":true},"y":"z"},"year_2":1999}`,
-		`{"e__json":{},"hour":19,"items":[{"sku":"a"}],"n__json":[],"o":{"deep":{"l":[1]},"x":2}}`,
+		`{"_rest":{"e":{},"n":[]},"hour":19,"items":[{"sku":"a"}],"o":{"deep":{"l":[1]},"x":2}}`,
 		`{"e":{"now":1},"hour":20,"items":[{"price":1.5,"sku":"b"},null],"n":["s"],"o__json":[]}`,
 		`{"A_2":"other case","Größe":9007199254740993,"hour":20,"s":"\u0000🦊"}`,
 	}

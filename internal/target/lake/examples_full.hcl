@@ -20,7 +20,13 @@ target {
       "payload"          = "json"
       "created_datetime" = "timestamp"
       "score"            = "double"
+      "price"            = "decimal(12,2)"
+      "event_uuid"       = "uuid"
+      "tags[]"           = "string"
     }
+    # Other fields are kept whole in the column _rest.
+    columns = "add"
+    misfits = "column"
 
     buffer_max_events      = 500000
     buffer_max_bytes       = 134217728

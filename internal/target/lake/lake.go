@@ -197,6 +197,9 @@ func (t *Target) Open(ctx context.Context) error {
 	if err := t.declared(d.Schema().Fields, "", ""); err != nil {
 		return errors.Join(fault.New(fault.Setup, err), d.Close())
 	}
+	if err := t.declare(ctx, d); err != nil {
+		return errors.Join(err, d.Close())
+	}
 	if t.registry, err = t.openHive(d.Schema()); err != nil {
 		return errors.Join(err, d.Close())
 	}
@@ -219,14 +222,18 @@ func (t *Target) declared(fields []*parquet.Field, above, listed string) error {
 			continue
 		}
 		path := listed + f.Key
-		if want := cmp.Or(t.options.Types[path], t.options.Types[above+f.Key]); want != parquet.Unknown && f.Kind != want && f.Kind != parquet.Unknown {
+		if want := cmp.Or(t.options.Types[path], t.options.Types[above+f.Key]); want.Kind != parquet.Unknown && !f.Is(want) && f.Kind != parquet.Unknown {
 			return fmt.Errorf("open the dataset %s: types declares %s as %s, but its column is %s already, and types never change; remove it from types, or begin a dataset in another path",
-				t.path, path, want, f.Kind)
+				t.path, path, want, f.TypeName())
 		}
 		end := f
 		for end.Elem != nil {
 			end = end.Elem
 			path += "[]"
+			if want := t.options.Types[path]; want.Kind != parquet.Unknown && !end.Is(want) {
+				return fmt.Errorf("open the dataset %s: types declares %s as %s, but its column is %s already, and types never change; remove it from types, or begin a dataset in another path",
+					t.path, path, want, end.TypeName())
+			}
 		}
 		if err := t.declared(end.Fields, above+f.Key+".", path+"."); err != nil {
 			return err

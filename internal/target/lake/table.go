@@ -105,15 +105,15 @@ func (c Config) validateTable(refuse func(field, fix, format string, args ...any
 		return
 	}
 	const orNone = `, or set partition_by = []`
-	switch kind, declared := parquet.ParseKind(c.Types[c.TimeField]); {
+	switch typ, declared := parquet.ParseType(c.Types[c.TimeField]); {
 	case c.TimeField == "":
 		refuse("table", "set time_field"+orNone, "a table is partitioned by a column, and without time_field the dataset is partitioned by when an event was read")
 	case c.MissingTime != "invalid":
 		refuse("missing_time", `use "invalid"`+orNone, "a table is partitioned by %s, and events without it would have no partition", c.TimeField)
 	case c.timeKind() == parquet.Unknown && !declared:
 		refuse("time_format", `use "epoch_us"`+orNone, "a table is partitioned by a timestamp, and none keeps what %s has", c.TimeField)
-	case declared && (kind < parquet.Timestamp || kind > parquet.TimestampUs):
-		refuse("types", "leave it out of types"+orNone, "a table is partitioned by a timestamp, and types declares %s as %s", c.TimeField, kind)
+	case declared && (typ.Kind < parquet.Timestamp || typ.Kind > parquet.TimestampUs):
+		refuse("types", "leave it out of types"+orNone, "a table is partitioned by a timestamp, and types declares %s as %s", c.TimeField, typ)
 	}
 }
 

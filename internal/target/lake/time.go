@@ -27,6 +27,10 @@ func newClock(c Config) clock {
 	}
 }
 
+// clockKinds are the types of columns that the time of an event is read from.
+var clockKinds = []parquet.Kind{parquet.Timestamp, parquet.TimestampS, parquet.TimestampMs, parquet.TimestampUs, parquet.TimestampNs,
+	parquet.Int, parquet.Double, parquet.String, parquet.JSON}
+
 // of is the time of the event m, whose time field has the value v.
 func (c clock) of(m *event.Message, v parquet.Value) (time.Time, error) {
 	if c.field == "" {
@@ -70,6 +74,8 @@ func (c clock) parse(v parquet.Value) (time.Time, error) {
 	switch v.Kind {
 	case parquet.Timestamp, parquet.TimestampS, parquet.TimestampMs, parquet.TimestampUs:
 		return time.UnixMicro(v.Int), nil
+	case parquet.TimestampNs:
+		return time.Unix(0, v.Int), nil
 	case parquet.Int:
 		return c.epoch(v.Int, 0)
 	case parquet.Double:

@@ -107,6 +107,12 @@ func (w *write) round(ctx context.Context, start int) int {
 			w.again(r, start, end)
 			continue
 		}
+		if d.Late() { // what has waited for a type has one
+			w.again(r, start, end)
+			d.Again()
+			r = newRound()
+			end = w.decode(ctx, d, r, start)
+		}
 		next := d.Schema()
 		if d.Changed() && len(r.all) > 0 {
 			err := w.dataset.Evolve(ctx, schema, next)
@@ -144,7 +150,7 @@ func (w *write) again(r *round, start, end int) {
 func (w *write) survey(start, end int) map[string]parquet.Kind {
 	s := parquet.NewSurvey(w.t.options)
 	for i := start; i < end; i++ {
-		if w.failed[i] == nil && !w.settled(i) {
+		if err := w.failed[i]; (err == nil || parquet.IsMisfit(err)) && !w.settled(i) {
 			s.Add(w.batch[i].Data)
 		}
 	}
@@ -293,7 +299,7 @@ func (w *write) id(d *parquet.Decoder) (id catalog.ID, known bool) {
 // or a whole number of any size.
 func idOf(d *parquet.Decoder) (catalog.ID, bool) {
 	v := d.Tap(tapID)
-	if v.Fits && v.Kind == parquet.String {
+	if v.Fits && (v.Kind == parquet.String || v.Kind == parquet.UUID) {
 		return catalog.Fingerprint('s', v.Text), true
 	}
 	if v.Fits && v.Kind == parquet.Int {
@@ -377,7 +383,7 @@ func (w *write) announce(before, after *parquet.Schema) {
 
 func variants(fields []*parquet.Field, above string, out []string) []string {
 	for _, f := range fields {
-		if f.Variant != parquet.Main {
+		if f.Variant != parquet.Main && f.Variant != parquet.Rest {
 			out = append(out, above+f.Name)
 		}
 		end := f

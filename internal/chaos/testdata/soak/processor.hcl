@@ -38,6 +38,7 @@ pipeline "land" {
       time_field             = "originalTimestamp"
       missing_time           = "read_time"
       dedup_field            = "messageId"
+      dedup_max_ids          = 100000 # so that the index is full, and its memory flat, soon
       buffer_max_age_seconds = 5
     }
   }

@@ -1,0 +1,6 @@
+stats_receiver {
+  use "statsd" {
+    address = "statsd.example.com"
+    prefix  = "events"
+  }
+}
