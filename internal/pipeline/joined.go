@@ -197,16 +197,12 @@ func complete(b event.Batch) (settle connector.SettleIn, index []int) {
 	return settle, all
 }
 
-// maxMove is about how many bytes of jobs one move appends at most, well below what a
-// transaction may hold.
-const maxMove = queue.MaxTxBytes / 2
-
 // addWhole has what a read became leave as one batch, without the messages that are too
 // large, which are appended to refused. What is too much for one transaction leaves in
 // several; a message of the read then ends with the last of what it became.
 func (l *lane) addWhole(b event.Batch, refused []rejected) []rejected {
 	fit := make(event.Batch, 0, len(b))
-	bytes := 0
+	bytes, most := 0, queue.WriteBytes()
 	group := ""
 	for _, m := range b {
 		x, err := l.s.measure(m)
@@ -215,7 +211,7 @@ func (l *lane) addWhole(b event.Batch, refused []rejected) []rejected {
 			continue
 		}
 		n := queue.RecordSize(m)
-		if len(fit) > 0 && (bytes+n > maxMove || x.group != group) {
+		if len(fit) > 0 && (bytes+n > most || x.group != group) {
 			l.full = append(l.full, fit)
 			fit, bytes = nil, 0
 		}

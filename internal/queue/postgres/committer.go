@@ -14,11 +14,9 @@ import (
 	"github.com/weirdata/weir/internal/queue/partition"
 )
 
-// A group of Updates that share a transaction ends before it reaches one of these.
-const (
-	groupBytes    = 32 << 20
-	groupRequests = 4096
-)
+// groupRequests is how many Updates share a transaction at most. They end before they reach
+// [queue.WriteBytes] too, but for one that is larger.
+const groupRequests = 4096
 
 // stripes is the number of locks that the keys of records are hashed to.
 const stripes = 128
@@ -246,7 +244,7 @@ func (c *committer) take() *group {
 // pick forms a group of the requests that meet nothing busy, in the order they came: one
 // that must wait makes later ones wait that share something with it.
 func (c *committer) pick() *group {
-	g := &group{}
+	g, most := &group{}, queue.WriteBytes()
 	blocked := c.busy
 	written := map[string]struct{}{}
 	kept := c.queue[:0]
@@ -255,7 +253,7 @@ func (c *committer) pick() *group {
 			continue
 		}
 		size := r.bytes()
-		full := len(g.requests) > 0 && (g.bytes+size > groupBytes || len(g.requests) == groupRequests)
+		full := len(g.requests) > 0 && (g.bytes+size > most || len(g.requests) == groupRequests)
 		if full {
 			kept = append(kept, c.queue[i:]...)
 			break

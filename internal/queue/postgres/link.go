@@ -368,7 +368,8 @@ func (s *Store) listenOn(ctx context.Context, c *pgx.Conn) error {
 func (s *Store) askOn(ctx context.Context, c *pgx.Conn) error {
 	bounded, cancel := context.WithTimeout(ctx, s.patience())
 	defer cancel()
-	defer s.link.asks()()
+	ended := s.link.asks()
+	defer ended()
 	err := ask(bounded, c)
 	switch {
 	case err == nil:

@@ -87,7 +87,8 @@ func TestSilence(t *testing.T) {
 func TestSilenceOfAProcessThatStoodStill(t *testing.T) {
 	t.Parallel()
 	l := newLink(slog.New(slog.DiscardHandler), func() bool { return true })
-	defer l.asks()()
+	ended := l.asks()
+	defer ended()
 	l.looks()
 	for range int(silentAfter/silenceEvery) - 2 {
 		l.looks() // however much time is between them

@@ -15,7 +15,8 @@ import (
 func (s *Store) tryPresent(ctx context.Context, read func(context.Context) error) error {
 	bounded, cancel := s.link.during(ctx, s.link.present())
 	defer cancel()
-	defer s.link.asks()()
+	ended := s.link.asks()
+	defer ended()
 	err := s.try(bounded, read)
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
 		return s.gone()

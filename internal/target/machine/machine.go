@@ -132,16 +132,12 @@ func (t *Target) Full() error { return queue.FullOf(t.machine.Store()) }
 // Full implements connector.Capacity.
 func (t *Waiting) Full() error { return queue.FullOf(t.machine.Store()) }
 
-// maxWrite is about how many bytes one transaction appends at most: a payload that was
-// changed is kept as it was read too.
-const maxWrite = queue.MaxTxBytes / 2
-
 // accepted starts what the machine accepts of b, and says what it does not.
 func accepted(m connector.Machine, b event.Batch, start func(event.Batch) error) error {
 	failed := map[int]error{}
 	var part event.Batch
 	var index []int
-	bytes := 0
+	bytes, most := 0, queue.WriteBytes()
 	flush := func() {
 		if len(part) == 0 {
 			return
@@ -164,7 +160,7 @@ func accepted(m connector.Machine, b event.Batch, start func(event.Batch) error)
 			continue
 		}
 		n := len(msg.Data) + len(msg.Raw()) + len(msg.Key) + 1024
-		if bytes+n > maxWrite {
+		if bytes+n > most {
 			flush()
 		}
 		part, index, bytes = append(part, msg), append(index, i), bytes+n

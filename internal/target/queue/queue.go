@@ -118,17 +118,13 @@ func (t *Target) Store() queue.Store { return t.store() }
 // Full implements connector.Capacity.
 func (t *Target) Full() error { return queue.FullOf(t.store()) }
 
-// maxWrite is about how many bytes of jobs one transaction appends at most, well below
-// what it may hold: a payload that was changed is kept as it was read too.
-const maxWrite = queue.MaxTxBytes / 2
-
 // Write implements connector.Target. A message that no store could hold is invalid; the
 // others are appended all the same.
 func (t *Target) Write(ctx context.Context, b event.Batch) error {
 	failed := map[int]error{}
 	good := make(event.Batch, 0, len(b))
 	index := make([]int, 0, len(b))
-	bytes := 0
+	bytes, most := 0, queue.WriteBytes()
 	flush := func() {
 		if len(good) == 0 {
 			return
@@ -146,7 +142,7 @@ func (t *Target) Write(ctx context.Context, b event.Batch) error {
 			continue
 		}
 		n := queue.RecordSize(m)
-		if bytes+n > maxWrite {
+		if bytes+n > most {
 			flush()
 		}
 		good, index, bytes = append(good, m), append(index, i), bytes+n
