@@ -117,6 +117,7 @@ func (m *merge) order(ctx context.Context, seen *Index[struct{}]) error {
 // recognised gathers the ids by which the target recognises events of these files.
 func (m *merge) recognised(ctx context.Context) error {
 	var known Index[struct{}]
+	known.Reserve(len(m.rows))
 	for _, f := range m.bin {
 		name := recordName(folderOf(f.Name), base(f.Name[:len(f.Name)-len(suffix)]))
 		_, ids, err := readRecord(ctx, m.c.bucket, name, at(m.c.path, name), true)
@@ -372,6 +373,7 @@ func (m *merge) load(ctx context.Context, rows []spot) (*parquet.Rows, error) {
 		slices.SortFunc(loaded, byPlace)
 	}
 	out := parquet.NewRows()
+	out.Expect(len(rows))
 	for i := 0; i < len(loaded); {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)

@@ -37,7 +37,10 @@ type RewriteOptions struct {
 	// recognises what is in it; empty for none.
 	DedupField string
 	// Types are of fields, by their path, that shall have another.
-	Types  map[string]parquet.Type
+	Types map[string]parquet.Type
+	// Closed has the new dataset no columns but those of the old one: what has none, or does not fit, goes
+	// to the rest.
+	Closed bool
 	Large  int64 // bytes that a file has at most, about
 	Memory int64 // bytes of JSON that are held at once
 	DryRun bool
@@ -174,7 +177,7 @@ func (w *rewriter) prepare() error {
 		return err
 	}
 	o := asAdopted
-	o.Taps, o.Types, o.Reserved = taps, types, reserved
+	o.Taps, o.Types, o.Reserved, o.Closed = taps, types, reserved, w.o.Closed
 	w.decoder = parquet.NewDecoder(base, o)
 	return nil
 }

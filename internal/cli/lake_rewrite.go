@@ -20,7 +20,7 @@ const rewriteRows = 256 << 20
 
 func lakeRewriteCommand(s Streams) *cobra.Command {
 	o := catalog.RewriteOptions{Memory: rewriteRows}
-	large, asJSON := 512, false
+	large, asJSON, columns := 512, false, "infer"
 	var partitions, types []string
 	c := &cobra.Command{
 		Use: "rewrite DATASET NEW", Short: "Make a new dataset of another one's rows, with other types or partitions",
@@ -37,6 +37,10 @@ written. What lands in DATASET meanwhile is no part of NEW: stop the pipeline be
 			if large < 1 || large > 4096 {
 				return usagef("--large must be MiB from 1 to 4096, not %d", large)
 			}
+			if columns != "infer" && columns != "strict" {
+				return usagef("--columns must be infer or strict, not %q", columns)
+			}
+			o.Closed = columns == "strict"
 			o.Large = int64(large) << 20
 			if err := rewriteOptions(&o, partitions, types); err != nil {
 				return err
@@ -62,6 +66,7 @@ written. What lands in DATASET meanwhile is no part of NEW: stop the pipeline be
 	c.Flags().StringVar(&o.TimeField, "time-field", "", "field with the time of an event, which partitions are by")
 	c.Flags().StringVar(&o.DedupField, "dedup-field", "", "field with the id of an event, by which a pipeline recognises in NEW what comes again")
 	c.Flags().StringArrayVar(&types, "type", nil, "field=type, for a field that shall have another; may be repeated")
+	c.Flags().StringVar(&columns, "columns", columns, "infer, or strict: no columns but those of DATASET; what does not fit the type that a field is given goes to the column _rest")
 	c.Flags().IntVar(&large, "large", large, "MiB that a file has at most, about")
 	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "say what would be written, and write nothing")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")

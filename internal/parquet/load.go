@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	pq "github.com/parquet-go/parquet-go"
 )
@@ -52,6 +53,28 @@ func (r *Rows) Load(f *Reader, s *Schema, keep func(row int) bool) (err error) {
 		before += n
 	}
 	return nil
+}
+
+// Expect says how many rows will be loaded, so that their memory grows once.
+func (r *Rows) Expect(rows int) { r.total = rows }
+
+// mostExpected is how many bytes of a column are made room for at once: what a file says of itself may be wrong.
+const mostExpected = 64 << 20
+
+// room makes room in the column of a leaf that is in no list for the rows that are expected.
+func (l *loader) room(c *column, leaf *node, rows int) {
+	more := min(l.rows.total-l.base, mostExpected/8)
+	if leaf.lists > 0 || rows == 0 || more <= 0 {
+		return
+	}
+	if !leaf.field.texts() {
+		c.words = slices.Grow(c.words, more)
+		return
+	}
+	c.ends = slices.Grow(c.ends, more)
+	if before := len(c.text); before > 0 && l.base > 0 { // the others are about as long
+		c.text = slices.Grow(c.text, min(before/l.base*more, mostExpected))
+	}
 }
 
 // loader loads one row group.
@@ -120,6 +143,7 @@ func (l *loader) leaf(leaf *node, chunk pq.ColumnChunk, rows int) (err error) {
 		t := l.at[n]
 		way = append([]step{{target: t, n: n, owned: n.leaf == leaf, passed: t.present, elements: t.elems}}, way...)
 	}
+	l.room(l.at[leaf].c, leaf, rows)
 	pages := chunk.Pages()
 	defer func() { err = errors.Join(err, pages.Close()) }()
 	w := walk{loader: l, way: way, row: -1, slot: l.base - 1}

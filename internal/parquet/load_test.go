@@ -2,7 +2,6 @@ package parquet_test
 
 import (
 	"bytes"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -114,54 +113,5 @@ func TestNumbersOfOneObjectWiden(t *testing.T) {
 		`{"a":[26,1.5,7]}`, `{"a":[[1],[2.5,3]]}`, `{"l":[{"x":26},{"x":1.5},{"x":-3}]}`, `{"l":[{"x":26},{"x":[1.5,"s"]},{"x":2}]}`, `{"l":[{"x":[26]},{"x":[1.5,"s"]}]}`,
 	} {
 		same(t, readAll(t, file(t, parquet.NewDecoder(&parquet.Schema{}, options), e, e)), []string{e, e})
-	}
-}
-
-// BenchmarkCompact is what compaction does with the rows of some files: load, sort, write.
-func BenchmarkCompact(b *testing.B) {
-	for _, sorted := range []bool{true, false} {
-		b.Run(fmt.Sprintf("sorted=%t", sorted), func(b *testing.B) {
-			const n = 200_000
-			d := parquet.NewDecoder(&parquet.Schema{}, options)
-			rows := parquet.NewRows()
-			r := rand.New(rand.NewPCG(1, 1))
-			for i := range n {
-				e := fmt.Sprintf(`{"event_uuid":"%016x%016x","event_name":"lesson:%d","created_at":%d,"user_id":%d,"lesson_id":%d,"language":"%c","session":"%016x","client":"web","title":"Lesson %d: travel","score":%d}`,
-					r.Uint64(), r.Uint64(), r.IntN(20), 1796032502+i/20, r.IntN(50000), r.IntN(2000), 'a'+rune(r.IntN(20)), r.Uint64N(9000), r.IntN(200), r.IntN(100))
-				if err := d.Decode([]byte(e)); err != nil {
-					b.Fatal(err)
-				}
-				rows.Append(d)
-			}
-			var file bytes.Buffer
-			if err := rows.Write(&file, d.Schema(), nil); err != nil {
-				b.Fatal(err)
-			}
-			order := make([]int32, n)
-			for i, k := range r.Perm(n) {
-				if order[i] = int32(k); sorted {
-					order[i] = int32(i)
-				}
-			}
-			b.ResetTimer()
-			for range b.N {
-				f, err := parquet.NewReader("x", closer{bytes.NewReader(file.Bytes())}, int64(file.Len()))
-				if err != nil {
-					b.Fatal(err)
-				}
-				loaded := parquet.NewRows()
-				if err := loaded.Load(f, d.Schema(), nil); err != nil {
-					b.Fatal(err)
-				}
-				if !sorted {
-					loaded = loaded.Pick(order)
-				}
-				var out bytes.Buffer
-				if err := loaded.Write(&out, d.Schema(), nil); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
-		})
 	}
 }

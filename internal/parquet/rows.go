@@ -13,6 +13,7 @@ type Rows struct {
 	root  *column
 	n     int
 	bytes int
+	total int // rows that there will be, as far as it is known
 }
 
 // column holds the slots of one field.
@@ -40,7 +41,7 @@ func NewRows() *Rows { return used.Get().(*Rows) }
 // Release lets others have the memory of r, which must not be used any more.
 func (r *Rows) Release() {
 	r.root.reset()
-	r.n, r.bytes = 0, 0
+	r.n, r.bytes, r.total = 0, 0, 0
 	used.Put(r)
 }
 
