@@ -113,20 +113,26 @@ type mover struct {
 
 func (s *stream) start(config string) *mover {
 	s.t.Helper()
+	return startMover(s.t, config)
+}
+
+func startMover(t *testing.T, config string, environment ...string) *mover {
+	t.Helper()
 	weir, err := binary()
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	log, err := os.CreateTemp(s.t.TempDir(), "log")
+	log, err := os.CreateTemp(t.TempDir(), "log")
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	m := &mover{t: s.t, cmd: exec.Command(weir, "run", "--no-progress", config), log: log}
+	m := &mover{t: t, cmd: exec.Command(weir, "run", "--no-progress", config), log: log}
 	m.cmd.Stdout, m.cmd.Stderr = log, log
+	m.cmd.Env = append(os.Environ(), environment...)
 	if err := m.cmd.Start(); err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	s.t.Cleanup(func() { m.end(os.Kill) })
+	t.Cleanup(func() { m.end(os.Kill) })
 	return m
 }
 

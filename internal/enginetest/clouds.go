@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 )
 
@@ -70,6 +71,20 @@ var fauxqs = &fetched{
 	address: httpURL, answers: answersTCP,
 }
 
+// nodeJS is a Node.js that has SQLite.
+var nodeJS = &fetched{
+	name: "Node.js", variable: "WEIR_TEST_NODE", version: "22.23.5", files: filepath.Join("node_modules", nodePackage(), "bin", "node"),
+	needs: []string{"npm"}, fetch: npm(nodePackage() + "@22.23.5"),
+}
+
+func nodePackage() string {
+	machine := runtime.GOARCH
+	if machine == "amd64" {
+		machine = "x64"
+	}
+	return "node-" + runtime.GOOS + "-" + machine
+}
+
 // moto is used for the FIFO queues of SQS only.
 var moto = &fetched{
 	name: "moto", variable: "WEIR_TEST_MOTO", version: "5.2.5",
@@ -131,6 +146,35 @@ func Moto(t testing.TB) string { t.Helper(); return moto.get(t) }
 
 // Azurite is the endpoint of a Blob storage with the account that emulators have. Tests share it.
 func Azurite(t testing.TB) string { t.Helper(); return azurite.get(t) }
+
+// AzuriteFor is a Blob storage of this test alone, behind TLS, which takes the tokens of e. Of a
+// token it looks at everything but who signed it.
+func AzuriteFor(t testing.TB, e *Entra) string {
+	t.Helper()
+	f := &fetched{
+		name: azurite.name, variable: azurite.variable, version: azurite.version, needs: azurite.needs, fetch: azurite.fetch, answers: answersTCP,
+		address: func(port string) string { return "https://127.0.0.1:" + port },
+		command: func(ctx context.Context, w *workspace, dir, port string) ([]string, error) {
+			line, err := azurite.command(ctx, w, dir, port)
+			if err != nil {
+				return nil, err
+			}
+			var files [2]string
+			for i, from := range e.ServerFiles { // the user that engines run as may not read those of the test
+				text, err := os.ReadFile(from)
+				if err != nil {
+					return nil, err
+				}
+				files[i] = filepath.Join(w.dir, filepath.Base(from))
+				if err := os.WriteFile(files[i], text, 0o644); err != nil {
+					return nil, err
+				}
+			}
+			return append(line, "--oauth", "basic", "--cert", files[0], "--key", files[1]), nil
+		},
+	}
+	return f.alone(t).Address
+}
 
 // EventHubs is host and port of a stand-in for an Event Hubs namespace. Tests share it.
 func EventHubs(t testing.TB) string { t.Helper(); return eventHubs.get(t) }

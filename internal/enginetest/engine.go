@@ -51,7 +51,7 @@ type Engine struct {
 // Engines lists every engine, in the order the test runner starts them.
 func Engines() []Engine {
 	engines := []Engine{postgres, duckDB, chromium}
-	for _, f := range []*fetched{kinesisClientLibrary, awsCLI, pyIceberg, lambdaRuntime, browserSDKs, axe, promtool, apacheKafka, kinesisLocal, kinesalite, dynalite, fauxqs, moto, azurite, versitygw, fakeGCS, icebergCatalog, eventHubs} {
+	for _, f := range []*fetched{kinesisClientLibrary, awsCLI, pyIceberg, lambdaRuntime, browserSDKs, axe, promtool, apacheKafka, kinesisLocal, kinesalite, dynalite, fauxqs, nodeJS, moto, azurite, versitygw, fakeGCS, icebergCatalog, eventHubs} {
 		engines = append(engines, f.engine())
 	}
 	return engines

@@ -269,7 +269,7 @@ func fetchWith(ctx context.Context, dir string, log io.Writer, program string, a
 
 // answersTCP is content with a connection.
 func answersTCP(ctx context.Context, hostport string) error {
-	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(hostport, "http://"))
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(strings.TrimPrefix(hostport, "https://"), "http://"))
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -35,6 +36,10 @@ type GuardedBroker struct {
 
 	User, Stranger, Password string
 
+	// ConnectionString is the password of "$ConnectionString", with whom clients sign in by PLAIN
+	// where the broker is the Kafka endpoint of an Event Hubs namespace.
+	ConnectionString string
+
 	tokens tokenKey
 }
 
@@ -49,6 +54,7 @@ func GuardedKafka(t testing.TB, advertised string) *GuardedBroker {
 	b := &GuardedBroker{
 		Authority: filepath.Join(dir, "broker.crt"), Certificate: filepath.Join(dir, "broker.crt"), Key: filepath.Join(dir, "broker.key"),
 		User: "weir", Stranger: "stranger", Password: "pass-8217-word",
+		ConnectionString: "Endpoint=sb://acme.servicebus.windows.net/;SharedAccessKeyName=weir;SharedAccessKey=" + base64.StdEncoding.EncodeToString([]byte("key of a stand-in")),
 	}
 	certificate, key, err := selfSigned()
 	if err == nil {
@@ -92,7 +98,7 @@ ssl.truststore.type=PEM
 ssl.truststore.location=%[2]s
 listener.name.mutual.ssl.client.auth=required
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
-listener.name.signed.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_%[3]s="%[5]s" user_%[4]s="%[5]s";
+listener.name.signed.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_%[3]s="%[5]s" user_%[4]s="%[5]s" user_$ConnectionString="%[8]s";
 listener.name.signed.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.signed.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.tokens.sasl.enabled.mechanisms=OAUTHBEARER
@@ -102,8 +108,8 @@ listener.name.tokens.oauthbearer.sasl.server.callback.handler.class=org.apache.k
 listener.name.tokens.sasl.oauthbearer.jwks.endpoint.url=file://%[6]s
 listener.name.tokens.sasl.oauthbearer.expected.audience=%[7]s
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS;User:%[3]s;User:CN=weir
-`, store, trust, b.User, b.Stranger, b.Password, keys, Audience)
+super.users=User:ANONYMOUS;User:%[3]s;User:CN=weir;User:$ConnectionString
+`, store, trust, b.User, b.Stranger, b.Password, keys, Audience, b.ConnectionString)
 	command, err := kafkaWith(ctx, w, dir, kafkaListeners{
 		{name: "PLAINTEXT", port: ports[0], protocol: "PLAINTEXT"},
 		{name: "THROUGH", port: ports[1], protocol: "PLAINTEXT", advertised: advertised},

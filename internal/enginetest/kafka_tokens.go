@@ -35,7 +35,11 @@ func (k tokenKey) set() []byte {
 // sign is a token of the user that is valid for so long.
 func (k tokenKey) sign(user, audience string, valid time.Duration) (string, error) {
 	now := time.Now()
-	claims, err := json.Marshal(map[string]any{"sub": user, "aud": audience, "scope": "events", "iss": "weir tests", "iat": now.Unix(), "exp": now.Add(valid).Unix()})
+	return k.signClaims(map[string]any{"sub": user, "aud": audience, "scope": "events", "iss": "weir tests", "iat": now.Unix(), "exp": now.Add(valid).Unix()})
+}
+
+func (k tokenKey) signClaims(all map[string]any) (string, error) {
+	claims, err := json.Marshal(all)
 	if err != nil {
 		return "", err
 	}

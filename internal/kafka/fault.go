@@ -26,7 +26,7 @@ var meanings = map[*kerr.Error]struct {
 	kerr.GroupAuthorizationFailed:           {fault.Setup, "give the user the permission Read on the consumer group"},
 	kerr.ClusterAuthorizationFailed:         {fault.Setup, "give the user the permission IdempotentWrite on the cluster, or set idempotent = false"},
 	kerr.TransactionalIDAuthorizationFailed: {fault.Setup, "give the user the permissions Write and Describe on the transactional id"},
-	kerr.SaslAuthenticationFailed:           {fault.Setup, "correct the user name, the password or sasl_algorithm; with oauthbearer, the brokers do not take the token of sasl_oauth: its issuer, audience, scopes or user"},
+	kerr.SaslAuthenticationFailed:           {fault.Setup, "correct the user name, the password or sasl_algorithm; with oauthbearer, the brokers do not take the token of sasl_oauth: its issuer, audience, scopes or user; with aws_msk_iam, give the role kafka-cluster:Connect on the cluster"},
 	kerr.UnsupportedSaslMechanism:           {fault.Setup, "set sasl_algorithm to a mechanism that the brokers enable"},
 	kerr.IllegalSaslState:                   {fault.Setup, "the broker's listener wants SASL: set enable_sasl = true"},
 	kerr.UnsupportedVersion:                 {fault.Setup, "the broker is too old for what is asked of it"},

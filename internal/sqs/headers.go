@@ -29,15 +29,29 @@ const (
 	encodingNone   = "none"  // there is no payload
 )
 
-var (
-	attributeName = regexp.MustCompile(`^[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,254}[A-Za-z0-9_-])?$`)
-	attributeType = regexp.MustCompile(`^(String|Number|Binary)(\.[A-Za-z0-9_.-]{1,249})?$`)
-	number        = regexp.MustCompile(`^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?$`)
-)
+var number = regexp.MustCompile(`^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?$`)
+
+// plainName reports whether s has one to most characters, and none but those that names have.
+func plainName(s string, most int) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return s != "" && len(s) <= most
+}
+
+// legalType reports whether t is a type that attributes have, with a label or without.
+func legalType(t string) bool {
+	base, label, labelled := strings.Cut(t, ".")
+	return (base == "String" || base == "Number" || base == "Binary") && (!labelled || plainName(label, 249))
+}
 
 // legalName reports whether an attribute may be called name.
 func legalName(name string) bool {
-	if !attributeName.MatchString(name) || strings.Contains(name, "..") {
+	if !plainName(name, 256) || name[0] == '.' || name[len(name)-1] == '.' || strings.Contains(name, "..") {
 		return false
 	}
 	lower := strings.ToLower(name)
@@ -131,7 +145,7 @@ func isNumber(value []byte) bool {
 func typesOf(text string) map[string]string {
 	types := map[string]string{}
 	for part := range strings.SplitSeq(text, ",") {
-		if name, t, ok := strings.Cut(part, "="); ok && attributeType.MatchString(t) {
+		if name, t, ok := strings.Cut(part, "="); ok && legalType(t) {
 			types[name] = t
 		}
 	}

@@ -2,6 +2,7 @@ package azure
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 	"github.com/Azure/go-amqp"
@@ -119,12 +121,35 @@ func plain(err error) string {
 	if e, ok := errors.AsType[*azcore.ResponseError](err); ok && e.ErrorCode != "" {
 		text = fmt.Sprintf("%d %s", e.StatusCode, e.ErrorCode)
 	}
+	if said := refusal(err); said != "" {
+		text = said
+	}
 	text = strings.Join(strings.Fields(text), " ")
 	const most = 600
 	if len(text) > most {
 		text = text[:most] + "..."
 	}
 	return text
+}
+
+// refusal is what Microsoft Entra ID says of an identity that it does not accept, without the numbers
+// of the request; empty where it is not Microsoft Entra ID that has failed, or has said nothing.
+func refusal(err error) string {
+	e, ok := errors.AsType[*azidentity.AuthenticationFailedError](err)
+	if !ok || e.RawResponse == nil {
+		return ""
+	}
+	body, err := runtime.Payload(e.RawResponse)
+	var said struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	if err != nil || json.Unmarshal(body, &said) != nil || said.Error == "" {
+		return ""
+	}
+	description, _, _ := strings.Cut(said.Description, "\n")
+	description, _, _ = strings.Cut(description, " Trace ID:")
+	return fmt.Sprintf("Microsoft Entra ID answers %d %s: %s", e.RawResponse.StatusCode, said.Error, strings.TrimSpace(description))
 }
 
 // answer is an error that is the service's answer to a question.
@@ -176,7 +201,7 @@ func weigh(err error) (kind fault.Kind, after time.Duration, fix string) {
 		if e.RawResponse == nil || e.RawResponse.StatusCode >= http.StatusInternalServerError || e.RawResponse.StatusCode == http.StatusTooManyRequests {
 			return fault.Transient, 0, ""
 		}
-		return fault.Setup, 0, "Microsoft Entra ID does not accept the identity: look at tenant, client and secret"
+		return fault.Setup, 0, "correct tenant_id, client_id, and client_secret or the certificate, or what the environment says in their place"
 	}
 	if strings.Contains(err.Error(), "DefaultAzureCredential") || strings.Contains(err.Error(), "ChainedTokenCredential") {
 		return fault.Setup, 0, "no credentials were found: set credentials {}, EVENTHUB_CONNECTION_STRING, or run where a managed or workload identity is"

@@ -1,6 +1,7 @@
 package kafkasource_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -82,6 +83,55 @@ func TestGuardedBroker(t *testing.T) {
 			t.Errorf("%s: it shows a secret: %s", row.name, text)
 		}
 	}
+}
+
+// TestPermissions: whoever may see a topic and a group, and neither read the one nor join the other, is
+// told so, each by itself, and what to give him.
+func TestPermissions(t *testing.T) {
+	t.Parallel()
+	b := enginetest.GuardedKafka(t, "")
+	adm := kadm.NewClient(client(t, b.Plain))
+	topic := fresh("topic")
+	if _, err := adm.CreateTopic(t.Context(), 1, 1, nil, topic); err != nil {
+		t.Fatal(err)
+	}
+	conf := config("", topic)
+	conf.Connection = kafka.Connection{Brokers: b.Signed, EnableTLS: true, CAFile: b.Authority, EnableSASL: true, SASLAlgorithm: "plaintext", SASLUsername: b.Stranger, SASLPassword: b.Password}
+	group := conf.ConsumerName + "-" + topic
+	may := func(acls *kadm.ACLBuilder, ops ...kadm.ACLOperation) {
+		t.Helper()
+		made, err := adm.CreateACLs(t.Context(), acls.Allow("User:"+b.Stranger).AllowHosts().Operations(ops...).ResourcePatternType(kadm.ACLPatternLiteral))
+		for _, one := range made {
+			err = errors.Join(err, one.Err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	says := func(want ...string) {
+		t.Helper()
+		// The broker has the permissions a moment after they were given.
+		var err error
+		for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			err = newSource(t, conf, nil).Check(t.Context())
+			text, all := fmt.Sprint(err), len(want) > 0 || err == nil
+			for _, w := range want {
+				all = all && fault.Of(err) == fault.Setup && strings.Contains(text, w)
+			}
+			if all {
+				return
+			}
+		}
+		t.Fatalf("it does not say %q: %v", want, err)
+	}
+	says("TOPIC_AUTHORIZATION_FAILED")
+	may(kadm.NewACLs().Topics(topic), kadm.OpDescribe)
+	may(kadm.NewACLs().Groups(group), kadm.OpDescribe)
+	says(fmt.Sprintf("the user may not read topic %q", topic), "--operation Read --topic "+topic, "the permission Read on the consumer group")
+	may(kadm.NewACLs().Topics(topic), kadm.OpRead)
+	says("the permission Read on the consumer group")
+	may(kadm.NewACLs().Groups(group), kadm.OpRead)
+	says()
 }
 
 // TestTokensExpire: a broker that lets nobody in for longer than his token is valid gets a new one

@@ -47,6 +47,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/event"
@@ -251,12 +252,16 @@ func (s *Source) Check(ctx context.Context) error {
 			strings.Join(missing, ", "), missing[0]))
 	}
 	adm := kadm.NewClient(cl)
+	topics := s.config.topics()
 	if s.config.TopicPattern {
-		if err := s.checkPattern(ctx, adm); err != nil {
+		if topics, err = s.checkPattern(ctx, adm); err != nil {
 			return err
 		}
 	}
 	group := s.config.group()
+	if err := errors.Join(kafka.MayTopics(ctx, cl, kmsg.ACLOperationRead, topics...), kafka.MayJoin(ctx, cl, group)); err != nil {
+		return err
+	}
 	described, err := adm.DescribeGroups(ctx, group)
 	if err == nil {
 		err = described[group].Err
@@ -271,19 +276,24 @@ func (s *Source) Check(ctx context.Context) error {
 	return nil
 }
 
-func (s *Source) checkPattern(ctx context.Context, adm *kadm.Client) error {
+// checkPattern is the topics that match the pattern.
+func (s *Source) checkPattern(ctx context.Context, adm *kadm.Client) ([]string, error) {
 	all, err := adm.ListTopics(ctx)
 	if err != nil {
-		return kafka.Fault(err)
+		return nil, kafka.Fault(err)
 	}
 	pattern, err := s.config.pattern()
 	if err != nil {
-		return fault.New(fault.Setup, err)
+		return nil, fault.New(fault.Setup, err)
 	}
+	var topics []string
 	for name := range all {
 		if pattern.MatchString(name) {
-			return nil
+			topics = append(topics, name)
 		}
 	}
-	return fault.New(fault.Setup, fmt.Errorf("no topic that the user may describe matches the pattern %q: create one, correct topic_name, or give the user Describe and Read", s.config.TopicName))
+	if len(topics) > 0 {
+		return topics, nil
+	}
+	return nil, fault.New(fault.Setup, fmt.Errorf("no topic that the user may describe matches the pattern %q: create one, correct topic_name, or give the user Describe and Read", s.config.TopicName))
 }

@@ -128,17 +128,38 @@ func (n *session) checkTable(ctx context.Context, name, key string, made bool) e
 	if t := out.Table; t == nil || len(t.KeySchema) != 1 || sdk.ToString(t.KeySchema[0].AttributeName) != key {
 		return fault.New(fault.Setup, fmt.Errorf("DynamoDB table %q has not the key %s alone, and so is none of leases: use another app_name", name, key))
 	}
-	if _, err := client.Scan(ctx, &dynamodb.ScanInput{TableName: &name, Limit: sdk.Int32(1)}); err != nil {
-		return aws.Fault(doing, err)
+	row := map[string]types.AttributeValue{key: &types.AttributeValueMemberS{Value: "weir check"}}
+	never, names := sdk.String("attribute_exists(#k)"), map[string]string{"#k": key}
+	var missing []error
+	for _, ask := range []func() error{
+		func() error {
+			_, err := client.Scan(ctx, &dynamodb.ScanInput{TableName: &name, Limit: sdk.Int32(1)})
+			return err
+		},
+		func() error {
+			_, err := client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &name, Key: row})
+			return err
+		},
+		func() error {
+			_, err := client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &name, Item: row, ConditionExpression: never, ExpressionAttributeNames: names})
+			return err
+		},
+		func() error {
+			_, err := client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+				TableName: &name, Key: row, UpdateExpression: sdk.String("SET #c = :c"), ConditionExpression: never,
+				ExpressionAttributeNames:  map[string]string{"#c": "weirCheck", "#k": key},
+				ExpressionAttributeValues: map[string]types.AttributeValue{":c": &types.AttributeValueMemberBOOL{Value: true}},
+			})
+			return err
+		},
+		func() error {
+			_, err := client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &name, Key: row, ConditionExpression: never, ExpressionAttributeNames: names})
+			return err
+		},
+	} {
+		if err := ask(); err != nil && aws.Code(err) != "ConditionalCheckFailedException" {
+			missing = append(missing, aws.Fault(doing, err))
+		}
 	}
-	_, err = client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-		TableName: &name, Key: map[string]types.AttributeValue{key: &types.AttributeValueMemberS{Value: "weir check"}},
-		UpdateExpression: sdk.String("SET #c = :c"), ConditionExpression: sdk.String("attribute_exists(#k)"),
-		ExpressionAttributeNames:  map[string]string{"#c": "weirCheck", "#k": key},
-		ExpressionAttributeValues: map[string]types.AttributeValue{":c": &types.AttributeValueMemberBOOL{Value: true}},
-	})
-	if err != nil && aws.Code(err) != "ConditionalCheckFailedException" {
-		return aws.Fault(doing, err)
-	}
-	return nil
+	return errors.Join(missing...)
 }

@@ -72,10 +72,13 @@ func TestCheck(t *testing.T) {
 		{p, "GetRecords", "allow kinesis:GetRecords"},
 		{tables, "DescribeTable", "allow dynamodb:DescribeTable"},
 		{tables, "Scan", "allow dynamodb:Scan"},
+		{tables, "GetItem", "allow dynamodb:GetItem"},
+		{tables, "PutItem", "allow dynamodb:PutItem"},
 		{tables, "UpdateItem", "allow dynamodb:UpdateItem"},
+		{tables, "DeleteItem", "allow dynamodb:DeleteItem"},
 	} {
 		c.at.On(c.operation, func(call *faultproxy.Call) faultproxy.Action {
-			if c.operation == "UpdateItem" && !strings.Contains(string(call.Body), "weir check") {
+			if strings.HasSuffix(c.operation, "Item") && !strings.Contains(string(call.Body), "weir check") {
 				return nil
 			}
 			return denied

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/weirdata/weir/internal/connector"
 	"github.com/weirdata/weir/internal/enginetest"
@@ -61,6 +63,27 @@ func signedWrites(t *testing.T, b *enginetest.GuardedBroker) {
 	conf.Connection.SASLAlgorithm, conf.Connection.SASLUsername = "plaintext", b.Stranger
 	if err := newTarget(t, connector.Deps{}, conf).Check(t.Context()); fault.Of(err) != fault.Setup || !strings.Contains(err.Error(), "give the user the permission") {
 		t.Errorf("somebody who may nothing: %v", err)
+	}
+	// Who may see a topic may not write to it yet.
+	acl := kadm.NewACLs().Allow("User:" + b.Stranger).AllowHosts().Topics(name).Operations(kadm.OpDescribe).ResourcePatternType(kadm.ACLPatternLiteral)
+	plain, err := kgo.NewClient(kgo.SeedBrokers(b.Plain))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	if _, err := kadm.NewClient(plain).CreateACLs(t.Context(), acl); err != nil {
+		t.Fatal(err)
+	}
+	writes := fmt.Sprintf("the user may not write to topic %q", name)
+	for end := time.Now().Add(3 * time.Minute); !strings.Contains(fmt.Sprint(err), writes) && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		err = newTarget(t, connector.Deps{}, conf).Check(t.Context()) // the broker has the permission a moment after it was given
+	}
+	if fault.Of(err) != fault.Setup || !strings.Contains(fmt.Sprint(err), writes) || !strings.Contains(err.Error(), "--operation Write") {
+		t.Errorf("somebody who may only look: %v", err)
+	}
+	conf.Transactional = true
+	if err := newTarget(t, connector.Deps{}, conf).Check(t.Context()); !strings.Contains(fmt.Sprint(err), "transactional id") {
+		t.Errorf("somebody who may use no transactional id: %v", err)
 	}
 }
 

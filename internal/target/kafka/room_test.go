@@ -66,3 +66,15 @@ func TestRoomToSend(t *testing.T) {
 		n += fetches.NumRecords()
 	}
 }
+
+// TestTopicNames: topics may be called what brokers allow.
+func TestTopicNames(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"a": true, "A.b_c-9": true, strings.Repeat("x", 249): true, strings.Repeat("x", 250): false, "": false, "a b": false, "ä": false, "a/b": false, "a\n": false,
+	} {
+		if isTopic(name) != want {
+			t.Errorf("the topic %.40q: %t", name, !want)
+		}
+	}
+}

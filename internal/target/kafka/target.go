@@ -37,8 +37,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/weirdata/weir/internal/connector"
@@ -256,22 +256,13 @@ func (t *Target) Check(ctx context.Context) error {
 	if err := kafka.Ping(ctx, client); err != nil {
 		return err
 	}
-	name := t.config.TopicName
-	if name == "" {
-		return nil
+	if name := t.config.TopicName; name != "" {
+		err = kafka.MayTopics(ctx, client, kmsg.ACLOperationWrite, name)
 	}
-	found, err := kadm.NewClient(client).ListTopics(ctx, name)
-	if err != nil {
-		return kafka.Fault(err)
+	if t.config.Transactional {
+		err = errors.Join(err, kafka.MayTransact(ctx, client, t.config.TransactionalID))
 	}
-	if topic, ok := found[name]; !ok || topic.Err != nil {
-		err := topic.Err
-		if err == nil {
-			err = kerr.UnknownTopicOrPartition
-		}
-		return kafka.Fault(fmt.Errorf("topic %q (kafka-topics.sh --create --topic %s makes it): %w", name, name, err))
-	}
-	return nil
+	return err
 }
 
 // field is the text of a field of a JSON payload; empty when there is none that is a text.

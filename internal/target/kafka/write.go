@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"regexp"
 	"sync"
 	"time"
 	"unsafe"
@@ -122,14 +121,23 @@ func (t *Target) nameless(b event.Batch, failed map[int]error) {
 		return
 	}
 	for i, m := range b {
-		if topic := t.topic(m); !topicName.MatchString(topic) {
+		if topic := t.topic(m); !isTopic(topic) {
 			failed[i] = fault.New(fault.Invalid, fmt.Errorf("the message goes to the topic %.80q, which is no name of one", topic))
 		}
 	}
 }
 
-// topicName is what topics may be called.
-var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+// isTopic reports whether a topic may be called name.
+func isTopic(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return name != "" && len(name) <= 249
+}
 
 // meaning is what the error of a record means for delivery.
 func (t *Target) meaning(m *event.Message, err error) error {
@@ -182,7 +190,7 @@ func (t *Target) items(b event.Batch) []item {
 	for i, m := range b {
 		topic := t.config.TopicName
 		if t.limits.Group != nil {
-			if topic = t.topic(m); !topicName.MatchString(topic) {
+			if topic = t.topic(m); !isTopic(topic) {
 				continue
 			}
 		}
