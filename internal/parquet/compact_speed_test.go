@@ -100,14 +100,14 @@ func compactOnce(b *testing.B, files [][]byte, s *parquet.Schema, order []int32,
 
 // peer reads the rows of files, and may write them into one.
 func peer(b *testing.B, files [][]byte, write bool) {
-	var w *pq.Writer
+	var w *pq.GenericWriter[any]
 	for _, data := range files {
 		f, err := pq.OpenFile(bytes.NewReader(data), int64(len(data)))
 		if err != nil {
 			b.Fatal(err)
 		}
 		if w == nil {
-			w = pq.NewWriter(io.Discard, f.Schema(), pq.Compression(&pq.Zstd))
+			w = pq.NewGenericWriter[any](io.Discard, f.Schema(), pq.Compression(&pq.Zstd))
 		}
 		for _, g := range f.RowGroups() {
 			rows := g.Rows()

@@ -100,12 +100,11 @@ const (
 	Object
 	List
 
-	// These are declared too: a decimal number with a fixed number of digits behind the point, a day,
-	// a day and a time without zone, and a UUID. Those of files that somebody else wrote may be of
+	// Decimal, and those up to UUID, are declared too. Those of files that somebody else wrote may be of
 	// another width in each of them; see [Field.Width].
-	Decimal
-	Date
-	LocalTime
+	Decimal   // a number with a fixed number of digits behind the point
+	Date      // a day
+	LocalTime // a day and a time without zone
 	UUID
 
 	// Map, and those behind it, are of files that somebody else wrote; see [Reader].

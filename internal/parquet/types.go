@@ -116,7 +116,7 @@ func (f *Field) texts() bool {
 
 // fitText puts the text of a string into f, whose kind holds text of one form only.
 func (d *Decoder) fitText(f *Field, text []byte) bool {
-	word := int64(0)
+	var word int64
 	switch f.Kind {
 	case Decimal:
 		if end, _, problem := jsontext.Number(string(text), 0); problem != jsontext.NoProblem || end != len(text) || end == 0 {
@@ -137,12 +137,11 @@ func (d *Decoder) fitText(f *Field, text []byte) bool {
 		}
 		word = int64(at)
 	default:
-		at, ok := time.Time{}, false
+		read := local
 		if f.Kind == Timestamp {
-			at, ok = Instant(text)
-		} else {
-			at, ok = local(text)
+			read = Instant
 		}
+		at, ok := read(text)
 		if !ok || !readable(at.UnixMicro()) {
 			return false
 		}
