@@ -15,7 +15,7 @@ import (
 // noted and that no prefix names: Amazon Data Firehose refuses both. What comes from a queue or goes
 // elsewhere than to objects may bring keys along, or carry them on.
 func (a *assembly) partitions(p *pipeline.Parts) {
-	noted := map[firehose.KeySource][]string{} // with no names: any
+	noted := make(map[firehose.KeySource][]string, len(p.Transforms)) // with no names: any
 	for _, t := range p.Transforms {
 		if n, can := t.(firehose.Noter); can {
 			source, names := n.Notes()
@@ -25,7 +25,7 @@ func (a *assembly) partitions(p *pipeline.Parts) {
 	if a.config.Source.Use.Queue() == "" && a.config.FailuresOf() == nil {
 		a.unnoted(p, noted)
 	}
-	a.unnamed(p, noted)
+	a.unnamed(p)
 }
 
 // keyed is a target whose prefix may name partition keys; false says that it has none.
@@ -52,9 +52,9 @@ func (a *assembly) unnoted(p *pipeline.Parts, noted map[firehose.KeySource][]str
 		}
 		keys, _ := k.PartitionKeys()
 		for _, key := range keys {
-			names, any := noted[key.Source]
+			names, noting := noted[key.Source]
 			switch {
-			case !any:
+			case !noting:
 				a.found = append(a.found, u.Doubt(connector.Problem{Field: "prefix",
 					What: fmt.Sprintf("prefix has %s, and the pipeline has no transform %s to note it: every message fails that does not bring it along", key.Expression(), by[key.Source]),
 					Fix:  fmt.Sprintf("add use %q, or take the expression out", by[key.Source])}))
@@ -67,7 +67,7 @@ func (a *assembly) unnoted(p *pipeline.Parts, noted map[firehose.KeySource][]str
 	})
 }
 
-func (a *assembly) unnamed(p *pipeline.Parts, noted map[firehose.KeySource][]string) {
+func (a *assembly) unnamed(p *pipeline.Parts) {
 	var named []prefix.Key
 	here := true // all that is noted comes to prefixes
 	a.ends(p, func(_ *config.Use, t connector.Target) {

@@ -35,13 +35,13 @@ func members(c *column, within string) ([]*parquet.Field, error) {
 	return fields, nil
 }
 
-// instead are the types to declare for those that files do not have.
-var instead = map[kind]string{isDate: "string", isDecimal: "string", isMap: "string, or struct<...>"}
-
 // field is a type as a file has it; path is that of the column.
 func field(c *column, path string) (*parquet.Field, error) {
-	fix := instead[c.kind]
+	fix := "string"
 	switch c.kind {
+	case isDate, isDecimal:
+	case isMap:
+		fix = "string, or struct<...>"
 	case isBoolean:
 		return &parquet.Field{Kind: parquet.Bool}, nil
 	case isInteger:

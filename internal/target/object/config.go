@@ -219,7 +219,7 @@ func (c Config) Validate() []connector.Problem {
 // formProblems are those of what objects hold.
 func (c Config) formProblems() (ps []connector.Problem) {
 	refuse := func(field, fix, what string) { ps = append(ps, connector.Problem{Field: field, What: what, Fix: fix}) }
-	form := ""
+	var form string
 	switch f, v := c.FormatConversion, c.CSV; {
 	case f != nil && v != nil:
 		refuse("csv", "keep one of the two", "there are both a format_conversion and a csv block")
