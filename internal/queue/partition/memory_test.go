@@ -190,7 +190,8 @@ func (m *memory) Values(_ context.Context, lane, seq uint64, bytes int) ([]Value
 	if m.reading != nil {
 		m.reading()
 	}
-	defer m.others()()
+	ended := m.others()
+	defer ended()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []Value
@@ -251,7 +252,8 @@ func (m *memory) Part(_ context.Context, lane, seq uint64, from, size int) ([]by
 
 // Due implements Storage.
 func (m *memory) Due(_ context.Context, lane uint64, from DueKey, until int64, limit, bytes int) ([]Side, int64, error) {
-	defer m.others()()
+	ended := m.others()
+	defer ended()
 	rows := m.rows(lane, func(r *Side) bool { return r.State == Retry && from.compare(r.key()) < 0 })
 	slices.SortFunc(rows, func(a, b Side) int { return a.key().compare(b.key()) })
 	m.mu.Lock()
@@ -270,7 +272,8 @@ func (m *memory) Due(_ context.Context, lane uint64, from DueKey, until int64, l
 
 // Heads implements Storage.
 func (m *memory) Heads(_ context.Context, lane uint64, hashes []uint64) ([]Side, error) {
-	defer m.others()()
+	ended := m.others()
+	defer ended()
 	out := make([]Side, len(hashes))
 	for i, h := range hashes {
 		if rows := m.rows(lane, func(r *Side) bool { return r.Open() && r.Hash == h }); len(rows) > 0 {
@@ -285,7 +288,8 @@ func (m *memory) Heads(_ context.Context, lane uint64, hashes []uint64) ([]Side,
 
 // Sweep implements Storage.
 func (m *memory) Sweep(_ context.Context, lane, after uint64, limit int) ([]Side, error) {
-	defer m.others()()
+	ended := m.others()
+	defer ended()
 	var out []Side
 	for _, r := range m.rows(lane, func(r *Side) bool { return r.Open() && r.Hash > after }) {
 		if !slices.ContainsFunc(out, func(o Side) bool { return o.Hash == r.Hash }) {
