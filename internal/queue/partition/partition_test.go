@@ -2,7 +2,10 @@ package partition
 
 import (
 	"errors"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -79,5 +82,25 @@ func TestHub(t *testing.T) {
 	h.Close()
 	if !closed(d) || !closed(h.Wake(queue.Filter{Queue: "c"})) {
 		t.Error("Close wakes everybody, for good")
+	}
+}
+
+// TestMemoryOfManyValues: what goes to thousands of lanes at once takes little more than its size.
+func TestMemoryOfManyValues(t *testing.T) {
+	t.Parallel()
+	tx := NewTx(time.Unix(1, 0), nil, nil)
+	for i := range 3000 {
+		jobs := plain(strings.Repeat("x", 300))
+		jobs[0].Scope.Destination = strconv.Itoa(i)
+		if err := tx.Append(jobs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	size, held := 0, 0
+	for _, a := range tx.Finish().Appends {
+		size, held = size+len(a.Value), held+cap(a.Value)
+	}
+	if held > 4*size+largeValues*2*valueBytes {
+		t.Errorf("%d bytes take %d bytes of memory", size, held)
 	}
 }

@@ -104,6 +104,14 @@ func NewTx(now time.Time, get Lookup, route func(*queue.Job) int) *Tx {
 
 var buffers = sync.Pool{New: func() any { b := Buffer(64 << 10); return &b }}
 
+// A transaction that has many values has few jobs in each: what goes to thousands of destinations
+// must not take a large buffer for each of them.
+const (
+	largeValues = 16      // of one transaction begin with a large buffer
+	smallValue  = 1 << 10 // what the others begin with
+	leastBuffer = 4 << 10 // what is smaller is not held
+)
+
 // Buffer returns n bytes that were not set to zero, to be overwritten as a whole.
 func Buffer(n int) []byte {
 	var b strings.Builder
@@ -136,7 +144,7 @@ func (t *Transaction) Release() {
 
 // Recycle gives the memory of one value back, as Release does.
 func Recycle(v []byte) {
-	if cap(v) >= queue.HeaderSize && cap(v) <= 2*valueBytes {
+	if cap(v) >= leastBuffer && cap(v) <= 2*valueBytes {
 		buffers.Put(&v)
 	}
 }
@@ -214,7 +222,12 @@ func (t *Tx) lane(j *queue.Job) *Append {
 	if t.open == nil {
 		t.open = map[laneKey]int{}
 	}
-	b := *buffers.Get().(*[]byte)
+	var b []byte
+	if len(t.t.Appends) < largeValues {
+		b = *buffers.Get().(*[]byte)
+	} else {
+		b = make([]byte, queue.HeaderSize, smallValue)
+	}
 	t.t.Appends = append(t.t.Appends, Append{Part: part, Queue: j.Queue, Scope: j.Scope, Value: b[:queue.HeaderSize]})
 	t.last = len(t.t.Appends) - 1
 	t.open[k] = t.last
