@@ -1,7 +1,6 @@
 package enginetest
 
 import (
-	"cmp"
 	"context"
 	_ "embed"
 	"os"
@@ -119,8 +118,7 @@ var eventHubs = &fetched{
 	needs: []string{"npm", "node"}, fetch: npm("rhea@3.0.5"),
 	command: func(_ context.Context, w *workspace, dir, port string) ([]string, error) {
 		script := filepath.Join(w.dir, "eventhubs.js")
-		// The test's umask may keep the script from the user that it runs as.
-		if err := cmp.Or(os.WriteFile(script, eventHubsScript, 0o644), os.Chmod(script, 0o644)); err != nil {
+		if err := give(script, eventHubsScript); err != nil {
 			return nil, err
 		}
 		return []string{"env", "PORT=" + port, "NODE_PATH=" + filepath.Join(dir, "node_modules"), "node", script}, nil
@@ -166,7 +164,7 @@ func AzuriteFor(t testing.TB, e *Entra) string {
 					return nil, err
 				}
 				files[i] = filepath.Join(w.dir, filepath.Base(from))
-				if err := os.WriteFile(files[i], text, 0o644); err != nil {
+				if err := give(files[i], text); err != nil {
 					return nil, err
 				}
 			}

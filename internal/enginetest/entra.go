@@ -126,7 +126,7 @@ func (e *Entra) certificates() error {
 		return err
 	}
 	return errors.Join(os.WriteFile(e.Certificate, text, 0o600), os.WriteFile(e.Authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed}), 0o600),
-		os.WriteFile(e.ServerFiles[0], certificate, 0o644), os.WriteFile(e.ServerFiles[1], keyText, 0o644))
+		give(e.ServerFiles[0], certificate), give(e.ServerFiles[1], keyText))
 }
 
 // Environment has a process on Linux come to it, and to servers with its certificate.

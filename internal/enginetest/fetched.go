@@ -267,6 +267,11 @@ func fetchWith(ctx context.Context, dir string, log io.Writer, program string, a
 	})
 }
 
+// give writes a file for an engine, which may run as somebody else, whatever the umask of the test.
+func give(path string, text []byte) error {
+	return errors.Join(os.WriteFile(path, text, 0o644), os.Chmod(path, 0o644))
+}
+
 // answersTCP is content with a connection.
 func answersTCP(ctx context.Context, hostport string) error {
 	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(strings.TrimPrefix(hostport, "https://"), "http://"))

@@ -3,7 +3,6 @@ package enginetest
 import (
 	"context"
 	_ "embed"
-	"os"
 	"path/filepath"
 	"testing"
 )
@@ -20,7 +19,7 @@ var icebergCatalog = &fetched{
 		"org.eclipse.jetty:jetty-servlet:11.0.25", "org.xerial:sqlite-jdbc:3.46.1.3", "org.slf4j:slf4j-simple:2.0.13"),
 	command: func(_ context.Context, w *workspace, dir, port string) ([]string, error) {
 		source := filepath.Join(w.dir, "IcebergCatalog.java")
-		if err := os.WriteFile(source, icebergCatalogSource, 0o644); err != nil {
+		if err := give(source, icebergCatalogSource); err != nil {
 			return nil, err
 		}
 		return []string{

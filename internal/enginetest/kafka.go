@@ -3,7 +3,6 @@ package enginetest
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -66,7 +65,7 @@ group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 %s%s`, controller, filepath.Join(w.dir, "data"), on.settings(controller), more)
 	file := filepath.Join(w.dir, "server.properties")
-	if err := os.WriteFile(file, []byte(settings), 0o644); err != nil {
+	if err := give(file, []byte(settings)); err != nil {
 		return nil, err
 	}
 	classes := filepath.Join(dir, "lib", "*")

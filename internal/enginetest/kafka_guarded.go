@@ -88,7 +88,7 @@ func (b *GuardedBroker) command(ctx context.Context, w *workspace, dir, port, ad
 		ports = append(ports, p)
 	}
 	keys := filepath.Join(w.dir, "keys.json")
-	if err := errors.Join(os.WriteFile(store, append(bytes.Clone(key), certificate...), 0o644), os.WriteFile(trust, certificate, 0o644), os.WriteFile(keys, b.tokens.set(), 0o644)); err != nil {
+	if err := errors.Join(give(store, append(bytes.Clone(key), certificate...)), give(trust, certificate), give(keys, b.tokens.set())); err != nil {
 		return nil, err
 	}
 	b.Through, b.Signed, b.Mutual, b.Tokens = plain(ports[1]), plain(ports[2]), plain(ports[3]), plain(ports[4])
