@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
 	"github.com/weirdata/weir/internal/checkpoint"
+	"github.com/weirdata/weir/internal/fault"
 	"github.com/weirdata/weir/internal/kinesis/aggregate"
 	"github.com/weirdata/weir/internal/kinesis/lease"
 	"github.com/weirdata/weir/internal/meter"
@@ -336,6 +337,23 @@ func (sh *shard) commit(ctx context.Context) {
 	}
 }
 
+// writeLast writes what is due for the last time: again after an answer that was slow or a failure
+// that passes, as long as the lease is held. What is lost by then was not written.
+func (sh *shard) writeLast(ctx context.Context) (err error) {
+	for trouble := sh.trouble("write how far the shard was delivered"); ; {
+		now := sh.write(ctx)
+		switch {
+		case now == nil:
+			return nil
+		case errors.Is(now, lease.ErrLost):
+			return err // nil: it is another's
+		}
+		if err = now; fault.Of(err) == fault.Setup || pause(ctx, trouble.note(err)) != nil {
+			return err
+		}
+	}
+}
+
 // flush writes what is due of shards whose readers have ended.
 func flush(ctx context.Context, shards []*shard) error {
 	const atOnce = 16
@@ -347,8 +365,8 @@ func flush(ctx context.Context, shards []*shard) error {
 		busy.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			err := sh.write(ctx)
-			if err == nil || errors.Is(err, lease.ErrLost) {
+			err := sh.writeLast(ctx)
+			if err == nil {
 				return
 			}
 			mu.Lock()
