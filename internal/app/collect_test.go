@@ -150,7 +150,15 @@ func TestUserTransformations(t *testing.T) {
 	for _, name := range []string{"Paid", "Twice", "Drop"} {
 		send(t, address, fmt.Sprintf(`{"type":"track","userId":"ann","event":%q}`, name))
 	}
-	await(t, "events at the destinations", func() bool { return len(h.of("/plain")) == 3 && len(h.of("/masked")) == 3 })
+	await(t, "events at the destinations, and those that failed", func() bool {
+		n := int64(0)
+		for _, m := range p.Meter.Pipelines() {
+			if m.Name == "shop-router" {
+				n += m.Invalid.Load()
+			}
+		}
+		return len(h.of("/plain")) == 3 && len(h.of("/masked")) == 3 && n == 3
+	})
 	p.ends(t)
 	for _, body := range h.of("/masked") {
 		if !strings.Contains(body, `"userId":"a***"`) || !strings.Contains(body, `"by":"masked"`) {
