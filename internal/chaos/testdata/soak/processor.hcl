@@ -38,7 +38,8 @@ pipeline "land" {
       time_field             = "originalTimestamp"
       missing_time           = "read_time"
       dedup_field            = "messageId"
-      dedup_max_ids          = 100000 # so that the index is full, and its memory flat, soon
+      dedup_max_ids          = 100000 # so that both indexes are full, and their memory flat, soon
+      positions_kept         = 100000
       buffer_max_age_seconds = 5
     }
   }
