@@ -198,29 +198,63 @@ func complete(b event.Batch) (settle connector.SettleIn, index []int) {
 }
 
 // addWhole has what a read became leave as one batch, without the messages that are too
-// large, which are appended to refused. What is too much for one transaction leaves in
-// several; a message of the read then ends with the last of what it became.
+// large, which are appended to refused. What is too much for one transaction leaves in several.
 func (l *lane) addWhole(b event.Batch, refused []rejected) []rejected {
-	fit := make(event.Batch, 0, len(b))
-	bytes, most := 0, queue.WriteBytes()
-	group := ""
+	fit := make([]sized, 0, len(b))
 	for _, m := range b {
 		x, err := l.s.measure(m)
 		if err != nil || l.s.large(x.size) {
 			refused = append(refused, rejected{m, err})
 			continue
 		}
-		n := queue.RecordSize(m)
-		if len(fit) > 0 && (bytes+n > most || x.group != group) {
-			l.full = append(l.full, fit)
-			fit, bytes = nil, 0
+		fit = append(fit, sized{m, queue.RecordSize(m), x.group})
+	}
+	l.full = append(l.full, divide(fit, queue.WriteBytes(), queue.MaxWriteBytes)...)
+	return refused
+}
+
+// sized is a message with the size of its record and the group of its batch.
+type sized struct {
+	m     *event.Message
+	size  int
+	group string
+}
+
+// divide makes batches of about most bytes. What one message of a read became stays together, since it
+// is settled with the last of it: unless that is more than hard bytes, or of several groups. Then the
+// message ends with the last of its batches, and what went before is sent again after a crash.
+func divide(all []sized, most, hard int) (batches []event.Batch) {
+	fit, bytes := make(event.Batch, 0, len(all)), 0
+	from, before := 0, 0 // where in fit begins what the last message of the read became, and the bytes before
+	root, group := -1, ""
+	leave := func(to int) {
+		batches, fit = append(batches, fit[:to:to]), fit[to:]
+		if bytes -= before; to > from {
+			bytes = 0
 		}
-		fit, bytes, group = append(fit, m), bytes+n, x.group
+		from, before = 0, 0
+	}
+	for _, x := range all {
+		if _, i, _, ok := event.Root(x.m); !ok || i != root {
+			if from, before, root = len(fit), bytes, i; !ok {
+				root = -1
+			}
+		}
+		if len(fit) > 0 && x.group != group {
+			leave(len(fit))
+		}
+		if from > 0 && bytes+x.size > most {
+			leave(from)
+		}
+		if len(fit) > 0 && bytes+x.size > hard {
+			leave(len(fit))
+		}
+		fit, bytes, group = append(fit, x.m), bytes+x.size, x.group
 	}
 	if len(fit) > 0 {
-		l.full = append(l.full, fit)
+		batches = append(batches, fit)
 	}
-	return refused
+	return batches
 }
 
 // redeliver gives a message back to a source that delivers it again after a delay, or, when
