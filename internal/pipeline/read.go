@@ -174,6 +174,7 @@ func (p *Pipeline) track(work context.Context, v *flow, part connector.Portion, 
 	n := len(part.Batch)
 	event.TrackTagged(part.Batch, p.remember(part.Batch, tag), func(o event.Outcomes) {
 		traced.end(p, o)
+		toldOf(tag).say(nil, true)
 		ack := func() {
 			defer p.acks.Done()
 			p.acknowledge(work, n, o, part.Ack)

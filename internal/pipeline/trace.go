@@ -34,10 +34,13 @@ type openTraces struct {
 // begin begins the spans of a read, and returns the tag to track it with.
 func (p *Pipeline) begin(b event.Batch, settle connector.SettleIn) (tag any, t *traced) {
 	told := p.informed(b, settle)
-	if told != nil {
-		tag = told
-	} else {
+	switch {
+	case told == nil:
 		tag = settle
+	case settle == nil:
+		tag = told
+	default:
+		tag, settle = told, told.settle
 	}
 	if p.parts.Trace == nil {
 		return tag, nil
@@ -121,7 +124,9 @@ func settleIn(tag any) connector.SettleIn {
 	case *traced:
 		return t.settle
 	case *informed:
-		return t.settle
+		if t.then != nil {
+			return t.settle
+		}
 	case connector.SettleIn:
 		return t
 	}
