@@ -61,22 +61,7 @@ func TestKeysOfCloudsRotate(t *testing.T) {
 			w.Env = append(w.Env, "AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(w.Dir, "keys"), "AWS_CONFIG_FILE="+filepath.Join(w.Dir, "none"),
 				"AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_SESSION_TOKEN=", "AWS_PROFILE=", "AWS_EC2_METADATA_DISABLED=true")
 			p := launch(t, w)
-			wait := func(key string) {
-				t.Helper()
-				late := time.After(patience)
-				for {
-					select {
-					case k := <-came:
-						if k == key {
-							return
-						}
-					case <-p.ended:
-						t.Fatalf("it has ended:\n%s", p.err)
-					case <-late:
-						t.Fatalf("nobody came with %s:\n%s", key, p.err)
-					}
-				}
-			}
+			wait := func(key string) { t.Helper(); p.untilSeen(came, key) }
 			wait("first-key")
 			shared, plain = keys("second-key")
 			write(t, filepath.Join(p.dir, "keys"), shared)
@@ -90,5 +75,23 @@ func TestKeysOfCloudsRotate(t *testing.T) {
 			}
 			p.signal(syscall.SIGKILL)
 		})
+	}
+}
+
+// untilSeen waits until somebody has come with a key.
+func (p *process) untilSeen(came <-chan string, key string) {
+	p.t.Helper()
+	late := time.After(patience)
+	for {
+		select {
+		case k := <-came:
+			if k == key {
+				return
+			}
+		case <-p.ended:
+			p.t.Fatalf("it has ended:\n%s", p.err)
+		case <-late:
+			p.t.Fatalf("nobody came with %s:\n%s", key, p.err)
+		}
 	}
 }

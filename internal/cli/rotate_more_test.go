@@ -23,7 +23,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/weirdata/weir/internal/enginetest"
 )
@@ -249,22 +248,7 @@ func TestKeysOfGoogleAndAzureRotate(t *testing.T) {
 			w := weir(t, files(t, "p.hcl", config, d.file, d.holds("first-key"), "servers.crt", servers.pem()), "run", "p.hcl")
 			w.Env = append(append(w.Env, "SSL_CERT_FILE="+filepath.Join(w.Dir, "servers.crt"), "PUBSUB_EMULATOR_HOST=", "NO_PROXY=127.0.0.1"), d.env...)
 			p := launch(t, w)
-			wait := func(key string) {
-				t.Helper()
-				late := time.After(patience)
-				for {
-					select {
-					case k := <-d.came:
-						if k == key {
-							return
-						}
-					case <-p.ended:
-						t.Fatalf("it has ended:\n%s", p.err)
-					case <-late:
-						t.Fatalf("nobody came with %s:\n%s", key, p.err)
-					}
-				}
-			}
+			wait := func(key string) { t.Helper(); p.untilSeen(d.came, key) }
 			wait("first-key")
 			write(t, filepath.Join(p.dir, d.file), d.holds("second-key"))
 			for n := 1; !strings.Contains(p.err.String(), "the new config runs"); n++ {

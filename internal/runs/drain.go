@@ -78,11 +78,7 @@ func (b *Book) lookCancelled(ctx context.Context) error {
 // forgetCancelled takes away what has been cancelled for long.
 func (b *Book) forgetCancelled(ctx context.Context) error {
 	since := b.store().Now().Add(-drainAge)
-	for after := []byte(nil); ; {
-		page, err := b.page(ctx, []byte(cancelled), after)
-		if err != nil || len(page) == 0 {
-			return err
-		}
+	return b.each(ctx, []byte(cancelled), func(page []queue.Record) error {
 		for _, rec := range page {
 			_, at, err := readKnown(rec)
 			if err != nil {
@@ -95,8 +91,8 @@ func (b *Book) forgetCancelled(ctx context.Context) error {
 				return err
 			}
 		}
-		after = page[len(page)-1].Key
-	}
+		return nil
+	})
 }
 
 func (b *Book) putCancel(w http.ResponseWriter, r *http.Request) {

@@ -155,18 +155,25 @@ func (b *Book) page(ctx context.Context, prefix, after []byte) (page []queue.Rec
 	return page, err
 }
 
-// Fold adds what transactions have changed to the sums.
-func (b *Book) Fold(ctx context.Context) error {
+// each does something with the records below a prefix, page by page.
+func (b *Book) each(ctx context.Context, prefix []byte, do func(page []queue.Record) error) error {
 	for after := []byte(nil); ; {
-		page, err := b.page(ctx, []byte(changes), after)
+		page, err := b.page(ctx, prefix, after)
 		if err != nil || len(page) == 0 {
 			return err
 		}
-		if err := b.store().Update(ctx, func(tx queue.Tx) error { return fold(tx, page) }); err != nil {
+		if err := do(page); err != nil {
 			return err
 		}
 		after = page[len(page)-1].Key
 	}
+}
+
+// Fold adds what transactions have changed to the sums.
+func (b *Book) Fold(ctx context.Context) error {
+	return b.each(ctx, []byte(changes), func(page []queue.Record) error {
+		return b.store().Update(ctx, func(tx queue.Tx) error { return fold(tx, page) })
+	})
 }
 
 // summed is a run in a transaction that folds.
@@ -262,11 +269,7 @@ func (s *summed) addTo(tx queue.Tx) error {
 // Forget takes away runs of which nothing has changed for [Retention].
 func (b *Book) Forget(ctx context.Context) error {
 	before := b.store().Now().Add(-Retention)
-	for after := []byte(nil); ; {
-		page, err := b.page(ctx, []byte(known), after)
-		if err != nil || len(page) == 0 {
-			return err
-		}
+	return b.each(ctx, []byte(known), func(page []queue.Record) error {
 		for _, rec := range page {
 			run, at, err := readKnown(rec)
 			if err != nil {
@@ -278,8 +281,8 @@ func (b *Book) Forget(ctx context.Context) error {
 				}
 			}
 		}
-		after = page[len(page)-1].Key
-	}
+		return nil
+	})
 }
 
 // forget takes away a run, as long as nothing of it changes.
@@ -309,12 +312,8 @@ func (b *Book) forgetOne(ctx context.Context, is queue.Record) error {
 
 // clear takes away the records below a prefix, as long as may says so.
 func (b *Book) clear(ctx context.Context, prefix []byte, may func(queue.Tx) (bool, error)) error {
-	for after := []byte(nil); ; {
-		page, err := b.page(ctx, prefix, after)
-		if err != nil || len(page) == 0 {
-			return err
-		}
-		if err := b.store().Update(ctx, func(tx queue.Tx) error {
+	return b.each(ctx, prefix, func(page []queue.Record) error {
+		return b.store().Update(ctx, func(tx queue.Tx) error {
 			if may != nil {
 				if ok, err := may(tx); err != nil || !ok {
 					return err
@@ -326,9 +325,6 @@ func (b *Book) clear(ctx context.Context, prefix []byte, may func(queue.Tx) (boo
 				}
 			}
 			return nil
-		}); err != nil {
-			return err
-		}
-		after = page[len(page)-1].Key
-	}
+		})
+	})
 }

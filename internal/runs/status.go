@@ -177,12 +177,8 @@ func (b *Book) DeleteFailed(ctx context.Context, run string, f Filter) error {
 
 // remove takes away the records below a prefix that f takes and nobody has changed meanwhile.
 func (b *Book) remove(ctx context.Context, prefix []byte, of func(queue.Record) (row, error), f Filter) error {
-	for after := []byte(nil); ; {
-		page, err := b.page(ctx, prefix, after)
-		if err != nil || len(page) == 0 {
-			return err
-		}
-		if err := b.store().Update(ctx, func(tx queue.Tx) error {
+	return b.each(ctx, prefix, func(page []queue.Record) error {
+		return b.store().Update(ctx, func(tx queue.Tx) error {
 			for _, rec := range page {
 				r, err := of(rec)
 				if err != nil {
@@ -203,11 +199,8 @@ func (b *Book) remove(ctx context.Context, prefix []byte, of func(queue.Record) 
 				}
 			}
 			return nil
-		}); err != nil {
-			return err
-		}
-		after = page[len(page)-1].Key
-	}
+		})
+	})
 }
 
 // Failures are the records of a run that failed, a page of them.
